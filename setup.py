@@ -1,0 +1,45 @@
+"""Packaging of txmicro; the tools' own settings stand in ``pyproject.toml``."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+DEPENDENCIES = [
+    "twisted>=24.7",
+    "txamqp==0.8.2",  # we override its internals, so exactly this one
+    "pamqp>=4.0,<5",
+    "msgpack>=1.0",
+    "pymongo>=4.9",
+    "prometheus-client>=0.20",
+    "klein>=24.8",
+]
+TEST = ["coverage", "hypothesis", "pika", "treq"]
+LINT = ["mypy", "ruff", "types-setuptools"]
+DOCS = ["sphinx>=7"]
+
+setup(
+    name="txmicro",
+    version="0.1.0",
+    description="Small workers on one message bus: an event-driven microservice framework for Twisted",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    python_requires=">=3.11",
+    # twisted.plugins is a namespace that Twisted extends: our file goes in beside its own.
+    packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
+    package_data={"txmicro": ["py.typed"]},
+    install_requires=DEPENDENCIES,
+    extras_require={"test": TEST, "dev": TEST + LINT + DOCS},
+    entry_points={
+        "console_scripts": ["txmicro=txmicro.cli:main"],
+    },
+    classifiers=[
+        "Framework :: Twisted",
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Typing :: Typed",
+    ],
+)

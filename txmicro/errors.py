@@ -1,0 +1,156 @@
+"""What can go wrong, as types.
+
+Every error of txmicro is a :class:`TxmicroError`. Those that end a job are :class:`JobError`: they travel
+between processes as data (:func:`describe`, :func:`rebuild`), never as pickled objects. A subclass of
+:class:`JobError` registers itself by its class name, so that a handler's ``raise OutOfStock("…")`` is an
+``except OutOfStock`` at the sender, provided that both import the class. Anything else that a handler
+raises arrives as a :class:`RemoteError`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypedDict
+
+
+class TxmicroError(Exception):
+    """The root of all errors that txmicro raises."""
+
+
+class ConfigError(TxmicroError):
+    """The configuration is wrong; ``problems`` lists everything that is, one text each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class AddressError(TxmicroError, ValueError):
+    """Not an address, a worker type or a worker id."""
+
+
+class DecodeError(TxmicroError):
+    """Bytes from the bus that are not what their content type or shape says."""
+
+
+class DuplicateWorker(TxmicroError):
+    """Another worker on the bus has this id."""
+
+
+class BusClosed(TxmicroError):
+    """The bus is stopped, so nothing can be sent."""
+
+
+class Failure(TypedDict):
+    """How a failure travels: part of a reply's body."""
+
+    type: str
+    message: str
+    retryable: bool
+    worker: str | None
+
+
+class JobError(TxmicroError):
+    """A job failed.
+
+    :ivar message: what happened.
+    :ivar worker: id of the worker where it failed; None: at the sender.
+    :ivar retryable: whether the same job may succeed when it is sent again.
+    """
+
+    retryable: bool = False
+    types: ClassVar[dict[str, type[JobError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        JobError.types[cls.__name__] = cls
+
+    def __init__(self, message: str = "", *, worker: str | None = None, retryable: bool | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.worker = worker
+        if retryable is not None:
+            self.retryable = retryable
+
+    @property
+    def type(self) -> str:
+        """The failure's type, as it travels."""
+        return type(self).__name__
+
+
+class RemoteError(JobError):
+    """A handler raised something that is no :class:`JobError` known here; ``type`` is its class name there."""
+
+    def __init__(
+        self, message: str = "", *, type: str = "RemoteError", worker: str | None = None, retryable: bool | None = None
+    ) -> None:
+        super().__init__(message, worker=worker, retryable=retryable)
+        self._type = type
+
+    @property
+    def type(self) -> str:
+        """The class name of the exception at the worker."""
+        return self._type
+
+    def __str__(self) -> str:
+        return f"{self._type}: {self.message}"
+
+
+class NoWorkerAvailable(JobError):
+    """The SystemManager found nobody who takes jobs for the address."""
+
+    retryable = True
+
+
+class JobTimeout(JobError):
+    """The job's deadline passed."""
+
+    retryable = True
+
+
+class JobCancelled(JobError):
+    """The job was cancelled, at its sender or because its worker stopped before it was done."""
+
+
+class WorkerStopped(JobError):
+    """The worker that had the job, or that sent it, stopped before the job was done."""
+
+    retryable = True
+
+
+class RuntimeExceeded(JobError):
+    """The handler ran for longer than its worker's ``max_runtime``."""
+
+
+class EncodeError(JobError, ValueError):
+    """A value that the bus's format cannot carry; the message names where in the value it stands."""
+
+
+class MessageTooLarge(JobError):
+    """The encoded job or result is larger than ``max_message``."""
+
+
+def describe(error: BaseException, worker: str | None) -> Failure:
+    """Turn *error* into what travels; *worker* is the id of the worker it happened at."""
+    if isinstance(error, JobError):
+        return Failure(
+            type=error.type, message=error.message, retryable=error.retryable, worker=error.worker or worker
+        )
+    return Failure(type=type(error).__name__, message=str(error), retryable=False, worker=worker)
+
+
+def rebuild(failure: Any) -> JobError:
+    """The error that a reply's ``failure`` describes: its registered type, or :class:`RemoteError`.
+
+    Never raises: a description of the wrong shape (another program's, a mistake) is a RemoteError too.
+    """
+    if not isinstance(failure, dict):
+        return RemoteError(f"a failure without a description: {failure!r:.200}")
+    kind, message = str(failure.get("type", "RemoteError")), str(failure.get("message", ""))
+    worker, retryable = failure.get("worker"), bool(failure.get("retryable", False))
+    worker = str(worker) if worker is not None else None
+    known = JobError.types.get(kind)
+    if known is None or known is RemoteError:
+        return RemoteError(message, type=kind, worker=worker, retryable=retryable)
+    try:
+        return known(message, worker=worker, retryable=retryable)
+    except TypeError:  # a user's class with a constructor of its own
+        return RemoteError(message, type=kind, worker=worker, retryable=retryable)

@@ -1,0 +1,113 @@
+"""What :meth:`Worker.send` gives back: a job's future, as Deferreds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from .errors import JobError
+
+_PENDING: Any = object()
+
+
+class JobFuture:
+    """A job that was sent. ``await`` it for the last hop's return value, or its failure raised.
+
+    :ivar id: the job's id.
+    :ivar address: where its first hop goes.
+    """
+
+    __slots__ = ("_cancel", "_error", "_result", "_taken", "_taker", "_unheard", "_waiting", "address", "id")
+
+    def __init__(
+        self, id: str, address: str, cancel: Callable[[], None], unheard: Callable[[JobError], None]
+    ) -> None:
+        self.id = id
+        self.address = address
+        self._cancel = cancel
+        self._unheard = unheard
+        self._waiting: list[Deferred[Any]] = []
+        self._taken: list[Deferred[str]] = []
+        self._taker: str | None = None
+        self._result: Any = _PENDING
+        self._error: JobError | None = None
+
+    def __await__(self) -> Generator[Deferred[Any], Any, Any]:
+        return self.when_done().__await__()
+
+    def when_done(self) -> Deferred[Any]:
+        """Wait for the end. Each call gives a fresh Deferred.
+
+        Fires with the last hop's return value; fails with the :class:`JobError` that ended the job. Cancelling
+        it stops this wait and nothing else: :meth:`cancel` cancels the job.
+        """
+        waiter: Deferred[Any] = Deferred(self._forget)
+        if self._error is not None:
+            waiter.errback(self._error)
+        elif self._result is not _PENDING:
+            waiter.callback(self._result)
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    def when_taken(self) -> Deferred[str]:
+        """Wait until a worker has the job. Each call gives a fresh Deferred.
+
+        Fires with the worker's id, also when the job is done already; fails with the :class:`JobError` when it
+        fails before anyone took it. Cancelling it stops this wait and nothing else.
+        """
+        waiter: Deferred[str] = Deferred(self._forget)
+        if self._taker is not None:
+            waiter.callback(self._taker)
+        elif self._error is not None:
+            waiter.errback(self._error)
+        else:
+            self._taken.append(waiter)
+        return waiter
+
+    def cancel(self) -> None:
+        """Give the job up: here (it fails with :class:`JobCancelled`) and at its taker. Nothing if it ended."""
+        if not self.ended:
+            self._cancel()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is done or has failed."""
+        return self._error is not None or self._result is not _PENDING
+
+    def _forget(self, waiter: Deferred[Any]) -> None:
+        for waiting in (self._waiting, self._taken):
+            if waiter in waiting:
+                waiting.remove(waiter)
+
+    # What the outbox tells (outbox.Owner):
+
+    def taken(self, worker: str) -> None:
+        """*worker* has the job."""
+        self._taker = worker
+        waiting, self._taken = self._taken, []
+        for waiter in waiting:
+            waiter.callback(worker)
+
+    def done(self, worker: str, result: Any) -> None:
+        """The last hop, at *worker*, returned *result*."""
+        if self._taker is None:
+            self.taken(worker)
+        self._result = result
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(result)
+
+    def failed(self, error: JobError) -> None:
+        """The job ended with *error*."""
+        self._error = error
+        waiting = [*self._waiting, *self._taken]
+        unheard = not self._waiting
+        self._waiting, self._taken = [], []
+        for waiter in waiting:
+            waiter.errback(Failure(error))
+        if unheard:
+            self._unheard(error)

@@ -1,0 +1,255 @@
+"""The shapes on the bus, as value objects: what they hold, and how they stand in a message's body.
+
+Nothing here knows AMQP. ``body()`` gives the dict that a codec encodes; ``from_body()`` takes what a codec
+decoded, which may be anything at all, and raises :class:`DecodeError` unless it has the right shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from .address import parse, parse_id
+from .errors import AddressError, DecodeError
+
+JOB: Final = "job"
+ACK: Final = "ack"
+RESULT: Final = "result"
+FAILURE: Final = "failure"
+DONE: Final = "done"
+CANCEL: Final = "cancel"
+PROBE: Final = "probe"
+STATUS: Final = "status"
+ERROR: Final = "error"
+PEERS: Final = "peers"
+LIST: Final = "list"
+EVENT: Final = "event"
+
+NO_WORKER_TEXT: Final = "No worker available for this job"
+
+_MISSING: Final = object()
+
+
+def get(body: Any, name: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
+    """``body[name]`` if it is there and a *kind*; raises :class:`DecodeError` that says what was expected."""
+    if not isinstance(body, dict):
+        raise DecodeError(f"expected an object, got {type(body).__name__}")
+    value = body.get(name, default)
+    if value is _MISSING:
+        raise DecodeError(f"{name!r} is missing")
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise DecodeError(f"{name!r} is {value!r:.100}, of the wrong type {type(value).__name__}")
+    return value
+
+
+def _worker_id(text: str) -> str:
+    try:
+        return str(parse_id(text))
+    except AddressError as error:
+        raise DecodeError(str(error)) from None
+
+
+def _address(text: Any) -> str:
+    try:
+        return str(parse(text))
+    except AddressError as error:
+        raise DecodeError(str(error)) from None
+
+
+def get_keys(body: Any) -> list[str]:
+    """The ``keys`` of an ack, done, cancel or probe."""
+    keys: list[Any] = get(body, "keys", list)
+    if not all(isinstance(key, str) for key in keys):
+        raise DecodeError("'keys' holds something that is no key")
+    return keys
+
+
+def hop_key(job_id: str, index: int) -> str:
+    """What duplicates and stores go by: the job and its hop."""
+    return f"{job_id}/{index}"
+
+
+def split_key(key: str) -> tuple[str, int]:
+    """The job id and the hop's index; raises :class:`DecodeError`."""
+    job_id, slash, index = key.rpartition("/")
+    if not slash or not index.isdecimal():
+        raise DecodeError(f"{key!r:.100} is no hop's key")
+    return job_id, int(index)
+
+
+@dataclass(slots=True)
+class Job:
+    """One hop of a job: what a handler gets.
+
+    :ivar id: unique across processes and restarts; the same on every hop.
+    :ivar data: what was sent to this hop.
+    :ivar workers_list: the routing slip, addresses in the order of visits.
+    :ivar workers_list_id: index of the current hop in it.
+    :ivar sender: id of the worker that sent this hop.
+    :ivar origin: id of the worker that sent the first hop and awaits the result.
+    :ivar tries: how often this hop was sent before (0: the first copy).
+    :ivar deadline: the instant, in the local monotonic clock's seconds, after which nobody awaits the result.
+    :ivar redelivered: the broker says that it delivered this copy before.
+    :ivar traceparent: W3C trace context, passed along unchanged; None: there is none.
+    """
+
+    id: str
+    data: Any
+    workers_list: list[str]
+    workers_list_id: int
+    sender: str
+    origin: str
+    deadline: float
+    tries: int = 0
+    redelivered: bool = False
+    traceparent: str | None = None
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = hop_key(self.id, self.workers_list_id)
+
+    @property
+    def address(self) -> str:
+        """The address of the current hop."""
+        return self.workers_list[self.workers_list_id]
+
+    @property
+    def last(self) -> bool:
+        """Whether no hop follows this one."""
+        return self.workers_list_id + 1 >= len(self.workers_list)
+
+    def next(self, address: str | None, data: Any, sender: str) -> Job:
+        """The hop after this one: to *address*, or (None) to the next stop of the routing slip."""
+        here = self.workers_list_id + 1
+        slip = self.workers_list if address is None else [*self.workers_list[:here], address]
+        return Job(
+            self.id, data, slip, here, sender, self.origin, self.deadline, traceparent=self.traceparent
+        )
+
+    def body(self, now: float) -> dict[str, Any]:
+        """What travels; *now* is the local clock, so that the deadline travels as what remains of it."""
+        return {
+            "id": self.id,
+            "workers_list": self.workers_list,
+            "workers_list_id": self.workers_list_id,
+            "data": self.data,
+            "sender": {"id": self.sender, "type": self.sender.partition(":")[0]},
+            "origin": self.origin,
+            "tries": self.tries,
+            "deadline": remaining_ms(self.deadline, now),
+        }
+
+    @classmethod
+    def from_body(cls, body: Any, now: float, *, redelivered: bool = False, traceparent: str | None = None) -> Job:
+        """Read a job; *now* is the local clock. Raises :class:`DecodeError`."""
+        slip = get(body, "workers_list", list)
+        index = get(body, "workers_list_id", int)
+        if not 0 <= index < len(slip):
+            raise DecodeError(f"'workers_list_id' is {index}, outside of a list of {len(slip)}")
+        for stop in slip:
+            _address(stop)
+        sender = _worker_id(get(get(body, "sender", dict), "id", str))
+        return cls(
+            get(body, "id", str),
+            body.get("data"),
+            slip,
+            index,
+            sender,
+            _worker_id(get(body, "origin", str, sender)),
+            now + get(body, "deadline", (int, float), 30_000) / 1000,
+            get(body, "tries", int, 0),
+            redelivered,
+            traceparent,
+        )
+
+
+def remaining_ms(deadline: float, now: float) -> int:
+    """What is left of *deadline*, in whole milliseconds, never negative."""
+    return max(0, round((deadline - now) * 1000))
+
+
+@dataclass(slots=True, frozen=True)
+class Forward:
+    """A handler's answer: another worker goes on with the job, and its answer goes straight to the origin."""
+
+    address: str
+    data: Any = None
+
+
+@dataclass(slots=True, frozen=True)
+class Announcement:
+    """A worker's description of itself.
+
+    :ivar started: Unix time of its creation, in milliseconds.
+    :ivar capacity: how many jobs it runs at once.
+    :ivar metrics: address of its metrics page, ``host:port``; empty: none.
+    """
+
+    id: str
+    type: str
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    capacity: int = 0
+    metrics: str = ""
+    started: int = 0
+
+    def body(self) -> dict[str, Any]:
+        """What travels."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_body(cls, body: Any) -> Announcement:
+        """Read an announcement; only ``id`` and ``type`` are needed, as the ancestor sends no more.
+
+        Raises :class:`DecodeError`.
+        """
+        name, kind = _worker_id(get(body, "id", str)), get(body, "type", str)
+        if name.partition(":")[0] != kind:
+            raise DecodeError(f"worker {name!r} says that its type is {kind!r:.100}")
+        return cls(
+            name,
+            kind,
+            get(body, "host", str, ""),
+            get(body, "pid", int, 0),
+            get(body, "version", str, ""),
+            get(body, "capacity", int, 0),
+            get(body, "metrics", str, ""),
+            get(body, "started", int, 0),
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class Deletion:
+    """A worker has gone, by its own word or (``reason``) by a SystemManager's."""
+
+    id: str
+    type: str
+    reason: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """What travels."""
+        return {"id": self.id, "type": self.type, "reason": self.reason}
+
+    @classmethod
+    def from_body(cls, body: Any) -> Deletion:
+        """Read a deletion; raises :class:`DecodeError`."""
+        name = _worker_id(get(body, "id", str))
+        return cls(name, name.partition(":")[0], get(body, "reason", str, ""))
+
+
+@dataclass(slots=True, frozen=True)
+class Inquiry:
+    """A sender asks whether anyone can take jobs for ``address``."""
+
+    address: str
+    sender: str
+
+    def body(self) -> dict[str, Any]:
+        """What travels."""
+        return {"address": self.address, "sender": self.sender}
+
+    @classmethod
+    def from_body(cls, body: Any) -> Inquiry:
+        """Read an inquiry; raises :class:`DecodeError`."""
+        return cls(_address(get(body, "address", str)), _worker_id(get(body, "sender", str)))
