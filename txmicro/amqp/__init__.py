@@ -1,0 +1,1 @@
+"""AMQP 0-9-1: frames, a client for Twisted, broker URIs."""

@@ -1,0 +1,100 @@
+"""What can go wrong on a connection to a broker, as types."""
+
+from __future__ import annotations
+
+from txmicro.errors import TxmicroError
+
+# Reply codes of AMQP 0-9-1 (section 1.2 of its reference) that we name.
+FRAME_ERROR = 501
+SYNTAX_ERROR = 502
+COMMAND_INVALID = 503
+CHANNEL_ERROR = 504
+UNEXPECTED_FRAME = 505
+NOT_ALLOWED = 530
+ACCESS_REFUSED = 403
+
+
+class FrameError(TxmicroError):
+    """The peer sent bytes that are not AMQP 0-9-1, or not at this moment.
+
+    :ivar code: the AMQP reply code to close the connection with.
+    :ivar channel: the channel they came on.
+    """
+
+    def __init__(self, message: str, *, code: int = FRAME_ERROR, channel: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.channel = channel
+
+    def __str__(self) -> str:
+        return f"{self.message} (channel {self.channel}, {self.code})"
+
+
+class InvalidArgument(TxmicroError, ValueError):
+    """A value that AMQP cannot carry: too long, of a wrong type, out of range."""
+
+
+class ConnectionLost(TxmicroError):
+    """The connection is gone, and with it whatever waited on it."""
+
+
+class ConnectionClosed(ConnectionLost):
+    """The broker closed the connection.
+
+    :ivar reply_code: its AMQP reply code.
+    :ivar reply_text: its words.
+    """
+
+    def __init__(self, reply_code: int, reply_text: str) -> None:
+        super().__init__(f"{reply_code} {reply_text}")
+        self.reply_code = reply_code
+        self.reply_text = reply_text
+
+
+class AuthenticationFailed(ConnectionClosed):
+    """The broker does not know the user or the password."""
+
+
+class VhostError(ConnectionClosed):
+    """The virtual host does not exist, or the user may not use it."""
+
+
+class HeartbeatLost(ConnectionLost):
+    """The broker said nothing for two heartbeat intervals."""
+
+
+class ChannelClosed(TxmicroError):
+    """The channel is closed; the connection lives.
+
+    :ivar reply_code: the AMQP reply code that it was closed with.
+    :ivar reply_text: the words that came with it.
+    """
+
+    def __init__(self, reply_code: int, reply_text: str) -> None:
+        super().__init__(f"{reply_code} {reply_text}")
+        self.reply_code = reply_code
+        self.reply_text = reply_text
+
+
+class NoChannelLeft(TxmicroError):
+    """As many channels are open on the connection as the broker allows."""
+
+
+class NackError(TxmicroError):
+    """The broker did not take responsibility for a message."""
+
+
+class Returned(TxmicroError):
+    """The broker had no queue for a message.
+
+    :ivar reply_code: why, as an AMQP reply code (312: no route).
+    :ivar exchange: where the message was published.
+    :ivar routing_key: with which key.
+    """
+
+    def __init__(self, reply_code: int, reply_text: str, exchange: str, routing_key: str) -> None:
+        super().__init__(f"{reply_code} {reply_text}: exchange {exchange!r}, routing key {routing_key!r}")
+        self.reply_code = reply_code
+        self.exchange = exchange
+        self.routing_key = routing_key
