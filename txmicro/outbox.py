@@ -1,0 +1,456 @@
+"""Jobs I sent: who has them, when to send them again, when to give up.
+
+A state machine without I/O. What happens comes in through methods; what must go out leaves through the
+callables given to the constructor. They may call back into the outbox before they return.
+
+A job here is one hop (:class:`Sent`). It *waits* for its address' window to open, is *out* as a copy that
+nobody has acknowledged, is *taken* by a worker, and has *ended*. Its owner hears of the end exactly once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from itertools import takewhile
+from typing import Any, Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from .errors import JobCancelled, JobError, JobTimeout, NoWorkerAvailable
+from .messages import NO_WORKER_TEXT
+
+WAITING: Final = "waiting"
+OUT: Final = "out"
+TAKEN: Final = "taken"
+ENDED: Final = "ended"
+
+_LATE: Final = 0.5
+_SPARE_DEADLINES: Final = 64
+
+
+class Owner(Protocol):
+    """Who wants to know what becomes of a job."""
+
+    def taken(self, worker: str) -> None:
+        """*worker* has the job; called again when another one takes it."""
+
+    def done(self, worker: str, result: Any) -> None:
+        """The job ended well, says *worker*; *result* is None for a hop that another one followed."""
+
+    def failed(self, error: JobError) -> None:
+        """The job ended with *error*."""
+
+
+class Sent:
+    """One hop of a job, as its sender keeps it.
+
+    :ivar key: the hop's key, unique in an outbox.
+    :ivar job_id: the job's id, the same on every hop.
+    :ivar address: where it goes.
+    :ivar body: what ``publish`` sends; the outbox does not look at it.
+    :ivar deadline: the instant, in the clock's seconds, at which it fails with :class:`JobTimeout`.
+    :ivar owner: who is told.
+    :ivar copies: how many copies have left, the one that is being published included.
+    :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
+    :ivar taker: id of the latest worker that took it; None: nobody has it.
+    :ivar state: ``waiting``, ``out``, ``taken`` or ``ended``.
+    """
+
+    __slots__ = (
+        "address",
+        "body",
+        "copies",
+        "deadline",
+        "due",
+        "job_id",
+        "key",
+        "owner",
+        "stale",
+        "state",
+        "taker",
+    )
+
+    def __init__(self, key: str, job_id: str, address: str, body: Any, deadline: float, owner: Owner) -> None:
+        self.key = key
+        self.job_id = job_id
+        self.address = address
+        self.body = body
+        self.deadline = deadline
+        self.owner = owner
+        self.copies = 0
+        self.stale = False
+        self.taker: str | None = None
+        self.state = WAITING
+        self.due = 0.0  # in the copies' time: when to send again (out), when to probe (taken)
+
+    @property
+    def tries(self) -> int:
+        """How often it was sent before: 0 for the first copy."""
+        return max(0, self.copies - 1)
+
+
+class _Line:
+    """The jobs of one address that nobody has taken: how many are out, and which wait, in order."""
+
+    __slots__ = ("out", "waiting")
+
+    def __init__(self) -> None:
+        self.out = 0
+        self.waiting: OrderedDict[str, Sent] = OrderedDict()
+
+
+class _Taker:
+    """What one worker has, the longest unheard of first, and when to probe it next."""
+
+    __slots__ = ("due", "jobs")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.jobs: OrderedDict[str, Sent] = OrderedDict()
+
+
+class Outbox:
+    """The jobs that one worker has sent and that have not ended.
+
+    :param clock: gives the time and the one timer, which runs only while there is something to watch.
+    :param publish: sends a copy of a job. If it raises, that is logged, and the copy counts as lost.
+    :param inquire: asks the SystemManagers whether anyone can take jobs for an address; at most once per
+        address and *retry*.
+    :param probe: asks a worker which of these keys it has.
+    :param cancel: tells a worker that nobody awaits the job of this key any more.
+    :param window: how many untaken copies may be out per address; the jobs beyond wait, in order.
+    :param retry: seconds after which a copy that nobody acknowledged is sent again.
+    :param probe_every: seconds between two probes of a worker, and how long a job must have been silent.
+    :param tick: seconds between two looks at what is due.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        publish: Callable[[Sent], None],
+        inquire: Callable[[str], None],
+        probe: Callable[[str, list[str]], None],
+        cancel: Callable[[str, str], None],
+        window: int = 1000,
+        retry: float = 2.0,
+        probe_every: float = 2.0,
+        tick: float = 0.1,
+    ) -> None:
+        self._clock = clock
+        self._publish = publish
+        self._inquire = inquire
+        self._probe = probe
+        self._cancel = cancel
+        self._window = window
+        self._retry = retry
+        self._probe_every = probe_every
+        self._tick = tick
+
+        self._jobs: dict[str, Sent] = {}
+        self._deadlines: list[tuple[float, str]] = []  # a heap; entries of jobs that have ended are stale
+        self._lines: dict[str, _Line] = {}
+        # All copies have the same time to wait, so what is sent last is due last: no heap. The same goes for
+        # the takers, for the jobs of one taker, and for the addresses asked about.
+        self._out: OrderedDict[str, Sent] = OrderedDict()
+        self._takers: OrderedDict[str, _Taker] = OrderedDict()
+        self._asked: OrderedDict[str, float] = OrderedDict()
+
+        self._closed: JobError | None = None
+        self._timer: IDelayedCall | None = None
+        self._expected = 0.0
+        self._skipped = False
+        self._paused_at: float | None = None
+        self._stood = 0.0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    # What the sender does:
+
+    def add(self, sent: Sent) -> bool:
+        """Take on a job: publish it now if its address' window is open, else when its turn comes.
+
+        Returns False, and does nothing, if a job with this key is here already. After :meth:`close` the owner
+        hears at once that the job failed.
+        """
+        if sent.key in self._jobs:
+            return False
+        if self._closed is not None:
+            self._safely(sent.owner.failed, self._closed)
+            return True
+        self._jobs[sent.key] = sent
+        self._watch_deadline(sent)
+        self._run_timer()
+        self._line(sent.address).waiting[sent.key] = sent
+        self._refill(sent.address)
+        sent.stale = True
+        return True
+
+    def cancel(self, key: str) -> None:
+        """Give a job up: it fails with :class:`JobCancelled`, and its taker is told."""
+        for sent in self._end([key]):
+            self._give_up(sent, JobCancelled("cancelled by its sender"))
+
+    def pause(self) -> None:
+        """Publish nothing until :meth:`resume`: the connection takes nothing. The copies' time stands still.
+
+        Deadlines go on, and what arrives counts.
+        """
+        if self._paused_at is None:
+            self._paused_at = self._clock.seconds()
+
+    def resume(self) -> None:
+        """Publish again: what waits, as far as the windows are open."""
+        if self._paused_at is None:
+            return
+        self._stood += self._clock.seconds() - self._paused_at
+        self._paused_at = None
+        for address in list(self._lines):
+            self._refill(address)
+
+    def close(self, error: JobError) -> None:
+        """Fail all jobs with *error*, now and from now on. Takers are not told: their work may count."""
+        self._closed = error
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for sent in self._remove(list(self._jobs)):
+            self._safely(sent.owner.failed, error)
+        self._deadlines.clear()
+        self._asked.clear()
+
+    # What the workers say:
+
+    def acked(self, worker: str, keys: Iterable[str]) -> None:
+        """*worker* took these jobs. If two workers took one, the latest to say so is probed."""
+        for key in keys:
+            sent = self._jobs.get(key)
+            if sent is not None and sent.taker != worker:
+                self._taken(sent, worker)
+
+    def succeeded(self, key: str, worker: str, result: Any) -> None:
+        """*worker* has the job's result. The first one wins; one for an unknown key is ignored."""
+        for sent in self._end([key]):
+            self._safely(sent.owner.done, worker, result)
+
+    def failed(self, key: str, error: JobError) -> None:
+        """The job failed at a worker."""
+        for sent in self._end([key]):
+            self._safely(sent.owner.failed, error)
+
+    def done(self, worker: str, keys: Iterable[str]) -> None:
+        """What followed these hops is done, so *worker* need not be watched over them any more."""
+        for sent in self._end(keys):
+            self._safely(sent.owner.done, worker, None)
+
+    def status(
+        self, worker: str, running: Iterable[str], forwarded: Iterable[str], unknown: Iterable[str]
+    ) -> None:
+        """A probe's answer. What *worker* does not know is sent again at once, unless another has it."""
+        self.acked(worker, running)
+        self.acked(worker, forwarded)
+        jobs = [self._jobs[key] for key in unknown if key in self._jobs]
+        self._again([sent for sent in jobs if sent.taker == worker])
+
+    def taker_gone(self, worker: str) -> None:
+        """*worker* is dead: what it had is sent again at once, in order."""
+        if worker in self._takers:
+            self._again(list(self._takers[worker].jobs.values()))
+
+    # What the bus and the SystemManager say:
+
+    def returned(self, key: str) -> None:
+        """A copy came back, because no queue takes its address: ask who could.
+
+        The job is sent again when it would have been, and until then keeps its place in the window: an
+        address without a queue costs no more than one with a slow worker.
+        """
+        sent = self._jobs.get(key)
+        if sent is not None and sent.state is OUT:
+            self._ask(sent.address)
+
+    def nobody(self, address: str) -> None:
+        """Nobody can take jobs for *address*: those that are untaken fail with :class:`NoWorkerAvailable`."""
+        if address not in self._lines:
+            return
+        out = [sent.key for sent in self._out.values() if sent.address == address]
+        for sent in self._end([*out, *self._lines[address].waiting]):
+            self._safely(sent.owner.failed, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}"))
+
+    # Where a job is:
+
+    def _line(self, address: str) -> _Line:
+        line = self._lines.get(address)
+        if line is None:
+            line = self._lines[address] = _Line()
+        return line
+
+    def _refill(self, address: str) -> None:
+        line = self._lines.get(address)
+        while line is not None and line.waiting and line.out < self._window and self._paused_at is None:
+            _, sent = line.waiting.popitem(last=False)
+            line.out += 1
+            self._put_out(sent)
+
+    def _put_out(self, sent: Sent) -> None:
+        sent.state = OUT
+        sent.copies += 1
+        sent.due = self._time() + self._retry
+        self._out[sent.key] = sent
+        self._out.move_to_end(sent.key)
+        if sent.copies > 1:
+            self._ask(sent.address)
+        self._safely(self._publish, sent)
+
+    def _taken(self, sent: Sent, worker: str) -> None:
+        self._withdraw(sent)
+        taker = self._takers.get(worker)
+        sent.due = self._time() + self._probe_every
+        if taker is None:
+            taker = self._takers[worker] = _Taker(sent.due)
+        sent.state, sent.taker = TAKEN, worker
+        taker.jobs[sent.key] = sent
+        self._refill(sent.address)
+        self._safely(sent.owner.taken, worker)
+
+    def _again(self, jobs: list[Sent]) -> None:
+        for sent in reversed(jobs):
+            self._withdraw(sent)
+            sent.state, sent.taker = WAITING, None
+            waiting = self._line(sent.address).waiting
+            waiting[sent.key] = sent
+            waiting.move_to_end(sent.key, last=False)
+        for address in {sent.address: None for sent in jobs}:
+            self._refill(address)
+
+    def _end(self, keys: Iterable[str]) -> list[Sent]:
+        """End those that are here, and let others take their places only when all have left."""
+        jobs = self._remove(keys)
+        for address in {sent.address: None for sent in jobs}:
+            self._refill(address)
+        return jobs
+
+    def _remove(self, keys: Iterable[str]) -> list[Sent]:
+        jobs = []
+        for key in keys:
+            sent = self._jobs.pop(key, None)
+            if sent is not None:
+                self._withdraw(sent)
+                sent.state = ENDED
+                jobs.append(sent)
+        return jobs
+
+    def _withdraw(self, sent: Sent) -> None:
+        """Take it from where its state says that it is."""
+        if sent.state is TAKEN and sent.taker is not None:
+            taker = self._takers[sent.taker]
+            del taker.jobs[sent.key]
+            if not taker.jobs:
+                del self._takers[sent.taker]
+            return
+        line = self._lines[sent.address]
+        if sent.state is OUT:
+            del self._out[sent.key]
+            line.out -= 1
+        else:
+            del line.waiting[sent.key]
+        if not (line.out or line.waiting):
+            del self._lines[sent.address]
+
+    # What is due:
+
+    def _run_timer(self) -> None:
+        if self._timer is None:
+            self._expected = self._clock.seconds() + self._tick
+            self._timer = self._clock.callLater(self._tick, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        # Late means that this process stood still: what the others said meanwhile may wait to be read.
+        late = self._clock.seconds() - self._expected > _LATE
+        self._skipped = late and not self._skipped
+        if not self._skipped:
+            self._expire()
+            self._forget_asked()
+            self._resend()
+            self._probe_silent()
+        if self._jobs or self._asked:
+            self._run_timer()
+
+    def _time(self) -> float:
+        """The copies' time: the clock's, without the pauses."""
+        return (self._clock.seconds() if self._paused_at is None else self._paused_at) - self._stood
+
+    def _watch_deadline(self, sent: Sent) -> None:
+        heappush(self._deadlines, (sent.deadline, sent.key))
+        if len(self._deadlines) > 2 * len(self._jobs) + _SPARE_DEADLINES:
+            self._deadlines = [(job.deadline, job.key) for job in self._jobs.values()]
+            heapify(self._deadlines)
+
+    def _expire(self) -> None:
+        now = self._clock.seconds()
+        due = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            deadline, key = heappop(self._deadlines)
+            if key in self._jobs and self._jobs[key].deadline == deadline:
+                due.append(key)
+        for sent in self._end(due):
+            self._give_up(sent, JobTimeout(_story(sent)))
+        if not self._jobs:
+            self._deadlines.clear()
+
+    def _resend(self) -> None:
+        now = self._time()
+        while self._out and self._paused_at is None:
+            sent = next(iter(self._out.values()))
+            if sent.due > now:
+                break
+            self._put_out(sent)
+
+    def _probe_silent(self) -> None:
+        now = self._time()
+        while self._takers and self._paused_at is None:
+            worker, taker = next(iter(self._takers.items()))
+            if taker.due > now:
+                break
+            taker.due = now + self._probe_every
+            self._takers.move_to_end(worker)
+            silent = list(takewhile(lambda sent: sent.due <= now, taker.jobs.values()))
+            for sent in silent:
+                sent.due = taker.due
+                taker.jobs.move_to_end(sent.key)
+            if silent:
+                self._safely(self._probe, worker, [sent.key for sent in silent])
+
+    def _ask(self, address: str) -> None:
+        if address not in self._asked:
+            self._asked[address] = self._clock.seconds()
+            self._safely(self._inquire, address)
+
+    def _forget_asked(self) -> None:
+        now = self._clock.seconds()
+        while self._asked and next(iter(self._asked.values())) + self._retry <= now:
+            self._asked.popitem(last=False)
+
+    # What others are told:
+
+    def _give_up(self, sent: Sent, error: JobError) -> None:
+        if sent.taker is not None:
+            self._safely(self._cancel, sent.taker, sent.key)
+        self._safely(sent.owner.failed, error)
+
+    def _safely(self, function: Callable[..., None], *args: Any) -> None:
+        try:
+            function(*args)
+        except Exception:  # noqa: BLE001 - one owner's mistake must not cost the others their jobs
+            self._log.failure("{function} raised", function=function)
+
+
+def _story(sent: Sent) -> str:
+    times = "never sent" if not sent.copies else f"sent {sent.copies} time{'s' * (sent.copies > 1)}"
+    return f"{sent.address} gave no result by the deadline: {times}, taken by {sent.taker or 'nobody'}"
