@@ -63,7 +63,9 @@ class JobError(TxmicroError):
     def __init_subclass__(cls) -> None:
         JobError.types[cls.__name__] = cls
 
-    def __init__(self, message: str = "", *, worker: str | None = None, retryable: bool | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, worker: str | None = None, retryable: bool | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.worker = worker
@@ -80,7 +82,12 @@ class RemoteError(JobError):
     """A handler raised something that is no :class:`JobError` known here; ``type`` is its class name there."""
 
     def __init__(
-        self, message: str = "", *, type: str = "RemoteError", worker: str | None = None, retryable: bool | None = None
+        self,
+        message: str = "",
+        *,
+        type: str = "RemoteError",
+        worker: str | None = None,
+        retryable: bool | None = None,
     ) -> None:
         super().__init__(message, worker=worker, retryable=retryable)
         self._type = type
@@ -118,6 +125,10 @@ class WorkerStopped(JobError):
 
 class RuntimeExceeded(JobError):
     """The handler ran for longer than its worker's ``max_runtime``."""
+
+
+class BadRequest(JobError, ValueError):
+    """The job's data is not what its handler takes; the message says what it takes."""
 
 
 class EncodeError(JobError, ValueError):
