@@ -447,7 +447,7 @@ class Outbox:
     def _safely(self, function: Callable[..., None], *args: Any) -> None:
         try:
             function(*args)
-        except Exception:  # noqa: BLE001 - one owner's mistake must not cost the others their jobs
+        except Exception:  # one owner's mistake must not cost the others their jobs
             self._log.failure("{function} raised", function=function)
 
 
