@@ -8,9 +8,9 @@ A body is an object (a dict) at the top. What survives every format:
 - lists (tuples arrive as lists) and dicts, at least 100 levels deep. Keys are of any of these types (a tuple
   stays one there).
 
-BSON also carries the types of pymongo's ``bson`` that the others have no word for, such as ``ObjectId``, and
-MessagePack its extension types. Anything else is an :class:`EncodeError`: nothing is silently turned into text,
-and nothing that can execute is ever read.
+BSON also carries the types of pymongo's ``bson`` that the others have no word for, as ``ObjectId``, and
+MessagePack its extension types. Anything else is an :class:`EncodeError`: nothing is silently turned into
+text, and nothing that can execute is ever read.
 
 Where a format has no word for a value, it travels as an object with one reserved key. The first three are
 from MongoDB's Extended JSON v2, https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/:
@@ -81,7 +81,7 @@ class Codec(ABC):
         """The bytes of *value*; raises :class:`EncodeError` that names where in it the culprit stands."""
         try:
             data = self._pack(value)
-        except Exception:  # noqa: BLE001 - whatever it minds, the second pass knows or says where
+        except Exception:  # whatever it minds, the second pass knows or says where
             return self._encode_extended(value)
         if b"$" in data and _LOOKS_RESERVED.search(data):
             return self._encode_extended(value)

@@ -1,0 +1,347 @@
+"""The configuration: one JSON file, and the environment over it.
+
+A file holds one object with any of the keys that :func:`describe` lists; what it leaves out has its
+default. Every key can also come from the environment, as ``TXMICRO_`` and the key in capitals, and wins over
+the file::
+
+    TXMICRO_BROKER_URL=amqp://me:secret@one,amqp://me:secret@two TXMICRO_WORKER_LOG=false twistd …
+
+Everything that is wrong is reported at once, as one :class:`ConfigError`. No credentials show in it, nor in a
+:class:`Config`'s ``repr``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from .address import check_type
+from .codec import NAMES as PROTOCOLS
+from .errors import ConfigError
+
+PREFIX: Final = "TXMICRO_"
+LEVELS: Final = ("debug", "info", "warn", "error", "critical")
+
+_MIB: Final = 1 << 20
+_OTHER_VARIABLES: Final = frozenset({"TXMICRO_REQUIRE_SERVICES"})  # the tests'
+_CREDENTIALS: Final = re.compile(r"(://[^\s:/@]*):\S*@")
+_USER: Final = re.compile(r"[\w+]+://[^\s:/@]*")
+_CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def mask(text: str) -> str:
+    """*text* with the passwords of the URLs in it replaced by ``***``."""
+    return _CREDENTIALS.sub(r"\1:***@", text)
+
+
+class _Kind(NamedTuple):
+    """What a value has to be.
+
+    :ivar expected: in words.
+    :ivar check: gives the value as :class:`Config` holds it, or raises ValueError or TypeError.
+    :ivar read: the value in a text from the environment.
+    :ivar secret: whether it may hold credentials.
+    """
+
+    expected: str
+    check: Callable[[Any], Any]
+    read: Callable[[str], Any]
+    secret: bool = False
+
+    def show(self, value: Any) -> str:
+        """*value* for people, without credentials, cut short if it is long."""
+        if not self.secret:
+            return f"{value!r:.200}"
+        if isinstance(value, (list, tuple)):
+            return f"[{', '.join(map(self.show, value))}]"
+        return repr(_mask_url(value)) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+class Row(NamedTuple):
+    """One key of the configuration, for the documentation.
+
+    :ivar default: as JSON; empty: none.
+    :ivar unit: empty: it has none.
+    """
+
+    key: str
+    variable: str
+    expected: str
+    unit: str
+    default: str
+    meaning: str
+
+
+def _mask_url(url: str) -> str:
+    """Unlike :func:`mask`, this knows that *url* should be one, and hides more when it is not quite."""
+    head, at, host = url.rpartition("@")
+    user = _USER.match(head)
+    return f"{user[0] if user else ''}:***@{host}" if at else url
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _items(text: str) -> Any:
+    """A JSON list, or what is between commas and white space."""
+    return _json(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
+
+
+def _is_a(*kinds: type) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kinds):
+            raise TypeError
+        return value
+
+    return check
+
+
+def _whole(low: int, high: int = 2**53) -> _Kind:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError
+        return value
+
+    limits = f"of at least {low}" if high == 2**53 else f"from {low} to {high}"
+    return _Kind(f"a whole number {limits}", check, _json)
+
+
+def _among(*choices: str) -> _Kind:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value.lower() not in map(str.lower, choices):
+            raise ValueError
+        return value
+
+    return _Kind(f"one of {', '.join(choices)}", check, str)
+
+
+def _check_seconds(value: Any) -> float:
+    # NaN is not above 0, and a timer takes no infinity.
+    if type(value) not in (int, float) or not 0 < value <= 1e9:
+        raise ValueError
+    return float(value)
+
+
+def _check_broker_urls(value: Any) -> tuple[str, ...]:
+    urls = (value,) if isinstance(value, str) else tuple(_is_a(list, tuple)(value))
+    for url in urls:
+        parts = urlsplit(_is_a(str)(url))
+        if parts.scheme not in ("amqp", "amqps") or not parts.hostname or parts.port == 0:
+            raise ValueError
+    if not urls:
+        raise ValueError
+    return urls
+
+
+def _check_store_url(value: Any) -> str:
+    if urlsplit(_is_a(str)(value)).scheme not in ("sqlite", "mongodb", "mongodb+srv"):
+        raise ValueError
+    return str(value)
+
+
+def _check_worker_types(value: Any) -> dict[str, str]:
+    for kind, where in _is_a(dict)(value).items():
+        if not _CLASS.fullmatch(where):
+            raise ValueError
+        check_type(kind)
+    return dict(value)
+
+
+def _check_services(value: Any) -> tuple[str, ...]:
+    return tuple(check_type(name) for name in _is_a(list, tuple)(value))
+
+
+_BOOL: Final = _Kind("true or false", _is_a(bool), lambda text: _json(text.lower()))
+_LEVEL: Final = _among(*LEVELS)
+_PROTOCOL: Final = _among(*PROTOCOLS)
+_TEXT: Final = _Kind("text", _is_a(str), str)
+_PORT: Final = _whole(0, 65_535)
+_COUNT: Final = _whole(1)
+_SECONDS: Final = _Kind("a number above 0", _check_seconds, _json)
+_BROKER_URLS: Final = _Kind(
+    "amqp://[user:password@]host[:port][/vhost], or a list of such URLs",
+    _check_broker_urls,
+    _items,
+    secret=True,
+)
+_STORE_URL: Final = _Kind("sqlite:///path, sqlite:// or mongodb://…", _check_store_url, str, secret=True)
+_WORKER_TYPES: Final = _Kind('an object as {"WB": "module:Class"}', _check_worker_types, _json)
+_SERVICES: Final = _Kind('a list of "broker", "manager" and worker types', _check_services, _items)
+
+
+def _key(kind: _Kind, default: Any, meaning: str, *, unit: str = "", key: str = "") -> Any:
+    about = {"kind": kind, "default": default, "meaning": meaning, "unit": unit, "key": key}
+    return field(default_factory=lambda: default, metadata=about)
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Config:
+    """The settings, checked; raises :class:`ConfigError` unless all are possible. See :func:`describe`."""
+
+    broker_url: tuple[str, ...] = _key(
+        _BROKER_URLS, "amqp://localhost", "where the bus is; of a list, the next is tried when one is down"
+    )
+    broker_url_file: str = _key(_TEXT, "", "a file that holds the broker_url, instead of that key")
+    keepalive: int = _key(
+        _whole(0),
+        0,
+        "how often the SystemManager asks the workers whether they are there; 0: never",
+        unit="ms",
+    )
+    manager_log: bool = _key(_BOOL, True, "whether the SystemManager logs", key="SystemManager_log")
+    worker_log: bool = _key(_BOOL, True, "whether workers log", key="Worker_log")
+    data_transfer_protocol: str = _key(
+        _PROTOCOL, "JSON", "the format on the bus, in any case; a fleet may mix them"
+    )
+    worker_types: dict[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
+    services: tuple[str, ...] = _key(_SERVICES, [], "what twistd txmicro runs in one process")
+    capacity: int = _key(_COUNT, 100, "how many jobs a worker runs at once", unit="jobs")
+    timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")
+    max_runtime: float = _key(_SECONDS, 1500.0, "how long a handler may run", unit="s")
+    grace: float = _key(_SECONDS, 30.0, "how long stopping waits for running jobs", unit="s")
+    max_message: int = _key(_COUNT, 32 * _MIB, "the largest message, encoded", unit="bytes")
+    heartbeat: int = _key(
+        _whole(0, 65_535),
+        10,
+        "how often the bus is heard of; 0: connections that hang go unnoticed",
+        unit="s",
+    )
+    rest_port: int = _key(_PORT, 8080, "where the REST worker listens; 0: a free port")
+    rest_interface: str = _key(_TEXT, "127.0.0.1", "the address it listens on; empty: all")
+    http_body_max: int = _key(_COUNT, _MIB, "the largest body of an HTTP request", unit="bytes")
+    metrics_port: int = _key(_PORT, 9091, "where the SystemManager's metrics page is; 0: a free port")
+    worker_metrics_port: int = _key(_PORT, 0, "where a worker's metrics page is; 0: a free port")
+    metrics_interface: str = _key(_TEXT, "127.0.0.1", "the address that metrics pages listen on; empty: all")
+    store_url: str = _key(_STORE_URL, "sqlite://", "where the DB worker stores; sqlite:// is in memory")
+    log_level: str = _key(_LEVEL, "info", "the least level that is logged")
+    log_file: str = _key(
+        _TEXT, "txmicro-workers.log", "where the logger worker writes the workers' log lines"
+    )
+    log_file_size: int = _key(_COUNT, 10 * _MIB, "at which size that file is rotated", unit="bytes")
+    log_files: int = _key(_whole(0), 5, "how many rotated files are kept", unit="files")
+    broker_listen_port: int = _key(_PORT, 5673, "where the embedded broker listens; 0: a free port")
+    broker_interface: str = _key(_TEXT, "127.0.0.1", "the address it listens on; empty: all")
+    broker_memory: int = _key(
+        _COUNT,
+        256 * _MIB,
+        "how much the embedded broker's messages may take before it blocks senders",
+        unit="bytes",
+    )
+
+    def __post_init__(self) -> None:
+        problems = []
+        for each in fields(self):
+            value, kind = getattr(self, each.name), each.metadata["kind"]
+            try:
+                object.__setattr__(self, each.name, kind.check(value))
+            except (TypeError, ValueError):
+                problems.append(
+                    f"{key_of(each)}: {kind.show(value)} is not possible, expected {kind.expected}"
+                )
+        if problems:
+            raise ConfigError(problems)
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{each.name}={each.metadata['kind'].show(getattr(self, each.name))}" for each in fields(self)
+        )
+        return f"Config({', '.join(shown)})"
+
+
+def key_of(each: Field[Any]) -> str:
+    """The key of a field of :class:`Config`: its name, except for the ancestor's keys in capitals."""
+    return each.metadata["key"] or each.name
+
+
+_KEYS: Final = {key_of(each): each for each in fields(Config)}
+_VARIABLES: Final = {PREFIX + key.upper(): key for key in _KEYS}
+
+
+def describe() -> list[Row]:
+    """All keys, in the order of :class:`Config`."""
+    return [
+        Row(
+            key,
+            PREFIX + key.upper(),
+            each.metadata["kind"].expected,
+            each.metadata["unit"],
+            json.dumps(each.metadata["default"]),
+            each.metadata["meaning"],
+        )
+        for key, each in _KEYS.items()
+    ]
+
+
+def load(path: str | None, environ: Mapping[str, str]) -> Config:
+    """The configuration in the file *path* (None: none) and in *environ*; raises :class:`ConfigError`."""
+    problems: list[str] = []
+    given = ({} if path is None else _read_file(path, problems)) | _read_environment(environ, problems)
+    if given.get("broker_url_file"):
+        given |= _read_secret(given["broker_url_file"], problems)
+    try:
+        config = Config(**{_KEYS[key].name: value for key, value in given.items()})
+    except ConfigError as error:
+        raise ConfigError(problems + error.problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        given = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=partial(_once, problems))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"cannot read {path!r}: {error}")
+    except json.JSONDecodeError as error:
+        problems.append(f"{path!r} is no JSON: {error.msg} at line {error.lineno}, column {error.colno}")
+    except (ValueError, RecursionError) as error:
+        problems.append(f"{path!r} is no JSON: {error}")
+    else:
+        if isinstance(given, dict):
+            problems += [_unknown(key, _KEYS) for key in given.keys() - _KEYS.keys()]
+            return {key: value for key, value in given.items() if key in _KEYS}
+        problems.append(f"{path!r} holds {type(given).__name__}, expected an object")
+    return {}
+
+
+def _once(problems: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    problems += [
+        f"{key}: given {count} times" for key, count in Counter(key for key, _ in pairs).items() if count > 1
+    ]
+    return dict(pairs)
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    given = {}
+    for variable in sorted(environ.keys() - _OTHER_VARIABLES):
+        key = _VARIABLES.get(variable)
+        if key is not None:
+            given[key] = _KEYS[key].metadata["kind"].read(environ[variable])
+        elif variable.startswith(PREFIX):
+            problems.append(_unknown(variable, _VARIABLES))
+    return given
+
+
+def _read_secret(path: Any, problems: list[str]) -> dict[str, Any]:
+    try:
+        return {"broker_url": _items(Path(path).read_text("utf-8"))}
+    except (OSError, TypeError, ValueError) as error:
+        problems.append(f"broker_url_file: cannot read {path!r}: {error}")
+        return {}
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"{name}: unknown" + (f"; is {close[0]} meant?" if close else "")
