@@ -1,0 +1,3 @@
+"""Small workers on one message bus."""
+
+__version__ = "0.1.0"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import secrets
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,6 +60,25 @@ def check_type(text: str) -> str:
     return text
 
 
-def new_id(kind: str, now: float, randbits: Callable[[int], int]) -> str:
-    """A fresh worker id of type *kind*: 13-digit milliseconds of *now* (Unix time, seconds), 4 hex digits."""
-    return f"{check_type(kind)}:{int(now * 1000):013d}-{randbits(16):04x}"
+class Ids:
+    """Fresh ids of workers and jobs.
+
+    :param time: Unix time in seconds. :param randbits: a number of that many random bits.
+    """
+
+    def __init__(
+        self, time: Callable[[], float] = time.time, randbits: Callable[[int], int] = secrets.randbits
+    ) -> None:
+        self.time = time
+        self._randbits = randbits
+        # Unique across processes and restarts by the random part, within the process by the count.
+        self._jobs = f"{randbits(64):016x}-"
+        self._count = itertools.count(1)
+
+    def worker(self, kind: str) -> str:
+        """An id for a worker of type *kind*: 13-digit milliseconds of now, 4 hex digits."""
+        return f"{check_type(kind)}:{int(self.time() * 1000):013d}-{self._randbits(16):04x}"
+
+    def job(self) -> str:
+        """An id for a job."""
+        return f"{self._jobs}{next(self._count):x}"

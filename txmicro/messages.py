@@ -56,11 +56,11 @@ def _address(text: Any) -> str:
         raise DecodeError(str(error)) from None
 
 
-def get_keys(body: Any) -> list[str]:
-    """The ``keys`` of an ack, done, cancel or probe."""
-    keys: list[Any] = get(body, "keys", list)
+def get_keys(body: Any, name: str = "keys") -> list[str]:
+    """The list of hops' keys that an ack, done, cancel, probe or status has under *name*."""
+    keys: list[Any] = get(body, name, list)
     if not all(isinstance(key, str) for key in keys):
-        raise DecodeError("'keys' holds something that is no key")
+        raise DecodeError(f"{name!r} holds something that is no key")
     return keys
 
 
@@ -140,7 +140,9 @@ class Job:
         }
 
     @classmethod
-    def from_body(cls, body: Any, now: float, *, redelivered: bool = False, traceparent: str | None = None) -> Job:
+    def from_body(
+        cls, body: Any, now: float, *, redelivered: bool = False, traceparent: str | None = None
+    ) -> Job:
         """Read a job; *now* is the local clock. Raises :class:`DecodeError`."""
         slip = get(body, "workers_list", list)
         index = get(body, "workers_list_id", int)

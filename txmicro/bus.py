@@ -1,0 +1,348 @@
+"""The life of a process's connections to the broker.
+
+A :class:`Bus` keeps two connections, one that publishes and one that consumes, because a broker that runs out
+of memory blocks those that publish. While both stand there is a :class:`Session`; when anything of it is
+lost, all of it is built again, through the next broker of the list, with exponential backoff and jitter. The
+workers of the process are the bus's children; each has a :class:`txmicro.link.Link`, which lives through many
+sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.application.internet import backoffPolicy
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from .address import Ids
+from .amqp.client import AuthenticationFailed, Channel, ChannelClosed, Client, VhostError
+from .amqp.frames import Properties
+from .amqp.uri import Broker
+from .clock import Clock
+from .codec import Codec, by_name
+from .config import Config
+from .errors import BusClosed
+from .metrics import Metrics
+from .topology import Features
+
+HANDSHAKE_TIMEOUT = 15.0
+"""Seconds from dialling a broker until it is ready."""
+
+STABLE_AFTER = 10.0
+"""Seconds that a session must have lived for the next attempt to be the first one again."""
+
+REFUSED_DELAY = 10.0
+"""Seconds between attempts when the broker knows us and says no: trying faster only fills its log."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A broker to try: how to reach it, and as whom."""
+
+    endpoint: IStreamClientEndpoint
+    broker: Broker
+
+
+class Listener(Protocol):
+    """What a link tells a bus it wants to know."""
+
+    def returned(self, kind: str, key: str) -> None:
+        """A message of ours found no queue."""
+
+    def writable(self, writable: bool) -> None:
+        """Whether the publishing connection takes more, now."""
+
+
+class Session:
+    """One life of the two connections.
+
+    :ivar publishing: the connection that publishes. :ivar consuming: the one that consumes.
+    :ivar publisher: the channel on which everything is published.
+    :ivar features: what the broker can do.
+    """
+
+    def __init__(self, publishing: Client, consuming: Client, publisher: Channel) -> None:
+        self.publishing = publishing
+        self.consuming = consuming
+        self.publisher = publisher
+        self.features = Features.of(consuming.server_properties)
+        self._prefixes: dict[tuple[str, str, bool], bytes] = {}
+        self._known: set[str] = set()
+        self._checks: dict[str, list[Deferred[bool]]] = {}
+
+    def lost(self) -> Deferred[BaseException]:
+        """Fires with the reason when the first part of the session is gone; cancelling it stops the wait."""
+        first: Deferred[BaseException] = Deferred()
+
+        def tell(reason: BaseException) -> None:
+            if not first.called:
+                first.callback(reason)
+
+        for part in (self.publishing, self.consuming, self.publisher):
+            part.lost().addCallback(tell)
+        return first
+
+    async def close(self) -> None:
+        """Say good-bye on both connections; returns when they are gone."""
+        await gatherResults([self.publishing.shutdown(), self.consuming.shutdown()])
+
+    def publish(
+        self, exchange: str, key: str, properties: bytes, body: bytes, mandatory: bool = False
+    ) -> None:
+        """Put a message into this turn's output. The exchange must exist: see :meth:`exists`."""
+        destination = (exchange, key, mandatory)
+        prefix = self._prefixes.get(destination)
+        if prefix is None:
+            prefix = self._prefix(destination)
+        self.publisher.publish(prefix, properties, body)
+
+    def _prefix(self, destination: tuple[str, str, bool]) -> bytes:
+        if len(self._prefixes) >= 10_000:  # addresses come and go; forget them all rather than grow for ever
+            self._prefixes.clear()
+        prefix = self._prefixes[destination] = self.publisher.publisher(*destination)
+        return prefix
+
+    def knows(self, exchange: str) -> bool:
+        """Whether *exchange* was seen on this session, so that publishing to it is safe."""
+        return exchange in self._known
+
+    def declared(self, exchange: str) -> None:
+        """Remember that *exchange* exists."""
+        self._known.add(exchange)
+
+    def exists(self, exchange: str) -> Deferred[bool]:
+        """Ask the broker whether *exchange* exists: publishing to one that does not closes the channel.
+
+        Questions about one exchange share one answer. Fires with the answer; fails when the session is lost.
+        """
+        answer: Deferred[bool] = Deferred()
+        waiting = self._checks.setdefault(exchange, [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            Deferred.fromCoroutine(self._passive(exchange)).addBoth(self._answer, exchange)
+        return answer
+
+    async def _passive(self, exchange: str) -> bool:
+        scratch = await self.consuming.channel_open()
+        try:
+            await scratch.exchange_declare(exchange=exchange, passive=True)
+        except ChannelClosed as error:
+            if error.reply_code != 404:
+                raise
+            return False
+        scratch.channel_close().addErrback(lambda _: None)
+        self._known.add(exchange)
+        return True
+
+    def _answer(self, result: Any, exchange: str) -> None:
+        for waiting in self._checks.pop(exchange):
+            waiting.callback(result)
+
+    async def consumers(self, queue: str) -> int:
+        """How many consumers *queue* has; -1: there is no such queue."""
+        scratch = await self.consuming.channel_open()
+        try:
+            reply = await scratch.queue_declare(queue=queue, passive=True)
+        except ChannelClosed as error:
+            if error.reply_code == 405:  # exclusive to another connection, whose worker consumes it
+                return 1
+            if error.reply_code != 404:
+                raise
+            return -1
+        scratch.channel_close().addErrback(lambda _: None)
+        return int(reply.consumer_count)
+
+
+class Bus(MultiService):
+    """A process's connections, and the parent of its workers.
+
+    :param clock: the reactor, as far as time goes.
+    :param targets: the brokers, tried in turn.
+    :param config: the process's configuration.
+    :param ids: makes ids of workers and jobs.
+    :param random: numbers in [0, 1) for the backoff's jitter.
+    :param name: what the broker's own tools show of this connection.
+    :ivar codec: how this process writes bodies; it reads what the content type says.
+    :ivar metrics_address: ``host:port`` of the process's metrics page, for announcements; empty: none.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Clock,
+        targets: Sequence[Target],
+        *,
+        config: Config,
+        metrics: Metrics,
+        ids: Ids,
+        random: Callable[[], float],
+        name: str = "txmicro",
+    ) -> None:
+        super().__init__()
+        self.clock = clock
+        self.config = config
+        self.metrics = metrics
+        self.metrics_address = ""
+        self.ids = ids
+        self.codec: Codec = by_name(config.data_transfer_protocol)
+        self.max_message = config.max_message
+        self.session: Session | None = None
+        self._targets = list(targets)
+        self._heartbeat = config.heartbeat
+        self._connection_name = name
+        self._listeners: dict[str, Listener] = {}
+        self._waiting: list[Deferred[Session]] = []
+        self._life: Deferred[None] | None = None
+        self._delay = backoffPolicy(initialDelay=0.1, maxDelay=3.0, factor=1.8, jitter=random)
+
+    def startService(self) -> None:
+        """Start to connect, and start the workers."""
+        self._life = Deferred.fromCoroutine(self._live())
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the workers, each in its own order, then the connections. Fires when all of it is gone."""
+        return Deferred.fromCoroutine(self._stop(super().stopService()))
+
+    async def _stop(self, children: Deferred[Any] | None) -> None:
+        if children is not None:
+            await children
+        life, self._life = self._life, None
+        session, self.session = self.session, None
+        if life is not None:
+            life.cancel()
+            await life
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(BusClosed("the bus has been stopped"))
+        if session is not None:
+            await session.close()
+
+    def when_connected(self) -> Deferred[Session]:
+        """Fires with the session that stands, or the next one; fails with BusClosed. Cancelling stops the wait."""
+        waiter: Deferred[Session] = Deferred(lambda waiter: self._waiting.remove(waiter))
+        if self.session is not None:
+            waiter.callback(self.session)
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    def add_listener(self, id: str, listener: Listener) -> bool:
+        """Tell *listener* what happens to the messages of worker *id*; False: that id is listening already."""
+        return self._listeners.setdefault(id, listener) is listener
+
+    def remove_listener(self, id: str) -> None:
+        """Forget the listener of worker *id*."""
+        self._listeners.pop(id, None)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the publishing connection stands and takes more."""
+        session = self.session
+        return session is not None and not (session.publishing.blocked or session.publishing.paused)
+
+    async def _live(self) -> None:
+        attempt = 0
+        while True:
+            target = self._targets[attempt % len(self._targets)]
+            began = self.clock.seconds()
+            try:
+                session = await self._connect(target)
+                self._stand(session, target)
+                reason: BaseException = await session.lost()
+                self._fall()
+                await session.close()
+            except CancelledError:
+                return
+            except Exception as error:  # whatever it was, the next attempt is the answer
+                reason = error
+            attempt = 0 if self.clock.seconds() - began > STABLE_AFTER else attempt + 1
+            try:
+                await self._pause(target, attempt, reason)
+            except CancelledError:
+                return
+
+    async def _pause(self, target: Target, attempt: int, reason: BaseException) -> None:
+        """Wait before the next attempt: not at all while the list has brokers that were not tried."""
+        rounds, untried = divmod(attempt, len(self._targets))
+        delay = 0.0 if untried else float(self._delay(rounds))
+        if isinstance(reason, AuthenticationFailed | VhostError):
+            delay = max(delay, REFUSED_DELAY)
+        self.log.warn(
+            "no connection to {broker}: {reason}; next attempt in {delay:.1f} s",
+            broker=target.broker,
+            reason=reason,
+            delay=delay,
+        )
+        await deferLater(self.clock, delay)
+
+    async def _connect(self, target: Target) -> Session:
+        dialling = [self._dial(target, purpose) for purpose in ("publishes", "consumes")]
+        try:
+            publishing, consuming = await gatherResults(dialling, consumeErrors=True)
+            publisher = await publishing.channel_open()
+        except Exception as error:
+            for dialled in dialling:
+                dialled.addCallbacks(lambda client: client.transport.abortConnection(), lambda _: None)
+                dialled.cancel()
+            if isinstance(error, FirstError):
+                raise error.subFailure.value from None
+            raise
+        publisher.on_return = self._returned
+        publishing.on_writable = self._writable
+        return Session(publishing, consuming, publisher)
+
+    def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
+        return Deferred.fromCoroutine(self._handshake(target, purpose)).addTimeout(
+            HANDSHAKE_TIMEOUT, self.clock
+        )
+
+    async def _handshake(self, target: Target, purpose: str) -> Client:
+        broker = target.broker
+        factory = Factory.forProtocol(
+            lambda: Client(
+                vhost=broker.vhost,
+                username=broker.username,
+                password=broker.password,
+                heartbeat=self._heartbeat if broker.heartbeat is None else broker.heartbeat,
+                clock=self.clock,
+                connection_name=f"{self._connection_name} ({purpose})",
+            )
+        )
+        client: Client = await target.endpoint.connect(factory)
+        return await client.ready()
+
+    def _stand(self, session: Session, target: Target) -> None:
+        self.log.info(
+            "connected to {broker}: {product} {version}",
+            broker=target.broker,
+            product=session.features.product,
+            version=".".join(map(str, session.features.version)),
+        )
+        self.session = session
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(session)
+        self._writable(True)
+
+    def _fall(self) -> None:
+        self.session = None
+        self._writable(False)
+
+    def _returned(self, _method: Any, properties: Properties, _body: bytes) -> None:
+        listener = self._listeners.get(properties.reply_to or "")
+        if listener is not None:
+            listener.returned(properties.message_type or "", properties.message_id or "")
+
+    def _writable(self, _writable: bool) -> None:
+        writable = self.writable
+        for listener in list(self._listeners.values()):
+            listener.writable(writable)

@@ -1,0 +1,461 @@
+"""A worker's place on the bus: its channel, queues and consumers, and how its messages are written and read.
+
+A :class:`Link` outlives connections: whatever is lost (the session, its channel, a queue, a consumer) it
+builds all of its own again, from what it was told to have. While nothing stands, replies, notifications and
+events are dropped: whoever needs them asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from . import messages, topology
+from .amqp.client import Channel, ChannelClosed
+from .amqp.frames import Deliver, Properties
+from .bus import Bus, Session
+from .codec import by_content_type
+from .errors import DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
+from .log import Once
+from .messages import Job
+
+APP_ID = "txmicro"
+
+Settle = Callable[[bool], None]
+Handler = Callable[[str, Any], Any]
+
+
+class Occupant(Protocol):
+    """Whose place it is: what a link tells its worker or manager. DecodeError is a legal answer to a body."""
+
+    @property
+    def id(self) -> str:
+        """The worker's id."""
+
+    @property
+    def type(self) -> str:
+        """The worker's type."""
+
+    def up(self) -> None:
+        """Everything stands, again or for the first time."""
+
+    def down(self) -> None:
+        """Something was lost, and is being built again: broker acknowledgements of before are void."""
+
+    def writable(self, writable: bool) -> None:
+        """Whether jobs may be published, now."""
+
+    def job_arrived(self, job: Job, settle: Settle) -> None:
+        """A copy of a job; ``settle(True)`` acknowledges it to the broker, ``settle(False)`` puts it back."""
+
+    def told(self, kind: str, body: Any) -> None:
+        """A control message in the inbox."""
+
+    def notified(self, topic: str, body: Any) -> None:
+        """A notification."""
+
+    def returned(self, kind: str, key: str) -> None:
+        """A message of ours found no queue."""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One subscription to events."""
+
+    pattern: str
+    handler: Handler
+    group: bool
+
+
+class Link:
+    """See the module.
+
+    :param topics: notifications that the inbox hears.
+    """
+
+    log = Logger()
+
+    def __init__(self, bus: Bus, occupant: Occupant, topics: tuple[str, ...], *, service: str) -> None:
+        self._bus = bus
+        self._occupant = occupant
+        self._topics = topics
+        self._metrics = bus.metrics.service(service)
+        self._once = Once()
+        self._capacity = 0
+        self._subscriptions: list[Subscription] = []
+        self._session: Session | None = None
+        self._channel: Channel | None = None
+        self._job_tags: list[str] = []
+        self._broken: Deferred[BaseException] = Deferred()
+        self._life: Deferred[None] | None = None
+        self._opened: Deferred[None] | None = None
+        self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8)
+
+    # Its life
+
+    def open(self) -> Deferred[None]:
+        """Take the place. Fires when the inbox is consumed; fails with DuplicateWorker where the id is taken.
+
+        Until a broker answers it keeps trying. Cancelling gives up.
+        """
+        opened: Deferred[None] = Deferred(lambda _: self._give_up())
+        if not self._bus.add_listener(self._occupant.id, self):
+            opened.errback(DuplicateWorker(f"two workers of this process are called {self._occupant.id}"))
+            return opened
+        self._opened = opened
+        self._life = Deferred.fromCoroutine(self._live())
+        return opened
+
+    def _give_up(self) -> None:
+        self._opened = None
+        if self._life is not None:
+            self._life.cancel()
+
+    async def close(self) -> None:
+        """Leave: the queues that are this worker's alone go, so that its id is free again."""
+        self._bus.remove_listener(self._occupant.id)
+        if self._life is not None:
+            self._life.cancel()
+            await self._life
+            self._life = None
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        try:
+            for name in self._own_queues():
+                await channel.queue_delete(queue=name)
+            await channel.channel_close()
+        except Exception as error:  # the broker deletes exclusive queues with the connection anyway
+            self.log.debug("{worker} left without good-bye: {error}", worker=self._occupant.id, error=error)
+
+    def _own_queues(self) -> list[str]:
+        worker, kind = self._occupant.id, self._occupant.type
+        own = [s for s in self._subscriptions if not s.group]
+        return [
+            topology.inbox_queue(worker),
+            *([topology.direct_queue(worker)] if self._capacity else []),
+            *(topology.events(worker, kind, s.pattern, False, topology.Features()).name for s in own),
+        ]
+
+    async def _live(self) -> None:
+        attempt = 0
+        try:
+            while True:
+                session = await self._bus.when_connected()
+                began = self._bus.clock.seconds()
+                reason = await self._stay(session)
+                attempt = 0 if self._bus.clock.seconds() - began > 10 else attempt + 1
+                if isinstance(reason, DuplicateWorker) and self._opened is not None:
+                    self._refuse(reason)
+                    return
+                self.log.warn(
+                    "{worker} lost its place on the bus: {reason}", worker=self._occupant.id, reason=reason
+                )
+                await deferLater(self._bus.clock, self._delay(attempt))
+        except CancelledError:
+            return
+
+    def _refuse(self, reason: DuplicateWorker) -> None:
+        self._bus.remove_listener(self._occupant.id)
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.errback(reason)
+
+    async def _stay(self, session: Session) -> BaseException:
+        """Build all of it, and stay until something is lost; returns what was."""
+        self._broken = Deferred()
+        lost = session.lost()
+        lost.addCallbacks(self._break, lambda _: None)
+        try:
+            channel = await session.consuming.channel_open()
+            channel.lost().addCallback(self._break)
+            await self._build(session, channel)
+            self._session, self._channel = session, channel
+            self._stand()
+            return await self._broken
+        except CancelledError:
+            raise
+        except Exception as error:  # whatever it was, building again is the answer
+            return error
+        finally:
+            lost.cancel()
+            self._fall()
+
+    def _break(self, reason: BaseException) -> None:
+        if not self._broken.called:
+            self._broken.callback(reason)
+
+    def _stand(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.callback(None)
+        self._occupant.up()
+        self._occupant.writable(self._bus.writable)
+
+    def _fall(self) -> None:
+        stood, self._session = self._session, None
+        if stood is not None:
+            self._occupant.writable(False)
+            self._occupant.down()
+
+    # What it has
+
+    async def _build(self, session: Session, channel: Channel) -> None:
+        worker, kind = self._occupant.id, self._occupant.type
+        for exchange in topology.exchanges(kind):
+            await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
+            session.declared(exchange.name)
+        inbox = topology.inbox(worker, kind, self._topics)
+        try:
+            await self._declare(channel, inbox)
+            await channel.consume(
+                inbox.name, self._told, no_ack=True, exclusive=True, on_cancel=self._cancelled
+            )
+        except ChannelClosed as error:
+            if error.reply_code in (403, 405):
+                raise DuplicateWorker(f"another worker on the bus is called {worker}") from error
+            raise
+        if self._capacity:
+            await self._consume_jobs(session, channel)
+        for subscription in self._subscriptions:
+            await self._consume_events(session, channel, subscription)
+
+    async def _declare(self, channel: Channel, queue: topology.Queue) -> None:
+        await channel.queue_declare(
+            queue=queue.name,
+            durable=queue.durable,
+            exclusive=queue.exclusive,
+            auto_delete=queue.auto_delete,
+            arguments=queue.arguments,
+        )
+        for exchange, key in queue.bindings:
+            await channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
+
+    async def _consume_jobs(self, session: Session, channel: Channel) -> None:
+        worker, kind = self._occupant.id, self._occupant.type
+        await channel.basic_qos(prefetch_count=self._capacity)
+        arrived = partial(self._job_arrived, channel)
+        tags = []
+        for queue in (topology.direct(worker, kind), topology.jobs(kind, session.features)):
+            await self._declare(channel, queue)
+            tags.append(await channel.consume(queue.name, arrived, on_cancel=self._cancelled))
+        self._job_tags = tags
+
+    async def _consume_events(self, session: Session, channel: Channel, subscription: Subscription) -> None:
+        queue = topology.events(
+            self._occupant.id, self._occupant.type, subscription.pattern, subscription.group, session.features
+        )
+        await self._declare(channel, queue)
+        heard = partial(self._event_arrived, subscription.handler)
+        await channel.consume(queue.name, heard, no_ack=True, on_cancel=self._cancelled)
+
+    def _cancelled(self) -> None:
+        self._break(RuntimeError("the broker cancelled a consumer: its queue has gone"))
+
+    async def take_jobs(self, capacity: int) -> None:
+        """Consume jobs from now on, at most *capacity* per queue unsettled; survives every rebuilding."""
+        self._capacity = capacity
+        if self._session is not None and self._channel is not None:
+            await self._add(self._consume_jobs(self._session, self._channel))
+
+    async def stop_jobs(self) -> None:
+        """Take no more jobs; those that are here can still be settled."""
+        tags, self._job_tags = self._job_tags, []
+        if self._session is not None and self._channel is not None:
+            for tag in tags:
+                await self._add(self._channel.cancel(tag))
+
+    async def subscribe(self, pattern: str, handler: Handler, group: bool) -> None:
+        """Hear events whose topic matches *pattern*; *group*: share them with the workers of the type."""
+        subscription = Subscription(pattern, handler, group)
+        self._subscriptions.append(subscription)
+        if self._session is not None and self._channel is not None:
+            await self._add(self._consume_events(self._session, self._channel, subscription))
+
+    async def _add(self, work: Any) -> None:
+        """Do something on the standing channel; if that breaks it, the rebuilding does it instead."""
+        try:
+            await work
+        except CancelledError:
+            raise
+        except Exception as error:
+            self._break(error)
+
+    # What it reads
+
+    def _decode(self, properties: Properties, body: bytes) -> Any:
+        if len(body) > self._bus.max_message:
+            raise DecodeError(f"{len(body)} bytes, more than max_message ({self._bus.max_message})")
+        return by_content_type(properties.content_type or "").decode(body)
+
+    def _job_arrived(self, channel: Channel, deliver: Deliver, properties: Properties, body: bytes) -> None:
+        settle = partial(self._settle, channel, deliver.delivery_tag)
+        try:
+            headers = properties.headers or {}
+            job = Job.from_body(
+                self._decode(properties, body),
+                self._bus.clock.seconds(),
+                redelivered=deliver.redelivered,
+                traceparent=headers.get("traceparent"),
+            )
+        except DecodeError as error:
+            self._undecodable(messages.JOB, error)
+            settle(True)
+            return
+        self._metrics.record_message_received(messages.JOB)
+        self._occupant.job_arrived(job, settle)
+
+    def _settle(self, channel: Channel, tag: int, done: bool) -> None:
+        if channel is not self._channel:
+            return  # an acknowledgement belongs to the channel that delivered: this one has gone
+        if done:
+            channel.ack(tag)
+        else:
+            channel.reject(tag, True)
+
+    def _told(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
+        notification = deliver.exchange == topology.NOTIFICATIONS
+        kind = deliver.routing_key if notification else properties.message_type or ""
+        label = ".".join(kind.split(".")[:2]) if notification else kind
+        try:
+            content = self._decode(properties, body) if body else None
+            if notification:
+                self._occupant.notified(kind, content)
+            else:
+                self._occupant.told(kind, content)
+        except TxmicroError as error:  # not to be read, or more than is kept
+            self._undecodable(label, error)
+        else:
+            self._metrics.record_message_received(label)
+
+    def _event_arrived(self, handler: Handler, deliver: Deliver, properties: Properties, body: bytes) -> None:
+        try:
+            content = self._decode(properties, body)
+        except DecodeError as error:
+            self._undecodable(messages.EVENT, error)
+            return
+        self._metrics.record_message_received(messages.EVENT)
+        handler(deliver.routing_key, content)
+
+    def _undecodable(self, kind: str, error: TxmicroError) -> None:
+        self._metrics.record_error(type(error).__name__)
+        if self._once.first(("undecodable", kind)):
+            self.log.warn(
+                "{worker} dropped a {kind!r} that it cannot use (the next ones are only counted): {error}",
+                worker=self._occupant.id,
+                kind=kind,
+                error=error,
+            )
+
+    # What it writes
+
+    def encode(self, body: dict[str, Any]) -> bytes:
+        """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``."""
+        data = self._bus.codec.encode(body)
+        if len(data) > self._bus.max_message:
+            raise MessageTooLarge(
+                f"{len(data)} bytes are more than max_message allows ({self._bus.max_message})"
+            )
+        return data
+
+    def reencode(self, body: bytes, changes: dict[str, Any]) -> bytes:
+        """A body of ours with some of its fields changed."""
+        return self.encode({**self._bus.codec.decode(body), **changes})
+
+    def send(self, address: str, key: str, body: bytes, *, traceparent: str | None = None) -> None:
+        """Publish one interactive copy of a job; one that finds no queue comes back to ``returned``."""
+        kind, _, name = address.partition(":")
+        headers = {"traceparent": traceparent} if traceparent else None
+        properties = self._properties(messages.JOB, key, expiration=_COPY_TTL_MS, headers=headers)
+        self._publish_to(topology.to_exchange(kind), name, messages.JOB, key, properties, body)
+
+    def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
+        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``."""
+        exchange = topology.replies_exchange(worker.partition(":")[0])
+        self._publish_to(exchange, worker, kind, key, self._properties(kind, key), body)
+
+    def notify(self, topic: str, body: dict[str, Any]) -> None:
+        """Publish a notification."""
+        self._broadcast(topology.NOTIFICATIONS, topic, ".".join(topic.split(".")[:2]), self.encode(body))
+
+    def emit(self, topic: str, body: bytes) -> None:
+        """Publish an event."""
+        self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
+
+    def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
+        if self._session is not None:
+            self._metrics.record_message_sent(kind)
+            self._session.publish(exchange, topic, self._properties(kind, ""), body)
+
+    def _publish_to(
+        self, exchange: str, key: str, kind: str, message_id: str, properties: bytes, body: bytes
+    ) -> None:
+        session = self._session
+        if session is None:
+            return
+        if session.knows(exchange):
+            self._metrics.record_message_sent(kind)
+            session.publish(exchange, key, properties, body, True)
+            return
+
+        def known(exists: bool) -> None:
+            if exists and session is self._session:
+                self._publish_to(exchange, key, kind, message_id, properties, body)
+            else:
+                self._occupant.returned(kind, message_id)
+
+        session.exists(exchange).addCallbacks(known, lambda _: None)
+
+    def _properties(
+        self, kind: str, key: str, *, expiration: str | None = None, headers: dict[str, Any] | None = None
+    ) -> bytes:
+        return Properties(
+            content_type=self._bus.codec.content_type,
+            headers=headers,
+            delivery_mode=1,
+            reply_to=self._occupant.id,
+            expiration=expiration,
+            message_id=key or None,
+            message_type=kind,
+            app_id=APP_ID,
+        ).encode()
+
+    def flush(self) -> None:
+        """Hand what was published in this turn to the transport now."""
+        if self._session is not None:
+            self._session.publishing.flush()
+
+    @property
+    def stands(self) -> bool:
+        """Whether everything that this place has is there, now."""
+        return self._session is not None
+
+    # What the manager asks
+
+    async def consumers(self, address: str) -> int:
+        """How many consumers take jobs for *address*; -1: its queue does not exist. Fails while nothing stands."""
+        kind, _, name = address.partition(":")
+        queue = topology.jobs_queue(kind) if name == "*" else topology.direct_queue(address)
+        session = await self._bus.when_connected()
+        return await session.consumers(queue)
+
+    # The bus's words (bus.Listener)
+
+    def returned(self, kind: str, key: str) -> None:
+        """Pass it on."""
+        self._occupant.returned(kind, key)
+
+    def writable(self, writable: bool) -> None:
+        """Pass it on, while the place stands."""
+        if self._session is not None:
+            self._occupant.writable(writable)
+
+
+_COPY_TTL_MS = str(int(topology.COPY_TTL * 1000))

@@ -1,0 +1,201 @@
+"""The SystemManager: knows who is on the bus, and tells senders when nobody can take their jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from . import messages
+from .address import parse
+from .bus import Bus
+from .errors import DecodeError
+from .link import Link, Settle
+from .messages import Announcement, Deletion, Inquiry, Job
+from .registry import Registry
+
+TYPE = "SystemManager"
+
+SECOND_LOOK = 2.0
+"""Seconds between the two looks at a queue that must both find nobody: one retry interval of the senders."""
+
+MAX_INQUIRIES = 10_000
+"""Addresses looked at at once; further inquiries are dropped, and their senders ask again."""
+
+
+class SystemManager(Service):
+    """See the module. Any number of them may be on a bus.
+
+    :ivar id: its id. :ivar registry: who it thinks is there.
+    """
+
+    log = Logger()
+    type = TYPE
+
+    def __init__(self, *, id: str | None = None) -> None:
+        self.id = id or ""
+        self._inquiries: dict[str, set[str]] = {}
+        self._looking: dict[str, Deferred[None]] = {}
+        self._life: Deferred[None] | None = None
+        self._rounds: Deferred[LoopingCall] | None = None
+
+    def startService(self) -> None:
+        """Start; :meth:`when_ready` tells when it listens."""
+        if not isinstance(self.parent, Bus):
+            raise TypeError("a SystemManager has no bus: call setServiceParent(bus) before it is started")
+        super().startService()
+        self.bus = bus = self.parent
+        self.id = self.id or bus.ids.worker(TYPE)
+        self.metrics = bus.metrics.service(TYPE)
+        self.registry = Registry(bus.clock)
+        self.link = Link(
+            bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list"), service=TYPE
+        )
+        self._ready: Deferred[None] = self.link.open()
+        self._ready.addErrback(self._refused)
+        self._keepalive = LoopingCall(self._round)
+        self._keepalive.clock = bus.clock
+        if bus.config.keepalive:
+            self._rounds = self._keepalive.start(bus.config.keepalive / 1000, now=False)
+
+    def _refused(self, failure: Failure) -> Failure:
+        if not failure.check(CancelledError):
+            self.log.critical("{manager} cannot start: {reason}", manager=self.id, reason=failure.value)
+        return failure
+
+    def stopService(self) -> Deferred[None]:
+        """Leave the bus; the workers go on. Fires when it has left."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._keepalive.running:
+            self._keepalive.stop()
+        for looking in list(self._looking.values()):
+            looking.cancel()
+        await self.link.close()
+
+    # Its rounds
+
+    def _round(self) -> None:
+        """Ask who is there, and strike off who did not answer for too long. Must not raise: it would be the last."""
+        try:
+            if self.link.stands:
+                for gone in self.registry.round(self.bus.config.keepalive / 1000):
+                    self._declare_gone(gone)
+                self.link.notify("worker.getAll", {})
+        except Exception:
+            self.log.failure("a keepalive round of {manager} failed", manager=self.id)
+
+    def _declare_gone(self, gone: Announcement) -> None:
+        self.log.warn("{worker} does not answer, and is declared gone", worker=gone.id)
+        self.link.notify(f"worker.del.{gone.type}", Deletion(gone.id, gone.type, "keepalive").body())
+        self._count()
+
+    def _count(self) -> None:
+        self.metrics.set_connected_workers(len(self.registry))
+        for kind, count in self.registry.counts().items():
+            self.metrics.set_worker_count(kind, count)
+
+    # What the link says (link.Occupant)
+
+    def up(self) -> None:
+        """Learn who is there: whoever announced itself before, or while nothing stood, was not heard."""
+        self.log.info("{manager} is ready", manager=self.id)
+        self.link.notify("worker.getAll", {})
+
+    def down(self) -> None:
+        """Nothing of what was known is wrong because of that."""
+
+    def writable(self, writable: bool) -> None:
+        """It sends no jobs."""
+
+    def job_arrived(self, job: Job, settle: Settle) -> None:
+        """It takes no jobs."""
+
+    def returned(self, kind: str, key: str) -> None:
+        """Who asked has gone."""
+
+    def told(self, kind: str, body: Any) -> None:
+        """Nobody tells it anything."""
+        raise DecodeError(f"a SystemManager expects no {kind!r:.50}")
+
+    def notified(self, topic: str, body: Any) -> None:
+        """A notification."""
+        if topic == "worker.next":
+            self._asked(Inquiry.from_body(body))
+        elif topic == "worker.list":
+            self._listed(messages.get(messages.get(body, "sender", dict), "id", str))
+        elif topic.startswith("worker.new"):
+            self._met(Announcement.from_body(body))
+        else:
+            self._parted(Deletion.from_body(body))
+
+    def _met(self, worker: Announcement) -> None:
+        if self.registry.heard(worker):
+            self.log.info("{worker} is on the bus", worker=worker.id)
+            self._count()
+
+    def _parted(self, deletion: Deletion) -> None:
+        if self.registry.deleted(deletion.id) is not None:
+            self.log.info("{worker} has left: {reason}", worker=deletion.id, reason=deletion.reason)
+            self._count()
+
+    def _listed(self, asker: str) -> None:
+        parse(asker)
+        body = self.link.encode({"workers": self.registry.listing()})
+        self.link.reply(asker, messages.LIST, "", body)
+
+    # Inquiries
+
+    def _asked(self, inquiry: Inquiry) -> None:
+        senders = self._inquiries.get(inquiry.address)
+        if senders is not None:
+            senders.add(inquiry.sender)
+        elif len(self._inquiries) < MAX_INQUIRIES:
+            self._inquiries[inquiry.address] = {inquiry.sender}
+            self._looking[inquiry.address] = looking = Deferred.fromCoroutine(self._look(inquiry.address))
+            if looking.called:
+                self._looking.pop(inquiry.address, None)
+
+    async def _look(self, address: str) -> None:
+        """Look twice: a type whose only worker restarts must not fail jobs. The registry has no say in this."""
+        try:
+            for pause in (0.0, SECOND_LOOK):
+                await deferLater(self.bus.clock, pause)
+                if await self.link.consumers(address) > 0:
+                    return
+            self._nobody(address)
+        except CancelledError:
+            pass
+        except Exception as error:  # whatever kept it from looking, the senders ask again
+            self.log.debug("no answer about {address}: {error}", address=address, error=error)
+        finally:
+            del self._inquiries[address]
+            self._looking.pop(address, None)
+
+    def _nobody(self, address: str) -> None:
+        for sender in self._inquiries[address]:
+            body = {
+                "target": {"id": sender, "type": sender.partition(":")[0]},
+                "error": messages.NO_WORKER_TEXT,
+                "address": address,
+            }
+            self.link.reply(sender, messages.ERROR, "", self.link.encode(body))
+        self.metrics.record_error("NoWorkerAvailable")
+
+    def when_ready(self) -> Deferred[SystemManager]:
+        """Fires with the manager once it hears the bus; fails with DuplicateWorker. Cancelling stops the wait."""
+        waiter: Deferred[SystemManager] = Deferred()
+
+        def ready(result: Any) -> Any:
+            if not waiter.called:
+                waiter.callback(result if isinstance(result, Failure) else self)
+            return result
+
+        self._ready.addBoth(ready)
+        return waiter

@@ -1,0 +1,140 @@
+"""Runs a worker's handler: coroutines at once, plain functions when it is safe to block, or in threads."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from .clock import Clock, Timer
+from .errors import JobError, RuntimeExceeded
+from .messages import Job
+
+SLICE = 0.01
+"""Seconds of plain functions in one turn of the reactor; at least one runs. Between turns heartbeats travel."""
+
+Handler = Callable[[Job], Any]
+Ended = Callable[[Job, Any, BaseException | None, float], None]
+
+
+class Runner:
+    """Runs jobs and tells how they ended.
+
+    A plain function may block the reactor, so the sender must have its ack before: *flush* sends what is
+    waiting to be sent, and the function starts a turn later, when the bytes have left.
+
+    :param handler: ``do_job``.
+    :param ended: told once per job, with its result or its error, and the seconds it took.
+    :param flush: puts waiting acks onto the wire.
+    :param in_thread: runs ``f(*args)`` in the pool; given for a handler that is to run there.
+    :param max_runtime: seconds until a handler is cancelled; plain functions cannot be.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        handler: Handler,
+        ended: Ended,
+        *,
+        flush: Callable[[], None],
+        in_thread: Callable[..., Deferred[Any]] | None,
+        max_runtime: float,
+    ) -> None:
+        self._clock = clock
+        self._handler = handler
+        self._ended = ended
+        self._flush = flush
+        self._in_thread = in_thread
+        self._max_runtime = max_runtime
+        self._plain = in_thread is None and not inspect.iscoroutinefunction(handler)
+        self._queue: deque[Job] = deque()
+        self._running: dict[str, tuple[Job, Deferred[Any], float]] = {}  # in the order of their starts
+        self._reasons: dict[str, JobError] = {}
+        self._turn: Timer | None = None
+        self._watch: Timer | None = None
+
+    def start(self, job: Job) -> None:
+        """Run *job*, now or (a plain function) in a turn to come."""
+        if not self._plain:
+            self._run(job)
+            return
+        self._queue.append(job)
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self._flushed)
+
+    def _flushed(self) -> None:
+        self._flush()
+        self._turn = self._clock.callLater(0, self._slice)
+
+    def _slice(self) -> None:
+        self._turn = None
+        until = self._clock.seconds() + SLICE
+        while self._queue:
+            self._run(self._queue.popleft())
+            if self._clock.seconds() >= until:
+                break
+        if self._queue:
+            self._turn = self._clock.callLater(0, self._flushed)
+
+    def _run(self, job: Job) -> None:
+        began = self._clock.seconds()
+        if self._in_thread is not None:
+            running = self._in_thread(self._handler, job)
+        else:
+            running = maybeDeferred(self._handler, job)
+        self._running[job.key] = job, running, began
+        if self._watch is None:
+            self._watch = self._clock.callLater(self._max_runtime, self._overdue)
+        running.addCallbacks(self._succeeded, self._failed, (job, began), {}, (job, began))
+
+    def _succeeded(self, result: Any, job: Job, began: float) -> None:
+        self._end(job, result, None, began)
+
+    def _failed(self, failure: Failure, job: Job, began: float) -> None:
+        error = failure.value
+        if failure.check(CancelledError) and job.key in self._reasons:
+            error = self._reasons[job.key]
+        self._end(job, None, error, began)
+
+    def _end(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
+        self._running.pop(job.key, None)
+        self._reasons.pop(job.key, None)
+        self._ended(job, result, error, self._clock.seconds() - began)
+
+    def cancel(self, key: str, reason: JobError) -> None:
+        """Cancel the handler of the job *key*: it ends with *reason*, unless it has a word of its own."""
+        for job in self._queue:
+            if job.key == key:
+                self._queue.remove(job)
+                self._end(job, None, reason, self._clock.seconds())
+                return
+        if key in self._running:
+            _, running, _ = self._running[key]
+            self._reasons[key] = reason
+            running.cancel()
+
+    def cancel_all(self, reason: JobError) -> None:
+        """Cancel whatever runs or waits."""
+        for job in [*self._queue, *(job for job, _, _ in self._running.values())]:
+            self.cancel(job.key, reason)
+
+    def _overdue(self) -> None:
+        self._watch = None
+        now = self._clock.seconds()
+        for job, _, began in list(self._running.values()):
+            due = began + self._max_runtime
+            if due > now:
+                self._watch = self._clock.callLater(due - now, self._overdue)
+                break
+            self.cancel(job.key, RuntimeExceeded(f"ran for more than max_runtime, {self._max_runtime:g} s"))
+
+    def stop(self) -> None:
+        """Forget the timers; nothing starts any more."""
+        for call in (self._turn, self._watch):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._watch = None

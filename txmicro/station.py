@@ -1,0 +1,353 @@
+"""A worker's machines, wired to each other and to its link.
+
+Everything that goes between a worker and the bus passes here: what the machines put out becomes messages,
+and what comes in becomes input to the machines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from . import messages
+from .acks import AckBatch
+from .address import parse
+from .bus import Bus
+from .errors import DecodeError, JobCancelled, JobError, describe, rebuild
+from .future import JobFuture
+from .intake import FORWARDED, Copy, Intake, Reply
+from .link import Link, Settle
+from .messages import Announcement, Deletion, Forward, Inquiry, Job, hop_key
+from .outbox import Outbox, Sent
+from .registry import Registry
+from .runner import Handler, Runner
+
+
+class Station:
+    """See the module.
+
+    :param me: what the worker says of itself; asked anew for every announcement.
+    :param handler: its ``do_job``; None: it takes no jobs.
+    :param capacity: how many jobs run at once.
+    :param in_thread: runs ``f(*args)`` in the pool, for a handler that is to run there.
+    :param unheard: told of jobs that failed while nobody awaited them.
+    :ivar peers: the workers of this type, as far as they are known here, this one included.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        bus: Bus,
+        me: Callable[[], Announcement],
+        *,
+        handler: Handler | None,
+        capacity: int,
+        in_thread: Callable[..., Deferred[Any]] | None,
+        max_runtime: float,
+        unheard: Callable[[JobError], None],
+    ) -> None:
+        self._me = me
+        self.id, self.type = me().id, me().type
+        self._clock = bus.clock
+        self._ids = bus.ids
+        self._unheard = unheard
+        self._capacity = capacity if handler is not None else 0
+        self._announced = False
+        self._metrics = bus.metrics.service(self.type)
+        topics = ("worker.getAll", f"worker.new.{self.type}", "worker.del", f"worker.del.{self.type}")
+        self.link = Link(bus, self, topics, service=self.type)
+        self.peers = Registry(bus.clock)
+        self.peers.heard(me())
+        self._outbox = Outbox(
+            bus.clock,
+            publish=self._publish,
+            inquire=lambda address: self.link.notify("worker.next", Inquiry(address, self.id).body()),
+            probe=partial(self._tell_keys, messages.PROBE),
+            cancel=lambda taker, key: self._tell_keys(messages.CANCEL, taker, [key]),
+        )
+        self._outbox.pause()  # until the link says that it is up
+        self._acks = AckBatch(bus.clock, partial(self._tell_keys, messages.ACK))
+        self._runner = Runner(
+            bus.clock,
+            handler or _nothing,
+            self._job_ended,
+            flush=self._flush,
+            in_thread=in_thread,
+            max_runtime=max_runtime,
+        )
+        self._intake = Intake(
+            bus.clock,
+            start=self._runner.start,
+            ack=lambda job: self._acks.add(job.key, job.sender),
+            answer=self._answer,
+            capacity=capacity,
+        )
+
+    # Its life
+
+    async def enter(self) -> None:
+        """Take jobs, and say so."""
+        if self._capacity:
+            await self.link.take_jobs(self._capacity)
+        self._announced = True
+        self._announce(f"worker.new.{self.type}")
+
+    async def retire(self, grace: float, reason: JobError) -> None:
+        """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*."""
+        self._announced = False
+        await self.link.stop_jobs()
+        self.link.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
+        patience = self._clock.callLater(grace, self._runner.cancel_all, reason)
+        await self._intake.drain()
+        if patience.active():
+            patience.cancel()
+
+    def give_up(self, reason: JobError) -> None:
+        """Fail what was sent and is not done."""
+        self._outbox.close(reason)
+
+    async def leave(self) -> None:
+        """Send what waits, and leave the bus."""
+        self._flush()
+        self._acks.stop()
+        self._runner.stop()
+        self._intake.close()
+        await self.link.close()
+
+    def _announce(self, topic: str) -> None:
+        self.link.notify(topic, self._me().body())
+
+    def _flush(self) -> None:
+        self._acks.flush()
+        self.link.flush()
+
+    # Jobs that are sent
+
+    def send(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> JobFuture:
+        """Send a job along *slip*; :meth:`txmicro.worker.Worker.send` says the rest."""
+        for stop in slip or [""]:
+            parse(stop)
+        deadline = self._clock.seconds() + timeout
+        job = Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
+        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
+        self._send(job, future)
+        return future
+
+    def _send(self, job: Job, owner: JobFuture | _Hop) -> None:
+        body = self.link.encode(job.body(self._clock.seconds()))
+        self._outbox.add(Sent(job.key, job.id, job.address, (body, job.traceparent), job.deadline, owner))
+
+    def _publish(self, sent: Sent) -> None:
+        body, traceparent = sent.body
+        if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
+            left = messages.remaining_ms(sent.deadline, self._clock.seconds())
+            body = self.link.reencode(body, {"tries": sent.tries, "deadline": left})
+        self.link.send(sent.address, sent.key, body, traceparent=traceparent)
+
+    # Jobs that are taken
+
+    def job_arrived(self, job: Job, settle: Settle) -> None:
+        """A copy of a job (link.Occupant)."""
+        self._intake.arrived(Copy(job, settle))
+
+    def _job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
+        """The handler is through: go on, or answer. Whatever is wrong with its result is the job's failure."""
+        self._metrics.observe_job("interactive", seconds)
+        try:
+            reply = self._go_on(job, result) if error is None else self._fail(job, error)
+        except Exception as wrong:  # not to be encoded, no address, too large
+            reply = self._fail(job, wrong)
+        self._intake.finished(job.key, reply)
+
+    def _go_on(self, job: Job, result: Any) -> Reply:
+        if isinstance(result, Forward):
+            hop = job.next(str(parse(result.address)), result.data, self.id)
+        elif not job.last:
+            hop = job.next(None, result, self.id)
+        else:
+            return self._reply(job, messages.RESULT, {"result": result})
+        self._send(hop, _Hop(self, job))
+        return Reply(hop.address, FORWARDED)
+
+    def _fail(self, job: Job, error: BaseException) -> Reply:
+        failure = describe(error, self.id)
+        self._metrics.record_error(failure["type"])
+        if not isinstance(error, JobError):
+            self.log.failure("{worker}: job {job} failed", Failure(error), worker=self.id, job=job.id)
+        return self._reply(job, messages.FAILURE, {"failure": failure})
+
+    def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:
+        body = {"id": job.id, "workers_list_id": job.workers_list_id, "worker": self.id, **outcome}
+        reply = Reply(job.origin, kind, self.link.encode(body))
+        self._answer(job.sender, job.key, reply)
+        return reply
+
+    def _answer(self, sender: str, key: str, reply: Reply) -> None:
+        """Say how a hop ended: to the job's origin, and to the hop's sender, which is freed of it."""
+        self._acks.forget(key)
+        self.link.reply(reply.to, reply.type, key, reply.body)
+        self._free(sender, key)
+
+    def _free(self, sender: str, key: str) -> None:
+        """Tell *sender* that its hop is done. The first hop's is the origin: the result itself tells it."""
+        if not key.endswith(_FIRST_HOP):
+            self._tell_keys(messages.DONE, sender, [key])
+
+    def hop_ended(self, job: Job, error: JobError | None) -> None:
+        """The hop that was sent on behalf of *job* has ended; of *error* its origin has not heard yet."""
+        if error is not None:
+            self._fail(job, error)
+        else:
+            self._free(job.sender, job.key)
+
+    # What is in the inbox
+
+    def told(self, kind: str, body: Any) -> None:
+        """A control message (link.Occupant)."""
+        hear = _CONTROL.get(kind)
+        if hear is None:
+            raise DecodeError(f"a control message of unknown kind {kind!r:.50}")
+        hear(self, body)
+
+    def _told_ack(self, body: Any) -> None:
+        self._outbox.acked(messages.get(body, "worker", str), messages.get_keys(body))
+
+    def _told_done(self, body: Any) -> None:
+        self._outbox.done(messages.get(body, "worker", str), messages.get_keys(body))
+
+    def _told_result(self, body: Any) -> None:
+        key = hop_key(messages.get(body, "id", str), 0)
+        self._outbox.succeeded(key, messages.get(body, "worker", str), body.get("result"))
+
+    def _told_failure(self, body: Any) -> None:
+        key = hop_key(messages.get(body, "id", str), 0)
+        self._outbox.failed(key, rebuild(body.get("failure")))
+
+    def _told_cancel(self, body: Any) -> None:
+        for key in self._intake.cancelled(messages.get_keys(body)):
+            self._runner.cancel(key, JobCancelled("its sender gave the job up"))
+
+    def _told_probe(self, body: Any) -> None:
+        asker = messages.get(body, "worker", str)
+        running, forwarded, unknown = self._intake.probed(asker, messages.get_keys(body))
+        status = {"worker": self.id, "running": running, "forwarded": forwarded, "unknown": unknown}
+        self.link.reply(asker, messages.STATUS, "", self.link.encode(status))
+
+    def _told_status(self, body: Any) -> None:
+        self._outbox.status(
+            messages.get(body, "worker", str),
+            messages.get_keys(body, "running"),
+            messages.get(body, "forwarded", dict),
+            messages.get_keys(body, "unknown"),
+        )
+
+    def _told_error(self, body: Any) -> None:
+        if messages.get(messages.get(body, "target", dict), "id", str) == self.id:
+            self._outbox.nobody(messages.get(body, "address", str))
+
+    def _told_peers(self, body: Any) -> None:
+        for peer in messages.get(body, "peers", list):
+            self.peers.heard(Announcement.from_body(peer))
+
+    def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
+        self.link.reply(worker, kind, worker, self.link.encode({"worker": self.id, "keys": keys}))
+
+    # What is notified
+
+    def notified(self, topic: str, body: Any) -> None:
+        """A notification (link.Occupant)."""
+        if topic == "worker.getAll":
+            if self._announced:
+                self._announce("worker.new.resend")
+        elif topic.startswith("worker.new."):
+            self._met(Announcement.from_body(body))
+        else:
+            self._parted(Deletion.from_body(body))
+
+    def _met(self, peer: Announcement) -> None:
+        eldest = self.peers.eldest(self.type)
+        if self.peers.heard(peer) and eldest is not None and eldest.id == self.id:
+            peers = [known.body() for known in self.peers.of_type(self.type) if known.id != peer.id]
+            self.link.reply(peer.id, messages.PEERS, "", self.link.encode({"peers": peers}))
+
+    def _parted(self, deletion: Deletion) -> None:
+        if deletion.id != self.id:
+            self.peers.deleted(deletion.id)
+        elif self._announced:
+            self.log.warn("{worker} was declared gone, and says that it is not", worker=self.id)
+            self._announce(f"worker.new.{self.type}")
+
+    # What the link says
+
+    def up(self) -> None:
+        """Everything stands (link.Occupant)."""
+        if self._announced:
+            self._announce(f"worker.new.{self.type}")
+
+    def down(self) -> None:
+        """Something was lost (link.Occupant)."""
+        self._intake.reset()
+        self._acks.clear()
+
+    def writable(self, writable: bool) -> None:
+        """Whether jobs may be published (link.Occupant)."""
+        if writable:
+            self._outbox.resume()
+        else:
+            self._outbox.pause()
+
+    def returned(self, kind: str, key: str) -> None:
+        """A message of ours found no queue (link.Occupant)."""
+        if kind == messages.JOB:
+            self._outbox.returned(key)
+        elif kind == messages.PROBE:
+            self._outbox.taker_gone(key)
+        elif kind in (messages.RESULT, messages.FAILURE):
+            self._intake.unanswered(key)
+
+
+class _Hop:
+    """Owns a hop that was sent on behalf of a job that was taken (outbox.Owner)."""
+
+    __slots__ = ("_job", "_station")
+
+    def __init__(self, station: Station, job: Job) -> None:
+        self._station = station
+        self._job = job
+
+    def taken(self, worker: str) -> None:
+        """Nobody waits to hear that."""
+
+    def done(self, worker: str, result: Any) -> None:
+        """What followed is done."""
+        self._station.hop_ended(self._job, None)
+
+    def failed(self, error: JobError) -> None:
+        """What followed failed, here: nobody took it, or in time."""
+        self._station.hop_ended(self._job, error)
+
+
+def _nothing(job: Job) -> Any:
+    """Stand in for the handler of a worker that consumes no jobs."""
+    raise TypeError(f"{job.address} takes no jobs")
+
+
+_FIRST_HOP = hop_key("", 0)
+
+_CONTROL: dict[str, Callable[[Station, Any], None]] = {
+    messages.ACK: Station._told_ack,
+    messages.DONE: Station._told_done,
+    messages.RESULT: Station._told_result,
+    messages.FAILURE: Station._told_failure,
+    messages.CANCEL: Station._told_cancel,
+    messages.PROBE: Station._told_probe,
+    messages.STATUS: Station._told_status,
+    messages.ERROR: Station._told_error,
+    messages.PEERS: Station._told_peers,
+}

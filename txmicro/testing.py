@@ -1,0 +1,65 @@
+"""Run workers in memory: for people's own tests, without a server, a port or a file.
+
+The broker is the embedded one, and every byte goes the way it goes in production, but through a pipe in
+memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import gatherResults
+
+from .address import Ids
+from .amqp import uri
+from .broker.memory import MemoryEndpoint
+from .broker.server import BrokerFactory
+from .bus import Bus, Target
+from .config import Config
+from .manager import SystemManager
+from .metrics import Metrics
+from .worker import Worker
+
+
+@asynccontextmanager
+async def running(
+    *workers: Worker, config: Config | None = None, manager: bool = True, reactor: Any = None
+) -> AsyncIterator[Worker]:
+    """Run *workers* on a bus of their own.
+
+    ::
+
+        async with running(DBWorker()) as bus:
+            assert await bus.send("WB:*", {"method": "GET"}) == []
+
+    :param config: what the workers find in ``self.config``; None: the defaults.
+    :param manager: whether a SystemManager runs too.
+    :param reactor: where it all runs; None: Twisted's own.
+    :return: on entry, once all are announced: a worker of type ``TEST`` to send, publish and subscribe with.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    tester = Worker("TEST")
+    members = [*([SystemManager()] if manager else []), *workers, tester]
+    broker = BrokerFactory(reactor)
+    bus = memory_bus(reactor, broker, config or Config())
+    for member in members:
+        member.setServiceParent(bus)
+    bus.startService()
+    try:
+        await gatherResults([member.when_ready() for member in members], consumeErrors=True)
+        yield tester
+    finally:
+        await bus.stopService()
+        broker.close()
+
+
+def memory_bus(clock: Any, broker: BrokerFactory, config: Config) -> Bus:
+    """A bus that reaches *broker* through memory, and never draws lots."""
+    target = Target(MemoryEndpoint(broker, clock), uri.parse("amqp://memory"))
+    return Bus(
+        clock, [target], config=config, metrics=Metrics(CollectorRegistry()), ids=Ids(), random=lambda: 0.5
+    )

@@ -1,0 +1,135 @@
+"""What stands on the broker: the names, and what is declared, as data.
+
+Pure functions of a worker and of what the broker says it is. Nothing that a RabbitMQ 4 denies is in here
+when its server properties say that it is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+NOTIFICATIONS: Final = "txmicro.notifications"
+EVENTS: Final = "txmicro.events"
+
+COPY_TTL: Final = 1.8
+"""Seconds that an interactive copy lives at the broker: less than the sender's retry, which replaces it."""
+
+
+def to_exchange(kind: str) -> str:
+    """Where jobs for type *kind* are published."""
+    return f"txmicro.to.{kind}"
+
+
+def replies_exchange(kind: str) -> str:
+    """Where acks and results for workers of type *kind* are published."""
+    return f"txmicro.replies.{kind}"
+
+
+def jobs_queue(kind: str) -> str:
+    """Interactive copies for any worker of the type."""
+    return f"txmicro.jobs.{kind}"
+
+
+def direct_queue(worker: str) -> str:
+    """Interactive copies for one worker."""
+    return f"txmicro.direct.{worker}"
+
+
+def inbox_queue(worker: str) -> str:
+    """One worker's control messages."""
+    return f"txmicro.inbox.{worker}"
+
+
+def events_queue(subscriber: str, pattern: str) -> str:
+    """One subscription of a worker, or (a type) of a group. The pattern stands as its hash: names are plain words."""
+    return f"txmicro.events.{subscriber}.{hashlib.sha256(pattern.encode()).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a broker can do, by its server properties."""
+
+    product: str = ""
+    version: tuple[int, ...] = ()
+    transient_queues: bool = True
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> Features:
+        """Read connection.start's server-properties.
+
+        RabbitMQ 4.3 refuses transient queues that are not exclusive, a feature it deprecated in 4.0
+        (https://www.rabbitmq.com/docs/deprecated-features); the embedded broker and older ones have them.
+        """
+        product = str(properties.get("product", ""))
+        version = tuple(
+            int(part)
+            for part in str(properties.get("version", "")).split("-")[0].split(".")
+            if part.isdecimal()
+        )
+        return cls(product, version, not (product == "RabbitMQ" and version >= (4, 3)))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An exchange; all of ours are durable."""
+
+    name: str
+    kind: str = "direct"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue and what binds it: (exchange, routing key)."""
+
+    name: str
+    bindings: tuple[tuple[str, str], ...]
+    exclusive: bool = False
+    auto_delete: bool = False
+    durable: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+SHARED: Final = (Exchange(NOTIFICATIONS, "topic"), Exchange(EVENTS, "topic"))
+
+
+def exchanges(kind: str) -> tuple[Exchange, ...]:
+    """What a worker of type *kind* declares before its queues."""
+    return (*SHARED, Exchange(to_exchange(kind)), Exchange(replies_exchange(kind)))
+
+
+def inbox(worker: str, kind: str, topics: tuple[str, ...]) -> Queue:
+    """The inbox of *worker*, which also hears the notifications on *topics*."""
+    heard = tuple((NOTIFICATIONS, topic) for topic in topics)
+    return Queue(inbox_queue(worker), ((replies_exchange(kind), worker), *heard), exclusive=True)
+
+
+def direct(worker: str, kind: str) -> Queue:
+    """The queue of interactive copies for *worker* alone."""
+    return Queue(direct_queue(worker), ((to_exchange(kind), worker),), exclusive=True)
+
+
+def _shared(name: str, bindings: tuple[tuple[str, str], ...], features: Features) -> Queue:
+    """A queue that several workers consume and that goes when the last has gone."""
+    if features.transient_queues:
+        return Queue(name, bindings, auto_delete=True)
+    return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", "x-expires": 60_000})
+
+
+def jobs(kind: str, features: Features) -> Queue:
+    """The queue of interactive copies for any worker of type *kind*.
+
+    Transient and auto-delete, so that it comes back at once on another node when its home node dies; a broker
+    that denies those gets a quorum queue that expires.
+    """
+    return _shared(jobs_queue(kind), ((to_exchange(kind), "*"),), features)
+
+
+def events(worker: str, kind: str, pattern: str, group: bool, features: Features) -> Queue:
+    """The queue of one subscription: the worker's own, or (*group*) its type's."""
+    bindings = ((EVENTS, pattern),)
+    if group:
+        return _shared(events_queue(kind, pattern), bindings, features)
+    return Queue(events_queue(worker, pattern), bindings, exclusive=True)

@@ -1,0 +1,256 @@
+"""The class people subclass."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from . import __version__
+from .address import check_type, parse_id
+from .bus import Bus
+from .config import Config
+from .errors import AddressError, BusClosed, JobError, WorkerStopped
+from .future import JobFuture
+from .messages import Announcement, Job
+from .metrics import ServiceMetrics
+from .station import Station
+
+EventHandler = Callable[[str, Any], Any]
+
+
+class Worker(Service):
+    """A worker: announces itself, takes jobs of its type, sends jobs to others.
+
+    Subclass it and write ``do_job``, or give a function: ``Worker("WB", do_job=store)``. Without either it
+    takes no jobs and only sends. Put it into a :class:`txmicro.bus.Bus` with ``setServiceParent``.
+
+    :cvar type: the worker's type.
+    :cvar threads: whether ``do_job``, a plain function that blocks, runs in the thread pool.
+    :cvar capacity: how many jobs run at once; None: the configuration's.
+    :cvar max_runtime: seconds that a handler may run; None: the configuration's.
+    :ivar id: the worker's id; given, or made at the start.
+    :ivar bus: the bus it is on, from its start.
+    :ivar config: the configuration of its process, from its start.
+    :ivar metrics: the metrics API for one's own (``record_error``, ``registry``, …), from its start.
+    """
+
+    type: str = ""
+    threads: bool = False
+    capacity: int | None = None
+    max_runtime: float | None = None
+    do_job: Callable[[Job], Any] | None = None
+    """The handler: a coroutine function, a function that returns a Deferred, or a plain one. What it returns
+    is the job's result, or (:class:`txmicro.messages.Forward`) who goes on; what it raises is its failure."""
+
+    log = Logger()
+
+    bus: Bus
+    config: Config
+    metrics: ServiceMetrics
+
+    def __init__(
+        self, type: str | None = None, do_job: Callable[[Job], Any] | None = None, *, id: str | None = None
+    ) -> None:
+        self.type = check_type(type or self.type or (parse_id(id).type if id else ""))
+        if id is not None and parse_id(id).type != self.type:
+            raise AddressError(f"{id!r} is no id of a worker of type {self.type!r}")
+        self.id = id or ""
+        if do_job is not None:
+            self.do_job = do_job
+        self._early: list[tuple[str, EventHandler, bool]] = []
+        self._station: Station | None = None
+        self._start: Deferred[Any] | None = None
+        self._outcome: Worker | Failure | None = None
+        self._ready: list[Deferred[Worker]] = []
+
+    # Hooks
+
+    def opened(self) -> Any:
+        """Connected, about to take jobs. May return a Deferred or be a coroutine; if it fails, so does the start."""
+
+    def closed(self) -> Any:
+        """The mirror of ``opened``: the last job is done. May return a Deferred or be a coroutine."""
+
+    def treat_error(self, error: JobError) -> None:
+        """A job of mine failed while nobody awaited it."""
+        self.log.error("{worker}: a job failed, and nobody awaits it: {error}", worker=self.id, error=error)
+
+    # Life
+
+    def startService(self) -> None:
+        """Start; :meth:`when_ready` tells how that went."""
+        if not isinstance(self.parent, Bus):
+            raise TypeError(f"a worker of type {self.type} has no bus: call setServiceParent(bus) first")
+        super().startService()
+        self.bus, self.config = self.parent, self.parent.config
+        self.metrics = self.bus.metrics.service(self.type)
+        self.id = self.id or self.bus.ids.worker(self.type)
+        self.started = int(self.bus.ids.time() * 1000)
+        self._station = station = Station(
+            self.bus,
+            self.announcement,
+            handler=self.do_job,
+            capacity=self._capacity,
+            in_thread=self.in_thread if self.threads else None,
+            max_runtime=self.config.max_runtime if self.max_runtime is None else self.max_runtime,
+            unheard=self._unheard,
+        )
+        self._outcome = None
+        self._start = Deferred.fromCoroutine(self._begin(station)).addBoth(self._begun)
+
+    async def _begin(self, station: Station) -> Worker:
+        await station.link.open()
+        for pattern, handler, group in self._early:
+            await self.subscribe(pattern, handler, group=group)
+        try:
+            await maybeDeferred(self.opened)
+        except Exception:
+            await station.link.close()
+            raise
+        await station.enter()
+        self.log.info("{worker} is ready", worker=self.id)
+        return self
+
+    def _begun(self, outcome: Worker | Failure) -> None:
+        if isinstance(outcome, Failure) and not outcome.check(CancelledError):
+            self.log.critical("{worker} cannot start: {reason}", worker=self.id, reason=outcome.value)
+        self._outcome = outcome
+        waiting, self._ready = self._ready, []
+        for waiter in waiting:
+            waiter.callback(outcome)  # type: ignore[arg-type]  # a Failure makes it fail
+
+    def when_ready(self) -> Deferred[Worker]:
+        """Fires with the worker once it is announced; fails with what kept it from starting (DuplicateWorker,
+        what ``opened`` raised, CancelledError when it was stopped before). Cancelling stops the wait.
+        """
+        waiter: Deferred[Worker] = Deferred(self._ready.remove)
+        if self._outcome is not None:
+            waiter.callback(self._outcome)  # type: ignore[arg-type]
+        else:
+            self._ready.append(waiter)
+        return waiter
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in order: take no more jobs, say so, finish those that run (for ``grace`` seconds), leave.
+
+        Fires when all of that is done.
+        """
+        super().stopService()
+        station, self._station = self._station, None
+        return succeed(None) if station is None else Deferred.fromCoroutine(self._stop(station))
+
+    async def _stop(self, station: Station) -> None:
+        reason = WorkerStopped("stopped before the job was done", worker=self.id)
+        if self._start is not None:
+            self._start.cancel()
+        if self._outcome is self:
+            await station.retire(self.config.grace, reason)
+        station.give_up(reason)
+        if self._outcome is self:
+            try:
+                await maybeDeferred(self.closed)
+            except Exception:  # a hook of the user's must not keep the rest from stopping
+                self.log.failure("{worker}: closed() failed", worker=self.id)
+        await station.leave()
+        self.log.info("{worker} has stopped", worker=self.id)
+
+    @property
+    def _capacity(self) -> int:
+        return self.config.capacity if self.capacity is None else self.capacity
+
+    def announcement(self) -> Announcement:
+        """What this worker says of itself."""
+        return Announcement(
+            self.id,
+            self.type,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=__version__,
+            capacity=self._capacity if self.do_job is not None else 0,
+            metrics=self.bus.metrics_address,
+            started=self.started,
+        )
+
+    @property
+    def peers(self) -> list[Announcement]:
+        """The workers of this type that are known here, eldest first, this one included."""
+        return [] if self._station is None else self._station.peers.of_type(self.type)
+
+    def _unheard(self, error: JobError) -> None:
+        self.metrics.record_error(error.type)
+        try:
+            self.treat_error(error)
+        except Exception:  # as above
+            self.log.failure("{worker}: treat_error() failed", worker=self.id)
+
+    # What a person calls
+
+    @property
+    def _running_station(self) -> Station:
+        if self._station is None:
+            raise BusClosed(f"{self.id or self.type} is not running: nothing can be sent")
+        return self._station
+
+    def send(
+        self,
+        address: str | Sequence[str],
+        data: Any = None,
+        *,
+        timeout: float | None = None,
+        traceparent: str | None = None,
+    ) -> JobFuture:
+        """Send a job to *address*: ``TYPE:*``, a worker id, or a list of these, a routing slip.
+
+        :param timeout: seconds until it fails with JobTimeout; None: the configuration's.
+        :param traceparent: W3C trace context to pass along.
+        :return: the job's future.
+        :raise AddressError: not an address. :raise EncodeError: *data* cannot travel.
+        :raise MessageTooLarge: *data* is too large. :raise BusClosed: the worker is not running.
+        """
+        slip = [address] if isinstance(address, str) else list(address)
+        station = self._running_station
+        return station.send(slip, data, self.config.timeout if timeout is None else timeout, traceparent)
+
+    def publish(self, topic: str, data: Any = None) -> None:
+        """Publish an event, at most once: nobody hears it while the bus is away.
+
+        Raises EncodeError, MessageTooLarge or BusClosed.
+        """
+        link = self._running_station.link
+        link.emit(topic, link.encode({"data": data, "sender": self.id}))
+
+    def subscribe(self, pattern: str, handler: EventHandler, *, group: bool = False) -> Deferred[None]:
+        """Call ``handler(topic, data)`` for events on topics that match *pattern* (``*`` one word, ``#`` any).
+
+        *group*: one worker of this type gets each event, instead of every one. The handler may return a
+        Deferred or be a coroutine; what it raises is logged. Fires when the events are being heard; before
+        the worker is started, at once.
+        """
+        if self._station is None:
+            self._early.append((pattern, handler, group))
+            return succeed(None)
+        hear = partial(self._hear, handler)
+        return Deferred.fromCoroutine(self._station.link.subscribe(pattern, hear, group))
+
+    def _hear(self, handler: EventHandler, topic: str, body: Any) -> None:
+        def wrong(failure: Failure) -> None:
+            self.log.failure("{worker}: the handler of {topic} failed", failure, worker=self.id, topic=topic)
+
+        maybeDeferred(handler, topic, body.get("data")).addErrback(wrong)
+
+    def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """Run ``function(*args)`` in the thread pool. Fires with its result, or fails with what it raised.
+
+        Cancelling it stops the wait; the thread goes on.
+        """
+        reactor: Any = self.bus.clock
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
