@@ -1,0 +1,1 @@
+"""The embedded broker: for one machine, everything in memory."""

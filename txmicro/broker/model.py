@@ -1,0 +1,304 @@
+"""The broker without a network: exchanges, queues, and what happens between them.
+
+It keeps everything in memory. Its doings are RabbitMQ's, as far as it has them; the contract suite
+(``tests/contract_broker.py``) holds both to the same. Time comes from a clock, and nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+from uuid import uuid4
+
+from pamqp.constants import DOMAIN_REGEX
+from twisted.logger import Logger
+
+from txmicro.amqp.frames import Properties
+from txmicro.clock import Clock
+
+from .arguments import check_equivalent, check_same, declared
+from .channels import Session
+from .deaths import REJECTED, goes_round, with_death
+from .exchanges import KINDS, Default, Exchange
+from .memory_gauge import MemoryGauge
+from .queues import Message, Queue
+from .refusals import Refused
+
+_LONGEST: Final = {"queue": 255, "exchange": 127}
+_NAME: Final = DOMAIN_REGEX["queue-name"]  # what pamqp is willing to send back
+
+MEMORY_LIMIT: Final = 256 * 1024 * 1024
+
+
+class Outcome(Enum):
+    """What became of a message: in all its queues, in none as none is bound, refused by a full one."""
+
+    STORED = "stored"
+    UNROUTED = "unrouted"
+    REFUSED = "refused"
+
+
+class Model:
+    """Exchanges and queues by name.
+
+    :param clock: for expiry.
+    :param memory_limit: bytes of messages above which :attr:`memory` raises its alarm.
+    :param now: Unix time in seconds, for the history of dead letters.
+    :param new_id: makes names that nobody else has.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        memory_limit: int = MEMORY_LIMIT,
+        now: Callable[[], float] = time.time,
+        new_id: Callable[[], str] = lambda: uuid4().hex,
+    ) -> None:
+        self.memory = MemoryGauge(memory_limit)
+        self.queues: dict[str, Queue] = {}
+        self.exchanges: dict[str, Exchange] = {"": Default(self.queues)}
+        self._clock = clock
+        self._now = now
+        self._new_id = new_id
+        self._said_in_memory = False
+        self._dead: deque[tuple[Message, str]] = deque()
+
+    def new_name(self, prefix: str) -> str:
+        """A name that is not in use."""
+        return f"{prefix}{self._new_id()}"
+
+    # Exchanges:
+
+    def exchange(self, name: str) -> Exchange:
+        """The exchange called *name*; raises :class:`Refused` (404)."""
+        found = self.exchanges.get(name)
+        if found is None:
+            raise Refused(404, f"no exchange '{name}' in vhost '/'")
+        return found
+
+    def declare_exchange(
+        self,
+        name: str,
+        kind: str,
+        *,
+        durable: bool = False,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        """Have an exchange called *name*; raises :class:`Refused` unless it is new or of these properties."""
+        _check_not_default(name)
+        if kind not in KINDS:
+            raise Refused(503, f"unknown exchange type '{kind}'")
+        if arguments and "alternate-exchange" in arguments:
+            raise Refused(540, "exchange argument 'alternate-exchange'")
+        found = self.exchanges.get(name)
+        if found is None:
+            _check_name("exchange", name)
+            self.exchanges[name] = KINDS[kind](
+                name, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments or {}
+            )
+            return
+        for field, received in (
+            ("kind", kind),
+            ("durable", durable),
+            ("auto_delete", auto_delete),
+            ("internal", internal),
+        ):
+            check_same(
+                "exchange", name, "type" if field == "kind" else field, getattr(found, field), received
+            )
+
+    def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
+        """Delete an exchange; nothing if there is none. Raises :class:`Refused`: reserved, or in use."""
+        _check_not_default(name)
+        found = self.exchanges.get(name)
+        if found is None:
+            return
+        _check_name("exchange", name)
+        if if_unused and found.bindings:
+            raise Refused(406, f"exchange '{name}' in vhost '/' in use")
+        for key, queue in list(found.bindings):
+            found.unbind(key, queue)
+        del self.exchanges[name]
+
+    # Queues:
+
+    def queue(self, name: str, session: Session) -> Queue:
+        """The queue called *name*; raises :class:`Refused` (404, or 405: another session's own)."""
+        found = self.queues.get(name)
+        if found is None:
+            raise Refused(404, f"no queue '{name}' in vhost '/'")
+        if found.owner is not None and found.owner is not session:
+            raise Refused(
+                405,
+                f"cannot obtain exclusive access to locked queue '{name}' in vhost '/'. It could be "
+                "originally declared on another connection or the exclusive property value does not match that of the "
+                "original declaration.",
+            )
+        return found
+
+    def declare_queue(
+        self,
+        session: Session,
+        name: str = "",
+        *,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: dict[str, Any] | None = None,
+    ) -> Queue:
+        """Have a queue called *name* (empty: the broker names it).
+
+        Raises :class:`Refused` unless it is new or of these properties.
+        """
+        wanted = declared(
+            name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=arguments or {}
+        )
+        if name in self.queues:
+            found = self.queue(name, session)
+            check_equivalent(name, found.declared, wanted)
+            found.used()
+            return found
+        _check_name("queue", name)
+        if wanted.quorum:
+            self._say_in_memory(name)
+        name = name or self.new_name("amq.gen-")
+        owner = session if exclusive else None
+        made = Queue(name, wanted, owner, self._clock, self.memory, self._bury, self._delete_queue)
+        self.queues[name] = made
+        return made
+
+    def delete_queue(
+        self, session: Session, name: str, *, if_unused: bool = False, if_empty: bool = False
+    ) -> int:
+        """Delete a queue; gives the number of messages lost, 0 if there is none.
+
+        Raises :class:`Refused`: another session's, or (406) in use or not empty.
+        """
+        if name not in self.queues:
+            return 0
+        found = self.queue(name, session)
+        if if_unused and found.consumers:
+            raise Refused(406, f"queue '{name}' in vhost '/' in use")
+        if if_empty and found.ready:
+            raise Refused(406, f"queue '{name}' in vhost '/' not empty")
+        return self._delete_queue(found)
+
+    def _delete_queue(self, queue: Queue) -> int:
+        del self.queues[queue.name]
+        for key, exchange in list(queue.bindings):
+            self._unbind(exchange, key, queue)
+        lost = len(queue.ready)
+        for consumer in queue.close():
+            consumer.channel.lose(consumer)
+        return lost
+
+    def _say_in_memory(self, name: str) -> None:
+        if not self._said_in_memory:
+            self._said_in_memory = True
+            self.log.warn(
+                "Quorum queue {queue}: the embedded broker keeps all queues in memory, "
+                "so what is stored here is gone when it stops.",
+                queue=name,
+            )
+
+    # Bindings:
+
+    def bind(self, session: Session, queue: str, exchange: str, key: str) -> None:
+        """Let messages with *key* to *exchange* go to *queue*. Raises :class:`Refused`."""
+        _check_not_default(exchange)
+        target = self.queue(queue, session)
+        self.exchange(exchange).bind(key, target)
+
+    def unbind(self, session: Session, queue: str, exchange: str, key: str) -> None:
+        """Undo :meth:`bind`; nothing if it was not done. Raises :class:`Refused`."""
+        _check_not_default(exchange)
+        target = self.queue(queue, session)
+        self._unbind(self.exchange(exchange), key, target)
+
+    def _unbind(self, exchange: Exchange, key: str, queue: Queue) -> None:
+        exchange.unbind(key, queue)
+        if exchange.auto_delete and not exchange.bindings:
+            self.exchanges.pop(exchange.name, None)
+
+    # Messages:
+
+    def publish(self, exchange: str, key: str, properties: Properties, body: bytes) -> Outcome:
+        """Put a message into the queues that *key* reaches. Raises :class:`Refused`."""
+        target = self.exchanges.get(exchange) or self.exchange(exchange)
+        if target.internal:
+            raise Refused(403, f"cannot publish to internal exchange '{exchange}' in vhost '/'")
+        ttl = None if properties.expiration is None else _ttl(properties.expiration)
+        outcome = Outcome.UNROUTED
+        for queue in target.route(key):
+            if not queue.push(exchange, key, properties, body, ttl):
+                outcome = Outcome.REFUSED
+            elif outcome is Outcome.UNROUTED:
+                outcome = Outcome.STORED
+        return outcome
+
+    def forget(self, session: Session) -> None:
+        """*session* is over: its exclusive queues are deleted."""
+        for queue in [queue for queue in self.queues.values() if queue.owner is session]:
+            self._delete_queue(queue)
+
+    def close(self) -> None:
+        """Drop everything, so that no timer remains."""
+        for queue in list(self.queues.values()):
+            self._delete_queue(queue)
+
+    # Dead letters:
+
+    def _bury(self, message: Message, reason: str) -> None:
+        """Take a dropped message to its dead letters, and those that this drops after it, one by one."""
+        self._dead.append((message, reason))
+        if len(self._dead) > 1:
+            return
+        while self._dead:
+            message, reason = self._dead[0]
+            message.queue.buried(message, reason, self._dead_letter(message, reason))
+            self._dead.popleft()
+
+    def _dead_letter(self, message: Message, reason: str) -> bool:
+        """Publish a dropped message to where its queue says. False: nobody has it now who should."""
+        declared = message.queue.declared
+        if declared.dead_letter_exchange is None:
+            return True
+        exchange = self.exchanges.get(declared.dead_letter_exchange)
+        key = message.routing_key if declared.dead_letter_key is None else declared.dead_letter_key
+        queues = () if exchange is None else exchange.route(key)
+        properties = with_death(message, reason, self._now())
+        stored = [
+            queue.push(declared.dead_letter_exchange, key, properties, message.body, None)
+            for queue in queues
+            if reason == REJECTED or not goes_round(properties, queue.name)
+        ]
+        return bool(queues) and all(stored)
+
+
+def _ttl(expiration: str) -> float:
+    """Read a message's ``expiration``, in seconds; raises :class:`Refused` (406)."""
+    if not (expiration.isascii() and expiration.isdecimal()):
+        raise Refused(406, f"invalid expiration '{expiration:.100}': expected milliseconds")
+    return int(expiration) / 1000
+
+
+def _check_not_default(exchange: str) -> None:
+    if not exchange:
+        raise Refused(403, "operation not permitted on the default exchange")
+
+
+def _check_name(thing: str, name: str) -> None:
+    if len(name) > _LONGEST[thing] or not _NAME.fullmatch(name):
+        raise Refused(
+            406, f"{thing} name '{name}' is longer than {_LONGEST[thing]} or not of a-z A-Z 0-9 -_.:@#,/+ "
+        )
+    if name.startswith("amq."):
+        raise Refused(403, f"{thing} name '{name}' contains reserved prefix 'amq.*'")

@@ -1,0 +1,280 @@
+"""One AMQP channel at the broker: methods to the model's channel, deliveries to frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from typing import TYPE_CHECKING, Any, Final
+
+from pamqp import base
+from pamqp.commands import Basic, Confirm, Exchange, Queue
+from pamqp.commands import Channel as ChannelMethods
+
+from txmicro.amqp.frames import (
+    Ack,
+    Deliver,
+    Properties,
+    Publish,
+    ack_frame,
+    content_frames,
+    deliver_frame,
+    method_frame,
+)
+
+from .channels import Channel
+from .model import Model, Outcome
+from .queues import Message
+from .refusals import Refused
+
+if TYPE_CHECKING:
+    from .server import BrokerServer
+
+_NO_ROUTE: Final = (312, "NO_ROUTE")
+
+
+class ServerChannel:
+    """A channel of *connection*: what its client calls and what it is sent.
+
+    :ivar closing: the broker closed it, and the client has not confirmed that yet.
+    """
+
+    def __init__(self, connection: BrokerServer, number: int, model: Model) -> None:
+        self._connection = connection
+        self._number = number
+        self._model = model
+        self._channel = Channel(model, connection.session, self._deliver, self._cancelled)
+        self._latest: str | None = None
+        self._confirming = False
+        self._published = 0
+        self._unconfirmed = False
+        self.closing = False
+
+    def handle(self, method: Any) -> None:
+        """Do what the client asks for; raises :class:`Refused`."""
+        if type(method) is Ack:
+            self._channel.ack(method.delivery_tag, method.multiple)
+            return
+        handler = _HANDLERS.get(type(method))
+        if handler is None:
+            raise Refused(540, f"method {getattr(method, 'name', type(method).__name__)}")
+        handler(self, method)
+
+    def close(self) -> None:
+        """Let go of what it has: the client closed it, or it is refused, or the connection is gone."""
+        self._channel.close()
+
+    def _send(self, method: base.Frame) -> None:
+        self._connection.write(method_frame(self._number, method))
+
+    def _reply(self, request: Any, method: base.Frame) -> None:
+        if not request.nowait:
+            self._send(method)
+
+    # Messages in:
+
+    def publish(self, method: Publish, properties: Properties, body: bytes) -> None:
+        """Put a message into queues; confirms follow at the flush. Raises :class:`Refused`."""
+        if method.immediate:
+            raise Refused(540, "immediate=true")
+        outcome = self._model.publish(method.exchange, method.routing_key, properties, body)
+        if method.mandatory and outcome is Outcome.UNROUTED:
+            self._return(method, properties, body)
+        if not self._confirming:
+            return
+        if outcome is Outcome.REFUSED:
+            self.confirm()
+            self._published += 1
+            self._send(Basic.Nack(self._published))
+            return
+        self._published += 1
+        if not self._unconfirmed:
+            self._unconfirmed = True
+            self._connection.confirm_later(self)
+
+    def confirm(self) -> None:
+        """Acknowledge, in one frame, all that was published since the last time."""
+        if self._unconfirmed:
+            self._unconfirmed = False
+            self._connection.write(ack_frame(self._number, self._published, True))
+
+    def _return(self, method: Publish, properties: Properties, body: bytes) -> None:
+        returned = method_frame(
+            self._number, Basic.Return(*_NO_ROUTE, exchange=method.exchange, routing_key=method.routing_key)
+        )
+        self._write_content(returned, properties, body)
+
+    def _write_content(self, method: bytes, properties: Properties, body: bytes) -> None:
+        connection = self._connection
+        connection.write(
+            content_frames(self._number, method, properties.encode(), body, connection.frame_max)
+        )
+
+    # Messages out:
+
+    def _deliver(self, consumer_tag: str, tag: int, message: Message) -> None:
+        deliver = Deliver(consumer_tag, tag, message.redelivered, message.exchange, message.routing_key)
+        self._write_content(deliver_frame(self._number, deliver), _counted(message), message.body)
+
+    def _cancelled(self, consumer_tag: str) -> None:
+        if self._connection.can("consumer_cancel_notify"):
+            self._send(Basic.Cancel(consumer_tag, nowait=True))
+
+    def _get(self, method: Basic.Get) -> None:
+        name = self._queue(method.queue)
+        got = self._channel.get(name, no_ack=method.no_ack)
+        if got is None:
+            self._send(Basic.GetEmpty())
+            return
+        tag, message = got
+        found = Basic.GetOk(
+            tag, message.redelivered, message.exchange, message.routing_key, len(message.queue.ready)
+        )
+        self._write_content(method_frame(self._number, found), _counted(message), message.body)
+
+    def _consume(self, method: Basic.Consume) -> None:
+        consumer = self._channel.consume(
+            self._queue(method.queue), method.consumer_tag, no_ack=method.no_ack, exclusive=method.exclusive
+        )
+        self._reply(method, Basic.ConsumeOk(consumer.tag))
+        self._channel.start(consumer)
+
+    def _cancel(self, method: Any) -> None:
+        self._channel.cancel(method.consumer_tag)
+        self._reply(method, Basic.CancelOk(method.consumer_tag))
+
+    def _cancel_ok(self, method: Basic.CancelOk) -> None:
+        """Some clients answer a notice that wants no answer."""
+
+    def _qos(self, method: Basic.Qos) -> None:
+        if method.prefetch_size:
+            raise Refused(540, f"prefetch_size!=0 ({method.prefetch_size})")
+        if method.global_:
+            raise Refused(540, "prefetch of a whole channel (global=true)")
+        self._channel.qos(method.prefetch_count)
+        self._send(Basic.QosOk())
+
+    def _nack(self, method: Any) -> None:
+        self._channel.reject(method.delivery_tag, requeue=method.requeue, multiple=method.multiple)
+
+    def _reject(self, method: Any) -> None:
+        self._channel.reject(method.delivery_tag, requeue=method.requeue)
+
+    def _recover(self, method: Basic.Recover) -> None:
+        if not method.requeue:
+            raise Refused(540, "requeue=false")
+        self._channel.recover()
+        self._send(Basic.RecoverOk())
+
+    # Exchanges and queues:
+
+    def _declare_exchange(self, method: Exchange.Declare) -> None:
+        if method.passive:
+            self._model.exchange(method.exchange)
+        else:
+            self._model.declare_exchange(
+                method.exchange,
+                method.exchange_type,
+                durable=method.durable,
+                auto_delete=method.auto_delete,
+                internal=method.internal,
+                arguments=method.arguments,
+            )
+        self._reply(method, Exchange.DeclareOk())
+
+    def _delete_exchange(self, method: Exchange.Delete) -> None:
+        self._model.delete_exchange(method.exchange, if_unused=method.if_unused)
+        self._reply(method, Exchange.DeleteOk())
+
+    def _declare_queue(self, method: Queue.Declare) -> None:
+        session = self._connection.session
+        if method.passive:
+            queue = self._model.queue(self._queue(method.queue), session)
+            queue.used()
+        else:
+            queue = self._model.declare_queue(
+                session,
+                method.queue,
+                durable=method.durable,
+                exclusive=method.exclusive,
+                auto_delete=method.auto_delete,
+                arguments=method.arguments,
+            )
+        self._latest = queue.name
+        self._reply(method, Queue.DeclareOk(queue.name, len(queue.ready), len(queue.consumers)))
+
+    def _queue(self, name: str) -> str:
+        """*name*, or if it is empty the queue that this channel declared last."""
+        if name:
+            return name
+        if self._latest is None:
+            raise Refused(404, "no previously declared queue")
+        return self._latest
+
+    def _bind(self, method: Queue.Bind) -> None:
+        name = self._queue(method.queue)
+        key = name if not method.queue and not method.routing_key else method.routing_key
+        self._model.bind(self._connection.session, name, method.exchange, key)
+        self._reply(method, Queue.BindOk())
+
+    def _unbind(self, method: Queue.Unbind) -> None:
+        name = self._queue(method.queue)
+        self._model.unbind(self._connection.session, name, method.exchange, method.routing_key)
+        self._send(Queue.UnbindOk())
+
+    def _purge(self, method: Queue.Purge) -> None:
+        purged = self._model.queue(self._queue(method.queue), self._connection.session).purge()
+        self._reply(method, Queue.PurgeOk(purged))
+
+    def _delete_queue(self, method: Queue.Delete) -> None:
+        lost = self._model.delete_queue(
+            self._connection.session,
+            self._queue(method.queue),
+            if_unused=method.if_unused,
+            if_empty=method.if_empty,
+        )
+        self._reply(method, Queue.DeleteOk(lost))
+
+    # The channel itself:
+
+    def _open(self, method: ChannelMethods.Open) -> None:
+        raise Refused(504, "second 'channel.open' seen")
+
+    def _flow(self, method: ChannelMethods.Flow) -> None:
+        if not method.active:
+            raise Refused(540, "active=false")
+        self._send(ChannelMethods.FlowOk(True))
+
+    def _select(self, method: Confirm.Select) -> None:
+        self._confirming = True
+        self._reply(method, Confirm.SelectOk())
+
+
+def _counted(message: Message) -> Properties:
+    """The properties of *message*; a quorum queue's say how often it was delivered before."""
+    if not (message.deliveries and message.queue.declared.quorum):
+        return message.properties
+    properties = copy(message.properties)
+    properties.headers = {**(properties.headers or {}), "x-delivery-count": message.deliveries}
+    return properties
+
+
+_HANDLERS: Final[dict[type, Callable[[ServerChannel, Any], None]]] = {
+    ChannelMethods.Open: ServerChannel._open,
+    ChannelMethods.Flow: ServerChannel._flow,
+    Exchange.Declare: ServerChannel._declare_exchange,
+    Exchange.Delete: ServerChannel._delete_exchange,
+    Queue.Declare: ServerChannel._declare_queue,
+    Queue.Bind: ServerChannel._bind,
+    Queue.Unbind: ServerChannel._unbind,
+    Queue.Purge: ServerChannel._purge,
+    Queue.Delete: ServerChannel._delete_queue,
+    Basic.Qos: ServerChannel._qos,
+    Basic.Consume: ServerChannel._consume,
+    Basic.Cancel: ServerChannel._cancel,
+    Basic.CancelOk: ServerChannel._cancel_ok,
+    Basic.Get: ServerChannel._get,
+    Basic.Nack: ServerChannel._nack,
+    Basic.Reject: ServerChannel._reject,
+    Basic.Recover: ServerChannel._recover,
+    Confirm.Select: ServerChannel._select,
+}

@@ -1,0 +1,69 @@
+"""The embedded broker as a service that listens."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from txmicro.clock import Clock
+
+from .model import MEMORY_LIMIT, Model
+from .server import BrokerFactory
+
+INTERFACE: Final = "127.0.0.1"
+PORT: Final = 5673
+
+
+class Broker(Service):
+    """A broker for one machine, in memory.
+
+    :param reactor: listens, and is the clock.
+    :param interface: address to listen on.
+    :param port: TCP port; 0: a free one, which :attr:`port` tells once it runs.
+    :param users: passwords by user name; None: guest, with the password guest.
+    :param memory_limit: bytes of messages above which publishers are held up.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        interface: str = INTERFACE,
+        port: int = PORT,
+        users: dict[str, str] | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> None:
+        clock: Clock = reactor
+        self.model = Model(clock, memory_limit=memory_limit)
+        self.factory = BrokerFactory(self.model, clock, users=users)
+        self._reactor = reactor
+        self._interface = interface
+        self._port = port
+        self._listening: Any = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on, or will."""
+        return self._port if self._listening is None else int(self._listening.getHost().port)
+
+    def startService(self) -> None:
+        """Listen; raises ``CannotListenError`` at once when the port is taken."""
+        self._listening = self._reactor.listenTCP(self._port, self.factory, interface=self._interface)
+        super().startService()  # type: ignore[no-untyped-call]
+        self.log.info("Broker listens on {interface}:{port}", interface=self._interface, port=self.port)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, close all connections, drop all messages. Fires with None when all is gone."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._listening is None:
+            stopped: Deferred[Any] = self.factory.shut_down()
+        else:
+            listening, self._listening = self._listening, None
+            stopped = maybeDeferred(listening.stopListening)
+            stopped.addCallback(lambda _: self.factory.shut_down())
+        return stopped.addCallback(lambda _: self.model.close())
