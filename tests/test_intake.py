@@ -1,0 +1,328 @@
+"""The intake: exact sequences of what starts, what is said, and what the broker is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.intake import FORWARDED, Copy, Intake, Reply
+from txmicro.messages import FAILURE, RESULT, Job
+
+ANSWER = Reply("WA:1", RESULT, b"42")
+
+
+class IntakeCase(SynchronousTestCase):
+    capacity = 2
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.events: list[tuple[Any, ...]] = []
+        self.intake = self.make()
+
+    def make(self, **limits: int) -> Intake:
+        return Intake(
+            self.clock,
+            start=lambda job: self.events.append(("start", job.key)),
+            ack=lambda job: self.events.append(("ack", job.key, job.sender)),
+            answer=lambda to, key, reply: self.events.append(("answer", to, key, reply)),
+            capacity=self.capacity,
+            **limits,
+        )
+
+    def arrive(self, *ids: str, deadline: float = 30.0, sender: str = "WA:1") -> None:
+        for id in ids:
+            at = self.clock.seconds() + deadline
+            job = Job(id, None, ["WB:*"], 0, sender, "WA:1", at)
+
+            def settle(done: bool, key: str = job.key) -> None:
+                self.events.append(("settle" if done else "requeue", key))
+
+            self.intake.arrived(Copy(job, settle))
+
+    def heard(self) -> list[tuple[Any, ...]]:
+        """What happened since the last call."""
+        events, self.events[:] = list(self.events), []
+        return events
+
+
+class CapacityTests(IntakeCase):
+    def test_a_job_is_acked_and_started_and_settled_when_it_ends(self) -> None:
+        self.arrive("a")
+        self.assertEqual(self.heard(), [("ack", "a/0", "WA:1"), ("start", "a/0")])
+        self.assertEqual(len(self.intake), 1)
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0")])
+        self.assertEqual(len(self.intake), 0)
+
+    def test_jobs_beyond_the_capacity_are_held_in_order_and_not_acked(self) -> None:
+        self.arrive("a", "b", "c", "d")
+        self.assertEqual(
+            self.heard(),
+            [("ack", "a/0", "WA:1"), ("start", "a/0"), ("ack", "b/0", "WA:1"), ("start", "b/0")],
+        )
+        self.intake.finished("b/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "b/0"), ("ack", "c/0", "WA:1"), ("start", "c/0")])
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "d/0", "WA:1"), ("start", "d/0")])
+
+    def test_a_copy_held_too_long_is_dropped_unrun(self) -> None:
+        self.arrive("a", "b", "old")
+        self.clock.advance(0.1)
+        self.arrive("young")
+        self.clock.advance(1.8)
+        self.heard()
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(
+            self.heard(),
+            [("settle", "a/0"), ("settle", "old/0"), ("ack", "young/0", "WA:1"), ("start", "young/0")],
+        )
+
+    def test_a_held_copy_past_its_deadline_is_dropped_unrun(self) -> None:
+        self.arrive("a", "b")
+        self.arrive("short", deadline=1)
+        self.clock.advance(1)
+        self.heard()
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "short/0")])
+
+    def test_a_job_past_its_deadline_on_arrival_is_not_started(self) -> None:
+        self.arrive("a", deadline=0)
+        self.arrive("b", deadline=-1)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "b/0")])
+
+    def test_the_end_of_an_unknown_job_is_ignored(self) -> None:
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [])
+        self.assertEqual(self.intake.probed("WA:1", ["a/0"]), ([], {}, ["a/0"]))
+
+
+class QuickJobsTests(IntakeCase):
+    capacity = 1
+
+    def make(self, **limits: int) -> Intake:
+        return Intake(self.clock, start=self.start, ack=self.say_nothing, answer=self.say_nothing, capacity=1)
+
+    def say_nothing(self, *_: object) -> None:
+        pass
+
+    def start(self, job: Job) -> None:
+        self.events.append(("start", job.key))
+        if job.id != "slow":
+            self.intake.finished(job.key, ANSWER)
+
+    def test_a_job_may_end_while_it_is_started(self) -> None:
+        self.arrive("a", "b")
+        self.assertEqual(
+            self.heard(), [("start", "a/0"), ("settle", "a/0"), ("start", "b/0"), ("settle", "b/0")]
+        )
+
+    def test_many_held_ones_do_not_exhaust_the_stack(self) -> None:
+        self.arrive("slow", *[str(n) for n in range(3000)])
+        self.intake.finished("slow/0", ANSWER)
+        self.assertEqual(len([event for event in self.heard() if event[0] == "start"]), 3001)
+
+
+class DuplicateTests(IntakeCase):
+    def test_one_that_runs_is_acked_again(self) -> None:
+        self.arrive("a")
+        self.heard()
+        self.arrive("a", sender="WA:2")
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:2")])
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0")])
+
+    def test_one_that_finished_is_answered_again(self) -> None:
+        self.arrive("a")
+        failure = Reply("WA:1", FAILURE, b"no")
+        self.intake.finished("a/0", failure)
+        self.heard()
+        self.arrive("a", sender="WA:2", deadline=-1)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("answer", "WA:2", "a/0", failure)])
+
+    def test_one_that_was_forwarded_is_acked_again(self) -> None:
+        self.arrive("a")
+        self.intake.finished("a/0", Reply("WC:*", FORWARDED))
+        self.heard()
+        self.arrive("a")
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:1")])
+
+    def test_of_two_that_are_held_the_first_is_kept(self) -> None:
+        self.arrive("a", "b", "c", "d")
+        self.heard()
+        self.arrive("c")
+        self.assertEqual(self.heard(), [("settle", "c/0")])
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "c/0", "WA:1"), ("start", "c/0")])
+
+
+class MemoryTests(IntakeCase):
+    def finish(self, id: str, body: bytes) -> None:
+        self.arrive(id)
+        self.intake.finished(f"{id}/0", Reply("WA:1", RESULT, body))
+
+    def remembered(self, *ids: str) -> list[str]:
+        _, _, unknown = self.intake.probed("WA:1", [f"{id}/0" for id in ids])
+        return [id for id in ids if f"{id}/0" not in unknown]
+
+    def test_the_oldest_is_forgotten_when_there_are_too_many(self) -> None:
+        self.intake = self.make(memory_jobs=2)
+        for id in "abc":
+            self.finish(id, b"")
+        self.assertEqual(self.remembered("a", "b", "c"), ["b", "c"])
+
+    def test_the_oldest_are_forgotten_when_they_are_too_large(self) -> None:
+        self.intake = self.make(memory_bytes=10)
+        for id in "abc":
+            self.finish(id, b"1234")
+        self.assertEqual(self.remembered("a", "b", "c"), ["b", "c"])
+        self.finish("d", b"1234567890")
+        self.assertEqual(self.remembered("b", "c", "d"), ["d"])
+        self.finish("e", b"12345678901")
+        self.assertEqual(self.remembered("d", "e"), [])
+        self.finish("f", b"1234567890")
+        self.assertEqual(self.remembered("f"), ["f"])
+
+
+class ProbeTests(IntakeCase):
+    def test_each_key_gets_its_answer(self) -> None:
+        self.arrive("finished", "forwarded")
+        self.intake.finished("finished/0", ANSWER)
+        self.intake.finished("forwarded/0", Reply("WC:*", FORWARDED))
+        self.arrive("a", "b", "held")
+        self.heard()
+        keys = ["a/0", "finished/0", "forwarded/0", "held/0", "unknown/0"]
+        self.assertEqual(
+            self.intake.probed("WA:7", keys), (["a/0", "held/0"], {"forwarded/0": "WC:*"}, ["unknown/0"])
+        )
+        self.assertEqual(self.heard(), [("answer", "WA:7", "finished/0", ANSWER)])
+
+
+class CancelTests(IntakeCase):
+    def test_held_ones_are_dropped_and_running_ones_named(self) -> None:
+        self.arrive("a", "b", "held")
+        self.heard()
+        self.assertEqual(self.intake.cancelled(["held/0", "b/0", "unknown/0", "held/0"]), ["b/0"])
+        self.assertEqual(self.heard(), [("settle", "held/0")])
+        self.intake.finished("b/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "b/0")])
+
+
+class UnansweredTests(IntakeCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.arrive("a", "b", sender="WA:2", deadline=2.5)
+        self.intake.finished("a/0", ANSWER)
+        self.intake.finished("b/0", ANSWER)
+        self.heard()
+
+    def test_it_is_said_again_within_a_second(self) -> None:
+        self.intake.unanswered("a/0")
+        self.intake.unanswered("a/0")
+        self.clock.advance(0.5)
+        self.intake.unanswered("b/0")
+        self.assertEqual(self.heard(), [])
+        self.clock.advance(0.5)
+        self.assertEqual(self.heard(), [("answer", "WA:2", "a/0", ANSWER), ("answer", "WA:2", "b/0", ANSWER)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_is_said_until_the_deadline(self) -> None:
+        for _ in range(4):
+            self.intake.unanswered("a/0")
+            self.clock.advance(1)
+        self.assertEqual(self.heard(), [("answer", "WA:2", "a/0", ANSWER)] * 2)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_it_is_said_again_when_it_comes_back_at_once(self) -> None:
+        self.patch(self.intake, "_answer", lambda to, key, reply: self.intake.unanswered(key))
+        self.intake.unanswered("a/0")
+        self.clock.pump([1, 1])
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_is_not_remembered_is_not_said(self) -> None:
+        self.intake = self.make(memory_jobs=1)
+        self.arrive("a", "b", "c")
+        self.intake.finished("a/0", ANSWER)
+        self.intake.unanswered("a/0")
+        self.intake.finished("b/0", ANSWER)
+        self.heard()
+        self.clock.advance(1)
+        self.assertEqual(self.heard(), [])
+        self.intake.finished("c/0", Reply("WC:*", FORWARDED))
+        for key in ("a/0", "c/0", "unknown/0"):
+            self.intake.unanswered(key)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closing_stops_it(self) -> None:
+        self.intake.unanswered("a/0")
+        self.intake.close()
+        self.intake.close()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class DrainTests(IntakeCase):
+    def test_it_fires_when_nothing_runs(self) -> None:
+        self.arrive("a", "b", "held")
+        self.heard()
+        first, second = self.intake.drain(), self.intake.drain()
+        self.assertEqual(self.heard(), [("requeue", "held/0")])
+        self.intake.finished("b/0", ANSWER)
+        self.assertNoResult(first)
+        self.intake.finished("a/0", ANSWER)
+        self.assertIsNone(self.successResultOf(first))
+        self.assertIsNone(self.successResultOf(second))
+
+    def test_it_fires_at_once_when_nothing_runs(self) -> None:
+        self.assertIsNone(self.successResultOf(self.intake.drain()))
+
+    def test_new_jobs_go_back_and_duplicates_are_answered(self) -> None:
+        self.arrive("a", "b")
+        self.intake.finished("b/0", ANSWER)
+        self.heard()
+        self.intake.drain()
+        self.arrive("a", "b", "c")
+        self.arrive("late", deadline=0)
+        self.assertEqual(
+            self.heard(),
+            [
+                ("settle", "a/0"),
+                ("ack", "a/0", "WA:1"),
+                ("settle", "b/0"),
+                ("answer", "WA:1", "b/0", ANSWER),
+                ("requeue", "c/0"),
+                ("settle", "late/0"),
+            ],
+        )
+
+    def test_cancelling_a_wait_stops_that_wait_only(self) -> None:
+        self.arrive("a")
+        first, second = self.intake.drain(), self.intake.drain()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.intake.finished("a/0", ANSWER)
+        self.assertIsNone(self.successResultOf(second))
+
+
+class ResetTests(IntakeCase):
+    def test_what_runs_goes_on_and_old_deliveries_are_not_settled(self) -> None:
+        self.arrive("a", "b", "held")
+        self.heard()
+        self.intake.reset()
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [])
+        self.arrive("a", "b", "held")
+        self.assertEqual(
+            self.heard(),
+            [
+                ("settle", "a/0"),
+                ("answer", "WA:1", "a/0", ANSWER),
+                ("settle", "b/0"),
+                ("ack", "b/0", "WA:1"),
+                ("ack", "held/0", "WA:1"),
+                ("start", "held/0"),
+            ],
+        )
