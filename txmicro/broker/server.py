@@ -30,7 +30,7 @@ from txmicro.amqp.frames import (
 from txmicro.clock import Clock, Timer
 
 from .channels import Session
-from .model import Model
+from .model import MEMORY_LIMIT, Model
 from .refusals import Refused
 from .server_channel import ServerChannel
 
@@ -390,23 +390,25 @@ class BrokerServer(Protocol):
 
 
 class BrokerFactory(Factory):
-    """The connections of one broker.
+    """One broker, and its connections.
 
-    :param users: passwords by user name.
+    :param users: passwords by user name; None: guest, with the password guest.
+    :param memory_limit: bytes of messages above which publishers are held up.
     :param max_connections: more are closed at once.
+    :ivar model: what is in it.
     """
 
     noisy = False
 
     def __init__(
         self,
-        model: Model,
         clock: Clock,
         *,
         users: dict[str, str] | None = None,
+        memory_limit: int = MEMORY_LIMIT,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
-        self.model = model
+        self.model = Model(clock, memory_limit=memory_limit)
         self.clock = clock
         self.connections: set[BrokerServer] = set()
         self._users = {"guest": "guest"} if users is None else users
@@ -414,7 +416,7 @@ class BrokerFactory(Factory):
         self._unflushed: list[BrokerServer] = []
         self._flush: Timer | None = None
         self._gone: list[Deferred[None]] = []
-        model.memory.on_alarm = self._on_alarm
+        self.model.memory.on_alarm = self._on_alarm
 
     def buildProtocol(self, addr: IAddress | None) -> BrokerServer | None:
         """A connection; None, which closes it: there are too many."""
@@ -441,6 +443,12 @@ class BrokerFactory(Factory):
         for connection in list(self.connections):
             connection.shut_down()
         return waiter
+
+    def close(self) -> None:
+        """Break all connections and drop all messages, without a word."""
+        for connection in list(self.connections):
+            connection.transport.abortConnection()
+        self.model.close()
 
     def knows(self, response: str | bytes) -> bool:
         """Whether *response* (SASL PLAIN, RFC 4616) names a user and the right password."""

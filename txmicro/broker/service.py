@@ -8,9 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
-from txmicro.clock import Clock
-
-from .model import MEMORY_LIMIT, Model
+from .model import MEMORY_LIMIT
 from .server import BrokerFactory
 
 INTERFACE: Final = "127.0.0.1"
@@ -38,9 +36,7 @@ class Broker(Service):
         users: dict[str, str] | None = None,
         memory_limit: int = MEMORY_LIMIT,
     ) -> None:
-        clock: Clock = reactor
-        self.model = Model(clock, memory_limit=memory_limit)
-        self.factory = BrokerFactory(self.model, clock, users=users)
+        self.factory = BrokerFactory(reactor, users=users, memory_limit=memory_limit)
         self._reactor = reactor
         self._interface = interface
         self._port = port
@@ -66,4 +62,4 @@ class Broker(Service):
             listening, self._listening = self._listening, None
             stopped = maybeDeferred(listening.stopListening)
             stopped.addCallback(lambda _: self.factory.shut_down())
-        return stopped.addCallback(lambda _: self.model.close())
+        return stopped.addCallback(lambda _: self.factory.close())
