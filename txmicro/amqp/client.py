@@ -1,0 +1,441 @@
+"""A connection to a broker: txamqp's client with our reader and writer.
+
+txamqp keeps the handshake, the generated methods and the dispatch of what the broker asks. Reading, writing,
+heartbeats, the state of channels and the errors are ours: see docs/amqp.rst for what was wrong with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from pamqp.commands import Basic, Connection
+from pamqp.commands import Channel as ChannelClass
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txamqp.client import TwistedDelegate
+from txamqp.message import Message
+from txamqp.protocol import AMQClient
+from zope.interface import implementer
+
+from txmicro import __version__
+from txmicro.errors import TxmicroError
+
+from .channel import Channel
+from .errors import (
+    ACCESS_REFUSED,
+    CHANNEL_ERROR,
+    COMMAND_INVALID,
+    NOT_ALLOWED,
+    AuthenticationFailed,
+    ChannelClosed,
+    ConnectionClosed,
+    ConnectionLost,
+    FrameError,
+    HeartbeatLost,
+    NackError,
+    NoChannelLeft,
+    Returned,
+    VhostError,
+)
+from .frames import (
+    BODY_MAX,
+    FRAME_MAX,
+    HEARTBEAT,
+    PROTOCOL_HEADER,
+    Ack,
+    Content,
+    Deliver,
+    FrameReader,
+    Properties,
+    method_frame,
+)
+from .once import Once
+from .spec import METHODS, SPEC
+
+__all__ = [
+    "AuthenticationFailed",
+    "Channel",
+    "ChannelClosed",
+    "Client",
+    "ConnectionClosed",
+    "ConnectionLost",
+    "HeartbeatLost",
+    "NackError",
+    "NoChannelLeft",
+    "Returned",
+    "VhostError",
+]
+
+CHANNEL_MAX: Final = 2047
+"""The most channels we want on a connection: what RabbitMQ proposes."""
+
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a connection has to close in good order before it is aborted."""
+
+CAPABILITIES: Final = {
+    "authentication_failure_close": True,
+    "basic.nack": True,
+    "connection.blocked": True,
+    "consumer_cancel_notify": True,
+    "exchange_exchange_bindings": True,
+    "publisher_confirms": True,
+}
+
+
+class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
+    """What to do when the broker asks something; txamqp answers the rest."""
+
+    client: Client
+
+    def connection_start(self, ch: Any, msg: Any) -> None:
+        self.client.advance("start", "tune")
+        self.client.server_properties = msg.server_properties
+        ch.connection_start_ok(
+            client_properties=self.client.properties,
+            mechanism=self.client.mechanism,
+            response=self.client.response,
+            locale=self.client.locale,
+        )
+        self.client.response = None  # a password: not kept
+
+    def connection_tune(self, ch: Any, msg: Any) -> None:
+        self.client.advance("tune", "open-ok")
+        ch.connection_tune_ok(*self.client.tuned(msg.channel_max, msg.frame_max, msg.heartbeat))
+        self.client.started.fire()
+
+    def connection_blocked(self, ch: Any, msg: Any) -> None:
+        self.client.set_blocked(True)
+
+    def connection_unblocked(self, ch: Any, msg: Any) -> None:
+        self.client.set_blocked(False)
+
+    def channel_close(self, ch: Channel, msg: Any) -> None:
+        self.client.write(method_frame(ch.id, ChannelClass.CloseOk()))
+        self.client.channel_gone(ch, msg)
+
+    def basic_cancel(self, ch: Channel, msg: Any) -> None:
+        ch.cancelled(msg.consumer_tag)
+
+    def basic_nack(self, ch: Channel, msg: Any) -> None:
+        ch.nacked(msg.delivery_tag, msg.multiple)
+
+
+@implementer(IPushProducer)
+class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
+    """One connection; connect it with any endpoint, then wait for :meth:`ready`.
+
+    :param vhost: the virtual host.
+    :param heartbeat: seconds; 0: none. The broker's wish counts when it is shorter, or 0.
+    :param clock: the reactor, as far as time goes.
+    :param frame_max: the largest frame we take, in bytes; the broker may want them smaller.
+    :param connection_name: what the broker's own tools show.
+    :param body_max: the largest message we take, in bytes.
+    :ivar server_properties: what the broker says about itself, once it has.
+    :ivar blocked: the broker takes nothing, for it lacks memory or disk space.
+    :ivar paused: the transport takes nothing, for its buffer is full.
+    :ivar on_writable: called when it changes whether what is written goes out now: neither blocked nor paused.
+    """
+
+    log = Logger()
+    channelClass = Channel
+
+    def __init__(
+        self,
+        *,
+        vhost: str,
+        username: str,
+        password: str,
+        clock: IReactorTime,
+        heartbeat: int = 10,
+        frame_max: int = FRAME_MAX,
+        connection_name: str = "",
+        body_max: int = BODY_MAX,
+    ) -> None:
+        # txamqp's own heartbeat would move two timers per frame, so it stays off.
+        super().__init__(_Delegate(), vhost, SPEC, heartbeat=0, clock=clock)
+        self.heartbeatInterval = heartbeat
+        self.frame_max = frame_max
+        self.channel_max = CHANNEL_MAX
+        self.properties = {
+            "product": "txmicro",
+            "version": __version__,
+            "platform": "Python",
+            "capabilities": CAPABILITIES,
+            **({"connection_name": connection_name} if connection_name else {}),
+        }
+        self.server_properties: dict[str, Any] = {}
+        self.channels: dict[int, Channel]
+        self.blocked = False
+        self.paused = False
+        self.on_writable: Callable[[bool], None] | None = None
+        self._credentials = username, password
+        self._stage = "start"  # what the broker says next; empty: anything, the connection is open
+        self._reader = FrameReader(
+            self._method, self._content, lambda: None, frame_max=frame_max, body_max=body_max
+        )
+        self._out: list[bytes] = []
+        self._reading = False
+        self._flushing: Any = None  # calls that the clock holds
+        self._beating: Any = None
+        self._aborting: Any = None
+        self._wrote = self._heard = False
+        self._silence = 0
+        self._last_channel = 0
+        self._reason: TxmicroError | None = None
+        self._ready: Once[Client] = Once()
+        self._lost: Once[BaseException] = Once()
+
+    # What its user calls.
+
+    def ready(self) -> Deferred[Client]:
+        """Wait until the broker has let us in.
+
+        Fires with this client. Fails with :class:`AuthenticationFailed`, :class:`VhostError`, or what else
+        ended the connection. Cancelling it aborts the connection.
+        """
+        return self._ready.wait(self.abort)
+
+    def lost(self) -> Deferred[BaseException]:
+        """Fires with the reason, an exception, when the connection is gone. Cancelling it stops the wait."""
+        return self._lost.wait()
+
+    def channel_open(self) -> Deferred[Channel]:
+        """Open a channel.
+
+        Fires with it; fails with :class:`NoChannelLeft` or what ended the connection. Cancelling it closes the
+        channel.
+        """
+        if self._reason is not None:
+            return fail(self._reason)
+        for _ in range(self.channel_max):
+            # The next number, not the lowest: the last words for a channel that is gone may be on their way.
+            self._last_channel = self._last_channel % self.channel_max + 1
+            if self._last_channel not in self.channels:
+                break
+        else:
+            return fail(NoChannelLeft(f"{self.channel_max} channels are open"))
+        channel = self.channelFactory(self._last_channel, self.outgoing, self)
+        self.channels[channel.id] = channel
+        opened: Deferred[Any] = channel.channel_open(out_of_band="0")
+        return opened.addCallbacks(lambda _: channel, self._not_opened, errbackArgs=(channel,))
+
+    def shutdown(self, timeout: float = CLOSE_TIMEOUT) -> Deferred[None]:
+        """Close the connection; it is aborted when that takes longer than *timeout* seconds.
+
+        Fires with None when the connection is gone, however it went. Cancelling it stops the wait.
+        """
+        if not self.closed and self._aborting is None:
+            self._abort_in(timeout)
+            if self._stage:
+                self._end(ConnectionLost("closed by this side"))
+            else:
+                closing = self.channels[0].connection_close(reply_code=200)
+                closing.addCallbacks(
+                    lambda _: self._end(ConnectionLost("closed by this side")), lambda _: None
+                )
+        return self._lost.wait().addCallback(lambda _: None)
+
+    def abort(self) -> None:
+        """Drop the connection, and what is unsent with it."""
+        self._end(ConnectionLost("aborted by this side"))
+        self.transport.abortConnection()
+
+    def write(self, data: bytes) -> None:
+        """Send *data*, whole frames, together with all that is written in this turn of the reactor."""
+        self._out.append(data)
+        if not self._reading and self._flushing is None:
+            self._flushing = self.clock.callLater(0, self._flush)
+
+    # What the transport calls.
+
+    def connectionMade(self) -> None:
+        """Introduce ourselves."""
+        self.transport.registerProducer(self, True)
+        self.write(PROTOCOL_HEADER)
+        (username, password), self._credentials = self._credentials, ("", "")
+        opening: Deferred[Any] = self.authenticate(username, password, mechanism="PLAIN")
+        opening.addCallbacks(self._opened, lambda _: None)  # a failure is told by connectionLost
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        if self.closed:
+            return
+        self._heard = self._reading = True
+        try:
+            self._reader.feed(data)
+        except FrameError as error:
+            self._malformed(error)
+        finally:
+            self._reading = False
+        if self._flushing is None and self._out:
+            self._flush()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell everybody who waits for something."""
+        refused = self._reason is None and self._stage == "tune"
+        error = (
+            AuthenticationFailed(ACCESS_REFUSED, "the broker hung up at our credentials")
+            if refused
+            else ConnectionLost(reason.getErrorMessage())
+        )
+        cause = self._fail(error)
+        self._out.clear()
+        for call in (self._flushing, self._aborting):
+            if call is not None and call.active():
+                call.cancel()
+        self.disconnected.fire()
+        self._ready.happen(Failure(cause))
+        self._lost.happen(cause)
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._set_writable(self.blocked, True)
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer has room."""
+        self._set_writable(self.blocked, False)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost says more."""
+
+    # What the delegate and the channels call.
+
+    def advance(self, now: str, then: str) -> None:
+        """The handshake goes on, if what came is what was due; else it raises :class:`FrameError`."""
+        if self._stage != now:
+            raise FrameError(f"connection.{now} at the wrong moment", code=COMMAND_INVALID)
+        self._stage = then
+
+    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
+        """Agree with what the broker wants; gives the answer."""
+        self.channel_max = min(channel_max or CHANNEL_MAX, self.channel_max)
+        self.frame_max = self._reader.frame_max = min(frame_max or self.frame_max, self.frame_max)
+        self.heartbeatInterval = min(heartbeat, self.heartbeatInterval)
+        if self.heartbeatInterval:
+            self._beating = self.clock.callLater(self.heartbeatInterval / 2, self._beat)
+        return self.channel_max, self.frame_max, self.heartbeatInterval
+
+    def set_blocked(self, blocked: bool) -> None:
+        """The broker takes nothing, or takes again."""
+        self._set_writable(blocked, self.paused)
+
+    def channel_gone(self, channel: Channel, reason: Any) -> None:
+        """A channel is closed, the connection lives."""
+        self.channels.pop(channel.id, None)
+        channel.do_close(reason)
+
+    def do_close(self, reason: Message) -> None:
+        """The broker has closed the connection, and has its answer."""
+        code, text = reason.reply_code, reason.reply_text
+        kinds = {ACCESS_REFUSED: AuthenticationFailed, NOT_ALLOWED: VhostError} if self._stage else {}
+        self._end(kinds.get(code, ConnectionClosed)(code, text))
+
+    # Inside.
+
+    def _opened(self, _reply: Any) -> None:
+        self._stage = ""
+        self._ready.happen(self)
+
+    def _not_opened(self, reason: Failure, channel: Channel) -> Failure:
+        if reason.check(CancelledError):
+            channel.channel_close().addErrback(lambda _: None)
+        return reason
+
+    def _method(self, number: int, frame: Any) -> None:
+        channel = self.channels.get(number)
+        if channel is None:
+            if isinstance(frame, ChannelClass.CloseOk):  # both sides closed it at once
+                return
+            raise FrameError("a channel that is not open", code=CHANNEL_ERROR, channel=number)
+        if type(frame) is Ack:
+            channel.acked(frame.delivery_tag, frame.multiple)
+            return
+        method = METHODS[frame.index]
+        handler = f"{method.klass.name}_{method.name}".replace("-", "_")
+        if (number == 0) != (method.klass.name == "connection") or not (
+            method.response or hasattr(self.delegate, handler)
+        ):
+            raise FrameError(f"{frame.name} from a broker", code=COMMAND_INVALID, channel=number)
+        message = Message(method, tuple(value for _, value in frame))
+        if method.response:
+            channel.replied(message)
+        else:
+            self.delegate.dispatch(channel, message)
+        if isinstance(frame, ChannelClass.CloseOk):
+            self.channel_gone(channel, channel.reason)
+
+    def _content(self, number: int, method: Any, properties: Properties, body: bytes) -> None:
+        channel = self.channels.get(number)
+        if channel is None:
+            raise FrameError("a channel that is not open", code=CHANNEL_ERROR, channel=number)
+        if type(method) is Deliver:
+            channel.delivered(method, properties, body)
+        elif isinstance(method, Basic.Return):
+            channel.returned(method, properties, body)
+        elif isinstance(method, Basic.GetOk):
+            content = Content(method, properties, body)
+            channel.replied(Message(METHODS[method.index], tuple(value for _, value in method), content))
+        else:
+            raise FrameError("basic.publish from a broker", code=COMMAND_INVALID, channel=number)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        out, self._out = self._out, []
+        self._wrote = True
+        self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _beat(self) -> None:
+        """Twice per interval: speak if we were silent, give up when the broker was for two intervals.
+
+        Counted in calls, not in seconds: when this process was stuck, what the broker sent is still unread.
+        """
+        self._silence = 0 if self._heard else self._silence + 1
+        if self._silence >= 4:
+            self._end(HeartbeatLost(f"nothing heard for {2 * self.heartbeatInterval} s"))
+            self.transport.abortConnection()
+            return
+        if not self._wrote:
+            self.transport.write(HEARTBEAT)
+        self._heard = self._wrote = False
+        self._beating = self.clock.callLater(self.heartbeatInterval / 2, self._beat)
+
+    def _set_writable(self, blocked: bool, paused: bool) -> None:
+        before = self.blocked or self.paused
+        self.blocked, self.paused = blocked, paused
+        if before != (blocked or paused) and self.on_writable is not None:
+            self.on_writable(before)
+
+    def _malformed(self, error: FrameError) -> None:
+        self.log.warn("the broker broke the protocol: {error}", error=error)
+        self.write(method_frame(0, Connection.Close(error.code, error.message[:250], 0, 0)))
+        self._end(error)
+
+    def _end(self, reason: TxmicroError) -> None:
+        """Let the transport send what is written, and close it. Everybody hears now that it is over."""
+        if self.closed:
+            return
+        self._fail(reason)
+        if self._out:
+            self._flush()
+        self._abort_in(CLOSE_TIMEOUT)
+        self.transport.unregisterProducer()  # a paused producer would keep the transport open
+        self.transport.loseConnection()
+
+    def _fail(self, reason: TxmicroError) -> TxmicroError:
+        """Nothing is read or sent from now on; gives the first reason there was."""
+        cause = self._reason = self._reason or reason
+        self.closed = True
+        if self._beating is not None and self._beating.active():
+            self._beating.cancel()
+        self.started.fail_if_not_fired(cause)
+        channels, self.channels = self.channels, {}
+        for channel in channels.values():
+            channel.do_close(cause)
+        return cause
+
+    def _abort_in(self, seconds: float) -> None:
+        if self._aborting is None:
+            self._aborting = self.clock.callLater(seconds, self.transport.abortConnection)
