@@ -7,8 +7,8 @@ The file is in WAL mode, so reading and writing do not wait for each other, and 
 accepted survives a power cut. That costs one ``fsync`` per transaction, so all inserts that arrive while one
 transaction is written share the next.
 
-To a filter, a text ends at its first NUL and an integer of more than 64 bits is the nearest float: that is how
-SQLite reads JSON. What is stored and given back has them whole.
+To a filter, a text ends at its first NUL and an integer of more than 64 bits is the nearest float, as SQLite
+reads JSON like that. What is stored and given back has them whole.
 """
 
 from __future__ import annotations
