@@ -261,7 +261,30 @@ class UnansweredTests(IntakeCase):
         self.intake.unanswered("a/0")
         self.intake.close()
         self.intake.close()
+        self.intake.unanswered("b/0")
         self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(
+            [name for name, value in vars(self.intake).items() if isinstance(value, dict) and value], []
+        )
+
+    def test_a_forwarded_job_that_failed_on_its_way_is_answered(self) -> None:
+        self.arrive("c", sender="WA:2")
+        self.intake.finished("c/0", Reply("WD:*", FORWARDED))
+        failure = Reply("WA:1", FAILURE, b"no")
+        self.intake.finished("c/0", failure)
+        self.intake.finished("a/0", failure)
+        self.heard()
+        self.intake.unanswered("c/0")
+        self.clock.advance(1)
+        self.assertEqual(self.intake.probed("WA:2", ["a/0", "c/0"]), ([], {}, []))
+        self.assertEqual(
+            self.heard(),
+            [
+                ("answer", "WA:2", "c/0", failure),
+                ("answer", "WA:2", "a/0", ANSWER),
+                ("answer", "WA:2", "c/0", failure),
+            ],
+        )
 
 
 class DrainTests(IntakeCase):

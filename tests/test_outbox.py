@@ -366,7 +366,7 @@ class ProbeTests(OutboxCase):
         self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0", "b/0"])])
         self.outbox.status("WB:1", ["a/0"], ["b/0"], [])
         self.wait(2)
-        self.assertEqual(self.heard(), [("probe", "WB:1", ["c/0", "a/0", "b/0"])])
+        self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0", "b/0", "c/0"])])
 
     def test_each_taker_is_probed(self) -> None:
         self.add("a/0", "b/0")

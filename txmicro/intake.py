@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from .clock import Clock, Timer
 from .messages import Job
 
 FORWARDED: Final = "forwarded"
@@ -73,7 +73,7 @@ class Intake:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        clock: Clock,
         *,
         start: Callable[[Job], None],
         ack: Callable[[Job], None],
@@ -97,7 +97,7 @@ class Intake:
         self._finished: OrderedDict[str, _Finished] = OrderedDict()
         self._finished_bytes = 0
         self._unheard: dict[str, None] = {}  # in order, as a set is not
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
         self._starting = False
         self._draining = False
         self._drained: list[Deferred[None]] = []
@@ -138,12 +138,16 @@ class Intake:
     # What the worker does:
 
     def finished(self, key: str, reply: Reply) -> None:
-        """The handler ended and *reply* has left: settle the copy, remember the reply, start what is held."""
+        """The handler ended and *reply* has left: settle the copy, remember the reply, start what is held.
+
+        It may come again for a job that was forwarded, when that failed on its way: *reply* is now the answer.
+        """
         copy = self._running.pop(key, None)
         if copy is None:
+            self._amend(key, reply)
             return
         copy.settle(True)
-        self._remember(copy.job, reply)
+        self._remember(key, _Finished(copy.job.sender, copy.job.deadline, reply))
         self._start_held()
         if not self._running:
             waiting, self._drained = self._drained, []
@@ -179,7 +183,9 @@ class Intake:
         return waiter
 
     def close(self) -> None:
-        """Stop the timer: replies that came back are not said again."""
+        """Forget what was finished, so that nothing is said again."""
+        self._finished.clear()
+        self._finished_bytes = 0
         self._unheard.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -247,9 +253,14 @@ class Intake:
         else:
             self._answer(job.sender, job.key, reply)
 
-    def _remember(self, job: Job, reply: Reply) -> None:
-        self._finished[job.key] = _Finished(job.sender, job.deadline, reply)
-        self._finished_bytes += len(reply.body)
+    def _amend(self, key: str, reply: Reply) -> None:
+        finished = self._finished.get(key)
+        if finished is not None and finished.reply.type == FORWARDED:
+            self._remember(key, finished._replace(reply=reply))
+
+    def _remember(self, key: str, finished: _Finished) -> None:
+        self._finished[key] = finished
+        self._finished_bytes += len(finished.reply.body)
         while len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
             _, oldest = self._finished.popitem(last=False)
             self._finished_bytes -= len(oldest.reply.body)

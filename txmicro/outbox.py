@@ -15,9 +15,9 @@ from heapq import heapify, heappop, heappush
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from .clock import Clock, Timer
 from .errors import JobCancelled, JobError, JobTimeout, NoWorkerAvailable
 from .messages import NO_WORKER_TEXT
 
@@ -83,7 +83,7 @@ class Sent:
         self.stale = False
         self.taker: str | None = None
         self.state = WAITING
-        self.due = 0.0  # in the copies' time: when to send again (out), when to probe (taken)
+        self.due = 0.0  # in the copies' time: when to send it again (out), from when on to probe (taken)
 
     @property
     def tries(self) -> int:
@@ -102,13 +102,13 @@ class _Line:
 
 
 class _Taker:
-    """What one worker has, the longest unheard of first, and when to probe it next."""
+    """What one worker has, in the order of its acks, and when to probe it next."""
 
     __slots__ = ("due", "jobs")
 
     def __init__(self, due: float) -> None:
         self.due = due
-        self.jobs: OrderedDict[str, Sent] = OrderedDict()
+        self.jobs: dict[str, Sent] = {}
 
 
 class Outbox:
@@ -130,7 +130,7 @@ class Outbox:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        clock: Clock,
         *,
         publish: Callable[[Sent], None],
         inquire: Callable[[str], None],
@@ -154,14 +154,14 @@ class Outbox:
         self._jobs: dict[str, Sent] = {}
         self._deadlines: list[tuple[float, str]] = []  # a heap; entries of jobs that have ended are stale
         self._lines: dict[str, _Line] = {}
-        # All copies have the same time to wait, so what is sent last is due last: no heap. The same goes for
-        # the takers, for the jobs of one taker, and for the addresses asked about.
+        # All copies wait equally long, so what is sent last is due last, and needs no heap. The same goes for
+        # the takers and for the addresses that were asked about.
         self._out: OrderedDict[str, Sent] = OrderedDict()
         self._takers: OrderedDict[str, _Taker] = OrderedDict()
         self._asked: OrderedDict[str, float] = OrderedDict()
 
         self._closed: JobError | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
         self._expected = 0.0
         self._skipped = False
         self._paused_at: float | None = None
@@ -420,12 +420,9 @@ class Outbox:
                 break
             taker.due = now + self._probe_every
             self._takers.move_to_end(worker)
-            silent = list(takewhile(lambda sent: sent.due <= now, taker.jobs.values()))
-            for sent in silent:
-                sent.due = taker.due
-                taker.jobs.move_to_end(sent.key)
+            silent = [sent.key for sent in takewhile(lambda sent: sent.due <= now, taker.jobs.values())]
             if silent:
-                self._safely(self._probe, worker, [sent.key for sent in silent])
+                self._safely(self._probe, worker, silent)
 
     def _ask(self, address: str) -> None:
         if address not in self._asked:

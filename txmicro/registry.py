@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.interfaces import IReactorTime
-
+from .clock import Clock
 from .errors import TxmicroError
 from .messages import Announcement
 
@@ -49,7 +48,7 @@ class Registry:
     """
 
     def __init__(
-        self, clock: IReactorTime, *, suspect_after: int = 2, gone_after: int = 3, limit: int = 100_000
+        self, clock: Clock, *, suspect_after: int = 2, gone_after: int = 3, limit: int = 100_000
     ) -> None:
         self._clock = clock
         self._suspect_after = suspect_after
