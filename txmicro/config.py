@@ -205,7 +205,7 @@ class Config:
     data_transfer_protocol: str = _key(
         _PROTOCOL, "JSON", "the format on the bus, in any case; a fleet may mix them"
     )
-    worker_types: dict[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
+    worker_types: Mapping[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
     services: tuple[str, ...] = _key(_SERVICES, [], "what twistd txmicro runs in one process")
     capacity: int = _key(_COUNT, 100, "how many jobs a worker runs at once", unit="jobs")
     timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.metrics import LIMIT, Metrics
+
+
+class MetricsCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, self.clock.seconds)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"microservices_{name}", labels)
+
+    def children(self, name: str, label: str) -> set[str]:
+        samples = (sample for family in self.registry.collect() for sample in family.samples)
+        return {sample.labels[label] for sample in samples if sample.name == f"microservices_{name}"}
+
+
+class Recording(MetricsCase):
+    def test_messages(self) -> None:
+        service = self.metrics.service("WB")
+        service.record_message_received("job")
+        service.record_message_received("job")
+        service.record_message_sent("result")
+        self.assertEqual(self.value("messages_received_total", service="WB", type="job"), 2)
+        self.assertEqual(self.value("messages_sent_total", service="WB", type="result"), 1)
+
+    def test_errors(self) -> None:
+        self.metrics.service("WB").record_error("OutOfStock")
+        self.assertEqual(self.value("job_errors_total", service="WB", error_type="OutOfStock"), 1)
+
+    def test_job_timer(self) -> None:
+        stop = self.metrics.service("WB").start_job_timer("durable")
+        self.clock.advance(0.75)
+        self.assertEqual(stop(), 0.75)
+        labels = {"service": "WB", "job_type": "durable"}
+        self.assertEqual(self.value("job_processing_seconds_sum", **labels), 0.75)
+        self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="0.5"), 0)
+        self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="1.0"), 1)
+
+    def test_several_timers_at_once(self) -> None:
+        service = self.metrics.service("WB")
+        one = service.start_job_timer("a")
+        self.clock.advance(1)
+        two = service.start_job_timer("a")
+        self.clock.advance(1)
+        self.assertEqual((one(), two()), (2, 1))
+
+    def test_observed_jobs(self) -> None:
+        self.metrics.service("WB").observe_job("interactive", 0.002)
+        self.assertEqual(self.value("job_processing_seconds_count", service="WB", job_type="interactive"), 1)
+
+    def test_workers(self) -> None:
+        service = self.metrics.service("SM")
+        service.set_worker_count("WB", 3)
+        service.set_connected_workers(5)
+        service.set_worker_count("WB", 2)
+        self.assertEqual(self.value("workers_total", type="WB"), 2)
+        self.assertEqual(self.value("connected_workers"), 5)
+
+    def test_services_in_one_process_share_the_families(self) -> None:
+        for name in ("WA", "WB", "WA"):
+            self.metrics.service(name).record_message_sent("job")
+        self.assertEqual(self.value("messages_sent_total", service="WA", type="job"), 2)
+        self.assertEqual(self.value("messages_sent_total", service="WB", type="job"), 1)
+
+    def test_a_service_that_is_asked_for_twice_is_one(self) -> None:
+        self.assertIs(self.metrics.service("WB"), self.metrics.service("WB"))
+
+    def test_metrics_of_ones_own(self) -> None:
+        service = self.metrics.service("WB")
+        self.assertIs(service.registry, self.registry)
+        Counter("films", "Films", registry=service.registry).inc()
+        self.assertEqual(self.registry.get_sample_value("films_total"), 1)
+
+
+class Page(MetricsCase):
+    def test_the_ancestors_names_kinds_and_labels(self) -> None:
+        service = self.metrics.service("WB")
+        service.record_message_received("a")
+        service.record_message_sent("a")
+        service.record_error("a")
+        service.observe_job("a", 1)
+        service.set_worker_count("a", 1)
+        page = generate_latest(self.registry).decode()
+        for line in (
+            "# TYPE microservices_messages_received_total counter",
+            'microservices_messages_received_total{service="WB",type="a"} 1.0',
+            "# TYPE microservices_messages_sent_total counter",
+            'microservices_messages_sent_total{service="WB",type="a"} 1.0',
+            "# TYPE microservices_job_errors_total counter",
+            'microservices_job_errors_total{error_type="a",service="WB"} 1.0',
+            "# TYPE microservices_workers_total gauge",
+            'microservices_workers_total{type="a"} 1.0',
+            "# TYPE microservices_connected_workers gauge",
+            "microservices_connected_workers 0.0",
+            "# TYPE microservices_job_processing_seconds histogram",
+            'microservices_job_processing_seconds_count{job_type="a",service="WB"} 1.0',
+        ):
+            self.assertIn(line + "\n", page)
+
+    def test_the_process_is_on_it(self) -> None:
+        page = generate_latest(self.registry).decode()
+        for name in (
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "python_info",
+            "python_gc_",
+        ):
+            self.assertIn(name, page)
+
+    def test_nothing_is_in_the_global_registry(self) -> None:
+        self.metrics.service("WB").record_error("a")
+        self.assertNotIn(b"microservices_", generate_latest(REGISTRY))
+
+    def test_openmetrics_takes_it_too(self) -> None:
+        self.metrics.service("WB").set_worker_count("WB", 1)
+        self.assertIn(b'microservices_workers_total{type="WB"} 1.0', generate_openmetrics(self.registry))
+
+
+class Limits(MetricsCase):
+    """Label values come from other programs."""
+
+    def test_values_beyond_the_limit_are_other(self) -> None:
+        service = self.metrics.service("WB")
+        for number in range(1_000):
+            service.record_error(f"Error{number}")
+        service.record_error("Error0")
+        self.assertEqual(len(self.children("job_errors_total", "error_type")), LIMIT + 1)
+        self.assertEqual(self.value("job_errors_total", service="WB", error_type="Error0"), 2)
+        self.assertEqual(self.value("job_errors_total", service="WB", error_type="other"), 1_000 - LIMIT)
+
+    def test_each_service_has_its_own_limit(self) -> None:
+        for number in range(1_000):
+            self.metrics.service("WA").record_error(f"Error{number}")
+        self.metrics.service("WB").record_error("Late")
+        self.assertEqual(self.value("job_errors_total", service="WB", error_type="Late"), 1)
+
+    def test_worker_types_beyond_the_limit_are_summed_up(self) -> None:
+        service = self.metrics.service("SM")
+        for number in range(LIMIT + 3):
+            service.set_worker_count(f"W{number}", 2)
+        self.assertEqual(self.value("workers_total", type="other"), 6)
+        service.set_worker_count(f"W{LIMIT}", 5)
+        service.set_worker_count(f"W{LIMIT + 1}", 0)
+        service.set_worker_count("W0", 7)
+        self.assertEqual(self.value("workers_total", type="other"), 7)
+        self.assertEqual(self.value("workers_total", type="W0"), 7)
+
+    def test_a_type_that_is_called_other(self) -> None:
+        self.metrics.service("SM").set_worker_count("other", 2)
+        self.assertEqual(self.value("workers_total", type="other"), 2)
+
+    def test_long_values_are_cut(self) -> None:
+        service = self.metrics.service("WB")
+        service.record_error("x" * 10_000)
+        service.record_error("x" * 20_000)
+        self.assertEqual(self.value("job_errors_total", service="WB", error_type="x" * 100), 2)
+
+    def test_values_that_are_no_text_do_not_break_the_page(self) -> None:
+        self.metrics.service("WB").record_error('a\ud800"\n\\')
+        page = generate_latest(self.registry).decode()
+        self.assertIn(r'error_type="a\\ud800\"\n\\"', page)

@@ -1,0 +1,166 @@
+"""The metrics of a process, for Prometheus: the ancestor's six, under their names and labels, and the process's.
+
+==========================================  =========  ===============================================
+``microservices_messages_received_total``   counter    by ``service`` and ``type``
+``microservices_messages_sent_total``       counter    by ``service`` and ``type``
+``microservices_job_errors_total``          counter    by ``service`` and ``error_type``
+``microservices_workers_total``             gauge      by ``type``
+``microservices_connected_workers``         gauge
+``microservices_job_processing_seconds``    histogram  by ``service`` and ``job_type``
+==========================================  =========  ===============================================
+
+Label values come from other programs too, and each one costs memory here and in Prometheus for ever. So each
+label takes :data:`LIMIT` of them, and the rest count as ``other``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final, Generic, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+LIMIT: Final = 100
+"""How many values a label takes."""
+
+OTHER: Final = "other"
+
+# Seconds: from a handler that only looks something up to one that somebody waits for.
+BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+_LONGEST: Final = 100
+
+Child = TypeVar("Child")
+
+
+class _Children(dict[str, Child], Generic[Child]):
+    """The children of a metric, by label value. A known one costs a dict's lookup."""
+
+    def __init__(self, make: Callable[[str], Child]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, value: str) -> Child:
+        known = _clean(value)
+        if known not in self and len(self) >= LIMIT:
+            known = OTHER
+        if known != value:
+            return self[known]
+        child = self[value] = self._make(value)
+        return child
+
+
+def _clean(value: str) -> str:
+    """*value* as a page in UTF-8 can show it, and not for ever."""
+    return value[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+
+
+class Metrics:
+    """The metric families of one process; several services in it share them.
+
+    :param registry: where they are registered, at most once.
+    :param seconds: the clock that jobs are timed by.
+    """
+
+    def __init__(self, registry: CollectorRegistry, seconds: Callable[[], float] = perf_counter) -> None:
+        self.registry = registry
+        self.seconds = seconds
+        self.received = self._counter("messages_received", "Messages received", "type")
+        self.sent = self._counter("messages_sent", "Messages sent", "type")
+        self.errors = self._counter("job_errors", "Jobs that failed, and other errors", "error_type")
+        self.jobs = Histogram(
+            "microservices_job_processing_seconds",
+            "Time spent processing jobs",
+            ["service", "job_type"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.connected_workers = Gauge(
+            "microservices_connected_workers", "Workers connected to the bus", registry=registry
+        )
+        workers = Gauge("microservices_workers_total", "Workers by type", ["type"], registry=registry)
+        self.workers: _Children[Gauge] = _Children(workers.labels)
+        self._crowd: dict[str, int] = {}
+        self._services: dict[str, ServiceMetrics] = {}
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    def _counter(self, name: str, text: str, label: str) -> Counter:
+        return Counter(f"microservices_{name}", text, ["service", label], registry=self.registry)
+
+    def service(self, name: str) -> ServiceMetrics:
+        """The metrics of the service called *name*: a worker type, or the SystemManager's."""
+        if name not in self._services:
+            self._services[name] = ServiceMetrics(self, name)
+        return self._services[name]
+
+    def set_worker_count(self, type: str, count: int) -> None:
+        """There are *count* workers of *type*; ``other`` holds the sum of the types beyond the limit."""
+        child = self.workers[type]
+        if type in self.workers:
+            child.set(count)
+            return
+        self._crowd[type] = count
+        if not count:
+            del self._crowd[type]
+        child.set(sum(self._crowd.values()))
+
+
+class ServiceMetrics:
+    """What one service records; also the API for the metrics of one's own, in :attr:`registry`."""
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        def children(family: Any) -> Any:
+            return _Children(lambda value: family.labels(name, value))
+
+        self.registry = metrics.registry
+        self._metrics = metrics
+        self._received: _Children[Counter] = children(metrics.received)
+        self._sent: _Children[Counter] = children(metrics.sent)
+        self._errors: _Children[Counter] = children(metrics.errors)
+        self._jobs: _Children[Histogram] = children(metrics.jobs)
+
+    def record_message_received(self, type: str) -> None:
+        """A message of *type* came in."""
+        self._received[type].inc()
+
+    def record_message_sent(self, type: str) -> None:
+        """A message of *type* went out."""
+        self._sent[type].inc()
+
+    def record_error(self, error_type: str) -> None:
+        """A job failed, or something else did, with an error of *error_type*."""
+        self._errors[error_type].inc()
+
+    def observe_job(self, job_type: str, seconds: float) -> None:
+        """A job of *job_type* took *seconds*."""
+        self._jobs[job_type].observe(seconds)
+
+    def start_job_timer(self, job_type: str) -> Callable[[], float]:
+        """Start to time a job; call the result once it is done: it records the time, and gives it in seconds."""
+        clock, started = self._metrics.seconds, self._metrics.seconds()
+
+        def stop() -> float:
+            seconds = clock() - started
+            self.observe_job(job_type, seconds)
+            return seconds
+
+        return stop
+
+    def set_worker_count(self, type: str, count: int) -> None:
+        """There are *count* workers of *type* on the bus."""
+        self._metrics.set_worker_count(type, count)
+
+    def set_connected_workers(self, count: int) -> None:
+        """There are *count* workers on the bus."""
+        self._metrics.connected_workers.set(count)
