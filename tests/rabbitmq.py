@@ -1,0 +1,258 @@
+"""A real RabbitMQ for tests: one node per trial run, in a temporary directory, on loopback.
+
+::
+
+    class Tests(TestCase):
+        @inlineCallbacks
+        def setUp(self):
+            self.rabbit = yield require_rabbitmq()
+
+Nothing of an installed broker is touched: ports, node name, cookie, data and logs are our own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SkipTest
+
+reactor: Any = _reactor
+
+BINARIES = Path("/usr/lib/rabbitmq/bin")
+REQUIRED = "TXMICRO_REQUIRE_SERVICES"
+HOST = "127.0.0.1"
+# Everything is in one process group, which ends when its standard input does. So
+# nothing outlives the test run, however that ends.
+SCRIPT = """
+exec 3<&0 0</dev/null
+epmd >/dev/null 2>&1 3<&- &
+{ cat <&3; kill -KILL 0; } >/dev/null 2>&1 &
+exec "$0" 3<&-
+"""
+START_TIMEOUT = 60.0
+"""Seconds that a node has to start; an idle machine takes about five."""
+
+
+def installed() -> bool:
+    """Whether there is a RabbitMQ to run."""
+    return (BINARIES / "rabbitmq-server").exists()
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class NodeError(Exception):
+    """The node did not do what it was told; the text has its output."""
+
+
+class Node:
+    """One RabbitMQ node.
+
+    :param directory: for its data and logs; made if it is missing.
+    :ivar port: where it speaks AMQP.
+    """
+
+    def __init__(self, directory: Path, name: str = "txmicro") -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.name = f"{name}{self.port}@localhost"
+        self._distribution = free_port()
+        self._epmd = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, as user guest."""
+        return f"amqp://guest:guest@{HOST}:{self.port}/"
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    # Life:
+
+    @inlineCallbacks
+    def start(self) -> Any:
+        """Start it. Fires with None once it takes connections; fails with :class:`NodeError`."""
+        self._prepare()
+        with (self.directory / "output").open("wb") as output:
+            # Not the reactor's spawnProcess: trial wants nothing in its reactor between tests.
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", SCRIPT, str(BINARIES / "rabbitmq-server")],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        yield self._wait_until_ready()
+
+    @inlineCallbacks
+    def stop(self) -> Any:
+        """Stop it in good order. Fires with None when it is gone."""
+        if self._process is not None:
+            self._process.terminate()
+            while self._process.poll() is None:
+                yield deferLater(reactor, 0.05)
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill it and all its processes (SIGKILL), and wait until they are gone; nothing if it does not run."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdin.close()
+
+    @inlineCallbacks
+    def restart(self) -> Any:
+        """Stop it if it runs, and start it with the data that it had. Fires with None; fails as :meth:`start`."""
+        yield self.stop()
+        yield self.start()
+
+    # Commands:
+
+    @inlineCallbacks
+    def ctl(self, *arguments: str) -> Any:
+        """Run ``rabbitmqctl``. Fires with its output (str); fails with :class:`NodeError` on a bad exit."""
+        command = ("-q", "-n", self.name, *arguments)
+        out, err, code = yield getProcessOutputAndValue(
+            str(BINARIES / "rabbitmqctl"), command, env=self._environment(), path=str(self.directory)
+        )
+        if code:
+            raise NodeError(f"rabbitmqctl {' '.join(arguments)}: {code}\n{(out + err).decode()}")
+        return out.decode()
+
+    @inlineCallbacks
+    def queues(self) -> Any:
+        """Fires with all queues: a dict of name to number of ready messages."""
+        listed = yield self.ctl("list_queues", "--formatter", "json", "name", "messages_ready")
+        return {queue["name"]: queue["messages_ready"] for queue in json.loads(listed)}
+
+    def close_connections(self, reason: str = "test") -> Deferred[str]:
+        """Make it close all its clients' connections."""
+        result: Deferred[str] = self.ctl("close_all_connections", reason)
+        return result
+
+    def delete_queue(self, name: str) -> Deferred[str]:
+        """Delete a queue under its consumers."""
+        result: Deferred[str] = self.ctl("delete_queue", name)
+        return result
+
+    def set_memory_watermark(self, fraction: float) -> Deferred[str]:
+        """Raise the memory alarm (0) or end it (0.4, RabbitMQ's default)."""
+        result: Deferred[str] = self.ctl("set_vm_memory_high_watermark", str(fraction))
+        return result
+
+    # How:
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        cookie = self.directory / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text("txmicro")
+            cookie.chmod(0o400)
+        (self.directory / "rabbitmq.conf").write_text(
+            f"listeners.tcp.default = {HOST}:{self.port}\n"
+            "log.file.level = warning\n"
+            "vm_memory_high_watermark.relative = 0.4\n"
+            "disk_free_limit.absolute = 50MB\n"
+        )
+        (self.directory / "enabled_plugins").write_text("[].\n")
+
+    def _environment(self) -> dict[str, str]:
+        folder = str(self.directory)
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": folder,
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(self._epmd),
+            "ERL_EPMD_ADDRESS": HOST,
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/none.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins",
+            "RABBITMQ_MNESIA_BASE": f"{folder}/data",
+            "RABBITMQ_LOG_BASE": f"{folder}/log",
+            "RABBITMQ_PID_FILE": f"{folder}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+        }
+
+    @inlineCallbacks
+    def _wait_until_ready(self) -> Any:
+        endpoint = TCP4ClientEndpoint(reactor, HOST, self.port)
+        deadline = reactor.seconds() + START_TIMEOUT
+        while True:
+            try:
+                probe = yield connectProtocol(endpoint, _Probe())
+            except ConnectError:
+                if not self.running or reactor.seconds() > deadline:
+                    said = (self.directory / "output").read_text()
+                    raise NodeError(f"RabbitMQ does not start:\n{said}") from None
+                yield deferLater(reactor, 0.1)
+            else:
+                probe.transport.abortConnection()
+                yield probe.gone
+                return
+
+
+class _Probe(Protocol):
+    """Shows that somebody listens."""
+
+    def __init__(self) -> None:
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.gone.callback(None)
+
+
+_shared: list[Node] = []
+
+
+@inlineCallbacks
+def require_rabbitmq() -> Any:
+    """The node that all tests share, running.
+
+    Fires with the :class:`Node`; fails with SkipTest where RabbitMQ is not installed, with
+    :class:`NodeError` if it then must be (``TXMICRO_REQUIRE_SERVICES=1``) or does not start.
+    """
+    if not installed():
+        if os.environ.get(REQUIRED) == "1":
+            raise NodeError(f"there is no rabbitmq-server here, but {REQUIRED}=1")
+        raise SkipTest("there is no rabbitmq-server here")
+    if not _shared:
+        _shared.append(Node(Path(tempfile.mkdtemp(prefix="txmicro-rabbitmq-"))))
+        atexit.register(_end, _shared[0])
+    if not _shared[0].running:
+        yield _shared[0].start()
+    return _shared[0]
+
+
+def _end(node: Node) -> None:
+    node.kill()
+    shutil.rmtree(node.directory, ignore_errors=True)
