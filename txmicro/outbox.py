@@ -27,7 +27,6 @@ TAKEN: Final = "taken"
 ENDED: Final = "ended"
 
 _LATE: Final = 0.5
-_SPARE_DEADLINES: Final = 64
 
 
 class Owner(Protocol):
@@ -184,7 +183,7 @@ class Outbox:
             self._safely(sent.owner.failed, self._closed)
             return True
         self._jobs[sent.key] = sent
-        self._watch_deadline(sent)
+        heappush(self._deadlines, (sent.deadline, sent.key))
         self._run_timer()
         self._line(sent.address).waiting[sent.key] = sent
         self._refill(sent.address)
@@ -386,12 +385,6 @@ class Outbox:
         """The copies' time: the clock's, without the pauses."""
         return (self._clock.seconds() if self._paused_at is None else self._paused_at) - self._stood
 
-    def _watch_deadline(self, sent: Sent) -> None:
-        heappush(self._deadlines, (sent.deadline, sent.key))
-        if len(self._deadlines) > 2 * len(self._jobs) + _SPARE_DEADLINES:
-            self._deadlines = [(job.deadline, job.key) for job in self._jobs.values()]
-            heapify(self._deadlines)
-
     def _expire(self) -> None:
         now = self._clock.seconds()
         due = []
@@ -401,8 +394,9 @@ class Outbox:
                 due.append(key)
         for sent in self._end(due):
             self._give_up(sent, JobTimeout(_story(sent)))
-        if not self._jobs:
-            self._deadlines.clear()
+        if len(self._deadlines) > 2 * len(self._jobs):  # mostly stale
+            self._deadlines = [(sent.deadline, key) for key, sent in self._jobs.items()]
+            heapify(self._deadlines)
 
     def _resend(self) -> None:
         now = self._time()
