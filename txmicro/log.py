@@ -1,0 +1,247 @@
+"""What happens to log events: the console's lines, the switches, and their publication on the bus.
+
+Everything logs through Twisted's :class:`~twisted.logger.Logger`, with fields: ``worker`` (a worker's id) and
+``job`` (a job's), besides those that Twisted sets. Observers are callables, for ``globalLogPublisher`` or for
+each other.
+
+A line is one line whatever the message holds: what would break or colour it is escaped, passwords in URLs are
+masked, and long messages are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Final, NamedTuple, TextIO
+
+from twisted.logger import LogEvent, LogLevel, formatEvent, formatTime
+
+from .address import parse_id
+from .config import mask
+from .errors import AddressError, TxmicroError
+
+Observer = Callable[[LogEvent], None]
+
+LONGEST: Final = 8_192
+"""Characters that are shown of a message, and of a line of a traceback."""
+
+MANAGER: Final = "SystemManager"
+"""The worker type that goes by ``SystemManager_log``, where all others go by ``Worker_log``."""
+
+_SAFE: Final = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    # Controls, line and paragraph separators, and what changes the direction of what stands around it.
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x2028,
+        0x2029,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+} | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
+
+_RESET: Final = "\x1b[0m"
+_DIM: Final = "\x1b[2m"
+_CYAN: Final = "\x1b[36m"
+_COLOURS: Final = {
+    "debug": _DIM,
+    "info": "\x1b[32m",
+    "warn": "\x1b[33m",
+    "error": "\x1b[31m",
+    "critical": "\x1b[1;31m",
+}
+
+
+class Line(NamedTuple):
+    """What an event says, in text that is safe to show.
+
+    :ivar time: Unix time, in seconds.
+    :ivar level: one of ``config.LEVELS``.
+    :ivar worker: id of the worker or SystemManager whose event it is; empty: none's.
+    :ivar job: a job's id; empty: none.
+    :ivar service: the type of *worker*, or else the name of the part of the program that logged.
+    :ivar message: what it says.
+    :ivar traceback: lines.
+    """
+
+    time: float
+    level: str
+    worker: str
+    job: str
+    service: str
+    message: str
+    traceback: list[str]
+
+
+def read(event: LogEvent) -> Line:
+    """What *event* says."""
+    worker, failure = _worker_of(event), event.get("log_failure")
+    return Line(
+        event.get("log_time", 0.0),
+        event.get("log_level", LogLevel.info).name,
+        worker,
+        _clean(str(event.get("job", ""))),
+        worker.partition(":")[0] or _clean(str(event.get("log_namespace", "-")).rpartition(".")[2]),
+        _clean(formatEvent(event)),
+        [_clean(line) for line in failure.getTraceback().splitlines()] if failure is not None else [],
+    )
+
+
+def _worker_of(event: LogEvent) -> str:
+    """Whoever logs knows best who it is: a SystemManager's ``worker`` is somebody else."""
+    for name in (getattr(event.get("log_source"), "id", ""), event.get("worker", "")):
+        try:
+            return str(parse_id(name))
+        except AddressError:
+            continue
+    return ""
+
+
+def _clean(text: str) -> str:
+    if "://" in text:
+        text = (
+            mask(text[: 2 * LONGEST]) + text[2 * LONGEST :]
+        )  # before the cut, which may be inside a password
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}… ({len(text) - LONGEST} more characters)"
+    text = text if text.isprintable() else text.translate(_SAFE)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether to colour what goes to *stream*: a terminal, unless ``NO_COLOR`` (https://no-color.org) is set."""
+    return stream.isatty() and not environ.get("NO_COLOR")
+
+
+def console_observer(stream: TextIO, colour: bool) -> Observer:
+    """Writes lines to *stream*: time, level, worker or service, message; then the traceback, indented."""
+
+    def paint(text: str, code: str) -> str:
+        return f"{code}{text}{_RESET}" if colour else text
+
+    encoding = stream.encoding or "utf-8"
+
+    def observe(event: LogEvent) -> None:
+        line = read(event)
+        text = " ".join(
+            (
+                paint(formatTime(line.time), _DIM),
+                paint(f"{line.level:8}", _COLOURS[line.level]),
+                paint(line.worker or line.service, _CYAN),
+                line.message,
+            )
+        )
+        text = "\n    ".join((text, *line.traceback)) + "\n"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+
+    return observe
+
+
+def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: bool) -> Observer:
+    """*observer*, for what the configuration wants logged.
+
+    :param level: the least; one of ``config.LEVELS``.
+    :param manager_log: whether the SystemManager's events pass.
+    :param worker_log: whether the workers' do. Errors pass anyway.
+    """
+    least = LogLevel.levelWithName(level.lower())
+
+    def observe(event: LogEvent) -> None:
+        weight = event.get("log_level", LogLevel.info)
+        if weight >= least and (weight >= LogLevel.error or switched_on(event)):
+            observer(event)
+
+    def switched_on(event: LogEvent) -> bool:
+        if manager_log and worker_log:
+            return True
+        kind = _worker_of(event).partition(":")[0]
+        return not kind or (manager_log if kind == MANAGER else worker_log)
+
+    return observe
+
+
+class Once:
+    """Tells the first of a kind, so that what goes wrong again and again is logged once.
+
+    :param limit: how many kinds are told; any more are not, as there may be no end of them.
+    """
+
+    def __init__(self, limit: int = 1000) -> None:
+        self._limit = limit
+        self._known: set[Hashable] = set()
+
+    def first(self, kind: Hashable) -> bool:
+        """Whether *kind* has not been asked about before."""
+        if kind in self._known or len(self._known) >= self._limit:
+            return False
+        self._known.add(kind)
+        return True
+
+
+class EventLogPublisher:
+    """An observer that publishes log lines, for the logger worker to collect.
+
+    The topic is ``log.<level>.<worker type>`` (``log.info.process`` for what is no worker's), the body
+    ``{time, level, worker, job, service, message}`` as in :class:`Line`. What is logged while a line is being
+    published is not published, as that would never end; nor is more than *rate* lines a second.
+
+    :param publish: sends a body to a topic; may raise a :class:`TxmicroError`.
+    :param seconds: the clock for the rate.
+    :param rate: lines per second, and how many may come at once.
+    :ivar dropped: how many lines were not published. The next line that is tells of those since the last.
+    """
+
+    def __init__(
+        self, publish: Callable[[str, dict[str, Any]], Any], seconds: Callable[[], float], rate: int = 100
+    ) -> None:
+        self.dropped = 0
+        self._told = 0
+        self._publish = publish
+        self._seconds = seconds
+        self._rate = rate
+        self._allowance = float(rate)
+        self._last = seconds()
+        self._busy = False
+
+    def __call__(self, event: LogEvent) -> None:
+        """Observe *event*."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            self._observe(read(event))
+        except TxmicroError:
+            self.dropped += 1
+        finally:
+            self._busy = False
+
+    def _observe(self, line: Line) -> None:
+        if not self._allowed():
+            self.dropped += 1
+            return
+        missing = self.dropped - self._told
+        cause = f": {line.traceback[-1]}" if line.traceback else ""
+        loss = f" ({missing} lines before this one were dropped)" if missing else ""
+        self._send(line, line.message + cause + loss)
+        self._told += missing
+
+    def _allowed(self) -> bool:
+        now = self._seconds()
+        self._allowance = min(self._rate, self._allowance + (now - self._last) * self._rate)
+        self._last = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def _send(self, line: Line, message: str) -> None:
+        body = {
+            "time": line.time,
+            "level": line.level,
+            "worker": line.worker,
+            "job": line.job,
+            "service": line.service,
+            "message": message,
+        }
+        self._publish(f"log.{line.level}.{line.service if line.worker else 'process'}", body)
