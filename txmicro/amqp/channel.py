@@ -69,6 +69,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         closed: Deferred[Any] = super().channel_close(reply_code=reply_code, reply_text=reply_text)
         if self.reason is None:
             self.reason = ChannelClosed(reply_code, reply_text or "closed by this side")
+            self._consumers.clear()
         return closed.addCallback(lambda _: None)
 
     # Consuming.
@@ -157,9 +158,11 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     # What txamqp calls.
 
     def invoke(self, method: Any, args: tuple[Any, ...], _content: None = None) -> Deferred[Any]:
-        """Send one of txamqp's generated methods."""
-        if self.reason is not None:
+        """Send one of txamqp's generated methods; what needs no answer is dropped on a closed channel."""
+        if self.reason is not None and method.responses:
             return fail(self.reason)
+        if self.closed:
+            return succeed(None)
         if method.content:
             return fail(InvalidArgument("messages go by publish()"))
         kind: type[Frame] = INDEX_MAPPING[index_of(method)]
@@ -184,6 +187,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         if isinstance(reason, Message):
             reason = ChannelClosed(reason.reply_code, reason.reply_text)
         self.reason = reason
+        self.client.channel_failed(self, reason)
         self._consumers.clear()
         calls, self._calls = self._calls, deque()
         for _, answer in calls:

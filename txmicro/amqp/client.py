@@ -29,6 +29,7 @@ from .errors import (
     CHANNEL_ERROR,
     COMMAND_INVALID,
     NOT_ALLOWED,
+    SYNTAX_ERROR,
     AuthenticationFailed,
     ChannelClosed,
     ConnectionClosed,
@@ -43,6 +44,7 @@ from .errors import (
 from .frames import (
     BODY_MAX,
     FRAME_MAX,
+    FRAME_MIN,
     HEARTBEAT,
     PROTOCOL_HEADER,
     Ack,
@@ -112,10 +114,6 @@ class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
     def connection_unblocked(self, ch: Any, msg: Any) -> None:
         self.client.set_blocked(False)
 
-    def channel_close(self, ch: Channel, msg: Any) -> None:
-        self.client.write(method_frame(ch.id, ChannelClass.CloseOk()))
-        self.client.channel_gone(ch, msg)
-
     def basic_cancel(self, ch: Channel, msg: Any) -> None:
         ch.cancelled(msg.consumer_tag)
 
@@ -168,6 +166,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         }
         self.server_properties: dict[str, Any] = {}
         self.channels: dict[int, Channel]
+        self.channels[0] = self.channelFactory(0, self.outgoing, self)
         self.blocked = False
         self.paused = False
         self.on_writable: Callable[[bool], None] | None = None
@@ -249,6 +248,11 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if not self._reading and self._flushing is None:
             self._flushing = self.clock.callLater(0, self._flush)
 
+    def flush(self) -> None:
+        """Hand what was written to the transport now, instead of at the end of this turn."""
+        if self._out and not self.closed:
+            self._flush()
+
     # What the transport calls.
 
     def connectionMade(self) -> None:
@@ -283,9 +287,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         )
         cause = self._fail(error)
         self._out.clear()
-        for call in (self._flushing, self._aborting):
-            if call is not None and call.active():
-                call.cancel()
+        _stop(self._flushing)
+        _stop(self._aborting)
         self.disconnected.fire()
         self._ready.happen(Failure(cause))
         self._lost.happen(cause)
@@ -311,6 +314,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
         """Agree with what the broker wants; gives the answer."""
+        if 0 < frame_max < FRAME_MIN:
+            raise FrameError(f"frames of at most {frame_max} bytes", code=SYNTAX_ERROR)
         self.channel_max = min(channel_max or CHANNEL_MAX, self.channel_max)
         self.frame_max = self._reader.frame_max = min(frame_max or self.frame_max, self.frame_max)
         self.heartbeatInterval = min(heartbeat, self.heartbeatInterval)
@@ -322,10 +327,9 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """The broker takes nothing, or takes again."""
         self._set_writable(blocked, self.paused)
 
-    def channel_gone(self, channel: Channel, reason: Any) -> None:
-        """A channel is closed, the connection lives."""
+    def channel_failed(self, channel: Channel, _reason: TxmicroError) -> None:
+        """A channel is gone."""
         self.channels.pop(channel.id, None)
-        channel.do_close(reason)
 
     def do_close(self, reason: Message) -> None:
         """The broker has closed the connection, and has its answer."""
@@ -345,6 +349,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         return reason
 
     def _method(self, number: int, frame: Any) -> None:
+        if self._reason is not None and number:  # we have said good-bye
+            return
         channel = self.channels.get(number)
         if channel is None:
             if isinstance(frame, ChannelClass.CloseOk):  # both sides closed it at once
@@ -365,9 +371,11 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         else:
             self.delegate.dispatch(channel, message)
         if isinstance(frame, ChannelClass.CloseOk):
-            self.channel_gone(channel, channel.reason)
+            channel.do_close(channel.reason)
 
     def _content(self, number: int, method: Any, properties: Properties, body: bytes) -> None:
+        if self._reason is not None:
+            return
         channel = self.channels.get(number)
         if channel is None:
             raise FrameError("a channel that is not open", code=CHANNEL_ERROR, channel=number)
@@ -382,6 +390,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             raise FrameError("basic.publish from a broker", code=COMMAND_INVALID, channel=number)
 
     def _flush(self) -> None:
+        _stop(self._flushing)
         self._flushing = None
         out, self._out = self._out, []
         self._wrote = True
@@ -405,8 +414,12 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     def _set_writable(self, blocked: bool, paused: bool) -> None:
         before = self.blocked or self.paused
         self.blocked, self.paused = blocked, paused
-        if before != (blocked or paused) and self.on_writable is not None:
+        if before == (blocked or paused) or self.on_writable is None:
+            return
+        try:
             self.on_writable(before)
+        except Exception:  # the stream goes on, whatever a callback does
+            self.log.failure("on_writable failed")
 
     def _malformed(self, error: FrameError) -> None:
         self.log.warn("the broker broke the protocol: {error}", error=error)
@@ -428,8 +441,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Nothing is read or sent from now on; gives the first reason there was."""
         cause = self._reason = self._reason or reason
         self.closed = True
-        if self._beating is not None and self._beating.active():
-            self._beating.cancel()
+        _stop(self._beating)
         self.started.fail_if_not_fired(cause)
         channels, self.channels = self.channels, {}
         for channel in channels.values():
@@ -439,3 +451,9 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     def _abort_in(self, seconds: float) -> None:
         if self._aborting is None:
             self._aborting = self.clock.callLater(seconds, self.transport.abortConnection)
+
+
+def _stop(call: Any) -> None:
+    """Cancel *call* of a clock, if there is one and it has not been made."""
+    if call is not None and call.active():
+        call.cancel()

@@ -19,6 +19,7 @@ from .fields import Properties, decode_table, shortstr
 __all__ = [
     "BODY_MAX",
     "FRAME_MAX",
+    "FRAME_MIN",
     "HEARTBEAT",
     "OVERHEAD",
     "PROTOCOL_HEADER",
@@ -40,6 +41,7 @@ __all__ = [
 
 PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 HEARTBEAT: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+FRAME_MIN: Final = 4096  # what every peer takes
 FRAME_MAX: Final = 131072  # what RabbitMQ proposes
 BODY_MAX: Final = 128 * 1024 * 1024  # RabbitMQ's own limit
 OVERHEAD: Final = 8  # bytes of a frame besides its payload
