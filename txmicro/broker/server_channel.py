@@ -77,10 +77,14 @@ class ServerChannel:
         if method.immediate:
             raise Refused(540, "immediate=true")
         outcome = self._model.publish(method.exchange, method.routing_key, properties, body)
-        if method.mandatory and outcome is Outcome.UNROUTED:
+        returned = method.mandatory and outcome is Outcome.UNROUTED
+        if returned:
+            self.confirm()  # Clients take a return to belong to the confirm after it.
             self._return(method, properties, body)
-        if not self._confirming:
-            return
+        if self._confirming:
+            self._answer(outcome, at_once=returned)
+
+    def _answer(self, outcome: Outcome, *, at_once: bool) -> None:
         if outcome is Outcome.REFUSED:
             self.confirm()
             self._published += 1
@@ -90,6 +94,8 @@ class ServerChannel:
         if not self._unconfirmed:
             self._unconfirmed = True
             self._connection.confirm_later(self)
+        if at_once:
+            self.confirm()
 
     def confirm(self) -> None:
         """Acknowledge, in one frame, all that was published since the last time."""
