@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from io import BytesIO, StringIO, TextIOWrapper
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, LogLevel, formatTime
@@ -147,7 +147,7 @@ class Console(SynchronousTestCase):
 
     def test_through_a_real_logger(self) -> None:
         stream = StringIO()
-        Logger("txmicro.x.Thing", observer=console_observer(stream, False)).warn("{a} is {b}", a=1, b="two")
+        Logger("txmicro.x.Thing", observer=cast(Any, console_observer(stream, False))).warn("{a} is {b}", a=1, b="two")
         self.assertTrue(stream.getvalue().endswith(" warn     Thing 1 is two\n"))
 
 
