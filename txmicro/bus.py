@@ -16,16 +16,16 @@ from typing import Any, Protocol
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
-from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from .address import Ids
 from .amqp.client import AuthenticationFailed, Channel, ChannelClosed, Client, VhostError
 from .amqp.frames import Properties
+from .amqp.once import Once
 from .amqp.uri import Broker
-from .clock import Clock
 from .codec import Codec, by_name
 from .config import Config
 from .errors import BusClosed
@@ -46,7 +46,7 @@ REFUSED_DELAY = 10.0
 class Target:
     """A broker to try: how to reach it, and as whom."""
 
-    endpoint: IStreamClientEndpoint
+    endpoint: Any  # an IStreamClientEndpoint
     broker: Broker
 
 
@@ -76,18 +76,13 @@ class Session:
         self._prefixes: dict[tuple[str, str, bool], bytes] = {}
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
+        self._lost: Once[BaseException] = Once()
+        for part in (publishing, consuming, publisher):
+            part.lost().addCallback(self._lost.happen)
 
     def lost(self) -> Deferred[BaseException]:
         """Fires with the reason when the first part of the session is gone; cancelling it stops the wait."""
-        first: Deferred[BaseException] = Deferred()
-
-        def tell(reason: BaseException) -> None:
-            if not first.called:
-                first.callback(reason)
-
-        for part in (self.publishing, self.consuming, self.publisher):
-            part.lost().addCallback(tell)
-        return first
+        return self._lost.wait()
 
     async def close(self) -> None:
         """Say good-bye on both connections; returns when they are gone."""
@@ -163,7 +158,7 @@ class Session:
 class Bus(MultiService):
     """A process's connections, and the parent of its workers.
 
-    :param clock: the reactor, as far as time goes.
+    :param clock: the reactor, as far as time goes (a :class:`txmicro.clock.Clock`).
     :param targets: the brokers, tried in turn.
     :param config: the process's configuration.
     :param ids: makes ids of workers and jobs.
@@ -177,7 +172,7 @@ class Bus(MultiService):
 
     def __init__(
         self,
-        clock: Clock,
+        clock: Any,
         targets: Sequence[Target],
         *,
         config: Config,
@@ -199,7 +194,7 @@ class Bus(MultiService):
         self._heartbeat = config.heartbeat
         self._connection_name = name
         self._listeners: dict[str, Listener] = {}
-        self._waiting: list[Deferred[Session]] = []
+        self._connected: Once[Session] = Once()
         self._life: Deferred[None] | None = None
         self._delay = backoffPolicy(initialDelay=0.1, maxDelay=3.0, factor=1.8, jitter=random)
 
@@ -220,20 +215,13 @@ class Bus(MultiService):
         if life is not None:
             life.cancel()
             await life
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.errback(BusClosed("the bus has been stopped"))
+        self._connected.happen(Failure(BusClosed("the bus has been stopped")))
         if session is not None:
             await session.close()
 
     def when_connected(self) -> Deferred[Session]:
         """Fires with the session that stands, or the next one; fails with BusClosed. Cancelling stops the wait."""
-        waiter: Deferred[Session] = Deferred(lambda waiter: self._waiting.remove(waiter))
-        if self.session is not None:
-            waiter.callback(self.session)
-        else:
-            self._waiting.append(waiter)
-        return waiter
+        return self._connected.wait()
 
     def add_listener(self, id: str, listener: Listener) -> bool:
         """Tell *listener* what happens to the messages of worker *id*; False: that id is listening already."""
@@ -294,7 +282,7 @@ class Bus(MultiService):
                 dialled.addCallbacks(lambda client: client.transport.abortConnection(), lambda _: None)
                 dialled.cancel()
             if isinstance(error, FirstError):
-                raise error.subFailure.value from None
+                error.subFailure.raiseException()
             raise
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
@@ -328,13 +316,12 @@ class Bus(MultiService):
             version=".".join(map(str, session.features.version)),
         )
         self.session = session
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(session)
+        self._connected.happen(session)
         self._writable(True)
 
     def _fall(self) -> None:
         self.session = None
+        self._connected = Once()
         self._writable(False)
 
     def _returned(self, _method: Any, properties: Properties, _body: bytes) -> None:

@@ -36,6 +36,14 @@ class DuplicateWorker(TxmicroError):
     """Another worker on the bus has this id."""
 
 
+class ConsumerCancelled(TxmicroError):
+    """The broker ended a consumer: its queue was deleted, or moved to another node."""
+
+
+class NoAnswer(TxmicroError):
+    """No SystemManager answered in time."""
+
+
 class BusClosed(TxmicroError):
     """The bus is stopped, so nothing can be sent."""
 

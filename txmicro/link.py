@@ -18,12 +18,14 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from . import messages, topology
+from .address import ANY
 from .amqp.client import Channel, ChannelClosed
 from .amqp.frames import Deliver, Properties
+from .amqp.once import Once
 from .bus import Bus, Session
 from .codec import by_content_type
-from .errors import DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
-from .log import Once
+from .errors import ConsumerCancelled, DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
+from .log import Once as Said
 from .messages import Job
 
 APP_ID = "txmicro"
@@ -87,13 +89,13 @@ class Link:
         self._occupant = occupant
         self._topics = topics
         self._metrics = bus.metrics.service(service)
-        self._once = Once()
+        self._said = Said()
         self._capacity = 0
         self._subscriptions: list[Subscription] = []
         self._session: Session | None = None
         self._channel: Channel | None = None
         self._job_tags: list[str] = []
-        self._broken: Deferred[BaseException] = Deferred()
+        self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
         self._opened: Deferred[None] | None = None
         self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8)
@@ -151,6 +153,7 @@ class Link:
                 session = await self._bus.when_connected()
                 began = self._bus.clock.seconds()
                 reason = await self._stay(session)
+                await self._drop_channel()
                 attempt = 0 if self._bus.clock.seconds() - began > 10 else attempt + 1
                 if isinstance(reason, DuplicateWorker) and self._opened is not None:
                     self._refuse(reason)
@@ -170,16 +173,15 @@ class Link:
 
     async def _stay(self, session: Session) -> BaseException:
         """Build all of it, and stay until something is lost; returns what was."""
-        self._broken = Deferred()
-        lost = session.lost()
-        lost.addCallbacks(self._break, lambda _: None)
+        broken = self._broken = Once()
+        lost = session.lost().addCallbacks(broken.happen, lambda _: None)
         try:
-            channel = await session.consuming.channel_open()
-            channel.lost().addCallback(self._break)
-            await self._build(session, channel)
-            self._session, self._channel = session, channel
+            self._channel = await session.consuming.channel_open()
+            self._channel.lost().addCallback(broken.happen)
+            await self._build(session, self._channel)
+            self._session = session
             self._stand()
-            return await self._broken
+            return await broken.wait()
         except CancelledError:
             raise
         except Exception as error:  # whatever it was, building again is the answer
@@ -188,16 +190,22 @@ class Link:
             lost.cancel()
             self._fall()
 
-    def _break(self, reason: BaseException) -> None:
-        if not self._broken.called:
-            self._broken.callback(reason)
+    async def _drop_channel(self) -> None:
+        """Close what is left of the channel: it would keep the inbox from the next one."""
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.reason is None:
+            await channel.channel_close()
 
     def _stand(self) -> None:
+        # A turn later, so that whoever waits for it may close the link.
+        self._bus.clock.callLater(0, self._tell_opened)
+        self._occupant.up()
+        self._occupant.writable(self._bus.writable)
+
+    def _tell_opened(self) -> None:
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.callback(None)
-        self._occupant.up()
-        self._occupant.writable(self._bus.writable)
 
     def _fall(self) -> None:
         stood, self._session = self._session, None
@@ -257,7 +265,7 @@ class Link:
         await channel.consume(queue.name, heard, no_ack=True, on_cancel=self._cancelled)
 
     def _cancelled(self) -> None:
-        self._break(RuntimeError("the broker cancelled a consumer: its queue has gone"))
+        self._broken.happen(ConsumerCancelled("the broker cancelled a consumer: its queue has gone"))
 
     async def take_jobs(self, capacity: int) -> None:
         """Consume jobs from now on, at most *capacity* per queue unsettled; survives every rebuilding."""
@@ -286,7 +294,7 @@ class Link:
         except CancelledError:
             raise
         except Exception as error:
-            self._break(error)
+            self._broken.happen(error)
 
     # What it reads
 
@@ -346,7 +354,7 @@ class Link:
 
     def _undecodable(self, kind: str, error: TxmicroError) -> None:
         self._metrics.record_error(type(error).__name__)
-        if self._once.first(("undecodable", kind)):
+        if self._said.first(("undecodable", kind)):
             self.log.warn(
                 "{worker} dropped a {kind!r} that it cannot use (the next ones are only counted): {error}",
                 worker=self._occupant.id,
@@ -374,7 +382,8 @@ class Link:
         kind, _, name = address.partition(":")
         headers = {"traceparent": traceparent} if traceparent else None
         properties = self._properties(messages.JOB, key, expiration=_COPY_TTL_MS, headers=headers)
-        self._publish_to(topology.to_exchange(kind), name, messages.JOB, key, properties, body)
+        routing_key = name if name == ANY else address
+        self._publish_to(topology.to_exchange(kind), routing_key, messages.JOB, key, properties, body)
 
     def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
         """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``."""
@@ -442,7 +451,7 @@ class Link:
     async def consumers(self, address: str) -> int:
         """How many consumers take jobs for *address*; -1: its queue does not exist. Fails while nothing stands."""
         kind, _, name = address.partition(":")
-        queue = topology.jobs_queue(kind) if name == "*" else topology.direct_queue(address)
+        queue = topology.jobs_queue(kind) if name == ANY else topology.direct_queue(address)
         session = await self._bus.when_connected()
         return await session.consumers(queue)
 

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from . import messages
 from .address import parse
+from .amqp.once import Once
 from .bus import Bus
 from .errors import DecodeError
 from .link import Link, Settle
@@ -36,36 +37,38 @@ class SystemManager(Service):
     log = Logger()
     type = TYPE
 
+    bus: Bus
+    link: Link
+    registry: Registry
+
     def __init__(self, *, id: str | None = None) -> None:
         self.id = id or ""
         self._inquiries: dict[str, set[str]] = {}
         self._looking: dict[str, Deferred[None]] = {}
-        self._life: Deferred[None] | None = None
-        self._rounds: Deferred[LoopingCall] | None = None
 
     def startService(self) -> None:
         """Start; :meth:`when_ready` tells when it listens."""
         if not isinstance(self.parent, Bus):
             raise TypeError("a SystemManager has no bus: call setServiceParent(bus) before it is started")
         super().startService()
-        self.bus = bus = self.parent
+        bus = self.bus = self.parent
         self.id = self.id or bus.ids.worker(TYPE)
         self.metrics = bus.metrics.service(TYPE)
         self.registry = Registry(bus.clock)
         self.link = Link(
             bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list"), service=TYPE
         )
-        self._ready: Deferred[None] = self.link.open()
-        self._ready.addErrback(self._refused)
+        self._ready: Once[SystemManager] = Once()
+        self.link.open().addCallbacks(lambda _: self._ready.happen(self), self._refused)
         self._keepalive = LoopingCall(self._round)
         self._keepalive.clock = bus.clock
         if bus.config.keepalive:
-            self._rounds = self._keepalive.start(bus.config.keepalive / 1000, now=False)
+            self._keepalive.start(bus.config.keepalive / 1000, now=False)
 
-    def _refused(self, failure: Failure) -> Failure:
+    def _refused(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
             self.log.critical("{manager} cannot start: {reason}", manager=self.id, reason=failure.value)
-        return failure
+        self._ready.happen(failure)
 
     def stopService(self) -> Deferred[None]:
         """Leave the bus; the workers go on. Fires when it has left."""
@@ -190,12 +193,4 @@ class SystemManager(Service):
 
     def when_ready(self) -> Deferred[SystemManager]:
         """Fires with the manager once it hears the bus; fails with DuplicateWorker. Cancelling stops the wait."""
-        waiter: Deferred[SystemManager] = Deferred()
-
-        def ready(result: Any) -> Any:
-            if not waiter.called:
-                waiter.callback(result if isinstance(result, Failure) else self)
-            return result
-
-        self._ready.addBoth(ready)
-        return waiter
+        return self._ready.wait()

@@ -18,7 +18,7 @@ from . import messages
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .errors import DecodeError, JobCancelled, JobError, describe, rebuild
+from .errors import DecodeError, JobCancelled, JobError, WorkerStopped, describe, rebuild
 from .future import JobFuture
 from .intake import FORWARDED, Copy, Intake, Reply
 from .link import Link, Settle
@@ -59,6 +59,7 @@ class Station:
         self._unheard = unheard
         self._capacity = capacity if handler is not None else 0
         self._announced = False
+        self._askers: list[Deferred[list[dict[str, Any]]]] = []
         self._metrics = bus.metrics.service(self.type)
         topics = ("worker.getAll", f"worker.new.{self.type}", "worker.del", f"worker.del.{self.type}")
         self.link = Link(bus, self, topics, service=self.type)
@@ -126,6 +127,13 @@ class Station:
     def _flush(self) -> None:
         self._acks.flush()
         self.link.flush()
+
+    def list_workers(self) -> Deferred[list[dict[str, Any]]]:
+        """Ask the SystemManagers who is on the bus; the first answer counts."""
+        asker: Deferred[list[dict[str, Any]]] = Deferred(self._askers.remove)
+        self._askers.append(asker)
+        self.link.notify("worker.list", {"sender": {"id": self.id, "type": self.type}})
+        return asker
 
     # Jobs that are sent
 
@@ -200,11 +208,15 @@ class Station:
             self._tell_keys(messages.DONE, sender, [key])
 
     def hop_ended(self, job: Job, error: JobError | None) -> None:
-        """The hop that was sent on behalf of *job* has ended; of *error* its origin has not heard yet."""
-        if error is not None:
-            self._fail(job, error)
-        else:
+        """The hop that was sent on behalf of *job* has ended; of *error* its origin has not heard yet.
+
+        But when this worker stops it says nothing: who has the hop answers the origin, and if nobody has, the
+        origin finds this worker gone and sends the job again.
+        """
+        if error is None:
             self._free(job.sender, job.key)
+        elif not isinstance(error, WorkerStopped):
+            self._intake.finished(job.key, self._fail(job, error))
 
     # What is in the inbox
 
@@ -254,6 +266,12 @@ class Station:
     def _told_peers(self, body: Any) -> None:
         for peer in messages.get(body, "peers", list):
             self.peers.heard(Announcement.from_body(peer))
+
+    def _told_list(self, body: Any) -> None:
+        workers = messages.get(body, "workers", list)
+        askers, self._askers = self._askers, []
+        for asker in askers:
+            asker.callback(workers)
 
     def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
         self.link.reply(worker, kind, worker, self.link.encode({"worker": self.id, "keys": keys}))
@@ -350,4 +368,5 @@ _CONTROL: dict[str, Callable[[Station, Any], None]] = {
     messages.STATUS: Station._told_status,
     messages.ERROR: Station._told_error,
     messages.PEERS: Station._told_peers,
+    messages.LIST: Station._told_list,
 }

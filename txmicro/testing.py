@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from twisted.internet.defer import gatherResults
 
 from .address import Ids
 from .amqp import uri
@@ -43,18 +42,20 @@ async def running(
     if reactor is None:
         from twisted.internet import reactor
     tester = Worker("TEST")
-    members = [*([SystemManager()] if manager else []), *workers, tester]
+    members: list[Worker | SystemManager] = [*([SystemManager()] if manager else []), *workers, tester]
     broker = BrokerFactory(reactor)
     bus = memory_bus(reactor, broker, config or Config())
     for member in members:
         member.setServiceParent(bus)
     bus.startService()
     try:
-        await gatherResults([member.when_ready() for member in members], consumeErrors=True)
+        for member in members:
+            await member.when_ready()
         yield tester
     finally:
         await bus.stopService()
-        broker.close()
+        await broker.shut_down()
+        broker.model.close()
 
 
 def memory_bus(clock: Any, broker: BrokerFactory, config: Config) -> Bus:

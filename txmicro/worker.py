@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 
 from . import __version__
 from .address import check_type, parse_id
+from .amqp.once import Once
 from .bus import Bus
 from .config import Config
-from .errors import AddressError, BusClosed, JobError, WorkerStopped
+from .errors import AddressError, BusClosed, JobError, NoAnswer, WorkerStopped
 from .future import JobFuture
 from .messages import Announcement, Job
 from .metrics import ServiceMetrics
@@ -69,8 +70,8 @@ class Worker(Service):
         self._early: list[tuple[str, EventHandler, bool]] = []
         self._station: Station | None = None
         self._start: Deferred[Any] | None = None
-        self._outcome: Worker | Failure | None = None
-        self._ready: list[Deferred[Worker]] = []
+        self._ready: Once[Worker] = Once()
+        self._started = False
 
     # Hooks
 
@@ -104,7 +105,6 @@ class Worker(Service):
             max_runtime=self.config.max_runtime if self.max_runtime is None else self.max_runtime,
             unheard=self._unheard,
         )
-        self._outcome = None
         self._start = Deferred.fromCoroutine(self._begin(station)).addBoth(self._begun)
 
     async def _begin(self, station: Station) -> Worker:
@@ -123,21 +123,14 @@ class Worker(Service):
     def _begun(self, outcome: Worker | Failure) -> None:
         if isinstance(outcome, Failure) and not outcome.check(CancelledError):
             self.log.critical("{worker} cannot start: {reason}", worker=self.id, reason=outcome.value)
-        self._outcome = outcome
-        waiting, self._ready = self._ready, []
-        for waiter in waiting:
-            waiter.callback(outcome)  # type: ignore[arg-type]  # a Failure makes it fail
+        self._started = outcome is self
+        self._ready.happen(outcome)
 
     def when_ready(self) -> Deferred[Worker]:
         """Fires with the worker once it is announced; fails with what kept it from starting (DuplicateWorker,
         what ``opened`` raised, CancelledError when it was stopped before). Cancelling stops the wait.
         """
-        waiter: Deferred[Worker] = Deferred(self._ready.remove)
-        if self._outcome is not None:
-            waiter.callback(self._outcome)  # type: ignore[arg-type]
-        else:
-            self._ready.append(waiter)
-        return waiter
+        return self._ready.wait()
 
     def stopService(self) -> Deferred[None]:
         """Stop in order: take no more jobs, say so, finish those that run (for ``grace`` seconds), leave.
@@ -152,10 +145,10 @@ class Worker(Service):
         reason = WorkerStopped("stopped before the job was done", worker=self.id)
         if self._start is not None:
             self._start.cancel()
-        if self._outcome is self:
+        if self._started:
             await station.retire(self.config.grace, reason)
         station.give_up(reason)
-        if self._outcome is self:
+        if self._started:
             try:
                 await maybeDeferred(self.closed)
             except Exception:  # a hook of the user's must not keep the rest from stopping
@@ -246,6 +239,19 @@ class Worker(Service):
             self.log.failure("{worker}: the handler of {topic} failed", failure, worker=self.id, topic=topic)
 
         maybeDeferred(handler, topic, body.get("data")).addErrback(wrong)
+
+    def list_workers(self, timeout: float = 5.0) -> Deferred[list[dict[str, Any]]]:
+        """Ask a SystemManager who is on the bus.
+
+        Fires with a list of announcements as dicts, each with ``state`` (``alive`` or ``suspect``) and ``age``
+        (milliseconds since it was heard). Fails with NoAnswer when no manager answers within *timeout* seconds.
+        Cancelling it stops the wait.
+        """
+
+        def late(_result: Any, _timeout: float) -> Any:
+            raise NoAnswer(f"no SystemManager answered within {timeout:g} s")
+
+        return self._running_station.list_workers().addTimeout(timeout, self.bus.clock, late)
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Run ``function(*args)`` in the thread pool. Fires with its result, or fails with what it raised.
