@@ -1,0 +1,1 @@
+"""Systems built with txmicro."""

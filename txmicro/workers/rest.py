@@ -9,7 +9,10 @@ for a body that is too large, what werkzeug's exceptions say for themselves, 500
 from __future__ import annotations
 
 import re
+from json import loads
+from math import inf
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 from klein import Klein
 from klein.resource import KleinResource
@@ -20,12 +23,25 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
-from txmicro.errors import BadRequest, ConfigError, EncodeError, JobCancelled, JobError, MessageTooLarge
+from txmicro.codec import JSON
+from txmicro.errors import (
+    BadRequest,
+    ConfigError,
+    DecodeError,
+    EncodeError,
+    JobCancelled,
+    JobError,
+    MessageTooLarge,
+)
 from txmicro.worker import Worker
 
 from .site import LimitedRequest, LimitedSite
 
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}(-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})")
+MAX_FIELDS: Final = 1000
+"""The most fields that a form may have."""
+
+_SCALAR: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _THEIRS: Final = {EncodeError: 400, MessageTooLarge: 413}  # when it happens here, to what the client sent
 
 
@@ -122,6 +138,58 @@ def status(error: BaseException) -> int:
     if isinstance(error, JobError) and error.worker is None:
         return _THEIRS.get(type(error), 500)
     return 500
+
+
+def document(request: LimitedRequest) -> dict[str, Any]:
+    """The JSON object or the form in the body of *request*; raises :class:`~txmicro.errors.BadRequest`.
+
+    A field that a form has several times is a list.
+    """
+    kind = (request.getHeader(b"content-type") or b"application/json").partition(b";")[0].strip().lower()
+    body = request.content.read()
+    try:
+        if kind == b"application/json":
+            return JSON.decode(body)  # type: ignore[no-any-return]  # an object, or it raises
+        if kind == b"application/x-www-form-urlencoded":
+            return _form(body.decode())
+    except (DecodeError, ValueError) as error:
+        raise BadRequest(f"the body is not what its Content-Type says: {error}") from error
+    raise BadRequest("expected Content-Type application/json or application/x-www-form-urlencoded")
+
+
+def _form(body: str) -> dict[str, Any]:
+    fields = parse_qs(
+        body, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS
+    )
+    if not fields:
+        raise ValueError("the form is empty")
+    return {name: values if len(values) > 1 else values[0] for name, values in fields.items()}
+
+
+def query(request: LimitedRequest) -> dict[str, Any]:
+    """What the query string of *request* asks of a :class:`~txmicro.workers.db.DBWorker`.
+
+    ``limit`` and ``after`` are themselves, all else are filters. A query string has only text, so ``?year=1979``
+    finds the number as well as the text; a field that it has several times is a choice.
+    Raises :class:`~txmicro.errors.BadRequest`.
+    """
+    try:
+        fields = {name.decode(): [text.decode() for text in texts] for name, texts in request.args.items()}
+        asked: dict[str, Any] = {name: fields.pop(name)[-1] for name in ("limit", "after") if name in fields}
+        if "limit" in asked:
+            asked["limit"] = int(asked["limit"])
+    except ValueError as error:
+        raise BadRequest(f"the query string: {error}") from error
+    asked["params"] = {
+        name: [each for text in texts for each in _readings(text)] for name, texts in fields.items()
+    }
+    return asked
+
+
+def _readings(text: str) -> list[Any]:
+    """*text*, and the number, bool or null that it is in JSON."""
+    value = loads(text) if len(text) < 100 and _SCALAR.fullmatch(text) else text
+    return [text] if value == text or value in (inf, -inf) else [text, value]
 
 
 class _Root(KleinResource):

@@ -1,0 +1,187 @@
+"""``make demo``: start the whole system in one process, store a movie and find it again, over HTTP.
+
+Needs nothing but the package: the broker is the embedded one, the store is in memory. ``--once`` leaves when
+the answers are there, with status 0 if they were right; else the system stays up until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+
+from txmicro.config import Config, load
+from txmicro.errors import ConfigError
+
+CONFIG = "etc/demo.json"
+MOVIE = {"title": "Metropolis", "year": 1927}
+
+START_TIMEOUT = 30.0
+"""Seconds until all workers must be announced."""
+
+STOP_TIMEOUT = 10.0
+"""Seconds until the system must be gone when it was told to go."""
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds until a request must be answered."""
+
+System = subprocess.Popen[bytes]
+
+
+class DemoError(Exception):
+    """Something is not as it should be; the text says what."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the demo; gives the status for the process to end with."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        config = load(CONFIG, os.environ)
+        check_ports(config)
+        with running_system() as system:
+            show(system, config)
+            if "--once" not in arguments:
+                stay(system)
+    except KeyboardInterrupt:
+        pass
+    except (ConfigError, DemoError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+# The system
+
+
+def check_ports(config: Config) -> None:
+    """Raise :class:`DemoError` if a port is not free: what listens there would answer instead of us."""
+    for setting, interface in (
+        ("broker_listen_port", config.broker_interface),
+        ("metrics_port", config.metrics_interface),
+        ("rest_port", config.rest_interface),
+    ):
+        port = getattr(config, setting)
+        family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+        try:
+            socket.create_server((interface, port), family=family).close()
+        except OSError as error:
+            raise DemoError(
+                f"cannot listen on {interface}:{port} ({error.strerror}): {setting} in {CONFIG}, "
+                f"or TXMICRO_{setting.upper()} in the environment, sets another port"
+            ) from error
+
+
+@contextmanager
+def running_system() -> Iterator[System]:
+    """The system, as a process that logs to our output; it is gone afterwards, whatever happens."""
+    twistd = Path(sys.executable).with_name("twistd")
+    command = [str(twistd), "--nodaemon", "txmicro", "--config", CONFIG]
+    # In a session of its own, so that Ctrl-C is ours alone and the system is told to stop once.
+    system = subprocess.Popen(command, start_new_session=True)
+    try:
+        yield system
+    finally:
+        system.terminate()
+        try:
+            system.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            system.kill()
+
+
+def wait_for_workers(system: System, config: Config) -> None:
+    """Return once the SystemManager knows all workers; raises :class:`DemoError` when that does not come."""
+    expected = Counter(name for name in config.services if name not in ("broker", "manager"))
+    until = time.monotonic() + START_TIMEOUT
+    while (announced := count_workers(config)) != expected:
+        if system.poll() is not None:
+            raise DemoError(f"the system did not start: it ended with status {system.returncode}")
+        if time.monotonic() > until:
+            missing = ", ".join(sorted((expected - announced).elements()))
+            raise DemoError(f"not announced within {START_TIMEOUT:g} s: {missing}")
+        time.sleep(0.1)
+
+
+def count_workers(config: Config) -> Counter[str]:
+    """The workers by type, from the SystemManager's metrics page."""
+    try:
+        _, page = fetch(Request(metrics_url(config)))
+    except OSError:  # it does not listen yet
+        return Counter()
+    found = re.findall(r'^microservices_workers_total\{type="(.+)"\} (\S+)$', page, re.MULTILINE)
+    return Counter({kind: int(float(count)) for kind, count in found})
+
+
+def stay(system: System) -> None:
+    """Wait for Ctrl-C; raises :class:`DemoError` when the system ends before."""
+    print("\nThe system stays up until Ctrl-C.\n", flush=True)
+    system.wait()
+    raise DemoError(f"the system ended by itself, with status {system.returncode}")
+
+
+# Its answers
+
+
+def show(system: System, config: Config) -> None:
+    """Store a movie and find it again; raises :class:`DemoError` if an answer is not right."""
+    wait_for_workers(system, config)
+    movies = f"{base(config.rest_interface, config.rest_port)}/movies/"
+    stored = ask("POST", movies, 201, MOVIE)
+    if not isinstance(stored, dict) or not MOVIE.items() <= stored.items():
+        raise DemoError(f"the movie was not stored as it was sent: {stored}")
+    found = ask("GET", f"{movies}?{urlencode({'title': MOVIE['title']})}", 200)
+    if stored not in found:
+        raise DemoError(f"the movie was not found again: {found}")
+    print(f"\nTo visit:\n  movies   {movies}\n  metrics  {metrics_url(config)}", flush=True)
+
+
+def ask(method: str, url: str, expected: int, data: Any = None) -> Any:
+    """Show a request and its answer; gives what the answer holds. Raises :class:`DemoError` for a bad status."""
+    body = None if data is None else json.dumps(data).encode()
+    print(f"\n{method} {url}", *([] if body is None else [body.decode()]), sep="\n  ", flush=True)
+    request = Request(url, body, {"Content-Type": "application/json"}, method=method)
+    try:
+        status, text = fetch(request)
+    except OSError as error:
+        raise DemoError(f"no answer from {url}: {error}") from error
+    print(f"{status}\n  {text.strip()}", flush=True)
+    if status != expected:
+        raise DemoError(f"status {status} where {expected} was expected")
+    return json.loads(text)
+
+
+def fetch(request: Request) -> tuple[int, str]:
+    """The status and the body of the answer to *request*; raises OSError when there is none."""
+    opener = build_opener(ProxyHandler({}))  # this machine's addresses are no proxy's business
+    try:
+        with opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def metrics_url(config: Config) -> str:
+    """Where the metrics page is."""
+    return f"{base(config.metrics_interface, config.metrics_port)}/metrics"
+
+
+def base(interface: str, port: int) -> str:
+    """The URL of what listens on *interface*, from this machine."""
+    host = "127.0.0.1" if interface in ("", "0.0.0.0") else interface  # noqa: S104 - this only reads it
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

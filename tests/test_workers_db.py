@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from txmicro.config import Config
+from txmicro.errors import BadRequest, JobError
+from txmicro.stores import StoreError
+from txmicro.testing import running
+from txmicro.workers.db import MAX_LIMIT, DBWorker
+
+CONFIG = Config(store_url="sqlite://")
+
+
+def post(**movie: Any) -> dict[str, Any]:
+    return {"method": "POST", "params": movie}
+
+
+def get(**filters: Any) -> dict[str, Any]:
+    return {"method": "GET", "params": filters}
+
+
+class DBWorkerTests(TestCase):
+    async def test_what_is_stored_is_found(self) -> None:
+        async with running(DBWorker(), config=CONFIG) as bus:
+            stored = await bus.send("WB:*", post(title="Alien", year=1979))
+            self.assertEqual(stored, {"id": stored["id"], "title": "Alien", "year": 1979})
+            self.assertEqual(await bus.send("WB:*", get(title="Alien")), [stored])
+            self.assertEqual(await bus.send("WB:*", get(title="Aliens")), [])
+            self.assertEqual(await bus.send("WB:*", {"method": "GET"}), [stored])
+
+    async def test_found_ones_come_in_pages(self) -> None:
+        async with running(DBWorker(), config=CONFIG) as bus:
+            ids = [(await bus.send("WB:*", post(n=number)))["id"] for number in range(3)]
+            page = await bus.send("WB:*", {**get(), "limit": 1, "after": ids[0]})
+            self.assertEqual([movie["id"] for movie in page], [ids[1]])
+
+    async def test_a_job_done_twice_stores_once(self) -> None:
+        worker = DBWorker()
+        async with running(worker, config=CONFIG) as bus:
+            sent = bus.send("WB:*", post(title="Alien"))
+            stored = await sent
+            again = await worker.store.insert(f"{sent.id}/0", {"title": "Alien"})
+            self.assertEqual(again, stored)
+
+    async def test_data_of_another_shape_is_a_bad_request(self) -> None:
+        bad: list[Any] = [None, [], "GET", {}, {"method": "PUT"}, {"method": ["GET"]}, post(id="mine")]
+        bad += [{"method": "POST", "params": params} for params in (None, [], "x", [["a", 1]])]
+        bad += [{**get(), "limit": limit} for limit in (0, -1, MAX_LIMIT + 1, "10", None, True, 1.5)]
+        bad += [{**get(), "after": after} for after in (1, ["x"], "nobody")]
+        bad += [get(title={"$ne": 1}), get(title=[[1]])]
+        async with running(DBWorker(), config=CONFIG) as bus:
+            for data in bad:
+                with self.assertRaises(BadRequest) as raised:
+                    await bus.send("WB:*", data)
+                self.assertFalse(raised.exception.retryable)
+
+    async def test_the_stores_errors_reach_the_sender(self) -> None:
+        worker = DBWorker()
+        async with running(worker, config=CONFIG) as bus:
+            await worker.store.close()
+            with self.assertRaises(StoreError) as raised:
+                await bus.send("WB:*", get())
+            self.assertTrue(raised.exception.retryable)
+            self.assertEqual(raised.exception.worker, worker.id)
+
+    async def test_a_worker_without_its_store_does_not_start(self) -> None:
+        with self.assertRaises(JobError) as raised:
+            async with running(DBWorker(), config=Config(store_url="sqlite:///no/such/folder/x.db")):
+                self.fail("started")
+        self.assertIn("store_url", str(raised.exception))
+        self.flushLoggedErrors()
+
+    async def test_the_store_is_closed_at_the_end(self) -> None:
+        worker = DBWorker()
+        async with running(worker, config=CONFIG):
+            pass
+        with self.assertRaises(StoreError):
+            await worker.store.find({})

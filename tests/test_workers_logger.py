@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from txmicro.config import Config
+from txmicro.errors import ConfigError, DecodeError
+from txmicro.testing import running
+from txmicro.workers.logger import MAX_LENGTH, LoggerWorker, line
+
+EVENT = {
+    "time": 1795449588.3994,
+    "level": "info",
+    "service": "WB",
+    "worker": "WB:1-a",
+    "job": "7c3e-1/0",
+    "message": "stored",
+}
+
+
+class LineTests(SynchronousTestCase):
+    def test_an_event_is_a_line(self) -> None:
+        self.assertEqual(line(EVENT), b"2026-11-23T15:59:48.399Z info   WB WB:1-a 7c3e-1/0 stored\n")
+
+    def test_the_job_may_be_missing(self) -> None:
+        for job in ({"job": None}, {}):
+            event = {key: value for key, value in EVENT.items() if key != "job"} | job
+            self.assertEqual(line(event), b"2026-11-23T15:59:48.399Z info   WB WB:1-a - stored\n")
+
+    def test_no_message_makes_two_lines_or_plays_with_the_terminal(self) -> None:
+        written = line(EVENT | {"message": "a\nb\r\x1b[2K\x00\x9b\u2028\u202eÄ", "worker": "x\ny"})
+        self.assertTrue(written.endswith(b" a\\nb\\r\\x1b[2K\\x00\\x9b\\u2028\\u202e\xc3\x84\n"), written)
+        self.assertEqual(written.count(b"\n"), 1)
+
+    def test_half_a_surrogate_pair_is_written_somehow(self) -> None:
+        self.assertIn(b"\\ud800", line(EVENT | {"message": "\ud800"}))
+
+    def test_a_message_is_cut(self) -> None:
+        self.assertLess(len(line(EVENT | {"message": "x" * 100_000})), MAX_LENGTH + 100)
+
+    def test_another_shape_is_refused(self) -> None:
+        events: list[Any] = [None, [], "text", {}]
+        events += [
+            {key: value for key, value in EVENT.items() if key != name} for name in EVENT if name != "job"
+        ]
+        events += [EVENT | {name: {}} for name in EVENT]
+        events += [
+            EVENT | {"time": time} for time in (float("nan"), float("inf"), 1e30, -(2**80), True, "now")
+        ]
+        for event in events:
+            with self.assertRaises(DecodeError):
+                line(event)
+
+
+class LoggerTests(TestCase):
+    def config(self, **keys: Any) -> Config:
+        self.path = Path(self.mktemp()).absolute()
+        return Config(**{"log_file": str(self.path), **keys})
+
+    async def written(
+        self, *events: Any, topic: str = "log.info.WB", **keys: Any
+    ) -> tuple[LoggerWorker, list[str]]:
+        """What is in the file after *events*; each is heard before the next is sent."""
+        logger = LoggerWorker()
+        async with running(logger, config=self.config(**keys)) as bus:
+            for event in events:
+                bus.publish(topic, event)
+            await self.heard(bus)
+        return logger, self.path.read_text().splitlines()
+
+    async def heard(self, bus: Any) -> None:
+        """Events are heard in order: the last one is through when the next one is."""
+        from twisted.internet.defer import Deferred
+
+        through: Deferred[None] = Deferred()
+        await bus.subscribe("test.through", lambda topic, data: through.callback(None))
+        bus.publish("test.through")
+        await through
+
+    def errors(self, logger: LoggerWorker, kind: str) -> float:
+        labels = {"service": "WC", "error_type": kind}
+        return logger.metrics.registry.get_sample_value("microservices_job_errors_total", labels) or 0.0
+
+    async def test_the_lines_of_all_levels_and_workers_are_written(self) -> None:
+        _, lines = await self.written(EVENT, EVENT | {"message": "again"}, topic="log.warn.WX")
+        self.assertEqual([text.rpartition(" ")[2] for text in lines], ["stored", "again"])
+
+    async def test_other_events_are_not(self) -> None:
+        _, lines = await self.written(EVENT, topic="movie.created")
+        self.assertEqual(lines, [])
+
+    async def test_what_is_no_log_line_is_dropped_and_counted(self) -> None:
+        logger, lines = await self.written(None, {"message": 1}, EVENT)
+        self.assertEqual(len(lines), 1)
+        self.assertEqual(self.errors(logger, "DecodeError"), 2)
+
+    async def test_the_file_is_rotated_and_a_few_are_kept(self) -> None:
+        await self.written(*[EVENT] * 50, log_file_size=100, log_files=3)
+        files = sorted(path.name for path in self.path.parent.glob(f"{self.path.name}*"))
+        self.assertEqual(files, [self.path.name + end for end in ("", ".1", ".2", ".3")])
+
+    async def test_a_file_that_is_there_goes_on(self) -> None:
+        config = self.config()
+        self.path.write_text("before\n")
+        async with running(LoggerWorker(), config=config) as bus:
+            bus.publish("log.info.WB", EVENT)
+            await self.heard(bus)
+        self.assertEqual(len(self.path.read_text().splitlines()), 2)
+
+    async def test_a_path_that_cannot_be_names_its_setting(self) -> None:
+        with self.assertRaises(ConfigError) as raised:
+            async with running(LoggerWorker(), config=Config(log_file="/no/such/folder/x.log")):
+                self.fail("started")
+        self.assertIn("log_file", str(raised.exception))
+        self.flushLoggedErrors()
+
+    async def test_a_full_disk_is_said_once_until_it_passes(self) -> None:
+        logger = LoggerWorker()
+        said: list[Any] = []
+        async with running(logger, config=self.config()):
+            self.patch(logger, "log", Recorder(said))
+            write = logger._file.write
+            for full in (True, True, False, True):
+                self.patch(logger._file, "write", _fail if full else write)
+                logger.write("log.info.WB", EVENT)
+            self.patch(logger._file, "write", write)
+            self.patch(logger, "log", LoggerWorker.log)
+        self.assertEqual(len(said), 2)
+        self.assertEqual(self.errors(logger, "OSError"), 3)
+        self.assertEqual(len(self.path.read_text().splitlines()), 1)
+
+
+class Recorder:
+    def __init__(self, said: list[Any]) -> None:
+        self.said = said
+
+    def error(self, text: str, **fields: Any) -> None:
+        self.said.append(text.format(**fields))
+
+
+def _fail(data: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
