@@ -181,7 +181,7 @@ class Bus(MultiService):
         random: Callable[[], float],
         name: str = "txmicro",
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.clock = clock
         self.config = config
         self.metrics = metrics
@@ -201,11 +201,11 @@ class Bus(MultiService):
     def startService(self) -> None:
         """Start to connect, and start the workers."""
         self._life = Deferred.fromCoroutine(self._live())
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """Stop the workers, each in its own order, then the connections. Fires when all of it is gone."""
-        return Deferred.fromCoroutine(self._stop(super().stopService()))
+        return Deferred.fromCoroutine(self._stop(super().stopService()))  # type: ignore[no-untyped-call]
 
     async def _stop(self, children: Deferred[Any] | None) -> None:
         if children is not None:

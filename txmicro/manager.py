@@ -50,7 +50,7 @@ class SystemManager(Service):
         """Start; :meth:`when_ready` tells when it listens."""
         if not isinstance(self.parent, Bus):
             raise TypeError("a SystemManager has no bus: call setServiceParent(bus) before it is started")
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         bus = self.bus = self.parent
         self.id = self.id or bus.ids.worker(TYPE)
         self.metrics = bus.metrics.service(TYPE)
@@ -72,7 +72,7 @@ class SystemManager(Service):
 
     def stopService(self) -> Deferred[None]:
         """Leave the bus; the workers go on. Fires when it has left."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:

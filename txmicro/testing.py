@@ -46,7 +46,7 @@ async def running(
     broker = BrokerFactory(reactor)
     bus = memory_bus(reactor, broker, config or Config())
     for member in members:
-        member.setServiceParent(bus)
+        member.setServiceParent(bus)  # type: ignore[no-untyped-call]
     bus.startService()
     try:
         for member in members:

@@ -91,7 +91,7 @@ class Worker(Service):
         """Start; :meth:`when_ready` tells how that went."""
         if not isinstance(self.parent, Bus):
             raise TypeError(f"a worker of type {self.type} has no bus: call setServiceParent(bus) first")
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self.bus, self.config = self.parent, self.parent.config
         self.metrics = self.bus.metrics.service(self.type)
         self.id = self.id or self.bus.ids.worker(self.type)
@@ -137,7 +137,7 @@ class Worker(Service):
 
         Fires when all of that is done.
         """
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         station, self._station = self._station, None
         return succeed(None) if station is None else Deferred.fromCoroutine(self._stop(station))
 
