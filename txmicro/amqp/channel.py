@@ -181,8 +181,6 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
 
     def do_close(self, reason: TxmicroError | Message) -> None:
         """The channel is gone, by the broker's ``channel.close`` or for *reason*."""
-        if self.closed:
-            return
         self.closed = True
         if isinstance(reason, Message):
             reason = ChannelClosed(reason.reply_code, reason.reply_text)

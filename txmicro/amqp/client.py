@@ -195,6 +195,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         Fires with this client. Fails with :class:`AuthenticationFailed`, :class:`VhostError`, or what else
         ended the connection. Cancelling it aborts the connection.
         """
+        if self._reason is not None:
+            return fail(self._reason)
         return self._ready.wait(self.abort)
 
     def lost(self) -> Deferred[BaseException]:
@@ -226,15 +228,13 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
         Fires with None when the connection is gone, however it went. Cancelling it stops the wait.
         """
-        if not self.closed and self._aborting is None:
+        if self._reason is None:
+            self._reason = reason = ConnectionLost("closed by this side")
             self._abort_in(timeout)
             if self._stage:
-                self._end(ConnectionLost("closed by this side"))
+                self._end(reason)
             else:
-                closing = self.channels[0].connection_close(reply_code=200)
-                closing.addCallbacks(
-                    lambda _: self._end(ConnectionLost("closed by this side")), lambda _: None
-                )
+                self._say_good_bye(reason)
         return self._lost.wait().addCallback(lambda _: None)
 
     def abort(self) -> None:
@@ -339,6 +339,12 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     # Inside.
 
+    def _say_good_bye(self, reason: TxmicroError) -> None:
+        closing = self.channels[0].connection_close(reply_code=200)
+        closing.addCallbacks(lambda _: self._end(reason), lambda _: None)
+        for channel in self.channels.values():
+            channel.reason = channel.reason or reason
+
     def _opened(self, _reply: Any) -> None:
         self._stage = ""
         self._ready.happen(self)
@@ -441,6 +447,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Nothing is read or sent from now on; gives the first reason there was."""
         cause = self._reason = self._reason or reason
         self.closed = True
+        self.response = None
         _stop(self._beating)
         self.started.fail_if_not_fired(cause)
         channels, self.channels = self.channels, {}

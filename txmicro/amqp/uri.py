@@ -51,14 +51,14 @@ class Broker:
 
 def parse(uri: str) -> Broker:
     """Read a URI; raises :class:`UriError`."""
+    if not (isinstance(uri, str) and uri.lower().startswith(("amqp://", "amqps://"))):
+        raise UriError("a broker's URI begins with amqp:// or amqps://")
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
+    except ValueError:
         # No cause: what urlsplit quotes may be a password with an unescaped character in it.
         raise UriError("a host or port that is none: are special characters percent-escaped?") from None
-    if parts.scheme not in ("amqp", "amqps"):
-        raise UriError("a broker's URI begins with amqp:// or amqps://")
     if parts.fragment or port == 0:
         raise UriError("a port that is 0, or a # that is not percent-escaped")
     tls = parts.scheme == "amqps"

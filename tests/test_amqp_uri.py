@@ -1,0 +1,108 @@
+"""Broker URIs, with the examples of RabbitMQ's specification (its appendix A)."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.amqp.uri import Broker, UriError, parse
+from txmicro.errors import TxmicroError
+
+PROPERTY = settings(derandomize=True, deadline=None, database=None)
+
+
+class Parsing(SynchronousTestCase):
+    def test_the_examples_of_the_specification(self) -> None:
+        examples: list[tuple[str, dict[str, Any]]] = [
+            (
+                "amqp://user:pass@host:10000/vhost",
+                {"username": "user", "password": "pass", "host": "host", "port": 10000, "vhost": "vhost"},
+            ),
+            (
+                "amqp://user%61:%61pass@ho%61st:10000/v%2fhost",
+                {"username": "usera", "password": "apass", "host": "hoast", "port": 10000, "vhost": "v/host"},
+            ),
+            ("amqp://", {}),
+            ("amqp://:@/", {"username": "", "password": "", "vhost": ""}),
+            ("amqp://user@", {"username": "user"}),
+            ("amqp://user:pass@", {"username": "user", "password": "pass"}),
+            ("amqp://host", {"host": "host"}),
+            ("amqp://:10000", {"port": 10000}),
+            ("amqp:///vhost", {"vhost": "vhost"}),
+            ("amqp://host/", {"host": "host", "vhost": ""}),
+            ("amqp://host/%2F", {"host": "host", "vhost": "/"}),
+            ("amqp://[::1]", {"host": "::1"}),
+        ]
+        for uri, expected in examples:
+            self.assertEqual(parse(uri), Broker(**expected), uri)
+
+    def test_tls_has_a_port_of_its_own(self) -> None:
+        self.assertEqual(parse("amqps://host"), Broker(tls=True, host="host", port=5671))
+        self.assertEqual(parse("AMQPS://host:5672").port, 5672)
+
+    def test_options(self) -> None:
+        broker = parse("amqp://host/v?heartbeat=5&connection_timeout=10000&channel_max=100")
+        self.assertEqual((broker.heartbeat, broker.connection_timeout, broker.channel_max), (5, 10000, 100))
+        self.assertEqual(parse("amqp://host?heartbeat=0").heartbeat, 0)
+        self.assertIsNone(parse("amqp://host").heartbeat)
+
+    def test_what_is_no_uri_is_refused_and_no_secret_is_told(self) -> None:
+        for uri in (
+            "",
+            "host",
+            "http://ann:s3cret@host",
+            "amqp:host",
+            "amqp://ann:s3cret@host:port",
+            "amqp://ann:s3cret@host:0",
+            "amqp://ann:s3cret@host:99999",
+            "amqp://ann:s3cret@[::1",
+            "amqp://ann:s3cret#@host",
+            "amqp://ann:s3cret/@host",
+            "amqp://ann:s3cret%zz@host",
+            "amqp://ann%ff:s3cret@host",
+            "amqp://ann:s3cret@host%2",
+            "amqp://ann:s3cret@host/a/b",
+            "amqp://ann:s3cret@host/%ff",
+            "amqp://ann:s3cret@host?heartbeat=often",
+            "amqp://ann:s3cret@host?heartbeat=-1",
+            "amqp://ann:s3cret@host?heartbeat=65536",
+            "amqp://ann:s3cret@host?heartbeat=",
+            "amqp://ann:s3cret@host?heartbeat=²",
+            "amqp://ann:s3cret@host?verify=verify_none",
+        ):
+            with self.assertRaises(UriError, msg=uri) as caught:
+                parse(uri)
+            error = caught.exception
+            self.assertNotIn("s3cret", str(error))
+            self.assertTrue(
+                error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
+            )
+
+    def test_what_is_no_text_is_refused(self) -> None:
+        wrong: list[Any] = [None, 5, b"amqp://host", ["amqp://host"]]
+        for uri in wrong:
+            self.assertRaises(UriError, parse, uri)
+
+    @settings(PROPERTY)
+    @given(st.text(max_size=40))
+    def test_any_text_is_a_broker_or_an_error(self, rest: str) -> None:
+        try:
+            parse("amqp://" + rest)
+        except UriError as error:
+            self.assertIsInstance(error, TxmicroError)
+
+
+class Showing(SynchronousTestCase):
+    def test_the_password_is_never_shown(self) -> None:
+        broker = parse("amqp://ann%40:s3cret@[::1]:1/v%2fw")
+        self.assertEqual(str(broker), "amqp://ann%40:***@[::1]:1/v%2Fw")
+        self.assertEqual(str(parse("amqps://h/")), "amqps://guest:***@h:5671/")
+        self.assertNotIn("s3cret", repr(broker))
+
+    def test_a_broker_does_not_change(self) -> None:
+        with self.assertRaises(FrozenInstanceError):
+            Broker().host = "other"  # type: ignore[misc]
