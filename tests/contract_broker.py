@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from pamqp import commands
+from pamqp.commands import Channel, Connection, Exchange
 from pika import BasicProperties, PlainCredentials, URLParameters
 from pika.adapters.twisted_connection import TwistedProtocolConnection
 from pika.exceptions import (
     AMQPConnectionError,
     ChannelClosedByBroker,
-    ConnectionClosedByBroker,
     ConsumerCancelled,
     NackError,
     UnroutableError,
@@ -25,13 +24,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.trial.unittest import TestCase
 
 from txmicro.amqp.frames import HEARTBEAT, PROTOCOL_HEADER, method_frame
 
 reactor: Any = _reactor
-
-Base: Any = TestCase  # for mypy: the mixin uses its assertions
 
 
 class BrokerContract:
@@ -48,26 +44,35 @@ class BrokerContract:
         """Let the broker be short of memory, or no more."""
         raise NotImplementedError
 
-    async def setUp(self) -> None:
+    def setUp(self) -> Any:
+        return Deferred.fromCoroutine(self._set_up())
+
+    def tearDown(self) -> Any:
+        return Deferred.fromCoroutine(self._tear_down())
+
+    async def _set_up(self) -> None:
         self.connections: list[TwistedProtocolConnection] = []
         await self.start_broker()
         self.connection = await self.connect()
         self.channel = await self.open_channel()
         await self.channel.confirm_delivery()
 
-    async def tearDown(self) -> None:
+    async def _tear_down(self) -> None:
         for connection in self.connections:
             if connection.closed is not None:
                 await connection.close()
 
     # Words for what tests do:
 
+    def endpoint(self) -> TCP4ClientEndpoint:
+        parameters = URLParameters(self.url)
+        return TCP4ClientEndpoint(reactor, parameters.host, parameters.port)
+
     async def connect(self, **changes: Any) -> Any:
         parameters = URLParameters(self.url)
         for name, value in changes.items():
             setattr(parameters, name, value)
-        endpoint = TCP4ClientEndpoint(reactor, parameters.host, parameters.port)
-        connection = await connectProtocol(endpoint, TwistedProtocolConnection(parameters))
+        connection = await connectProtocol(self.endpoint(), TwistedProtocolConnection(parameters))
         await connection.ready
         self.connections.append(connection)
         return connection
@@ -127,21 +132,21 @@ class BrokerContract:
     async def test_a_message_arrives_as_it_was_sent(self: Any) -> None:
         exchange, queue = await self.declare_exchange(), await self.declare()
         await self.channel.queue_bind(queue, exchange, "clé")
-        sent = dict(
-            content_type="application/json",
-            content_encoding="utf-8",
-            headers={"text": "ü", "int": 2**40, "flag": True, "nothing": None, "list": [1, {"a": "b"}]},
-            delivery_mode=2,
-            priority=3,
-            correlation_id="c",
-            reply_to="r",
-            expiration="60000",
-            message_id="m",
-            timestamp=1_795_449_588,
-            type="t",
-            user_id="guest",
-            app_id="a",
-        )
+        sent = {
+            "content_type": "application/json",
+            "content_encoding": "utf-8",
+            "headers": {"text": "ü", "int": 2**40, "flag": True, "nothing": None, "list": [1, {"a": "b"}]},
+            "delivery_mode": 2,
+            "priority": 3,
+            "correlation_id": "c",
+            "reply_to": "r",
+            "expiration": "60000",
+            "message_id": "m",
+            "timestamp": 1_795_449_588,
+            "type": "t",
+            "user_id": "guest",
+            "app_id": "a",
+        }
         await self.publish("clé", b"\x00\xff\xce", exchange, **sent)
         message = await (await self.consume(queue)).get()
         self.assertEqual(message.body, b"\x00\xff\xce")
@@ -324,7 +329,7 @@ class BrokerContract:
         keys = ["", "a", "b", "a.b", "a.b.c", "a..c", "b.a", "a.c", "*", "#.b"]
         expected = {
             "#": keys,
-            "*": ["", "a", "b", "*"],
+            "*": ["a", "b", "*"],
             "a": ["a"],
             "a.#": ["a", "a.b", "a.b.c", "a..c", "a.c"],
             "a.*": ["a.b", "a.c"],
@@ -334,7 +339,7 @@ class BrokerContract:
             "a.#.c": ["a.b.c", "a..c", "a.c"],
             "#.a.#": ["a", "a.b", "a.b.c", "a..c", "b.a", "a.c"],
             "#.#": keys,
-            "*.#": keys,
+            "*.#": keys[1:],
         }
         queues = {pattern: await self.declare() for pattern in expected}
         for pattern, queue in queues.items():
@@ -363,7 +368,7 @@ class BrokerContract:
 
     # Time to live and dead letters:
 
-    async def dying(self, reason: str, key: str | None = None, **arguments: Any) -> tuple[str, Any]:
+    async def dying(self, key: str | None = None, **arguments: Any) -> tuple[str, Any]:
         """A queue with *arguments* whose dead letters go to the consumer that is given too."""
         dead = await self.declare()
         exchange = await self.declare_exchange("topic")
@@ -375,7 +380,7 @@ class BrokerContract:
         return queue, await self.consume(dead)
 
     async def test_expired_messages_become_dead_letters(self: Any) -> None:
-        queue, dead = await self.dying("expired")
+        queue, dead = await self.dying()
         await self.publish(queue, b"body", expiration="1", headers={"mine": "kept"})
         letter = await dead.get()
         self.assertEqual((letter.body, letter.properties.expiration), (b"body", None))
@@ -405,18 +410,18 @@ class BrokerContract:
         )
 
     async def test_a_queue_can_set_the_time_to_live(self: Any) -> None:
-        queue, dead = await self.dying("expired", x_message_ttl=1)
+        queue, dead = await self.dying(x_message_ttl=1)
         await self.publish(queue, b"body", expiration="60000")
         self.assertEqual((await dead.get()).body, b"body")
 
     async def test_a_consumer_gets_a_message_that_lives_for_no_time(self: Any) -> None:
-        queue, dead = await self.dying("expired", x_message_ttl=0)
+        queue, _dead = await self.dying(x_message_ttl=0)
         deliveries = await self.consume(queue)
         await self.publish(queue, b"body")
         self.assertEqual((await deliveries.get()).body, b"body")
 
     async def test_rejected_messages_become_dead_letters(self: Any) -> None:
-        queue, dead = await self.dying("rejected", "another key")
+        queue, dead = await self.dying("another key")
         await self.publish(queue, b"body")
         message = await self.channel.basic_get(queue)
         self.channel.basic_nack(message.method.delivery_tag, requeue=False)
@@ -425,7 +430,7 @@ class BrokerContract:
         self.assertEqual(letter.properties.headers["x-death"][0]["reason"], "rejected")
 
     async def test_a_full_queue_drops_its_head_to_the_dead_letters(self: Any) -> None:
-        queue, dead = await self.dying("maxlen", x_max_length=1)
+        queue, dead = await self.dying(x_max_length=1)
         await self.publish(queue, b"one")
         await self.publish(queue, b"two")
         letter = await dead.get()
@@ -440,7 +445,7 @@ class BrokerContract:
         self.assertEqual(await self.bodies(queue), [b"1234", b"12345"])
 
     async def test_dying_twice_is_counted(self: Any) -> None:
-        queue, dead = await self.dying("rejected")
+        queue, dead = await self.dying()
         await self.publish(queue, b"body")
         for _ in range(2):
             message = await self.channel.basic_get(queue)
@@ -534,25 +539,19 @@ class BrokerContract:
         await self.failure(waiting, ConsumerCancelled)
 
     async def test_delete_can_spare_what_is_in_use(self: Any) -> None:
-        queue = await self.declare()
+        queue, exchange = await self.declare(), await self.declare_exchange()
         await self.publish(queue)
         asked = (await self.open_channel()).queue_delete(queue, if_empty=True)
-        self.assertEqual(
-            await self.refusal(asked),
-            (406, f"PRECONDITION_FAILED - queue '{queue}' in vhost '/' is not empty"),
-        )
+        words = f"PRECONDITION_FAILED - queue '{queue}' in vhost '/' not empty"
+        self.assertEqual(await self.refusal(asked), (406, words))
         await self.consume(queue)
         asked = (await self.open_channel()).queue_delete(queue, if_unused=True)
-        self.assertEqual(
-            await self.refusal(asked), (406, f"PRECONDITION_FAILED - queue '{queue}' in vhost '/' in use")
-        )
-        exchange = await self.declare_exchange()
+        words = f"PRECONDITION_FAILED - queue '{queue}' in vhost '/' in use"
+        self.assertEqual(await self.refusal(asked), (406, words))
         await self.channel.queue_bind(queue, exchange, "a")
         asked = (await self.open_channel()).exchange_delete(exchange, if_unused=True)
-        self.assertEqual(
-            await self.refusal(asked),
-            (406, f"PRECONDITION_FAILED - exchange '{exchange}' in vhost '/' in use"),
-        )
+        words = f"PRECONDITION_FAILED - exchange '{exchange}' in vhost '/' in use"
+        self.assertEqual(await self.refusal(asked), (406, words))
 
     async def test_what_is_missing_can_be_deleted(self: Any) -> None:
         await self.channel.queue_delete(self.name())
@@ -561,16 +560,16 @@ class BrokerContract:
     # What is refused:
 
     async def test_a_queue_cannot_change(self: Any) -> None:
-        queue = await self.declare(arguments={"x-message-ttl": 1000})
-        await self.channel.queue_declare(queue, exclusive=True, arguments={"x-message-ttl": 1000})
-        for changed, field in (
-            (dict(durable=True, arguments={"x-message-ttl": 1000}), "durable"),
-            (dict(auto_delete=True, arguments={"x-message-ttl": 1000}), "auto_delete"),
-            (dict(arguments={"x-message-ttl": 1}), "x-message-ttl"),
-            (dict(arguments={}), "x-message-ttl"),
+        queue = await self.declare(exclusive=False, arguments={"x-message-ttl": 1000})
+        self.addCleanup(self.channel.queue_delete, queue)
+        await self.channel.queue_declare(queue, arguments={"x-message-ttl": 1000})
+        for field, changed in (
+            ("durable", {"durable": True, "arguments": {"x-message-ttl": 1000}}),
+            ("auto_delete", {"auto_delete": True, "arguments": {"x-message-ttl": 1000}}),
+            ("x-message-ttl", {"arguments": {"x-message-ttl": 1}}),
+            ("x-message-ttl", {}),
         ):
-            channel = await self.open_channel()
-            code, text = await self.refusal(channel.queue_declare(queue, exclusive=True, **changed))
+            code, text = await self.refusal((await self.open_channel()).queue_declare(queue, **changed))
             self.assertEqual(code, 406)
             self.assertIn(f"inequivalent arg '{field}' for queue '{queue}' in vhost '/': received", text)
 
@@ -645,15 +644,6 @@ class BrokerContract:
         await other.basic_publish("", queue, b"", BasicProperties(expiration="soon"))
         self.assertEqual((await self.refusal(other.queue_purge(queue)))[0], 406)
 
-    async def test_an_unknown_kind_of_exchange_closes_the_connection(self: Any) -> None:
-        other = await self.connect()
-        closed, channel = other.closed, await self.open_channel(other)
-        await self.failure(channel.exchange_declare(self.name(), "magic"), ConnectionClosedByBroker)
-        error = await closed
-        self.assertEqual(
-            (error.reply_code, error.reply_text), (503, "COMMAND_INVALID - unknown exchange type 'magic'")
-        )
-
     # The connection:
 
     async def test_a_wrong_password_is_refused(self: Any) -> None:
@@ -689,28 +679,43 @@ class BrokerContract:
         await unblocked
         await waiting
 
-    async def raw(self, greeting: bytes) -> _Raw:
-        parameters = URLParameters(self.url)
-        endpoint = TCP4ClientEndpoint(reactor, parameters.host, parameters.port)
-        client = await connectProtocol(endpoint, _Raw())
-        client.transport.write(greeting)
+    async def raw(self, *methods: Any) -> Any:
+        """A client that sends our header and *methods*, and nothing more."""
+        client = await connectProtocol(self.endpoint(), _Raw())
+        client.transport.write(PROTOCOL_HEADER + b"".join(methods))
         return client
+
+    def hello(self, heartbeat: int) -> list[bytes]:
+        """What a client says to be let in."""
+        return [
+            method_frame(0, method)
+            for method in (
+                Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"),
+                Connection.TuneOk(2047, 131_072, heartbeat),
+                Connection.Open("/"),
+            )
+        ]
+
+    async def test_an_unknown_kind_of_exchange_closes_the_connection(self: Any) -> None:
+        declare = method_frame(1, Exchange.Declare(exchange="contract.magic", exchange_type="magic"))
+        client = await self.raw(*self.hello(60), method_frame(1, Channel.Open()), declare)
+        await client.hear(b"COMMAND_INVALID - unknown exchange type 'magic'")
+        client.transport.write(method_frame(0, Connection.CloseOk()))
+        await client.gone
+
+    async def test_garbage_closes_the_connection(self: Any) -> None:
+        client = await self.raw(*self.hello(60), b"\x00garbage", bytes(100))
+        await client.gone
 
     async def test_another_protocol_is_told_ours(self: Any) -> None:
         for greeting in (b"GET / HT", b"AMQP\x00\x00\x08\x00"):
-            client = await self.raw(greeting)
+            client = await connectProtocol(self.endpoint(), _Raw())
+            client.transport.write(greeting)
             await client.gone
             self.assertEqual(client.received, PROTOCOL_HEADER)
 
     async def test_a_silent_client_hears_heartbeats_and_is_dropped(self: Any) -> None:
-        client = await self.raw(PROTOCOL_HEADER)
-        connection = commands.Connection
-        for method in (
-            connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"),
-            connection.TuneOk(2047, 131_072, 1),
-            connection.Open("/"),
-        ):
-            client.transport.write(method_frame(0, method))
+        client = await self.raw(*self.hello(1))
         await client.gone
         self.assertIn(HEARTBEAT, client.received)
 
@@ -721,9 +726,21 @@ class _Raw(Protocol):
     def __init__(self) -> None:
         self.received = b""
         self.gone: Deferred[None] = Deferred()
+        self._awaited: list[tuple[bytes, Deferred[None]]] = []
+
+    def hear(self, words: bytes) -> Deferred[None]:
+        """Fires once *words* have come."""
+        heard: Deferred[None] = Deferred()
+        self._awaited.append((words, heard))
+        self.dataReceived(b"")
+        return heard
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
+        heard = [waiting for waiting in self._awaited if waiting[0] in self.received]
+        for waiting in heard:
+            self._awaited.remove(waiting)
+            waiting[1].callback(None)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self.gone.callback(None)

@@ -63,7 +63,7 @@ def declared(
     if "x-dead-letter-routing-key" in known and "x-dead-letter-exchange" not in known:
         raise _invalid(name, "x-dead-letter-routing-key", "there is no x-dead-letter-exchange")
     return Declared(
-        durable,
+        durable and not exclusive,  # what goes with its connection outlives nothing
         exclusive,
         auto_delete,
         known,

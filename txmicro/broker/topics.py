@@ -10,6 +10,10 @@ T = TypeVar("T", bound=Hashable)
 _CACHED: Final = 4096
 
 
+def _words(key: str) -> list[str]:
+    return key.split(".") if key else []
+
+
 class _Node(Generic[T]):
     __slots__ = ("many", "targets", "words")
 
@@ -44,7 +48,7 @@ class TopicTrie(Generic[T]):
     def add(self, pattern: str, target: T) -> None:
         """Let keys that match *pattern* reach *target*."""
         node = self._root
-        for word in pattern.split("."):
+        for word in _words(pattern):
             node = node.words.setdefault(word, _Node(word))
         node.targets[target] = None
         self._known.clear()
@@ -52,7 +56,7 @@ class TopicTrie(Generic[T]):
     def remove(self, pattern: str, target: T) -> None:
         """Undo one :meth:`add`; nothing if there was none."""
         path = [self._root]
-        words = pattern.split(".")
+        words = _words(pattern)
         for word in words:
             node = path[-1].words.get(word)
             if node is None:
@@ -70,7 +74,7 @@ class TopicTrie(Generic[T]):
         if known is None:
             if len(self._known) >= _CACHED:
                 self._known.clear()
-            known = self._known[key] = tuple(self._walk(key.split(".")))
+            known = self._known[key] = tuple(self._walk(_words(key)))
         return known
 
     def _walk(self, words: list[str]) -> dict[T, None]:
