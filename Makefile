@@ -1,13 +1,50 @@
+# What a newcomer needs: Python >= 3.11 with venv, and make.
+#
+#   make demo [ONCE=1]                   the whole system in one process; ONCE=1: leave when it has answered
+#   make test [TESTS=tests.test_config]  all tests, or some
+#   make services                        RabbitMQ for the tests that use it (Debian)
+#   make coverage / lint / docs / clean
+
 PYTHON ?= python3
 BIN = .venv/bin
 TESTS ?= tests
 
 .PHONY: demo test coverage lint docs services clean
 
-.venv/ready: setup.py
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --config-settings editable_mode=compat --editable '.[dev]'
-	touch $@
+demo: .venv/ready
+	$(BIN)/python -m examples.movies.demo $(if $(ONCE),--once)
 
 test: .venv/ready
 	$(BIN)/trial $(TESTS)
+
+coverage: .venv/ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m twisted.trial $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: .venv/tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/tools
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
+services:
+	.ci/services
+
+clean:
+	rm -rf .venv build dist *.egg-info _trial_temp* .coverage*
+
+# "compat" puts this directory on the path as it is, so that twistd finds twisted/plugins from anywhere.
+INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable
+
+.venv/ready: setup.py
+	$(PYTHON) -m venv --clear .venv
+	$(INSTALL) '.[test]'
+	touch $@
+
+.venv/tools: .venv/ready
+	$(INSTALL) '.[dev]'
+	touch $@

@@ -1,0 +1,31 @@
+# The whole system, or any part of it:
+#
+#   docker build -t txmicro .
+#   docker run -p 8080:8080 -e TXMICRO_REST_INTERFACE=0.0.0.0 txmicro
+#   docker run -e TXMICRO_BROKER_URL_FILE=/run/secrets/broker txmicro \
+#       twistd -n txmicro-worker --type WB --config etc/config.json
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY setup.py pyproject.toml README.rst ./
+COPY txmicro txmicro
+COPY twisted twisted
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir .
+# twistd keeps a cache of the plugins it found; the user below could not write it.
+RUN /venv/bin/twistd --help >/dev/null
+
+FROM python:3.13-slim
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 TXMICRO_METRICS_PORT=9091
+RUN useradd --system --create-home --home-dir /srv/txmicro txmicro
+WORKDIR /srv/txmicro
+COPY --from=build /venv /venv
+COPY etc etc
+COPY examples examples
+USER txmicro
+EXPOSE 8080 9091
+# For the processes with a SystemManager. A worker alone says how it is on a metrics page of its own.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD \
+    ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['TXMICRO_METRICS_PORT'] + '/metrics', timeout=2)"]
+# twistd stops everything in order when it is told to by this signal.
+STOPSIGNAL SIGTERM
+CMD ["twistd", "-n", "txmicro", "--config", "etc/demo.json"]

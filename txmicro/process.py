@@ -1,0 +1,237 @@
+"""What runs in a daemon's process, and how the process ends.
+
+In the order of their start: the embedded broker, the metrics page, and a bus with a SystemManager and workers
+on it; each where it is wanted. They stop in the opposite order, one after the other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import random
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import provider
+
+from .address import Ids
+from .broker.service import Broker
+from .bus import Bus, Target
+from .config import Config
+from .http import MetricsServer
+from .log import EventLogPublisher, Observer, switched
+from .manager import SystemManager
+from .metrics import Metrics
+from .targets import own_target, target
+from .worker import Worker
+
+CANNOT_START: Final = 1
+"""The status of a process in which something cannot start."""
+
+Member = SystemManager | Worker
+
+
+class InOrder(MultiService):
+    """Services that stop one after the other, the last first; a MultiService stops all at once."""
+
+    log = Logger()
+
+    def stopService(self) -> Deferred[None]:
+        """Stop them all, also when one fails to. Fires when that is done."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for service in reversed(list(self)):
+            try:
+                await maybeDeferred(service.stopService)
+            except Exception:
+                self.log.failure("{service} did not stop as it should", service=service)
+
+
+class Process(InOrder):
+    """See the module.
+
+    :param name: what the process is called.
+    :param members: what is on the bus; none: there is no bus.
+    :param broker: whether the broker runs here. The bus then uses that one, not ``broker_url``.
+    :param observer: where to log to, instead of where twistd would.
+    :raise ConfigError: ``broker_url`` cannot be used.
+    :ivar page: the metrics page, and :ivar bus: the bus, if there are members.
+    """
+
+    broker: Broker | None = None
+    page: MetricsServer
+    bus: Bus
+
+    def __init__(
+        self,
+        name: str,
+        reactor: Any,
+        config: Config,
+        members: Sequence[Member],
+        *,
+        broker: bool = False,
+        observer: Observer | None = None,
+    ) -> None:
+        super().__init__()
+        self.members = members
+        self._name = name
+        self._reactor = reactor
+        self._config = config
+        self._observer = observer
+        self._lines: Any = None
+        self._failed = False
+        if broker:
+            self.broker = self._make_broker()
+            self.broker.setServiceParent(self)
+        if members:
+            self.page, self.bus = self._make_bus()
+            self.page.setServiceParent(self)
+            self.bus.setServiceParent(self)
+
+    def _make_broker(self) -> Broker:
+        config = self._config
+        return Broker(
+            self._reactor,
+            interface=config.broker_interface,
+            port=config.broker_listen_port,
+            memory_limit=config.broker_memory,
+        )
+
+    def _make_bus(self) -> tuple[MetricsServer, Bus]:
+        metrics = Metrics(CollectorRegistry())
+        bus = Bus(
+            self._reactor,
+            self._targets(),
+            config=self._config,
+            metrics=metrics,
+            ids=Ids(),
+            random=random.random,
+            name=self._name,
+        )
+        for member in self.members:
+            member.setServiceParent(bus)
+        return self._make_page(metrics.registry), bus
+
+    def _make_page(self, registry: CollectorRegistry) -> MetricsServer:
+        manages = any(isinstance(member, SystemManager) for member in self.members)
+        setting = "metrics_port" if manages else "worker_metrics_port"
+        return MetricsServer(
+            self._reactor,
+            registry,
+            interface=self._config.metrics_interface,
+            port=getattr(self._config, setting),
+            setting=setting,
+        )
+
+    def _targets(self) -> list[Target]:
+        if self.broker is not None:
+            return [own_target(self._reactor, self.broker, self._config.broker_interface)]
+        return [target(self._reactor, url) for url in self._config.broker_url]
+
+    # Life
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Belong to *parent*, twistd's application, which then logs to this process's observer."""
+        super().setServiceParent(parent)
+        if self._observer is not None:
+            parent.setComponent(ILogObserver, provider(ILogObserver)(self._observer))
+
+    def startService(self) -> None:
+        """Start. When something cannot, the process ends, with one line that says why."""
+        Service.startService(self)
+        if self.broker is not None:
+            self._start_broker(self.broker)
+        if self.members:
+            self.page.startService()
+            self.bus.metrics_address = self.page.address
+            self.bus.startService()
+        for member in self.members:
+            member.when_ready().addCallbacks(self._is_ready, self._cannot_start, errbackArgs=(member,))
+
+    def _start_broker(self, broker: Broker) -> None:
+        try:
+            broker.startService()
+        except CannotListenError as error:
+            text = (
+                f"the broker cannot listen on {error.interface}:{error.port} ({error.socketError.strerror}): "
+                "broker_listen_port, or TXMICRO_BROKER_LISTEN_PORT in the environment, sets another port"
+            )
+            if self._observer is None:  # there may be nobody at the other end of stderr
+                self.log.critical("{text}", text=text)
+            complain(f"{self._name}: {text}")
+            raise SystemExit(CANNOT_START) from error
+
+    def _is_ready(self, member: Member) -> None:
+        """Publish what this process logs as soon as it has somebody who can."""
+        if self._lines is None and isinstance(member, Worker):
+            publisher = EventLogPublisher(member.publish, self._reactor.seconds)
+            self._lines = switched_by(self._config, publisher)
+            globalLogPublisher.addObserver(self._lines)
+
+    def _cannot_start(self, failure: Failure, member: Member) -> None:
+        if failure.check(CancelledError):  # stopped before it was ready
+            return
+        reason = "; ".join(failure.getErrorMessage().splitlines())
+        complain(f"{self._name}: {member.id} cannot start: {reason}")
+        if not self._failed:
+            self._failed = True
+            leave_with(CANNOT_START)
+            self._reactor.callWhenRunning(self._reactor.stop)
+
+    async def _stop(self) -> None:
+        await super()._stop()
+        if self._lines is not None:
+            globalLogPublisher.removeObserver(self._lines)
+
+
+def switched_by(config: Config, observer: Observer) -> Observer:
+    """*observer*, for what *config* wants logged."""
+    chosen = switched(
+        observer, level=config.log_level, manager_log=config.manager_log, worker_log=config.worker_log
+    )
+    return chosen if config.log_level == "debug" else _without_chatter(chosen)
+
+
+def _without_chatter(observer: Observer) -> Observer:
+    """*observer*, without what Twisted says of each factory and port: our services say in words where they are."""
+
+    def observe(event: LogEvent) -> None:
+        own = not event.get("log_namespace", "").startswith(("twisted.", "log_legacy"))
+        if own or event.get("log_level", LogLevel.info) > LogLevel.info:
+            observer(event)
+
+    return observe
+
+
+# How it ends
+
+
+def complain(text: str) -> None:
+    """Say *text* to whoever started the process; twistd makes a log of ``sys.stderr``."""
+    print(text, file=sys.__stderr__, flush=True)
+
+
+def leave_with(status: int) -> None:
+    """Let this process end with *status*, when its time comes.
+
+    twistd has no word for that: it ends with 0, or by the signal that stopped it, and prints what is raised
+    inside the reactor. So the status is replaced at the very end, when twistd has cleaned up after itself.
+    """
+    atexit.register(_leave, status)
+
+
+def _leave(status: int) -> None:
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it is none
+            stream.flush()  # type: ignore[union-attr]
+    os._exit(status)

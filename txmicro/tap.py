@@ -1,0 +1,214 @@
+"""The daemons that ``twistd`` runs: what their command lines say, and what they plan to run.
+
+A daemon leaves with status 1 when something of it cannot start, with 2 when its configuration is wrong; it says
+why on stderr. Otherwise with twistd's own: 0, or by the signal that stopped it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from twisted.python.usage import Options, UsageError
+
+from .catalog import Catalog
+from .catalog import load as load_class
+from .config import Config, load
+from .errors import AddressError, ConfigError
+from .log import console_observer, use_colour
+from .manager import SystemManager
+from .process import Member, Process, complain, switched_by
+from .worker import Worker
+
+BAD_CONFIG: Final = 2
+"""The status of a process whose configuration is wrong."""
+
+
+# Command lines
+
+
+class DaemonOptions(Options):
+    """What the command lines of all daemons have."""
+
+    daemon = "txmicro"
+    optParameters = [
+        ["config", "c", None, "Configuration file. Without one: the defaults. TXMICRO_<KEY> wins over both."]
+    ]
+
+    @property
+    def name(self) -> str:
+        """What this process's files are called after."""
+        return self.daemon
+
+    @property
+    def logs_to_terminal(self) -> bool:
+        """Whether it is ``twistd -n``, and nothing is said of where to log."""
+        twistd: Any = self.parent or {}
+        return bool(twistd.get("nodaemon")) and not any(map(twistd.get, ("logfile", "logger", "syslog")))
+
+    def postOptions(self) -> None:
+        """Give the process files of its own: by default, all twistds of a directory share a pid file and a log.
+
+        In the foreground it has none: whoever started it has its pid and its output.
+        """
+        twistd: Any = {} if self.parent is None else self.parent
+        if twistd.get("pidfile") == "twistd.pid":
+            twistd["pidfile"] = "" if twistd["nodaemon"] else f"{self.name}.pid"
+        if not (twistd.get("nodaemon", True) or twistd["logfile"]):
+            twistd["logfile"] = f"{self.name}.log"
+
+
+class ManagerOptions(DaemonOptions):
+    """``twistd txmicro-manager``."""
+
+    daemon = "txmicro-manager"
+
+
+class BrokerOptions(DaemonOptions):
+    """``twistd txmicro-broker``."""
+
+    daemon = "txmicro-broker"
+
+
+class WorkerOptions(DaemonOptions):
+    """``twistd txmicro-worker``."""
+
+    daemon = "txmicro-worker"
+    optParameters: list[Any] = [
+        ["class", None, None, "module:Class of the worker, instead of what worker_types or a package says."],
+        ["count", "n", 1, "How many workers of each type.", int],
+        ["id", None, None, "The id of the worker, when it is one. Without: a fresh one."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["type"] = []
+
+    def opt_type(self, kind: str) -> None:
+        """Type of the worker; may be given several times."""
+        self["type"].append(kind)
+
+    opt_t = opt_type
+
+    @property
+    def name(self) -> str:
+        """The daemon and what it runs."""
+        return "-".join([self.daemon, *self["type"]])
+
+    def postOptions(self) -> None:
+        """Refuse what does not go together; raises UsageError."""
+        types = len(self["type"])
+        if self["count"] < 1:
+            raise UsageError("--count is at least 1")
+        if not types and self["class"] is None:
+            raise UsageError("which worker? --type TYPE, or --class module:Class")
+        if types > 1 and self["class"] is not None:
+            raise UsageError("--class is the class of one --type")
+        if self["id"] is not None and max(types, 1) * self["count"] > 1:
+            raise UsageError("--id is the id of one worker")
+        super().postOptions()
+
+
+# What to run
+
+BROKER: Final = "broker"
+MANAGER: Final = "manager"
+
+
+class Plan(NamedTuple):
+    """What is to run in a process.
+
+    :ivar members: what is on its bus. :ivar broker: whether it runs the broker too, and then uses that one.
+    """
+
+    members: Sequence[Member]
+    broker: bool = False
+
+
+def plan_manager(_options: Options, _config: Config) -> Plan:
+    """``twistd txmicro-manager``: a SystemManager."""
+    return Plan([SystemManager()])
+
+
+def plan_broker(_options: Options, _config: Config) -> Plan:
+    """``twistd txmicro-broker``: the embedded broker."""
+    return Plan([], broker=True)
+
+
+def plan_workers(options: Options, config: Config) -> Plan:
+    """``twistd txmicro-worker``: the workers of the command line; raises :class:`ConfigError`."""
+    if options["class"] is None:
+        classes = Catalog(config.worker_types).find_all(options["type"])
+    else:
+        found = load_class(options["class"])
+        classes = dict.fromkeys(options["type"] or [found.type], found)
+    return Plan(
+        [
+            make_worker(found, kind, options["id"])
+            for kind, found in classes.items()
+            for _ in range(options["count"])
+        ]
+    )
+
+
+def plan_services(_options: Options, config: Config) -> Plan:
+    """``twistd txmicro``: what the key ``services`` names; raises :class:`ConfigError`."""
+    if not config.services:
+        raise ConfigError(["services: names nothing to run"])
+    kinds = [name for name in config.services if name not in (BROKER, MANAGER)]
+    classes = Catalog(config.worker_types).find_all(kinds)
+    managers = [SystemManager() for name in config.services if name == MANAGER]
+    workers = [make_worker(classes[kind], kind) for kind in kinds]
+    return Plan([*managers, *workers], broker=BROKER in config.services)
+
+
+def make_worker(found: type[Worker], kind: str, id: str | None = None) -> Worker:
+    """A worker of type *kind*; raises :class:`ConfigError` if the class does not make one."""
+    try:
+        return found(kind, id=id)
+    except (AddressError, TypeError) as error:
+        raise ConfigError([f"{found.__module__}:{found.__qualname__} makes no worker: {error}"]) from error
+
+
+class Daemon:
+    """What the plugin file names, for :class:`twisted.application.service.ServiceMaker`.
+
+    :param plan: says what to run; may raise :class:`ConfigError`.
+    """
+
+    def __init__(self, options: type[DaemonOptions], plan: Callable[[Options, Config], Plan]) -> None:
+        self.Options = options
+        self._plan = plan
+
+    def makeService(self, options: DaemonOptions) -> Process:
+        """What twistd runs; raises SystemExit when the configuration is wrong."""
+        from twisted.internet import reactor
+
+        if os.getcwd() not in sys.path:  # a console script's path begins with the script's folder
+            sys.path.insert(0, os.getcwd())
+        try:
+            return self.build(options, reactor, os.environ)
+        except ConfigError as error:
+            for problem in error.problems:
+                complain(f"{options.name}: {problem}")
+            raise SystemExit(BAD_CONFIG) from error
+
+    def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:
+        """Build what *options* say, to run on *reactor*; raises :class:`ConfigError`."""
+        config = load(options["config"], environ)
+        members, broker = self._plan(options, config)
+        # By default it is time.time, and a clock that is set back stops every timer.
+        reactor.seconds = time.monotonic
+        observer = None
+        if options.logs_to_terminal:
+            observer = switched_by(config, console_observer(sys.stdout, use_colour(sys.stdout, environ)))
+        return Process(options.name, reactor, config, members, broker=broker, observer=observer)
+
+
+process = Daemon(DaemonOptions, plan_services)
+manager = Daemon(ManagerOptions, plan_manager)
+worker = Daemon(WorkerOptions, plan_workers)
+broker = Daemon(BrokerOptions, plan_broker)

@@ -1,0 +1,61 @@
+"""The brokers that a process can talk to: those of its configuration, or its own."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from zope.interface import implementer
+
+from .amqp import uri
+from .broker.service import Broker
+from .bus import Target
+from .errors import ConfigError
+from .http import ANY_INTERFACE
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds until a host that does not answer is given up, for the next broker."""
+
+
+def target(reactor: Any, url: str) -> Target:
+    """The broker at *url*; raises :class:`ConfigError`."""
+    try:
+        broker = uri.parse(url)
+    except uri.UriError as error:
+        raise ConfigError([f"broker_url: {error}"]) from error
+    timeout = CONNECT_TIMEOUT if broker.connection_timeout is None else broker.connection_timeout / 1000
+    endpoint: Any = HostnameEndpoint(reactor, broker.host, broker.port, timeout)
+    return Target(_with_tls(endpoint, broker.host) if broker.tls else endpoint, broker)
+
+
+def _with_tls(endpoint: IStreamClientEndpoint, host: str) -> Any:
+    """*endpoint* through TLS, which verifies that it is *host* who answers."""
+    try:
+        from twisted.internet.ssl import optionsForClientTLS
+    except ImportError as error:
+        raise ConfigError([f"broker_url: amqps:// needs the extra txmicro[tls] ({error})"]) from error
+    return wrapClientTLS(optionsForClientTLS(host), endpoint)
+
+
+def own_target(reactor: Any, broker: Broker, interface: str) -> Target:
+    """The *broker* of this process."""
+    host = "127.0.0.1" if interface in ANY_INTERFACE else interface
+    return Target(_OwnBroker(reactor, host, broker), uri.Broker(host=host, port=broker.port))
+
+
+@implementer(IStreamClientEndpoint)
+class _OwnBroker:
+    """Connects to a broker whose port is known once it listens."""
+
+    def __init__(self, reactor: Any, host: str, broker: Broker) -> None:
+        self._reactor = reactor
+        self._host = host
+        self._broker = broker
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """As the interface says."""
+        endpoint: Any = HostnameEndpoint(self._reactor, self._host, self._broker.port, CONNECT_TIMEOUT)
+        connected: Deferred[Any] = endpoint.connect(factory)
+        return connected
