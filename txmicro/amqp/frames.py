@@ -144,6 +144,7 @@ class FrameReader:
     :param frame_max: the largest frame, in bytes; what is negotiated may be set later as an attribute.
     :param body_max: the largest body; also how much of unfinished messages is held, all channels together.
     :param channel_max: the highest channel that may carry a message; an attribute too.
+    :param properties: what decodes the properties of messages.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class FrameReader:
         frame_max: int = FRAME_MAX,
         body_max: int = BODY_MAX,
         channel_max: int = 0xFFFF,
+        properties: type[Properties] = Properties,
     ) -> None:
         self.frame_max = frame_max
         self.body_max = body_max
@@ -162,6 +164,7 @@ class FrameReader:
         self._method = method
         self._content = content
         self._heartbeat = heartbeat
+        self._decode_properties = properties.decode
         self._rest = bytearray()
         self._need = 0
         self._held = 0
@@ -243,7 +246,7 @@ class FrameReader:
         if size + self._held > self.body_max:
             raise FrameError(f"a message of {size} bytes: larger than the limit", channel=channel)
         try:
-            assembly.properties = Properties.decode(data, start + 12, stop)
+            assembly.properties = self._decode_properties(data, start + 12, stop)
         except FrameError as error:
             error.channel = channel
             raise
@@ -279,11 +282,11 @@ def _decode_deliver(data: bytes, offset: int, end: int) -> Deliver:
     # on unread by the broker: no UTF-8 there must not cost the connection.
     start = offset + 1
     offset = start + data[offset]
-    consumer_tag = str(data[start:offset], "utf-8", "replace")
+    consumer_tag = data[start:offset].decode("utf-8", "replace")
     delivery_tag, redelivered = _ack(data, offset)
     start = offset + 10
     offset = start + data[start - 1]
-    exchange = str(data[start:offset], "utf-8", "replace")
+    exchange = data[start:offset].decode("utf-8", "replace")
     start = offset + 1
     offset = start + data[offset]
     _check_end(offset, end)
@@ -292,19 +295,19 @@ def _decode_deliver(data: bytes, offset: int, end: int) -> Deliver:
         delivery_tag,
         bool(redelivered & 1),
         exchange,
-        str(data[start:offset], "utf-8", "replace"),
+        data[start:offset].decode("utf-8", "replace"),
     )
 
 
 def _decode_publish(data: bytes, offset: int, end: int) -> Publish:
     start = offset + 3
     offset = start + data[start - 1]
-    exchange = str(data[start:offset], "utf-8", "replace")
+    exchange = data[start:offset].decode("utf-8", "replace")
     start = offset + 1
     offset = start + data[offset]
     bits = data[offset]
     _check_end(offset + 1, end)
-    return Publish(exchange, str(data[start:offset], "utf-8", "replace"), bool(bits & 1), bool(bits & 2))
+    return Publish(exchange, data[start:offset].decode("utf-8", "replace"), bool(bits & 1), bool(bits & 2))
 
 
 def _decode_ack(data: bytes, offset: int, end: int) -> Ack:
@@ -322,7 +325,7 @@ def _read_shortstr(data: bytes, offset: int, _end: int) -> tuple[str, int]:
     start = offset + 1
     stop = start + data[offset]
     try:
-        return str(data[start:stop], "utf-8"), stop
+        return data[start:stop].decode(), stop
     except UnicodeDecodeError:
         raise FrameError("a name that is no UTF-8", code=SYNTAX_ERROR) from None
 

@@ -5,12 +5,12 @@ https://www.rabbitmq.com/docs/dlx#effects
 
 from __future__ import annotations
 
-from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
 from txmicro.amqp.frames import Properties
 
+from .properties import changed
 from .queues import Message
 
 REJECTED = "rejected"
@@ -21,14 +21,12 @@ def with_death(message: Message, reason: str, now: float) -> Properties:
 
     Its expiration is gone, lest it die again at once; the history keeps it.
     """
-    properties = copy(message.properties)
-    properties.expiration = None
-    properties.headers = headers = dict(message.properties.headers or {})
+    headers = dict(message.properties.headers or {})
     headers["x-death"] = [_death(message, reason, now), *_others(message, reason)]
     headers.setdefault("x-first-death-exchange", message.exchange)
     headers.setdefault("x-first-death-queue", message.queue.name)
     headers.setdefault("x-first-death-reason", reason)
-    return properties
+    return changed(message.properties, headers=headers, expiration=None)
 
 
 def goes_round(properties: Properties, queue: str) -> bool:

@@ -31,6 +31,7 @@ from txmicro.clock import Clock, Timer
 
 from .channels import Session
 from .model import MEMORY_LIMIT, Model
+from .properties import Received
 from .refusals import Refused
 from .server_channel import ServerChannel
 
@@ -79,7 +80,9 @@ class BrokerServer(Protocol):
         self.factory = factory
         self.session = Session(factory.model)
         self.frame_max = FRAME_MAX
-        self._reader = FrameReader(self._method, self._content, self._heartbeat, channel_max=0)
+        self._reader = FrameReader(
+            self._method, self._content, self._heartbeat, channel_max=0, properties=Received
+        )
         self._header = b""
         self._expected: type[base.Frame] | None = Connection.StartOk
         self._channels: dict[int, ServerChannel] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import base
@@ -23,6 +22,7 @@ from txmicro.amqp.frames import (
 
 from .channels import Channel
 from .model import Model, Outcome
+from .properties import changed
 from .queues import Message
 from .refusals import Refused
 
@@ -259,9 +259,8 @@ def _counted(message: Message) -> Properties:
     """The properties of *message*; a quorum queue's say how often it was delivered before."""
     if not (message.deliveries and message.queue.declared.quorum):
         return message.properties
-    properties = copy(message.properties)
-    properties.headers = {**(properties.headers or {}), "x-delivery-count": message.deliveries}
-    return properties
+    headers = {**(message.properties.headers or {}), "x-delivery-count": message.deliveries}
+    return changed(message.properties, headers=headers)
 
 
 _HANDLERS: Final[dict[type, Callable[[ServerChannel, Any], None]]] = {
