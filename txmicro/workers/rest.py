@@ -19,7 +19,6 @@ from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
@@ -193,14 +192,21 @@ def _readings(text: str) -> list[Any]:
 
 
 class _Root(KleinResource):
-    """Klein's resource, but a path that is no text is one that is not there."""
+    """Klein's resource, without the paths that Klein takes for others: ``//movies/``, ``/movies%2F``; nor no text."""
 
-    def render(self, request: IRequest) -> Any:
-        try:
-            b"/".join(request.postpath).decode()
-        except UnicodeDecodeError:
-            raise NotFound from None
+    def render(self, request: Any) -> Any:
+        path = b"/" + b"/".join(request.postpath)
+        if path.startswith(b"//") or path.count(b"/") != request.path.count(b"/") or not _is_text(path):
+            raise NotFound
         return super().render(request)
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _traceparent(request: LimitedRequest) -> str | None:

@@ -12,7 +12,6 @@ from io import BytesIO
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -24,8 +23,6 @@ ARRIVAL: Final = 60.0
 """Seconds in which a whole request has to arrive, and the next one to begin."""
 LINGER: Final = 5.0
 """Seconds to go on reading from a client that sends too much: if it is cut off it does not see the answer."""
-
-log = Logger()
 
 
 class LimitedRequest(Request):
@@ -165,6 +162,7 @@ class LimitedSite(Site):
 
     protocol = LimitedChannel  # type: ignore[assignment]  # no HTTP/2
     requestFactory = LimitedRequest
+    noisy = False
     reactor: Any
 
     def __init__(

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import treq
+from klein import Klein
+from twisted.internet import reactor
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+from werkzeug.exceptions import Conflict, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import RequestRedirect
+
+from txmicro.config import Config
+from txmicro.errors import BadRequest, EncodeError, JobTimeout, MessageTooLarge, RemoteError
+from txmicro.testing import running
+from txmicro.worker import Worker
+from txmicro.workers.rest import RestWorker, status
+from txmicro.workers.site import LimitedRequest
+
+
+class Things(RestWorker):
+    """A REST worker with paths of all kinds."""
+
+    type = "WT"
+
+    def routes(self, app: Klein) -> None:
+        app.route("/plain")(self.plain)
+        app.route("/things/<int:number>", methods=["GET"])(self.thing)
+        app.route("/conflict")(self.conflict)
+        app.route("/own")(self.own)
+        app.route("/ask")(self.answer)
+        app.handle_errors(LookupError)(self.explain)
+
+    def plain(self, request: LimitedRequest) -> bytes:
+        return request.json({"plain": b"\x00"})
+
+    def thing(self, request: LimitedRequest, number: int) -> bytes:
+        return request.json(number)
+
+    def conflict(self, request: LimitedRequest) -> bytes:
+        raise Conflict("it is there already")
+
+    def own(self, request: LimitedRequest) -> bytes:
+        raise LookupError("no such thing")
+
+    async def answer(self, request: LimitedRequest) -> bytes:
+        return request.json(await self.ask(request, "WX:*", "question"))
+
+    def explain(self, request: LimitedRequest, failure: Failure) -> bytes:
+        return request.error(410, "Gone", str(failure.value))
+
+
+@asynccontextmanager
+async def things(*others: Worker, **keys: Any) -> AsyncIterator[Any]:
+    """Gives a function that asks a running :class:`Things` and gives back the status and the JSON."""
+    rest = Things()
+    agent: Any = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+    client = treq.client.HTTPClient(agent)
+
+    async def ask(path: str, method: str = "GET") -> tuple[int, Any]:
+        response = await client.request(method, f"http://127.0.0.1:{rest.port}{path}")
+        return response.code, await treq.json_content(response)
+
+    async with running(rest, *others, config=Config(rest_port=0, **keys), reactor=reactor):
+        yield ask
+
+
+class RestWorkerTests(TestCase):
+    async def test_a_plain_function_answers_with_any_value_that_travels(self) -> None:
+        async with things() as ask:
+            binary = {"$binary": {"base64": "AA==", "subType": "00"}}
+            self.assertEqual(await ask("/plain"), (200, {"plain": binary}))
+
+    async def test_a_path_may_have_parts_that_vary(self) -> None:
+        async with things() as ask:
+            self.assertEqual(await ask("/things/7"), (200, 7))
+            self.assertEqual((await ask("/things/x"))[0], 404)
+
+    async def test_a_method_that_a_path_has_not_is_405(self) -> None:
+        async with things() as ask:
+            code, body = await ask("/things/7", "DELETE")
+            self.assertEqual((code, body["error"]), (405, "MethodNotAllowed"))
+
+    async def test_an_exception_of_werkzeug_says_its_status(self) -> None:
+        async with things() as ask:
+            self.assertEqual(
+                await ask("/conflict"), (409, {"error": "Conflict", "message": "it is there already"})
+            )
+
+    async def test_a_worker_may_explain_its_own_errors(self) -> None:
+        async with things() as ask:
+            self.assertEqual(await ask("/own"), (410, {"error": "Gone", "message": "no such thing"}))
+
+    async def test_a_job_may_have_any_result(self) -> None:
+        async with things(Worker("WX", do_job=lambda job: [job.data, None, 1.5])) as ask:
+            self.assertEqual(await ask("/ask"), (200, ["question", None, 1.5]))
+
+    async def test_answers_of_the_system_that_are_errors_are_counted(self) -> None:
+        def fail(job: Any) -> Any:
+            raise JobTimeout("too late")
+
+        rest = Things()
+        async with running(rest, Worker("WX", do_job=fail), config=Config(rest_port=0), reactor=reactor):
+            for path, code in (("ask", 500), ("nowhere", 404)):
+                response = await treq.get(f"http://127.0.0.1:{rest.port}/{path}", persistent=False)
+                await treq.content(response)
+                self.assertEqual(response.code, code)
+            labels = {"service": "WT", "error_type": "JobTimeout"}
+            count = rest.metrics.registry.get_sample_value("microservices_job_errors_total", labels)
+            self.assertEqual(count, 1)
+
+    async def test_a_job_that_nobody_awaits_any_more_is_reported(self) -> None:
+        rest = Things()
+        seen: list[Any] = []
+        self.patch(Worker, "treat_error", lambda self, error: seen.append(error))
+        error = JobTimeout("late")
+        rest.treat_error(error)
+        self.assertEqual(seen, [error])
+
+    async def test_a_worker_that_never_started_stops(self) -> None:
+        await Things().stopService()
+
+
+class StatusTests(SynchronousTestCase):
+    def test_each_error_has_its_status(self) -> None:
+        for error, code in (
+            (BadRequest("no"), 400),
+            (BadRequest("no", worker="WB:1"), 400),
+            (EncodeError("no"), 400),
+            (EncodeError("no", worker="WB:1"), 500),
+            (MessageTooLarge("no"), 413),
+            (MessageTooLarge("no", worker="WB:1"), 500),
+            (JobTimeout("no"), 500),
+            (RemoteError("no", type="BadRequest"), 500),
+            (NotFound(), 404),
+            (RequestRedirect("/x/"), 404),
+            (MethodNotAllowed(), 405),
+            (RequestEntityTooLarge(), 413),
+            (HTTPException(), 500),
+            (ValueError("no"), 500),
+        ):
+            self.assertEqual(status(error), code, repr(error))
