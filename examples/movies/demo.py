@@ -17,11 +17,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.parse import urlencode, urlsplit
 
 from txmicro.config import Config, load
 from txmicro.errors import ConfigError
@@ -47,7 +46,8 @@ class DemoError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Run the demo; gives the status for the process to end with."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     try:
         config = load(CONFIG, os.environ)
         check_ports(config)
@@ -76,7 +76,9 @@ def check_ports(config: Config) -> None:
         port = getattr(config, setting)
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         try:
-            socket.create_server((interface, port), family=family).close()
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((interface, port))
         except OSError as error:
             raise DemoError(
                 f"cannot listen on {interface}:{port} ({error.strerror}): {setting} in {CONFIG}, "
@@ -117,8 +119,8 @@ def wait_for_workers(system: System, config: Config) -> None:
 def count_workers(config: Config) -> Counter[str]:
     """The workers by type, from the SystemManager's metrics page."""
     try:
-        _, page = fetch(Request(metrics_url(config)))
-    except OSError:  # it does not listen yet
+        _, page = fetch("GET", metrics_url(config))
+    except (OSError, HTTPException):  # it does not listen yet
         return Counter()
     found = re.findall(r'^microservices_workers_total\{type="(.+)"\} (\S+)$', page, re.MULTILINE)
     return Counter({kind: int(float(count)) for kind, count in found})
@@ -141,35 +143,38 @@ def show(system: System, config: Config) -> None:
     stored = ask("POST", movies, 201, MOVIE)
     if not isinstance(stored, dict) or not MOVIE.items() <= stored.items():
         raise DemoError(f"the movie was not stored as it was sent: {stored}")
-    found = ask("GET", f"{movies}?{urlencode({'title': MOVIE['title']})}", 200)
-    if stored not in found:
+    found = ask("GET", f"{movies}?{urlencode({'title': MOVIE['title'], 'id': stored['id']})}", 200)
+    if found != [stored]:
         raise DemoError(f"the movie was not found again: {found}")
     print(f"\nTo visit:\n  movies   {movies}\n  metrics  {metrics_url(config)}", flush=True)
 
 
 def ask(method: str, url: str, expected: int, data: Any = None) -> Any:
-    """Show a request and its answer; gives what the answer holds. Raises :class:`DemoError` for a bad status."""
-    body = None if data is None else json.dumps(data).encode()
-    print(f"\n{method} {url}", *([] if body is None else [body.decode()]), sep="\n  ", flush=True)
-    request = Request(url, body, {"Content-Type": "application/json"}, method=method)
+    """Show a request and its answer; gives what the answer holds. Raises :class:`DemoError` if it is not right."""
+    body = None if data is None else json.dumps(data)
+    print(f"\n{method} {url}", *([] if body is None else [body]), sep="\n  ", flush=True)
     try:
-        status, text = fetch(request)
-    except OSError as error:
+        status, text = fetch(method, url, body)
+    except (OSError, HTTPException) as error:
         raise DemoError(f"no answer from {url}: {error}") from error
-    print(f"{status}\n  {text.strip()}", flush=True)
+    print(f"{status}\n  {text}", flush=True)
     if status != expected:
         raise DemoError(f"status {status} where {expected} was expected")
     return json.loads(text)
 
 
-def fetch(request: Request) -> tuple[int, str]:
-    """The status and the body of the answer to *request*; raises OSError when there is none."""
-    opener = build_opener(ProxyHandler({}))  # this machine's addresses are no proxy's business
+def fetch(method: str, url: str, body: str | None = None) -> tuple[int, str]:
+    """The status and the body of the answer; raises OSError or HTTPException when there is none."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=ANSWER_TIMEOUT)
     try:
-        with opener.open(request, timeout=ANSWER_TIMEOUT) as answer:
-            return answer.status, answer.read().decode()
-    except HTTPError as error:
-        return error.code, error.read().decode()
+        connection.request(
+            method, f"{parts.path}?{parts.query}", body, {"Content-Type": "application/json"} if body else {}
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 def metrics_url(config: Config) -> str:
