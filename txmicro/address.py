@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import AddressError
+from .errors import AddressError, show
 
 ANY = "*"
 
@@ -38,7 +38,7 @@ def parse(text: str) -> Address:
     kind, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")
     if not (colon and _TYPE.fullmatch(kind) and (name == ANY or _NAME.fullmatch(name))):
         raise AddressError(
-            f"{text!r:.100} is no address: expected TYPE:* or a worker id such as WB:1795449588399-3fa9"
+            f"{show(text)} is no address: expected TYPE:* or a worker id such as WB:1795449588399-3fa9"
         )
     return Address(kind, name)
 
@@ -47,7 +47,7 @@ def parse_id(text: str) -> Address:
     """Read a worker id; raises :class:`AddressError`."""
     address = parse(text)
     if address.any:
-        raise AddressError(f"{text!r} is no worker id: it addresses any worker of its type")
+        raise AddressError(f"{text} is no worker id: it addresses any worker of its type")
     return address
 
 
@@ -55,7 +55,7 @@ def check_type(text: str) -> str:
     """Give back *text* if it is a worker type; raises :class:`AddressError`."""
     if not (isinstance(text, str) and _TYPE.fullmatch(text)):
         raise AddressError(
-            f"{text!r:.100} is no worker type: expected a letter, then up to 63 letters, digits, _ or -"
+            f"{show(text)} is no worker type: expected a letter, then up to 63 letters, digits, _ or -"
         )
     return text
 

@@ -9,7 +9,22 @@ raises arrives as a :class:`RemoteError`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypedDict
+from reprlib import Repr
+from typing import Any, ClassVar, Final, TypedDict
+
+from twisted.python.reflect import safe_str
+
+MESSAGE_MAX: Final = 8_192
+"""Characters of a failure's message that travel."""
+
+_repr = Repr()
+_repr.maxstring = _repr.maxother = 100
+_repr.maxlevel = 3
+
+
+def show(value: Any) -> str:
+    """A short ``repr`` of *value*, for messages: whatever came from the bus, however large or deep."""
+    return _repr.repr(value)
 
 
 class TxmicroError(Exception):
@@ -65,6 +80,8 @@ class JobError(TxmicroError):
     :ivar retryable: whether the same job may succeed when it is sent again.
     """
 
+    message: str = ""
+    worker: str | None = None
     retryable: bool = False
     types: ClassVar[dict[str, type[JobError]]] = {}
 
@@ -148,28 +165,38 @@ class MessageTooLarge(JobError):
 
 
 def describe(error: BaseException, worker: str | None) -> Failure:
-    """Turn *error* into what travels; *worker* is the id of the worker it happened at."""
+    """Turn *error* into what travels; *worker* is the id of the worker it happened at.
+
+    Never raises, and every format can carry the outcome, whatever the error holds.
+    """
     if isinstance(error, JobError):
+        message = _text(error.message) or _text(error)
         return Failure(
-            type=error.type, message=error.message, retryable=error.retryable, worker=error.worker or worker
+            type=error.type, message=message, retryable=bool(error.retryable), worker=error.worker or worker
         )
-    return Failure(type=type(error).__name__, message=str(error), retryable=False, worker=worker)
+    return Failure(type=type(error).__name__, message=_text(error), retryable=False, worker=worker)
+
+
+def _text(value: object) -> str:
+    return safe_str(value)[:MESSAGE_MAX].encode("utf-8", "backslashreplace").decode()
 
 
 def rebuild(failure: Any) -> JobError:
     """The error that a reply's ``failure`` describes: its registered type, or :class:`RemoteError`.
 
+    A class's own constructor is not called: what it takes is its own business, and it has run at the worker.
     Never raises: a description of the wrong shape (another program's, a mistake) is a RemoteError too.
     """
     if not isinstance(failure, dict):
-        return RemoteError(f"a failure without a description: {failure!r:.200}")
-    kind, message = str(failure.get("type", "RemoteError")), str(failure.get("message", ""))
-    worker, retryable = failure.get("worker"), bool(failure.get("retryable", False))
-    worker = str(worker) if worker is not None else None
+        return RemoteError(f"a failure without a description: {show(failure)}")
+    kind, message, worker = (failure.get(name) for name in ("type", "message", "worker"))
+    kind = kind if isinstance(kind, str) else "RemoteError"
+    message = message if isinstance(message, str) else show(message)
+    worker = worker if isinstance(worker, str) else None
+    retryable = failure.get("retryable") is True
     known = JobError.types.get(kind)
-    if known is None or known is RemoteError:
+    if known is None or issubclass(known, RemoteError):
         return RemoteError(message, type=kind, worker=worker, retryable=retryable)
-    try:
-        return known(message, worker=worker, retryable=retryable)
-    except TypeError:  # a user's class with a constructor of its own
-        return RemoteError(message, type=kind, worker=worker, retryable=retryable)
+    error = known.__new__(known)
+    JobError.__init__(error, message, worker=worker, retryable=retryable)
+    return error

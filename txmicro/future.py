@@ -79,35 +79,31 @@ class JobFuture:
         return self._error is not None or self._result is not _PENDING
 
     def _forget(self, waiter: Deferred[Any]) -> None:
-        for waiting in (self._waiting, self._taken):
-            if waiter in waiting:
-                waiting.remove(waiter)
+        (self._waiting if waiter in self._waiting else self._taken).remove(waiter)
 
-    # What the outbox tells (outbox.Owner):
+    # What the outbox tells (outbox.Owner). Each first notes what happened, then calls back those who wait, one
+    # by one: a callback may look, cancel the job, or cancel another wait.
 
     def taken(self, worker: str) -> None:
         """*worker* has the job."""
         self._taker = worker
-        waiting, self._taken = self._taken, []
-        for waiter in waiting:
-            waiter.callback(worker)
+        while self._taken:
+            self._taken.pop(0).callback(worker)
 
     def done(self, worker: str, result: Any) -> None:
         """The last hop, at *worker*, returned *result*."""
+        self._result = result
         if self._taker is None:
             self.taken(worker)
-        self._result = result
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(result)
+        while self._waiting:
+            self._waiting.pop(0).callback(result)
 
     def failed(self, error: JobError) -> None:
         """The job ended with *error*."""
         self._error = error
-        waiting = [*self._waiting, *self._taken]
-        unheard = not self._waiting
-        self._waiting, self._taken = [], []
-        for waiter in waiting:
-            waiter.errback(Failure(error))
+        unheard = not (self._waiting or self._taken)
+        for waiting in (self._waiting, self._taken):
+            while waiting:
+                waiting.pop(0).errback(Failure(error))
         if unheard:
             self._unheard(error)

@@ -6,11 +6,12 @@ decoded, which may be anything at all, and raises :class:`DecodeError` unless it
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from .address import parse, parse_id
-from .errors import AddressError, DecodeError
+from .errors import AddressError, DecodeError, show
 
 JOB: Final = "job"
 ACK: Final = "ack"
@@ -28,6 +29,9 @@ EVENT: Final = "event"
 NO_WORKER_TEXT: Final = "No worker available for this job"
 
 _MISSING: Final = object()
+_JOB_ID: Final = re.compile(r"[!-~]{1,128}")
+_LARGEST: Final = 2**53
+_LONGEST: Final = 255
 
 
 def get(body: Any, name: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
@@ -38,7 +42,7 @@ def get(body: Any, name: str, kind: type | tuple[type, ...], default: Any = _MIS
     if value is _MISSING:
         raise DecodeError(f"{name!r} is missing")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise DecodeError(f"{name!r} is {value!r:.100}, of the wrong type {type(value).__name__}")
+        raise DecodeError(f"{name!r} is {show(value)}, of the wrong type {type(value).__name__}")
     return value
 
 
@@ -56,6 +60,30 @@ def _address(text: Any) -> str:
         raise DecodeError(str(error)) from None
 
 
+def _job_id(body: Any) -> str:
+    """It becomes a ``message_id``, and part of keys that are remembered."""
+    text: str = get(body, "id", str)
+    if not _JOB_ID.fullmatch(text):
+        raise DecodeError(f"{show(text)} is no job's id: expected 1 to 128 visible ASCII characters")
+    return text
+
+
+def _number(body: Any, name: str, default: int) -> float:
+    """A number that can be reckoned with: neither NaN nor beyond what anyone means."""
+    value: float = get(body, name, (int, float), default)
+    if not 0 <= value <= _LARGEST:
+        raise DecodeError(f"{name!r} is {show(value)}, expected a number from 0 to {_LARGEST}")
+    return value
+
+
+def _short(body: Any, name: str) -> str:
+    """A text that is kept for as long as its worker is there."""
+    text: str = get(body, name, str, "")
+    if len(text) > _LONGEST:
+        raise DecodeError(f"{name!r} is longer than {_LONGEST} characters")
+    return text
+
+
 def get_keys(body: Any, name: str = "keys") -> list[str]:
     """The list of hops' keys that an ack, done, cancel, probe or status has under *name*."""
     keys: list[Any] = get(body, name, list)
@@ -67,14 +95,6 @@ def get_keys(body: Any, name: str = "keys") -> list[str]:
 def hop_key(job_id: str, index: int) -> str:
     """What duplicates and stores go by: the job and its hop."""
     return f"{job_id}/{index}"
-
-
-def split_key(key: str) -> tuple[str, int]:
-    """The job id and the hop's index; raises :class:`DecodeError`."""
-    job_id, slash, index = key.rpartition("/")
-    if not slash or not index.isdecimal():
-        raise DecodeError(f"{key!r:.100} is no hop's key")
-    return job_id, int(index)
 
 
 @dataclass(slots=True)
@@ -147,19 +167,19 @@ class Job:
         slip = get(body, "workers_list", list)
         index = get(body, "workers_list_id", int)
         if not 0 <= index < len(slip):
-            raise DecodeError(f"'workers_list_id' is {index}, outside of a list of {len(slip)}")
+            raise DecodeError(f"'workers_list_id' is {show(index)}, outside of a list of {len(slip)}")
         for stop in slip:
             _address(stop)
         sender = _worker_id(get(get(body, "sender", dict), "id", str))
         return cls(
-            get(body, "id", str),
+            _job_id(body),
             body.get("data"),
             slip,
             index,
             sender,
             _worker_id(get(body, "origin", str, sender)),
-            now + get(body, "deadline", (int, float), 30_000) / 1000,
-            get(body, "tries", int, 0),
+            now + _number(body, "deadline", 30_000) / 1000,
+            int(_number(body, "tries", 0)),
             redelivered,
             traceparent,
         )
@@ -212,12 +232,12 @@ class Announcement:
         return cls(
             name,
             kind,
-            get(body, "host", str, ""),
-            get(body, "pid", int, 0),
-            get(body, "version", str, ""),
-            get(body, "capacity", int, 0),
-            get(body, "metrics", str, ""),
-            get(body, "started", int, 0),
+            _short(body, "host"),
+            int(_number(body, "pid", 0)),
+            _short(body, "version"),
+            int(_number(body, "capacity", 0)),
+            _short(body, "metrics"),
+            int(_number(body, "started", 0)),
         )
 
 
@@ -237,7 +257,7 @@ class Deletion:
     def from_body(cls, body: Any) -> Deletion:
         """Read a deletion; raises :class:`DecodeError`."""
         name = _worker_id(get(body, "id", str))
-        return cls(name, name.partition(":")[0], get(body, "reason", str, ""))
+        return cls(name, name.partition(":")[0], _short(body, "reason"))
 
 
 @dataclass(slots=True, frozen=True)
