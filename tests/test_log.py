@@ -147,7 +147,9 @@ class Console(SynchronousTestCase):
 
     def test_through_a_real_logger(self) -> None:
         stream = StringIO()
-        Logger("txmicro.x.Thing", observer=cast(Any, console_observer(stream, False))).warn("{a} is {b}", a=1, b="two")
+        Logger("txmicro.x.Thing", observer=cast(Any, console_observer(stream, False))).warn(
+            "{a} is {b}", a=1, b="two"
+        )
         self.assertTrue(stream.getvalue().endswith(" warn     Thing 1 is two\n"))
 
 
