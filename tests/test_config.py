@@ -59,11 +59,15 @@ class Loading(ConfigCase):
         self.assertFalse(config.worker_log)
         self.assertEqual(config.data_transfer_protocol, "msgpack")
 
-    def test_protocols_in_any_case(self) -> None:
-        for name in ("JSON", "json", "Bson", "MessagePack", "messagepack", "MSGPACK"):
-            self.assertEqual(
-                load(self.file({"data_transfer_protocol": name}), {}).data_transfer_protocol, name
-            )
+    def test_names_in_any_case(self) -> None:
+        for name, known in (
+            ("json", "JSON"),
+            ("Bson", "BSON"),
+            ("messagepack", "MessagePack"),
+            ("MSGPACK", "msgpack"),
+        ):
+            config = load(self.file({"data_transfer_protocol": name, "log_level": "WARN"}), {})
+            self.assertEqual((config.data_transfer_protocol, config.log_level), (known, "warn"))
 
     def test_a_list_of_brokers(self) -> None:
         urls = ["amqp://one", "amqps://me:secret@[::1]:5671/%2f?heartbeat=5"]

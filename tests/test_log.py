@@ -193,7 +193,7 @@ class Switches(SynchronousTestCase):
             event(level, log_level=LogLevel.levelWithName(level)) for level in ("debug", "info", "warn")
         ]
         self.assertEqual(self.passed(*events, level="debug"), ["debug", "info", "warn"])
-        self.assertEqual(self.passed(*events, level="INFO"), ["info", "warn"])
+        self.assertEqual(self.passed(*events, level="info"), ["info", "warn"])
         self.assertEqual(self.passed(*events, level="critical"), [])
 
     def test_errors_go_by_the_level_too(self) -> None:

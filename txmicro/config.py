@@ -46,7 +46,7 @@ class _Kind(NamedTuple):
     """What a value has to be.
 
     :ivar expected: in words.
-    :ivar check: gives the value as :class:`Config` holds it, or raises ValueError or TypeError.
+    :ivar check: gives the value as :class:`Config` holds it, or raises TypeError, ValueError or KeyError.
     :ivar read: the value in a text from the environment.
     :ivar secret: whether it may hold credentials.
     """
@@ -119,12 +119,12 @@ def _whole(low: int, high: int = 2**53) -> _Kind:
 
 
 def _among(*choices: str) -> _Kind:
-    def check(value: Any) -> str:
-        if not isinstance(value, str) or value.lower() not in map(str.lower, choices):
-            raise ValueError
-        return value
+    known = {choice.lower(): choice for choice in choices}
 
-    return _Kind(f"one of {', '.join(choices)}", check, str)
+    def check(value: Any) -> str:
+        return known[_is_a(str)(value).lower()]
+
+    return _Kind(f"one of {', '.join(choices)}, in any case", check, str)
 
 
 def _check_seconds(value: Any) -> float:
@@ -202,9 +202,7 @@ class Config:
     )
     manager_log: bool = _key(_BOOL, True, "whether the SystemManager logs", key="SystemManager_log")
     worker_log: bool = _key(_BOOL, True, "whether workers log", key="Worker_log")
-    data_transfer_protocol: str = _key(
-        _PROTOCOL, "JSON", "the format on the bus, in any case; a fleet may mix them"
-    )
+    data_transfer_protocol: str = _key(_PROTOCOL, "JSON", "the format on the bus; a fleet may mix them")
     worker_types: Mapping[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
     services: tuple[str, ...] = _key(_SERVICES, [], "what twistd txmicro runs in one process")
     capacity: int = _key(_COUNT, 100, "how many jobs a worker runs at once", unit="jobs")

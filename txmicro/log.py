@@ -145,7 +145,7 @@ def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: b
     :param manager_log: whether the SystemManager's events pass.
     :param worker_log: whether the workers' do. Errors pass anyway.
     """
-    least = LogLevel.levelWithName(level.lower())
+    least = LogLevel.levelWithName(level)
 
     def observe(event: LogEvent) -> None:
         weight = event.get("log_level", LogLevel.info)
