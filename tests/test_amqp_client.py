@@ -188,6 +188,9 @@ class Calls(ClientCase):
         channel = self.opened().channel()
         self.assertIsInstance(self.reason(channel.queue_declare(queue="q" * 300)), InvalidArgument)
         self.assertIsInstance(self.reason(channel.queue_declare(arguments={"x": object()})), InvalidArgument)
+        self.assertIsInstance(
+            self.reason(channel.queue_declare(arguments={"x": "y" * 131072})), InvalidArgument
+        )
         self.assertIsInstance(self.reason(channel.basic_publish(exchange="x")), InvalidArgument)
         self.assertEqual(self.broker.heard(), [])
 
@@ -399,6 +402,13 @@ class Publishing(ClientCase):
         self.assertEqual((content.method.mandatory, content.method.immediate), (True, False))
         self.assertEqual((content.properties, content.body), (properties, b"\xff"))
 
+    def test_properties_may_fill_a_frame(self) -> None:
+        headers = {"x": "y" * (131072 - 20 - 2 - 4 - 2 - 5)}
+        properties = Properties(headers=headers).encode()
+        self.assertEqual(len(properties), 131072 - 20)
+        self.channel.publish(self.channel.publisher("x", "k"), properties, b"")
+        self.assertEqual(self.broker.heard_one().properties.headers, headers)
+
     def test_a_long_body_is_split_as_agreed(self) -> None:
         self.broker.hang_up()
         broker = self.begin(frame_max=4096)
@@ -502,6 +512,15 @@ class Confirming(ClientCase):
         self.broker.say(Basic.Ack(1, False))
         self.assertNoResult(stored)
         self.broker.say(Basic.Ack(2, False))
+        self.successResultOf(stored)
+
+    def test_a_message_that_cannot_be_sent_has_no_number(self) -> None:
+        largest = 131072 - 20
+        self.assertRaises(InvalidArgument, self.channel.publish, self.prefix, bytes(largest + 1), b"")
+        refused = self.channel.publish_confirmed(self.prefix, bytes(largest + 1), b"")
+        self.assertIsInstance(self.reason(refused), InvalidArgument)
+        stored = self.publish("1")
+        self.broker.say(Basic.Ack(1, False))
         self.successResultOf(stored)
 
     def test_a_refused_message(self) -> None:
@@ -608,6 +627,17 @@ class Heartbeats(ClientCase):
         broker = self.opened(heartbeat=10)
         broker.clock.advance(3600)
         self.assertFalse(broker.transport.disconnected)
+
+    def test_a_connection_that_ends_at_a_heartbeat_has_no_next_one(self) -> None:
+        broker = self.opened(heartbeat=10)
+        self.hear()
+        broker.client.on_writable = lambda _: broker.client.abort()
+        broker.transport.write = lambda data: broker.client.pauseProducing()  # type: ignore[method-assign]
+        broker.clock.advance(5)
+        broker.clock.advance(5)
+        self.assertTrue(broker.transport.disconnected)
+        broker.hang_up()
+        self.assertEqual(broker.clock.getDelayedCalls(), [])
 
     def test_none_when_either_side_wants_none(self) -> None:
         self.opened(heartbeat=0)
@@ -746,6 +776,12 @@ class Endings(ClientCase):
         broker.clock.advance(5)
         self.assertTrue(broker.transport.disconnected)
 
+    def test_aborting_ends_it_at_once_whatever_goes_on(self) -> None:
+        broker = self.opened()
+        broker.say(Connection.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
+        broker.client.abort()
+        self.assertTrue(broker.transport.disconnected)
+
     def test_cancelling_a_wait_for_the_end_stops_only_that(self) -> None:
         broker = self.opened()
         lost, other = broker.client.lost(), broker.client.lost()
@@ -753,6 +789,14 @@ class Endings(ClientCase):
         self.assertIsInstance(self.reason(lost), CancelledError)
         broker.hang_up()
         self.assertIsInstance(self.successResultOf(other), ConnectionLost)
+
+    def test_who_hears_of_the_end_may_cancel_who_has_not(self) -> None:
+        broker = self.opened()
+        first, second = broker.client.lost(), broker.client.lost()
+        first.addCallback(lambda _: second.cancel())
+        broker.hang_up()
+        self.successResultOf(first)
+        self.assertIsInstance(self.reason(second), CancelledError)
 
     def test_what_is_called_back_at_the_end_may_write(self) -> None:
         broker = self.opened()

@@ -18,7 +18,16 @@ from txmicro.errors import TxmicroError
 
 from .confirms import Confirms
 from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned
-from .frames import Deliver, Properties, ack_frame, content_frames, method_frame, publish_prefix, reject_frame
+from .frames import (
+    HEADER_OVERHEAD,
+    Deliver,
+    Properties,
+    ack_frame,
+    content_frames,
+    method_frame,
+    publish_prefix,
+    reject_frame,
+)
 from .once import Once
 from .spec import index_of
 
@@ -126,13 +135,13 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         :param prefix: made by this channel's :meth:`publisher`.
         :param properties: :meth:`Properties.encode`.
 
-        Raises what ended the channel.
+        Raises what ended the channel, or :class:`InvalidArgument` when the properties do not fit into a frame.
         """
         if self.reason is not None:
             raise self.reason
+        self.client.write(self._frames(prefix, properties, body))
         if self._confirms is not None:
             self._confirms.skip()
-        self.client.write(content_frames(self.id, prefix, properties, body, self.client.frame_max))
 
     def confirm_select(self) -> Deferred[Any]:
         """Put the channel into confirm mode, before :meth:`publish_confirmed`."""
@@ -145,15 +154,23 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         """Publish a message and hear what becomes of it; the channel is in confirm mode.
 
         Fires with None when the broker has taken responsibility. Fails with :class:`NackError` when it has
-        not, with :class:`Returned` when the message is mandatory and had no queue, and with what ended the
-        channel: then nobody knows. Cancelling it stops the wait.
+        not, with :class:`Returned` when the message is mandatory and had no queue, with what ended the
+        channel (then nobody knows), and as :meth:`publish`. Cancelling it stops the wait.
         """
         if self.reason is not None:
             return fail(self.reason)
         if self._confirms is None:
             return fail(InvalidArgument("a channel that is not in confirm mode"))
-        self.client.write(content_frames(self.id, prefix, properties, body, self.client.frame_max))
+        try:
+            self.client.write(self._frames(prefix, properties, body))
+        except InvalidArgument:
+            return fail()
         return self._confirms.published((prefix, properties))
+
+    def _frames(self, prefix: bytes, properties: bytes, body: bytes) -> bytes:
+        if len(properties) > self.client.frame_max - HEADER_OVERHEAD:
+            raise InvalidArgument(f"properties of {len(properties)} bytes: they do not fit into a frame")
+        return content_frames(self.id, prefix, properties, body, self.client.frame_max)
 
     # What txamqp calls.
 
@@ -170,9 +187,12 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         for name, value in zip(kind.attributes(), args, strict=True):
             setattr(frame, name, value)
         try:
-            self.client.write(method_frame(self.id, frame))
+            data = method_frame(self.id, frame)
         except InvalidArgument:
             return fail()
+        if len(data) > self.client.frame_max:
+            return fail(InvalidArgument(f"{frame.name} of {len(data)} bytes: it does not fit into a frame"))
+        self.client.write(data)
         if not method.responses or getattr(frame, "nowait", False):
             return succeed(None)
         answer: Deferred[Any] = Deferred()

@@ -1,7 +1,9 @@
 """A connection to a broker: txamqp's client with our reader and writer.
 
-txamqp keeps the handshake, the generated methods and the dispatch of what the broker asks. Reading, writing,
-heartbeats, the state of channels and the errors are ours: see docs/amqp.rst for what was wrong with them.
+txamqp 0.8.2 gives the handshake, the generated methods, the dispatch of what the broker asks, and the order in
+which things close. It decodes bodies as text when they happen to be UTF-8, measures text before it encodes it,
+does not know all types of tables, sends no capabilities, knows no confirms, and copies its buffer and moves two
+timers for every frame: reading, writing, calls, heartbeats and errors are ours.
 """
 
 from __future__ import annotations
@@ -316,7 +318,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Agree with what the broker wants; gives the answer."""
         if 0 < frame_max < FRAME_MIN:
             raise FrameError(f"frames of at most {frame_max} bytes", code=SYNTAX_ERROR)
-        self.channel_max = min(channel_max or CHANNEL_MAX, self.channel_max)
+        self.channel_max = self._reader.channel_max = min(channel_max or CHANNEL_MAX, self.channel_max)
         self.frame_max = self._reader.frame_max = min(frame_max or self.frame_max, self.frame_max)
         self.heartbeatInterval = min(heartbeat, self.heartbeatInterval)
         if self.heartbeatInterval:
@@ -412,10 +414,11 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self._end(HeartbeatLost(f"nothing heard for {2 * self.heartbeatInterval} s"))
             self.transport.abortConnection()
             return
-        if not self._wrote:
-            self.transport.write(HEARTBEAT)
+        silent = not self._wrote
         self._heard = self._wrote = False
         self._beating = self.clock.callLater(self.heartbeatInterval / 2, self._beat)
+        if silent:
+            self.transport.write(HEARTBEAT)
 
     def _set_writable(self, blocked: bool, paused: bool) -> None:
         before = self.blocked or self.paused

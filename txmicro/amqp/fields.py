@@ -29,7 +29,10 @@ _FIXED: Final = {
     **dict.fromkeys(b"V\0", 0),
     ord("D"): 5,
 }
+_TIME: Final = ord("T")
 _SCALARS: Final = {kind[0]: decoder for kind, decoder in decode.TABLE_MAPPING.items()}
+
+_OCTETS: Final = [bytes((number,)) for number in range(256)]
 
 _length = struct.Struct(">I").unpack_from
 _pack_length = struct.Struct(">I").pack
@@ -44,8 +47,8 @@ def shortstr(text: str) -> bytes:
     """Encode a short string: up to 255 bytes of UTF-8. Raises :class:`InvalidArgument`."""
     try:
         data = text.encode()
-        return bytes((len(data),)) + data
-    except (AttributeError, ValueError):
+        return _OCTETS[len(data)] + data
+    except (AttributeError, IndexError, ValueError):
         raise InvalidArgument(f"{text!r:.300} is no text of up to 255 bytes") from None
 
 
@@ -95,7 +98,7 @@ def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> tuple[di
         offset = start + data[offset]
         if offset >= stop:
             raise FrameError("a table that ends within a field", code=SYNTAX_ERROR)
-        key = str(data[start:offset], "utf-8", "replace")
+        key = data[start:offset].decode("utf-8", "replace")
         table[key], offset = _decode_value(data, offset, stop, depth)
     return table, stop
 
@@ -117,7 +120,9 @@ def _decode_value(data: bytes, offset: int, end: int, depth: int) -> tuple[Any, 
         stop = offset + size
         if stop > end:
             raise FrameError("a field that overruns its table", code=SYNTAX_ERROR)
-        return _scalar(kind, data[offset:stop]), stop
+        if kind == _TIME and _timestamp(data, offset)[0] >> 32:
+            return _timestamp(data, offset)[0], stop  # pamqp guesses that these are milliseconds
+        return _SCALARS[kind](data[offset:stop])[1], stop
     if kind not in b"SxFA":
         raise FrameError(f"unknown field type {bytes((kind,))!r}", code=SYNTAX_ERROR)
     _, stop = _extent(data, offset, end)
@@ -128,13 +133,6 @@ def _decode_value(data: bytes, offset: int, end: int, depth: int) -> tuple[Any, 
     if kind == ord("F"):
         return decode_table(data, offset, stop, depth + 1)
     return _decode_array(data, offset, stop, depth + 1)
-
-
-def _scalar(kind: int, data: bytes) -> Any:
-    try:
-        return _SCALARS[kind](data)[1]
-    except (OverflowError, OSError, ValueError):  # a timestamp outside of the years that a datetime has
-        return _timestamp(data)[0]
 
 
 def _extent(data: bytes, offset: int, end: int) -> tuple[int, int]:
@@ -241,7 +239,12 @@ class Properties:
             (flags,) = _flags(data, offset)
             offset += 2
             for index, read in _present(flags):
-                values[index], offset = read(data, offset, stop)
+                if read is None:
+                    start = offset + 1
+                    offset = start + data[offset]
+                    values[index] = data[start:offset].decode("utf-8", "replace")
+                else:
+                    values[index], offset = read(data, offset, stop)
         except (IndexError, struct.error):
             offset = -1
         if offset != stop:  # a length that overruns shows here, as offsets only grow
@@ -252,12 +255,6 @@ class Properties:
 
 _Read: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
 _Write: TypeAlias = Callable[[Any], bytes]
-
-
-def _read_text(data: bytes, offset: int, _end: int) -> tuple[str, int]:
-    start = offset + 1
-    stop = start + data[offset]
-    return str(data[start:stop], "utf-8", "replace"), stop
 
 
 def _read_octet(data: bytes, offset: int, _end: int) -> tuple[int, int]:
@@ -282,8 +279,8 @@ def _seconds(value: int) -> bytes:
         raise InvalidArgument(f"{value!r:.100} is no timestamp: whole seconds of Unix time") from None
 
 
-_KINDS: Final[dict[str, tuple[_Read, _Write]]] = {
-    "shortstr": (_read_text, shortstr),
+_KINDS: Final[dict[str, tuple[_Read | None, _Write]]] = {
+    "shortstr": (None, shortstr),  # decode() reads it: most properties are text, and a call costs
     "octet": (_read_octet, _octet),
     "table": (decode_table, encode_table),
     "timestamp": (_read_timestamp, _seconds),
@@ -298,7 +295,7 @@ _WRITERS: Final = [
 
 
 @cache  # messages have few combinations of properties
-def _present(flags: int) -> list[tuple[int, _Read]]:
+def _present(flags: int) -> list[tuple[int, _Read | None]]:
     """The fields that *flags* announces, in their order on the wire: index, and what reads it."""
     if flags & 3:
         raise FrameError(f"unknown property flags {flags:#06x}", code=SYNTAX_ERROR)

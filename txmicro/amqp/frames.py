@@ -20,6 +20,7 @@ __all__ = [
     "BODY_MAX",
     "FRAME_MAX",
     "FRAME_MIN",
+    "HEADER_OVERHEAD",
     "HEARTBEAT",
     "OVERHEAD",
     "PROTOCOL_HEADER",
@@ -45,6 +46,7 @@ FRAME_MIN: Final = 4096  # what every peer takes
 FRAME_MAX: Final = 131072  # what RabbitMQ proposes
 BODY_MAX: Final = 128 * 1024 * 1024  # RabbitMQ's own limit
 OVERHEAD: Final = 8  # bytes of a frame besides its payload
+HEADER_OVERHEAD: Final = 20  # bytes of a content header besides its properties
 
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _END: Final = 0xCE
@@ -324,10 +326,7 @@ def _check_end(offset: int, end: int) -> None:
 def _read_shortstr(data: bytes, offset: int, _end: int) -> tuple[str, int]:
     start = offset + 1
     stop = start + data[offset]
-    try:
-        return data[start:stop].decode(), stop
-    except UnicodeDecodeError:
-        raise FrameError("a name that is no UTF-8", code=SYNTAX_ERROR) from None
+    return data[start:stop].decode("utf-8", "replace"), stop  # RabbitMQ cuts reply texts amid a character
 
 
 def _read_longstr(data: bytes, offset: int, _end: int) -> tuple[str | bytes, int]:
@@ -397,8 +396,8 @@ def content_frames(channel: int, method: bytes, properties: bytes, body: bytes, 
     :param frame_max: the largest frame, in bytes; a longer body is split.
     """
     size = len(body)
-    header = _pack_header(_HEADER, channel, 12 + len(properties), _BASIC, 0, size)
     most = frame_max - OVERHEAD
+    header = _pack_header(_HEADER, channel, 12 + len(properties), _BASIC, 0, size)
     if 0 < size <= most:
         return b"".join((method, header, properties, _pack_body(_END, _BODY, channel, size), body, b"\xce"))
     parts: list[bytes | memoryview] = [method, header, properties]

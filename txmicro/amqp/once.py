@@ -34,14 +34,16 @@ class Once(Generic[Value]):
         self._result = value
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            waiter.callback(value)  # a Failure starts the errbacks
+            if not waiter.called:  # by another waiter, who cancelled it
+                waiter.callback(value)  # a Failure starts the errbacks
 
     def wait(self, cancelled: Callable[[], None] = lambda: None) -> Deferred[Value]:
         """A fresh Deferred. Cancelling it stops this wait, and calls *cancelled*."""
 
         def forget(waiter: Deferred[Value]) -> None:
-            self._waiting.remove(waiter)
-            cancelled()
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+                cancelled()
 
         waiter: Deferred[Value] = Deferred(forget)
         if self.happened:
