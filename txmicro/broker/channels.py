@@ -44,6 +44,7 @@ class Session:
 
     def close(self) -> None:
         """End it: its messages go back to their queues, its exclusive queues are deleted."""
+        self.writable = False  # or its channels would get back each other's messages
         for channel in list(self.channels):
             channel.close()
         self._model.forget(self)

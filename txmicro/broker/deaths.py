@@ -10,7 +10,7 @@ from typing import Any
 
 from txmicro.amqp.frames import Properties
 
-from .properties import changed
+from .properties import with_headers
 from .queues import Message
 
 REJECTED = "rejected"
@@ -21,12 +21,12 @@ def with_death(message: Message, reason: str, now: float) -> Properties:
 
     Its expiration is gone, lest it die again at once; the history keeps it.
     """
-    headers = dict(message.properties.headers or {})
-    headers["x-death"] = [_death(message, reason, now), *_others(message, reason)]
-    headers.setdefault("x-first-death-exchange", message.exchange)
-    headers.setdefault("x-first-death-queue", message.queue.name)
-    headers.setdefault("x-first-death-reason", reason)
-    return changed(message.properties, headers=headers, expiration=None)
+    headers: dict[str, Any] = {"x-death": [_death(message, reason, now), *_others(message, reason)]}
+    if "x-first-death-reason" not in (message.properties.headers or {}):
+        headers["x-first-death-exchange"] = message.exchange
+        headers["x-first-death-queue"] = message.queue.name
+        headers["x-first-death-reason"] = reason
+    return with_headers(message.properties, headers, expiration=None)
 
 
 def goes_round(properties: Properties, queue: str) -> bool:

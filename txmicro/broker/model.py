@@ -67,6 +67,7 @@ class Model:
         self._now = now
         self._new_id = new_id
         self._said_in_memory = False
+        self._burying = False
         self._dead: deque[tuple[Message, str]] = deque()
 
     def new_name(self, prefix: str) -> str:
@@ -259,12 +260,15 @@ class Model:
     def _bury(self, message: Message, reason: str) -> None:
         """Take a dropped message to its dead letters, and those that this drops after it, one by one."""
         self._dead.append((message, reason))
-        if len(self._dead) > 1:
+        if self._burying:
             return
-        while self._dead:
-            message, reason = self._dead[0]
-            message.queue.buried(message, reason, self._dead_letter(message, reason))
-            self._dead.popleft()
+        self._burying = True
+        try:
+            while self._dead:
+                message, reason = self._dead.popleft()
+                message.queue.buried(message, reason, self._dead_letter(message, reason))
+        finally:
+            self._burying = False
 
     def _dead_letter(self, message: Message, reason: str) -> bool:
         """Publish a dropped message to where its queue says. False: nobody has it now who should."""

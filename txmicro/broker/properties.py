@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.frames import InvalidArgument, Properties
 
 
 class Received(Properties):
@@ -30,7 +30,16 @@ class Received(Properties):
         return self.raw
 
 
-def changed(properties: Properties, **changes: Any) -> Properties:
-    """A copy of *properties* in which some have other values."""
+def with_headers(properties: Properties, added: dict[str, Any], expiration: str | None) -> Properties:
+    """A copy of *properties* with the headers *added* and another expiration.
+
+    A stranger's headers may hold what cannot be written again (a name that is no UTF-8); they are left out.
+    """
     values = {name: getattr(properties, name) for name in Properties.__slots__}
-    return Properties(**{**values, **changes})
+    headers = {**(properties.headers or {}), **added}
+    copy = Properties(**{**values, "headers": headers, "expiration": expiration})
+    try:
+        copy.encode()
+    except InvalidArgument:
+        return Properties(headers=added, expiration=expiration, delivery_mode=properties.delivery_mode)
+    return copy

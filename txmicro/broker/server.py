@@ -42,6 +42,9 @@ MAX_CONNECTIONS: Final = 1024
 PATIENCE: Final = 10.0
 """Seconds that a client has to log in, and to confirm that we close the connection."""
 
+UNREAD: Final = 16 * 1024 * 1024
+"""Bytes of replies that pile up for a client that does not read, before it is cut off."""
+
 _LARGE: Final = 128 * 1024
 _CAPABILITIES: Final = {
     "publisher_confirms": True,
@@ -97,6 +100,7 @@ class BrokerServer(Protocol):
         self._interval = 0.0
         self._silent = 0
         self._written = False
+        self._unread = 0
         self._timer: Timer | None = None
 
     # The connection:
@@ -178,16 +182,19 @@ class BrokerServer(Protocol):
 
     def flush(self) -> None:
         """Send what is waiting."""
-        self._flushing = False
         confirming, self._confirming = self._confirming, []
         for channel in confirming:
             channel.confirm()
+        self._flushing = False
         if self._out:
             data = b"".join(self._out)
             self._out.clear()
             self._out_size = 0
             self._written = True
             self.transport.write(data)
+            self._unread += len(data)
+            if self._unread > UNREAD and not self.session.writable:
+                self.transport.abortConnection()
 
     def _send(self, method: base.Frame) -> None:
         self.write(method_frame(0, method))
@@ -196,6 +203,7 @@ class BrokerServer(Protocol):
 
     def pauseProducing(self) -> None:
         """The client does not read: deliver nothing."""
+        self._unread = 0
         self.session.pause()
 
     def resumeProducing(self) -> None:

@@ -22,7 +22,7 @@ from txmicro.amqp.frames import (
 
 from .channels import Channel
 from .model import Model, Outcome
-from .properties import changed
+from .properties import with_headers
 from .queues import Message
 from .refusals import Refused
 
@@ -76,6 +76,8 @@ class ServerChannel:
         """Put a message into queues; confirms follow at the flush. Raises :class:`Refused`."""
         if method.immediate:
             raise Refused(540, "immediate=true")
+        if "\ufffd" in method.routing_key:  # what the reader puts for it
+            raise Refused(406, "a routing key that is no UTF-8")
         outcome = self._model.publish(method.exchange, method.routing_key, properties, body)
         returned = method.mandatory and outcome is Outcome.UNROUTED
         if returned:
@@ -259,8 +261,8 @@ def _counted(message: Message) -> Properties:
     """The properties of *message*; a quorum queue's say how often it was delivered before."""
     if not (message.deliveries and message.queue.declared.quorum):
         return message.properties
-    headers = {**(message.properties.headers or {}), "x-delivery-count": message.deliveries}
-    return changed(message.properties, headers=headers)
+    count = {"x-delivery-count": message.deliveries}
+    return with_headers(message.properties, count, message.properties.expiration)
 
 
 _HANDLERS: Final[dict[type, Callable[[ServerChannel, Any], None]]] = {
