@@ -244,7 +244,7 @@ class Config:
             value, kind = getattr(self, each.name), each.metadata["kind"]
             try:
                 object.__setattr__(self, each.name, kind.check(value))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, KeyError):
                 problems.append(
                     f"{key_of(each)}: {kind.show(value)} is not possible, expected {kind.expected}"
                 )
