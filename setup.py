@@ -31,7 +31,7 @@ setup(
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
     package_data={"txmicro": ["py.typed"]},
     install_requires=DEPENDENCIES,
-    extras_require={"test": TEST, "dev": TEST + LINT + DOCS},
+    extras_require={"tls": ["twisted[tls]"], "test": TEST, "dev": TEST + LINT + DOCS},
     entry_points={
         "console_scripts": ["txmicro=txmicro.cli:main"],
     },

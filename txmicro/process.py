@@ -87,7 +87,7 @@ class Process(InOrder):
         self._name = name
         self._reactor = reactor
         self._config = config
-        self._observer = observer
+        self.observer = observer
         self._lines: Any = None
         self._failed = False
         if broker:
@@ -143,8 +143,8 @@ class Process(InOrder):
     def setServiceParent(self, parent: Any) -> None:
         """Belong to *parent*, twistd's application, which then logs to this process's observer."""
         super().setServiceParent(parent)
-        if self._observer is not None:
-            parent.setComponent(ILogObserver, provider(ILogObserver)(self._observer))
+        if self.observer is not None:
+            parent.setComponent(ILogObserver, provider(ILogObserver)(self.observer))
 
     def startService(self) -> None:
         """Start. When something cannot, the process ends, with one line that says why."""
@@ -166,7 +166,7 @@ class Process(InOrder):
                 f"the broker cannot listen on {error.interface}:{error.port} ({error.socketError.strerror}): "
                 "broker_listen_port, or TXMICRO_BROKER_LISTEN_PORT in the environment, sets another port"
             )
-            if self._observer is None:  # there may be nobody at the other end of stderr
+            if self.observer is None:  # there may be nobody at the other end of stderr
                 self.log.critical("{text}", text=text)
             complain(f"{self._name}: {text}")
             raise SystemExit(CANNOT_START) from error

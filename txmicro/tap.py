@@ -73,13 +73,19 @@ class BrokerOptions(DaemonOptions):
     daemon = "txmicro-broker"
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("--count is a whole number of at least 1")
+    return int(text)
+
+
 class WorkerOptions(DaemonOptions):
     """``twistd txmicro-worker``."""
 
     daemon = "txmicro-worker"
     optParameters: list[Any] = [
         ["class", None, None, "module:Class of the worker, instead of what worker_types or a package says."],
-        ["count", "n", 1, "How many workers of each type.", int],
+        ["count", "n", 1, "How many workers of each type.", _count],
         ["id", None, None, "The id of the worker, when it is one. Without: a fresh one."],
     ]
 
@@ -101,8 +107,6 @@ class WorkerOptions(DaemonOptions):
     def postOptions(self) -> None:
         """Refuse what does not go together; raises UsageError."""
         types = len(self["type"])
-        if self["count"] < 1:
-            raise UsageError("--count is at least 1")
         if not types and self["class"] is None:
             raise UsageError("which worker? --type TYPE, or --class module:Class")
         if types > 1 and self["class"] is not None:
