@@ -23,7 +23,7 @@ from txmicro.errors import (
 WORKER = "WB:1795449588399-3fa9"
 
 
-class OutOfStock(JobError):
+class SoldOut(JobError):
     """A user's error."""
 
     retryable = True
@@ -83,13 +83,13 @@ class Travelling(SynchronousTestCase):
         return rebuild(arrived[0])
 
     def test_a_registered_type_arrives_as_itself(self) -> None:
-        error = self.journey(OutOfStock("none left"))
-        self.assertIs(type(error), OutOfStock)
+        error = self.journey(SoldOut("none left"))
+        self.assertIs(type(error), SoldOut)
         self.assertEqual((error.message, error.worker, error.retryable), ("none left", WORKER, True))
         self.assertEqual(str(error), "none left")
 
     def test_retryable_of_one_error_arrives(self) -> None:
-        self.assertFalse(self.journey(OutOfStock("x", retryable=False)).retryable)
+        self.assertFalse(self.journey(SoldOut("x", retryable=False)).retryable)
 
     def test_a_constructor_of_its_own_is_not_called_again(self) -> None:
         error = self.journey(WithFields("A-1", 3))
@@ -114,9 +114,9 @@ class Travelling(SynchronousTestCase):
 
     def test_whatever_the_error_holds_it_travels(self) -> None:
         for raised in (
-            OutOfStock(object()),  # type: ignore[arg-type]
-            OutOfStock("\ud800"),
-            OutOfStock("x" * 100_000),
+            SoldOut(object()),  # type: ignore[arg-type]
+            SoldOut("\ud800"),
+            SoldOut("x" * 100_000),
             ValueError("\ud800"),
             ValueError(nested(100_000)),
             Unspeakable(),

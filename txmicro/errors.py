@@ -3,8 +3,8 @@
 Every error of txmicro is a :class:`TxmicroError`. Those that end a job are :class:`JobError`: they travel
 between processes as data (:func:`describe`, :func:`rebuild`), never as pickled objects. A subclass of
 :class:`JobError` registers itself by its class name, so that a handler's ``raise OutOfStock("…")`` is an
-``except OutOfStock`` at the sender, provided that both import the class. Anything else that a handler
-raises arrives as a :class:`RemoteError`.
+``except OutOfStock`` at the sender, provided that both import the class (of two classes of one name,
+the latter counts). Anything else that a handler raises arrives as a :class:`RemoteError`.
 """
 
 from __future__ import annotations
