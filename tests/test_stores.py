@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
+from txmicro.errors import DecodeError
 from txmicro.stores import Store, StoreError, open_store, sqlite
 from txmicro.stores.sqlite import SQLiteStore, open_sqlite
 
@@ -53,6 +55,21 @@ class OpenTests(TestCase):
         path = self.mktemp()
         Path(path).write_bytes(b"no database at all, but quite a few bytes of something else" * 20)
         self.assertIn("not a database", await self.refused(f"sqlite:///{path}"))
+
+    async def test_opening_can_be_cancelled(self) -> None:
+        pools: list[Any] = []
+
+        class Pool(ConnectionPool):
+            def __init__(self, *args: Any, **options: Any) -> None:
+                super().__init__(*args, **options)
+                pools.append(self)
+
+        self.patch(sqlite, "ConnectionPool", Pool)
+        opening = open_store("sqlite://", reactor)
+        opening.cancel()
+        with self.assertRaises(CancelledError):
+            await opening
+        self.assertEqual([pool.running for pool in pools], [False])
 
     async def test_an_index_is_on_a_plain_name(self) -> None:
         for name in ("a b", "a')--", "", "ähre", "1"):
@@ -179,6 +196,28 @@ class SQLiteTests(TestCase):
             with self.assertRaises(StoreError) as raised:
                 await broken
             self.assertFalse(raised.exception.retryable)
+
+    async def test_workers_that_share_a_file_store_a_key_once(self) -> None:
+        url = f"sqlite:///{self.mktemp()}"
+        stores = await gatherResults([open_store(url, reactor) for _ in range(3)])
+        for store in stores:
+            self.addCleanup(store.close)
+        inserts = [
+            store.insert(f"job/{number % 40}", {"n": number}) for number in range(120) for store in stores
+        ]
+        await gatherResults(inserts)
+        found = [await store.find({}) for store in stores]
+        self.assertEqual(len(found[0]), 40)
+        self.assertEqual(found, found[:1] * 3)
+
+    async def test_nobody_waits_for_ever_for_an_insert_that_went_wrong_oddly(self) -> None:
+        store = await self.open()
+        self.patch(sqlite, "_insert", lambda transaction, rows: 1 / 0)
+        with self.assertRaises(StoreError):
+            await store.insert("k/0", {})
+        self.patch(sqlite, "_insert", lambda transaction, rows: ["{"])
+        with self.assertRaises(DecodeError):
+            await store.insert("k/0", {})
 
     async def test_a_cancelled_find_stops_its_search(self) -> None:
         store = await self.open()

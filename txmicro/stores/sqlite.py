@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid5
 
 from twisted.enterprise.adbapi import ConnectionPool, Transaction
-from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail, succeed
 
 from txmicro import codec
 from txmicro.errors import BadRequest, JobError
@@ -31,12 +31,13 @@ from . import Store, StoreError
 
 READERS: Final = 3
 """How many finds run at once on a file; one more thread writes."""
-PAGE_BYTES: Final = 8 * 2**20
-"""A find stops after this much JSON, whatever its limit."""
+PAGE: Final = 2**20
+"""A find stops after this many characters of JSON, whatever its limit: the reactor stands still to read them."""
 MAX_FILTERS: Final = 32
 BUSY_TIMEOUT: Final = 5.0
 """How long to wait for another process that writes to the file, in seconds."""
 
+# Of our own, drawn once; another one would give all documents other ids.
 _NAMESPACE: Final = UUID("8a2e6d0c-5b7f-4b57-9c39-6f0f3f0b7f51")
 _JSON: Final = codec.by_name("JSON")
 _SCALARS: Final = (str, int, float, bytes, datetime, type(None))
@@ -69,11 +70,11 @@ _INDEXED: Final = "{column} IN (SELECT value FROM json_each(?, '$.choices'))"
 
 
 class _Row(NamedTuple):
-    """An insert that waits for the next transaction."""
+    """An insert that waits for the next transaction; ``stored`` is fired with the stored document's JSON."""
 
     id: str
     document: str
-    stored: Deferred[dict[str, Any]]
+    stored: Deferred[Any]
 
 
 class SQLiteStore:
@@ -129,12 +130,12 @@ class SQLiteStore:
             rows, self._waiting = self._waiting, []
             try:
                 documents = await self._pool.runInteraction(_insert, rows)
-            except sqlite3.Error as error:
+            except Exception as error:  # whatever it is, nobody may wait for ever
                 for row in rows:
                     row.stored.errback(_typed(error))
             else:
                 for row, document in zip(rows, documents, strict=True):
-                    row.stored.callback(_load(document))
+                    row.stored.callback(document)
         self._writer = None
 
     async def _find(self, filters: Mapping[str, Any], limit: int, after: str | None) -> list[dict[str, Any]]:
@@ -172,16 +173,14 @@ def open_sqlite(
 ) -> Deferred[Store]:
     """Open the database at *url* and create what it lacks; *busy_timeout* in seconds.
 
-    Fires with the store; fails with :class:`StoreError`.
+    Fires with the store; fails with :class:`StoreError`. Cancelling leaves nothing open.
     """
     return Deferred.fromCoroutine(_open(url, reactor, indexes, busy_timeout))
 
 
 async def _open(url: str, reactor: Any, indexes: Sequence[str], busy_timeout: float) -> Store:
     path, columns = _path(url), {"id": "id", **{name: _column(name) for name in indexes}}
-    readers = (
-        0 if path == ":memory:" else READERS
-    )  # a database in memory is its one connection, so its one thread
+    readers = 0 if path == ":memory:" else READERS  # in memory, one connection is the whole database
     pool = ConnectionPool(
         "sqlite3",
         path,
@@ -194,20 +193,19 @@ async def _open(url: str, reactor: Any, indexes: Sequence[str], busy_timeout: fl
     )
     try:
         await pool.runInteraction(_create, [(name, _column(name)) for name in indexes])
-    except sqlite3.Error as error:
+    except CancelledError:
         pool.close()
-        raise StoreError(
-            f"store_url: cannot open {path}: {error}", retryable=_typed(error).retryable
-        ) from error
+        raise
+    except Exception as error:
+        pool.close()
+        raise StoreError(f"store_url: cannot open {path}: {error}") from error
     return SQLiteStore(pool, readers or 1, columns)
 
 
 def _path(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme != "sqlite" or (rest and not rest.startswith("/")) or rest == "/":
-        raise StoreError(
-            f"store_url: {url!r:.200} is not sqlite:///path, sqlite:////absolute/path or sqlite://"
-        )
+        raise StoreError(f"store_url: {url!r:.200} is not sqlite:///path, sqlite:////path or sqlite://")
     return rest[1:] or ":memory:"
 
 
@@ -220,19 +218,16 @@ def _column(field: str) -> str:
 
 def _row(key: str, document: Mapping[str, Any]) -> _Row:
     if "id" in document or not all(isinstance(name, str) for name in document):
-        raise BadRequest(
-            "a document's fields have names that are text, other than 'id', which its store gives"
-        )
+        raise BadRequest("a field's name is text, and not 'id', which the store gives")
     name = str(uuid5(_NAMESPACE, key))
-    return _Row(name, _dump({"id": name, **document}), Deferred())
+    stored: Deferred[str] = Deferred()
+    return _Row(name, _dump({"id": name, **document}), stored.addCallback(_load))
 
 
 def _choices(name: str, value: Any) -> list[Any]:
     choices = list(value) if isinstance(value, (list, tuple)) else [value]
     if not isinstance(name, str) or not all(isinstance(choice, _SCALARS) for choice in choices):
-        raise BadRequest(
-            f"the filter {name!r:.100} is {value!r:.100}: expected a scalar or a list of scalars"
-        )
+        raise BadRequest(f"filter {name!r:.100}: expected a scalar or a list of scalars, not {value!r:.100}")
     return choices
 
 
@@ -245,10 +240,8 @@ def _load(text: str) -> dict[str, Any]:
     return document
 
 
-def _typed(error: sqlite3.Error) -> StoreError:
-    code = (
-        getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    )  # the rest of it tells kinds of the same apart
+def _typed(error: Exception) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without its extended part
     return StoreError(f"SQLite: {error}", retryable=code in _PASSING)
 
 
@@ -306,6 +299,6 @@ def _page(transaction: Transaction) -> list[str]:
     for (document,) in iter(transaction.fetchone, None):
         page.append(document)
         size += len(document)
-        if size >= PAGE_BYTES:
+        if size >= PAGE:
             break
     return page

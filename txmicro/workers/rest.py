@@ -117,14 +117,14 @@ class RestWorker(Worker):
         """The answer to a request whose handler, or the way to it, failed."""
         error: Any = failure.value
         code = status(error)
+        kind = error.type if isinstance(error, JobError) else type(error).__name__
         if code >= 500:
-            self.metrics.record_error(type(error).__name__)
+            self.metrics.record_error(kind)
         if isinstance(error, HTTPException):
-            return request.error(code, type(error).__name__, str(error.description))
-        if isinstance(error, JobError):
-            return request.error(code, error.type, error.message)
-        self.log.failure("{worker}: no answer to a request", failure, worker=self.id)
-        return request.error(code, type(error).__name__, str(error))
+            return request.error(code, kind, str(error.description))
+        if not isinstance(error, JobError):
+            self.log.failure("{worker}: no answer to a request", failure, worker=self.id)
+        return request.error(code, kind, getattr(error, "message", str(error)))
 
 
 def status(error: BaseException) -> int:
@@ -192,7 +192,7 @@ def _readings(text: str) -> list[Any]:
 
 
 class _Root(KleinResource):
-    """Klein's resource, without the paths that Klein takes for others: ``//movies/``, ``/movies%2F``; nor no text."""
+    """Klein's resource, without paths that Klein takes for others (``//movies/``, ``/movies%2F``) or for no text."""
 
     def render(self, request: Any) -> Any:
         path = b"/" + b"/".join(request.postpath)
