@@ -681,7 +681,7 @@ class BrokerContract:
 
     async def raw(self, *methods: Any) -> Any:
         """A client that sends our header and *methods*, and nothing more."""
-        client = await connectProtocol(self.endpoint(), _Raw())
+        client = await connectProtocol(self.endpoint(), Raw())
         client.transport.write(PROTOCOL_HEADER + b"".join(methods))
         return client
 
@@ -709,7 +709,7 @@ class BrokerContract:
 
     async def test_another_protocol_is_told_ours(self: Any) -> None:
         for greeting in (b"GET / HT", b"AMQP\x00\x00\x08\x00"):
-            client = await connectProtocol(self.endpoint(), _Raw())
+            client = await connectProtocol(self.endpoint(), Raw())
             client.transport.write(greeting)
             await client.gone
             self.assertEqual(client.received, PROTOCOL_HEADER)
@@ -720,7 +720,7 @@ class BrokerContract:
         self.assertIn(HEARTBEAT, client.received)
 
 
-class _Raw(Protocol):
+class Raw(Protocol):
     """A client without manners."""
 
     def __init__(self) -> None:

@@ -564,6 +564,16 @@ class DeadLetterTests(ModelTestCase):
             self.party.channel.recover()
         self.assertEqual((self.bodies(queue), self.bodies(dead)), ([], [b"body"]))
 
+    def test_a_retry_goes_round_as_often_as_it_is_rejected(self) -> None:
+        work = self.dying("work", "retry")
+        self.dying("retry", "work", message_ttl=1000)
+        self.publish("work", b"body")
+        for _ in range(3):
+            self.reject(work)
+            self.assertEqual(self.bodies(work), [])
+            self.clock.advance(1)
+            self.assertEqual(self.bodies(work), [b"body"])
+
     def test_the_time_of_death_is_unix_time(self) -> None:
         queue, dead = self.dying(), self.declare("dead")
         self.publish("queue")

@@ -62,6 +62,16 @@ class MemoryTransport:
         self._producer_paused = False
         self._end: Failure | None = None
 
+    @classmethod
+    def pair(cls, clock: Clock, *protocols: Any) -> tuple[MemoryTransport, MemoryTransport]:
+        """Connect two protocols, the first one first; gives their transports."""
+        one, other = cls(clock), cls(clock)
+        one.peer, other.peer = other, one
+        for transport, protocol in zip((one, other), protocols, strict=True):
+            transport.protocol = protocol
+            protocol.makeConnection(transport)
+        return one, other
+
     # ITransport:
 
     def write(self, data: bytes) -> None:
@@ -138,10 +148,6 @@ class MemoryTransport:
 
     # How bytes move:
 
-    def open(self) -> None:
-        """Tell the protocol that it is connected."""
-        self.protocol.makeConnection(self)
-
     def cut(self) -> None:
         """Break the connection without notice, as a pulled cable does: both ends lose it, one turn later."""
         for end in (self, self.peer):
@@ -212,12 +218,8 @@ class MemoryEndpoint:
             return fail(ConnectionRefusedError())
         clients: Any = protocolFactory
         client = clients.buildProtocol(MemoryAddress())
-        ours, theirs = MemoryTransport(self._clock), MemoryTransport(self._clock)
-        ours.peer, ours.protocol = theirs, client
-        theirs.peer, theirs.protocol = ours, server
+        _theirs, ours = MemoryTransport.pair(self._clock, server, client)
         self._pipes = [*(pipe for pipe in self._pipes if pipe.connected), ours]
-        theirs.open()
-        ours.open()
         return succeed(client)
 
     def cut(self) -> None:
