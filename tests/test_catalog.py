@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -75,8 +76,8 @@ class LoadTests(SynchronousTestCase):
             def __getattr__(self, name: str) -> Any:
                 raise RuntimeError("broken today")
 
-        self.patch(sys, "modules", {**sys.modules, "broken": Broken("broken")})
-        self.assertIn("RuntimeError: broken today", self.refused("broken:Worker"))
+        with patch.dict(sys.modules, {"broken": Broken("broken")}):
+            self.assertIn("RuntimeError: broken today", self.refused("broken:Worker"))
 
     def test_what_is_no_worker_class_is_refused(self) -> None:
         for name in ("Catalog", "entry", "GROUP"):

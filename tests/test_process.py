@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+from io import StringIO
+from typing import Any
+
+from twisted.application.service import Application, Service
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import directlyProvides, providedBy
+
+from txmicro import process
+from txmicro.config import Config
+from txmicro.errors import ConfigError
+from txmicro.manager import SystemManager
+from txmicro.process import InOrder, Process, leave_with, switched_by
+from txmicro.worker import Worker
+
+FREE_PORTS: dict[str, Any] = {"broker_listen_port": 0, "metrics_port": 0}
+
+
+class Reactor:
+    """The reactor, except that nothing stops it; what would is counted."""
+
+    def __init__(self) -> None:
+        self.stops = 0
+        directlyProvides(self, providedBy(_reactor))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_reactor, name)
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+class Stopping(Service):
+    """A service that says when it is told to stop, and stops when told so."""
+
+    def __init__(self, name: str, said: list[str]) -> None:
+        self.called = name
+        self.said = said
+        self.stopped: Deferred[None] = Deferred()
+
+    def stopService(self) -> Deferred[None]:
+        self.said.append(self.called)
+        return self.stopped
+
+
+class InOrderTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.said: list[str] = []
+        self.first, self.last = Stopping("first", self.said), Stopping("last", self.said)
+        self.services = InOrder()
+        self.first.setServiceParent(self.services)
+        self.last.setServiceParent(self.services)
+        self.services.startService()
+
+    def test_the_last_is_gone_before_the_first_is_told(self) -> None:
+        stopping = self.services.stopService()
+        self.assertEqual(self.said, ["last"])
+        self.last.stopped.callback(None)
+        self.assertEqual(self.said, ["last", "first"])
+        self.assertNoResult(stopping)
+        self.first.stopped.callback(None)
+        self.successResultOf(stopping)
+
+    def test_one_that_fails_keeps_no_other_from_stopping(self) -> None:
+        stopping = self.services.stopService()
+        self.last.stopped.errback(RuntimeError("stuck"))
+        self.first.stopped.callback(None)
+        self.successResultOf(stopping)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+
+class ProcessTestCase(TestCase):
+    def setUp(self) -> None:
+        self.reactor = Reactor()
+        self.statuses: list[int] = []
+        self.stderr = StringIO()
+        self.patch(process, "leave_with", self.statuses.append)
+        self.patch(sys, "__stderr__", self.stderr)
+
+    def process(self, *members: Any, broker: bool = True, **keys: Any) -> Process:
+        config = Config(**(FREE_PORTS | keys))
+        return Process("a-process", self.reactor, config, members, broker=broker)
+
+
+class RunningTests(ProcessTestCase):
+    async def test_all_of_it_runs_and_stops(self) -> None:
+        manager, echo = SystemManager(), Worker("WE", do_job=lambda job: job.data)
+        running = self.process(manager, echo)
+        running.startService()
+        try:
+            await manager.when_ready()
+            await echo.when_ready()
+            self.assertEqual(await echo.send("WE:*", "hello"), "hello")
+            self.assertEqual(running.bus.metrics_address, running.page.address)
+            self.assertEqual(echo.announcement().metrics, running.page.address)
+        finally:
+            await running.stopService()
+        self.assertEqual((self.reactor.stops, self.statuses, self.stderr.getvalue()), (0, [], ""))
+
+    async def test_the_lines_of_the_process_are_published_by_one_of_its_workers(self) -> None:
+        heard: Deferred[Any] = Deferred()
+        talking, listening = Worker("WT"), Worker("WL")
+        listening.subscribe("log.warn.process", lambda topic, body: heard.callback(body))
+        running = self.process(SystemManager(), talking, listening)
+        running.startService()
+        try:
+            await talking.when_ready()
+            await listening.when_ready()
+            Logger("a.part").warn("mind the gap")
+            self.assertEqual((await heard)["message"], "mind the gap")
+        finally:
+            await running.stopService()
+        Logger("a.part").warn("nobody publishes this")
+
+    async def test_only_a_broker(self) -> None:
+        running = self.process()
+        running.startService()
+        assert running.broker is not None
+        port = running.broker.port
+        await running.stopService()
+        with socket.socket() as probe:
+            self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0)
+
+    async def test_stopping_before_anything_was_ready_is_no_failure(self) -> None:
+        waiting = self.process(Worker("WW"), SystemManager(), broker=False, broker_url="amqp://127.0.0.1:1")
+        waiting.startService()
+        await waiting.stopService()
+        self.assertEqual((self.reactor.stops, self.statuses, self.stderr.getvalue()), (0, [], ""))
+
+
+class Unwilling(Worker):
+    type = "WU"
+
+    def opened(self) -> None:
+        raise ConfigError(["rest_port: taken", "and more"])
+
+
+class CannotStartTests(ProcessTestCase):
+    async def test_a_worker_that_cannot_start_ends_the_process(self) -> None:
+        unwilling = Unwilling(id="WU:1")
+        running = self.process(unwilling)
+        running.startService()
+        await unwilling.when_ready().addErrback(lambda failure: failure.trap(ConfigError))
+        self.assertEqual((self.reactor.stops, self.statuses), (1, [1]))
+        self.assertEqual(self.stderr.getvalue(), "a-process: WU:1 cannot start: rest_port: taken; and more\n")
+        await running.stopService()
+
+    async def test_several_that_cannot_start_end_it_once(self) -> None:
+        running = self.process(Unwilling(id="WU:1"), Unwilling(id="WU:2"))
+        running.startService()
+        for member in running.members:
+            await member.when_ready().addErrback(lambda failure: failure.trap(ConfigError))
+        self.assertEqual((self.reactor.stops, self.statuses), (1, [1]))
+        self.assertEqual(len(self.stderr.getvalue().splitlines()), 2)
+        await running.stopService()
+
+
+class PortTakenTests(ProcessTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        taken = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(taken.close)
+        self.port = taken.getsockname()[1]
+
+    def test_a_port_that_is_taken_ends_the_process_at_once(self) -> None:
+        running = self.process(SystemManager(), broker_listen_port=self.port)
+        self.assertEqual(self.assertRaises(SystemExit, running.startService).code, 1)
+        (line,) = self.stderr.getvalue().splitlines()
+        self.assertIn(f"127.0.0.1:{self.port} (Address already in use): broker_listen_port", line)
+
+    def test_the_log_says_it_where_there_may_be_no_terminal(self) -> None:
+        events: list[Any] = []
+        publisher: Any = globalLogPublisher
+        publisher.addObserver(events.append)
+        self.addCleanup(publisher.removeObserver, events.append)
+        for observer, said in ((None, 1), (lambda event: None, 0)):
+            events.clear()
+            config = Config(broker_listen_port=self.port)
+            running = Process("a-process", self.reactor, config, [], broker=True, observer=observer)
+            self.assertRaises(SystemExit, running.startService)
+            critical = [event for event in events if event["log_level"] is LogLevel.critical]
+            self.assertEqual(len(critical), said)
+
+
+class LogTests(SynchronousTestCase):
+    def test_twistd_logs_to_the_observer(self) -> None:
+        def observe(event: Any) -> None:
+            """Nothing."""
+
+        application: Any = Application("an-application")
+        config = Config(**FREE_PORTS)
+        Process("a-process", Reactor(), config, [], broker=True, observer=observe).setServiceParent(
+            application
+        )
+        self.assertIs(application.getComponent(ILogObserver), observe)
+        self.assertTrue(ILogObserver.providedBy(observe))
+
+    def test_without_one_twistd_logs_where_it_wants_to(self) -> None:
+        application: Any = Application("an-application")
+        Process("a-process", Reactor(), Config(**FREE_PORTS), [], broker=True).setServiceParent(application)
+        self.assertIsNone(application.getComponent(ILogObserver, None))
+
+    def levels(self, config: Config) -> list[str]:
+        events: list[Any] = []
+        observe = switched_by(config, events.append)
+        for namespace in ("twisted.internet", "log_legacy", "someone.else"):
+            for level in (LogLevel.debug, LogLevel.info, LogLevel.warn):
+                observe({"log_namespace": namespace, "log_level": level})
+        return [f"{event['log_namespace']} {event['log_level'].name}" for event in events]
+
+    def test_twisteds_chatter_is_for_those_who_debug(self) -> None:
+        self.assertEqual(
+            self.levels(Config()),
+            ["twisted.internet warn", "log_legacy warn", "someone.else info", "someone.else warn"],
+        )
+        self.assertEqual(len(self.levels(Config(log_level="debug"))), 9)
+
+
+class LeaveTests(SynchronousTestCase):
+    def leave(self, stream: Any) -> list[Any]:
+        """What happens at exit, with *stream* as the process's output."""
+        handlers: list[Any] = []
+        left: list[Any] = []
+        self.patch(atexit, "register", lambda *handler: handlers.append(handler))
+        self.patch(os, "_exit", left.append)
+        self.patch(sys, "__stdout__", stream)
+        leave_with(1)
+        self.assertEqual(left, [])
+        for handler, *arguments in handlers:
+            handler(*arguments)
+        return left
+
+    def test_the_status_is_replaced_at_the_very_end(self) -> None:
+        self.assertEqual(self.leave(StringIO()), [1])
+
+    def test_output_that_nobody_reads_changes_nothing(self) -> None:
+        closed = StringIO()
+        closed.close()
+        self.assertEqual(self.leave(closed), [1])
+        self.assertEqual(self.leave(None), [1])
