@@ -25,7 +25,8 @@ from txmicro.amqp.frames import (
     method_frame,
     publish_prefix,
 )
-from txmicro.broker.server import PATIENCE, UNREAD, BrokerFactory, BrokerServer
+from txmicro.broker.output import UNREAD
+from txmicro.broker.server import PATIENCE, BrokerFactory, BrokerServer
 
 CAPABLE: dict[str, Any] = {"capabilities": {"consumer_cancel_notify": True, "connection.blocked": True}}
 
@@ -638,6 +639,13 @@ class ConfirmTests(ServerTestCase):
         self.assertEqual(
             self.confirmed(client), [(Ack, 2, True), (Basic.Nack, 3, False), (Basic.Nack, 4, False)]
         )
+
+    def test_nothing_follows_a_close(self) -> None:
+        for refused in (method_frame(1, Basic.Get(queue="missing")), method_frame(1, Tx.Select())):
+            client = self.selected()
+            client.write(self.batch("queue") + refused)
+            self.assertEqual([type(method) for _channel, method in client.methods][:-1], [Ack])
+            client.send(Queue.Delete(queue="queue"), 1)
 
     def test_without_confirms_a_return_comes_alone(self) -> None:
         client = self.opened()

@@ -28,7 +28,7 @@ class ListeningTests(SynchronousTestCase):
 
     def test_users_and_memory_are_configured(self) -> None:
         broker = Broker(MemoryReactorClock(), users={"u": "p"}, memory_limit=10)
-        self.assertTrue(broker.factory.knows("\x00u\x00p"))
+        self.assertEqual(broker.factory.users, {"u": "p"})
         self.assertEqual(broker.factory.model.memory.limit, 10)
 
 

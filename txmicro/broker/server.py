@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hmac import compare_digest
-from importlib.metadata import version
 from typing import Any, Final
 
 from pamqp import base
@@ -17,7 +15,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txmicro.amqp.frames import (
-    FRAME_MAX,
     HEARTBEAT,
     PROTOCOL_HEADER,
     Ack,
@@ -30,50 +27,26 @@ from txmicro.amqp.frames import (
 from txmicro.clock import Clock, Timer
 
 from .channels import Session
+from .handshake import CHANNEL_MAX, Handshake
 from .model import MEMORY_LIMIT, Model
+from .output import Output
 from .properties import Received
 from .refusals import Refused
 from .server_channel import ServerChannel
 
-CHANNEL_MAX: Final = 2047
-FRAME_MIN: Final = 4096
-HEARTBEAT_INTERVAL: Final = 60
 MAX_CONNECTIONS: Final = 1024
 PATIENCE: Final = 10.0
 """Seconds that a client has to log in, and to confirm that we close the connection."""
 
-UNREAD: Final = 16 * 1024 * 1024
-"""Bytes of replies that pile up for a client that does not read, before it is cut off."""
-
-_LARGE: Final = 128 * 1024
-_CAPABILITIES: Final = {
-    "publisher_confirms": True,
-    "exchange_exchange_bindings": False,
-    "basic.nack": True,
-    "consumer_cancel_notify": True,
-    "connection.blocked": True,
-    "consumer_priorities": False,
-    "authentication_failure_close": True,
-    "per_consumer_qos": True,
-    "direct_reply_to": False,
-}
-_SERVER: Final = {
-    "product": "txmicro",
-    "version": version("txmicro"),
-    "platform": "Python",
-    "information": "Embedded broker: for one machine, everything in memory",
-    "capabilities": _CAPABILITIES,
-}
+_SILENT: Final = 4  # half intervals without a byte from the client
 
 
 @implementer(IPushProducer)
 class BrokerServer(Protocol):
     """One client's connection.
 
-    What is to be sent in one turn of the reactor leaves in one piece.
-
     :ivar session: what the model knows of the client.
-    :ivar frame_max: the largest frame that was agreed on, in bytes.
+    :ivar output: what it is sent.
     """
 
     log = Logger()
@@ -82,33 +55,26 @@ class BrokerServer(Protocol):
     def __init__(self, factory: BrokerFactory) -> None:
         self.factory = factory
         self.session = Session(factory.model)
-        self.frame_max = FRAME_MAX
+        self.output = Output(factory.flush_later)
+        self._handshake = Handshake(factory.users, self._send, self._hang_up)
         self._reader = FrameReader(
             self._method, self._content, self._heartbeat, channel_max=0, properties=Received
         )
         self._header = b""
-        self._expected: type[base.Frame] | None = Connection.StartOk
         self._channels: dict[int, ServerChannel] = {}
-        self._confirming: list[ServerChannel] = []
-        self._can: dict[str, Any] = {}
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._flushing = False
         self._closing = False
         self._publishes = False
         self._blocked = False
-        self._interval = 0.0
         self._silent = 0
-        self._written = False
-        self._unread = 0
         self._timer: Timer | None = None
 
     # The connection:
 
     def connectionMade(self) -> None:
         """Wait for the client's header, but not for ever."""
+        self.output.transport = self.transport
         self.transport.registerProducer(self, True)
-        self._timer = self.factory.clock.callLater(PATIENCE, self._give_up)
+        self._call_later(PATIENCE, self._give_up)
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the client; what is not AMQP ends the connection."""
@@ -123,14 +89,13 @@ class BrokerServer(Protocol):
 
     def _greet(self, data: bytes) -> bytes:
         """Check the first eight bytes, and answer them; gives what follows them."""
-        self._header += data
-        header, rest = self._header[:8], self._header[8:]
-        self._header = header
-        if header == PROTOCOL_HEADER:
-            self._send(Connection.Start(0, 9, _SERVER, "PLAIN", "en_US"))  # type: ignore[arg-type]
-            return rest
-        if not PROTOCOL_HEADER.startswith(header):
-            self.write(PROTOCOL_HEADER)
+        data = self._header + data
+        self._header = data[: len(PROTOCOL_HEADER)]
+        if self._header == PROTOCOL_HEADER:
+            self._handshake.start()
+            return data[len(PROTOCOL_HEADER) :]
+        if not PROTOCOL_HEADER.startswith(self._header) and not self._closing:
+            self.output.write(PROTOCOL_HEADER)
             self._hang_up()
         return b""
 
@@ -141,73 +106,41 @@ class BrokerServer(Protocol):
         self.session.close()
         self.factory.lost(self)
 
+    def _hang_up(self) -> None:
+        """Say what is to be said, and close."""
+        self._closing = True
+        self._call_later(PATIENCE, self._give_up)
+        self.output.flush()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
     def _give_up(self) -> None:
         self._timer = None
         self.transport.abortConnection()
 
-    def _hang_up(self) -> None:
-        """Say what is to be said, and close."""
-        self._closing = True
+    def _call_later(self, delay: float, call: Any) -> None:
+        """Set the connection's one timer."""
         self._stop_timer()
-        self._timer = self.factory.clock.callLater(PATIENCE, self._give_up)
-        self.flush()
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        self._timer = self.factory.clock.callLater(delay, call)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    # Writing:
+    def _send(self, method: base.Frame, number: int = 0) -> None:
+        self.output.write(method_frame(number, method))
 
-    def write(self, data: bytes) -> None:
-        """Send *data* at the end of this turn."""
-        self._out.append(data)
-        self._out_size += len(data)
-        if self._out_size > _LARGE:
-            self.flush()
-        elif not self._flushing:
-            self._flush_later()
-
-    def _flush_later(self) -> None:
-        self._flushing = True
-        self.factory.flush_later(self)
-
-    def confirm_later(self, channel: ServerChannel) -> None:
-        """Let *channel* confirm at the end of this turn."""
-        self._confirming.append(channel)
-        if not self._flushing:
-            self._flush_later()
-
-    def flush(self) -> None:
-        """Send what is waiting."""
-        confirming, self._confirming = self._confirming, []
-        for channel in confirming:
-            channel.confirm()
-        self._flushing = False
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_size = 0
-            self._written = True
-            self.transport.write(data)
-            self._unread += len(data)
-            if self._unread > UNREAD and not self.session.writable:
-                self.transport.abortConnection()
-
-    def _send(self, method: base.Frame) -> None:
-        self.write(method_frame(0, method))
-
-    # What the transport tells as our consumer (IPushProducer):
+    # What the transport tells us, who feed it (IPushProducer):
 
     def pauseProducing(self) -> None:
         """The client does not read: deliver nothing."""
-        self._unread = 0
+        self.output.hold()
         self.session.pause()
 
     def resumeProducing(self) -> None:
         """The client reads again."""
+        self.output.release()
         self.session.resume()
 
     def stopProducing(self) -> None:
@@ -245,10 +178,28 @@ class BrokerServer(Protocol):
         channel.publish(method, properties, body)
         self._publishes = True
         if self.factory.model.memory.alarm:
-            self.block()
+            self._block()
 
     def _heartbeat(self) -> None:
         """Any byte shows that the client lives."""
+
+    def _on_connection(self, method: Any) -> None:
+        if type(method) is Connection.Close:
+            self.session.close()
+            self._send(Connection.CloseOk())
+            self._hang_up()
+            return
+        self._handshake.take(method)
+        if self._handshake.done:
+            self._opened()
+
+    def _opened(self) -> None:
+        """The client is let in."""
+        self._reader.frame_max = self._handshake.frame_max
+        self._reader.channel_max = CHANNEL_MAX
+        self._stop_timer()
+        if self._handshake.heartbeat:
+            self._call_later(self._handshake.heartbeat / 2, self._tick)
 
     def _on_channel(self, number: int, method: Any) -> None:
         if type(method) is ChannelMethods.Open and number not in self._channels:
@@ -256,8 +207,8 @@ class BrokerServer(Protocol):
             return
         channel = self._channel(number)
         if type(method) is ChannelMethods.Close:
-            self._forget(number)
-            self.write(method_frame(number, ChannelMethods.CloseOk()))
+            self._channels.pop(number).close()
+            self._send(ChannelMethods.CloseOk(), number)
         elif not channel.closing:
             channel.handle(method)
         elif type(method) is ChannelMethods.CloseOk:
@@ -265,18 +216,17 @@ class BrokerServer(Protocol):
 
     def _channel(self, number: int) -> ServerChannel:
         channel = self._channels.get(number)
-        if channel is None or self._expected is not None:
+        if channel is None:
             raise Refused(504, "expected 'channel.open'")
         return channel
 
     def _open_channel(self, number: int) -> None:
-        if self._expected is not None or number > CHANNEL_MAX:
+        if not self._handshake.done or number > CHANNEL_MAX:
             raise Refused(504, f"channel {number} cannot be opened")
-        self._channels[number] = ServerChannel(self, number, self.factory.model)
-        self.write(method_frame(number, ChannelMethods.OpenOk()))
-
-    def _forget(self, number: int) -> None:
-        self._channels.pop(number).close()
+        self._channels[number] = ServerChannel(
+            number, self.factory.model, self.session, self.output, self._handshake
+        )
+        self._send(ChannelMethods.OpenOk(), number)
 
     def _refuse(self, number: int, refusal: Refused, index: int) -> None:
         if not (refusal.soft and number):
@@ -285,7 +235,7 @@ class BrokerServer(Protocol):
         channel = self._channels[number]
         channel.closing = True
         channel.close()
-        self.write(method_frame(number, ChannelMethods.Close(*_reasons(refusal, index))))
+        self._send(ChannelMethods.Close(*_reasons(refusal, index)), number)
 
     def _close(self, refusal: Refused, index: int) -> None:
         """Close the connection; the client has a moment to confirm that."""
@@ -296,79 +246,21 @@ class BrokerServer(Protocol):
         )
         self._closing = True
         self.session.close()
+        self.output.flush()  # nothing may follow the close
         self._send(Connection.Close(*_reasons(refusal, index)))
-        self._stop_timer()
-        self._timer = self.factory.clock.callLater(PATIENCE, self._give_up)
-
-    # Channel 0:
-
-    def _on_connection(self, method: Any) -> None:
-        if type(method) is Connection.Close:
-            self.session.close()
-            self._send(Connection.CloseOk())
-            self._hang_up()
-            return
-        if type(method) is not self._expected:
-            raise Refused(503, f"unexpected method {getattr(method, 'name', 'basic.ack')} on channel 0")
-        if type(method) is Connection.StartOk:
-            self._log_in(method)
-        elif type(method) is Connection.TuneOk:
-            self._tune(method)
-        else:
-            self._open(method)
-
-    def _log_in(self, method: Connection.StartOk) -> None:
-        if method.mechanism != "PLAIN":
-            raise Refused(503, f"unknown authentication mechanism '{method.mechanism}'")
-        capabilities = (method.client_properties or {}).get("capabilities")
-        self._can = capabilities if isinstance(capabilities, dict) else {}
-        if not self.factory.knows(method.response):
-            self._turn_away()
-            return
-        self._expected = Connection.TuneOk
-        self._send(Connection.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT_INTERVAL))
-
-    def _turn_away(self) -> None:
-        """Wrong user or password; who does not expect to hear that, only sees the connection end."""
-        if not self.can("authentication_failure_close"):
-            self._hang_up()
-            return
-        raise Refused(403, "Login was refused using authentication mechanism PLAIN")
-
-    def _tune(self, method: Connection.TuneOk) -> None:
-        if not FRAME_MIN <= method.frame_max <= FRAME_MAX:
-            raise Refused(
-                530, f"negotiated frame_max = {method.frame_max}: allowed are {FRAME_MIN} to {FRAME_MAX}"
-            )
-        self.frame_max = self._reader.frame_max = method.frame_max
-        self._interval = method.heartbeat / 2
-        self._expected = Connection.Open
-
-    def _open(self, method: Any) -> None:
-        if method.virtual_host != "/":
-            raise Refused(530, f"vhost {method.virtual_host} not found")
-        self._expected = None
-        self._reader.channel_max = CHANNEL_MAX
-        self._send(Connection.OpenOk())
-        self._stop_timer()
-        if self._interval:
-            self._timer = self.factory.clock.callLater(self._interval, self._tick)
-
-    def can(self, capability: str) -> bool:
-        """Whether the client said that it understands *capability*."""
-        return self._can.get(capability) is True
+        self._call_later(PATIENCE, self._give_up)
 
     # Heartbeats, both ways: each half interval one look at what has happened.
 
     def _tick(self) -> None:
-        self._timer = self.factory.clock.callLater(self._interval, self._tick)
-        if not self._written:
+        self._timer = self.factory.clock.callLater(self._handshake.heartbeat / 2, self._tick)
+        if not self.output.written:
             self.transport.write(HEARTBEAT)
-        self._written = False
+        self.output.written = False
         if self._blocked:  # we do not read, so we cannot know
             return
         self._silent += 1
-        if self._silent > 4:
+        if self._silent > _SILENT:
             self.log.warn("No heartbeat from {peer}: closing its connection", peer=self.transport.getPeer())
             self.transport.abortConnection()
 
@@ -377,25 +269,25 @@ class BrokerServer(Protocol):
     def alarm(self, on: bool) -> None:
         """Memory is short, or is no more."""
         if on and self._publishes:
-            self.block()
+            self._block()
         elif not on and self._blocked:
             self._blocked = False
-            if self.can("connection.blocked"):
+            if self._handshake.can("connection.blocked"):
                 self._send(Connection.Unblocked())
             self.transport.resumeProducing()
 
-    def block(self) -> None:
+    def _block(self) -> None:
         """Read no more from this client, who publishes."""
         if self._blocked or self._closing:
             return
         self._blocked = True
-        if self.can("connection.blocked"):
+        if self._handshake.can("connection.blocked"):
             self._send(Connection.Blocked("low on memory"))
         self.transport.pauseProducing()
 
     def shut_down(self) -> None:
         """Close the connection because the broker stops."""
-        if self._expected is None:
+        if self._handshake.done:
             self._close(Refused(320, "broker forced connection closure with reason 'shutdown'"), 0)
         self._hang_up()
 
@@ -422,9 +314,9 @@ class BrokerFactory(Factory):
         self.model = Model(clock, memory_limit=memory_limit)
         self.clock = clock
         self.connections: set[BrokerServer] = set()
-        self._users = {"guest": "guest"} if users is None else users
+        self.users = {"guest": "guest"} if users is None else users
         self._max_connections = max_connections
-        self._unflushed: list[BrokerServer] = []
+        self._unflushed: list[Output] = []
         self._flush: Timer | None = None
         self._gone: list[Deferred[None]] = []
         self.model.memory.on_alarm = self._on_alarm
@@ -461,26 +353,17 @@ class BrokerFactory(Factory):
             connection.transport.abortConnection()
         self.model.close()
 
-    def knows(self, response: str | bytes) -> bool:
-        """Whether *response* (SASL PLAIN, RFC 4616) names a user and the right password."""
-        data = response.encode() if isinstance(response, str) else response
-        parts = data.split(b"\0")
-        if len(parts) != 3:
-            return False
-        password = self._users.get(parts[1].decode("utf-8", "replace"))
-        return compare_digest(parts[2], (password or "").encode()) and password is not None
-
-    def flush_later(self, connection: BrokerServer) -> None:
-        """Flush *connection* at the end of this turn, all connections in one go."""
-        self._unflushed.append(connection)
+    def flush_later(self, output: Output) -> None:
+        """Flush *output* at the end of this turn, all connections' in one go."""
+        self._unflushed.append(output)
         if self._flush is None:
             self._flush = self.clock.callLater(0, self._flush_all)
 
     def _flush_all(self) -> None:
         self._flush = None
         unflushed, self._unflushed = self._unflushed, []
-        for connection in unflushed:
-            connection.flush()
+        for output in unflushed:
+            output.flush()
 
     def _on_alarm(self, on: bool) -> None:
         for connection in list(self.connections):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pamqp import base
 from pamqp.commands import Basic, Confirm, Exchange, Queue
@@ -20,29 +20,33 @@ from txmicro.amqp.frames import (
     method_frame,
 )
 
-from .channels import Channel
+from .channels import Channel, Session
+from .handshake import Handshake
 from .model import Model, Outcome
+from .output import Output
 from .properties import with_headers
 from .queues import Message
 from .refusals import Refused
-
-if TYPE_CHECKING:
-    from .server import BrokerServer
 
 _NO_ROUTE: Final = (312, "NO_ROUTE")
 
 
 class ServerChannel:
-    """A channel of *connection*: what its client calls and what it is sent.
+    """A channel: what its client calls and what it is sent.
 
+    :param handshake: what the client can take.
     :ivar closing: the broker closed it, and the client has not confirmed that yet.
     """
 
-    def __init__(self, connection: BrokerServer, number: int, model: Model) -> None:
-        self._connection = connection
+    def __init__(
+        self, number: int, model: Model, session: Session, output: Output, handshake: Handshake
+    ) -> None:
         self._number = number
         self._model = model
-        self._channel = Channel(model, connection.session, self._deliver, self._cancelled)
+        self._session = session
+        self._output = output
+        self._handshake = handshake
+        self._channel = Channel(model, session, self._deliver, self._cancelled)
         self._latest: str | None = None
         self._confirming = False
         self._published = 0
@@ -61,10 +65,11 @@ class ServerChannel:
 
     def close(self) -> None:
         """Let go of what it has: the client closed it, or it is refused, or the connection is gone."""
+        self.confirm()
         self._channel.close()
 
     def _send(self, method: base.Frame) -> None:
-        self._connection.write(method_frame(self._number, method))
+        self._output.write(method_frame(self._number, method))
 
     def _reply(self, request: Any, method: base.Frame) -> None:
         if not request.nowait:
@@ -95,7 +100,7 @@ class ServerChannel:
         self._published += 1
         if not self._unconfirmed:
             self._unconfirmed = True
-            self._connection.confirm_later(self)
+            self._output.confirm_later(self)
         if at_once:
             self.confirm()
 
@@ -103,7 +108,7 @@ class ServerChannel:
         """Acknowledge, in one frame, all that was published since the last time."""
         if self._unconfirmed:
             self._unconfirmed = False
-            self._connection.write(ack_frame(self._number, self._published, True))
+            self._output.write(ack_frame(self._number, self._published, True))
 
     def _return(self, method: Publish, properties: Properties, body: bytes) -> None:
         returned = method_frame(
@@ -112,9 +117,8 @@ class ServerChannel:
         self._write_content(returned, properties, body)
 
     def _write_content(self, method: bytes, properties: Properties, body: bytes) -> None:
-        connection = self._connection
-        connection.write(
-            content_frames(self._number, method, properties.encode(), body, connection.frame_max)
+        self._output.write(
+            content_frames(self._number, method, properties.encode(), body, self._handshake.frame_max)
         )
 
     # Messages out:
@@ -124,7 +128,7 @@ class ServerChannel:
         self._write_content(deliver_frame(self._number, deliver), _counted(message), message.body)
 
     def _cancelled(self, consumer_tag: str) -> None:
-        if self._connection.can("consumer_cancel_notify"):
+        if self._handshake.can("consumer_cancel_notify"):
             self._send(Basic.Cancel(consumer_tag, nowait=True))
 
     def _get(self, method: Basic.Get) -> None:
@@ -194,7 +198,7 @@ class ServerChannel:
         self._reply(method, Exchange.DeleteOk())
 
     def _declare_queue(self, method: Queue.Declare) -> None:
-        session = self._connection.session
+        session = self._session
         if method.passive:
             queue = self._model.queue(self._queue(method.queue), session)
             queue.used()
@@ -221,21 +225,21 @@ class ServerChannel:
     def _bind(self, method: Queue.Bind) -> None:
         name = self._queue(method.queue)
         key = name if not method.queue and not method.routing_key else method.routing_key
-        self._model.bind(self._connection.session, name, method.exchange, key)
+        self._model.bind(self._session, name, method.exchange, key)
         self._reply(method, Queue.BindOk())
 
     def _unbind(self, method: Queue.Unbind) -> None:
         name = self._queue(method.queue)
-        self._model.unbind(self._connection.session, name, method.exchange, method.routing_key)
+        self._model.unbind(self._session, name, method.exchange, method.routing_key)
         self._send(Queue.UnbindOk())
 
     def _purge(self, method: Queue.Purge) -> None:
-        purged = self._model.queue(self._queue(method.queue), self._connection.session).purge()
+        purged = self._model.queue(self._queue(method.queue), self._session).purge()
         self._reply(method, Queue.PurgeOk(purged))
 
     def _delete_queue(self, method: Queue.Delete) -> None:
         lost = self._model.delete_queue(
-            self._connection.session,
+            self._session,
             self._queue(method.queue),
             if_unused=method.if_unused,
             if_empty=method.if_empty,

@@ -1,0 +1,117 @@
+"""How a client is let in: AMQP 0-9-1 section 2.2.4, with SASL PLAIN (RFC 4616)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from hmac import compare_digest
+from importlib.metadata import version
+from typing import Any, Final
+
+from pamqp import base
+from pamqp.commands import Connection
+
+from txmicro.amqp.frames import FRAME_MAX
+
+from .refusals import Refused
+
+CHANNEL_MAX: Final = 2047
+FRAME_MIN: Final = 4096
+HEARTBEAT: Final = 60
+"""Seconds that are proposed; the client decides."""
+
+VHOST: Final = "/"
+
+_SERVER: Final[dict[str, Any]] = {
+    "product": "txmicro",
+    "version": version("txmicro"),
+    "platform": "Python",
+    "information": "Embedded broker: for one machine, everything in memory",
+    "capabilities": {
+        "publisher_confirms": True,
+        "exchange_exchange_bindings": False,
+        "basic.nack": True,
+        "consumer_cancel_notify": True,
+        "connection.blocked": True,
+        "consumer_priorities": False,
+        "authentication_failure_close": True,
+        "per_consumer_qos": True,
+        "direct_reply_to": False,
+    },
+}
+
+
+class Handshake:
+    """The steps from the protocol header to an open connection.
+
+    :param users: passwords by user name.
+    :param send: sends a method on channel 0.
+    :param turn_away: ends the connection of a client who would not understand why.
+    :ivar done: the connection is open.
+    :ivar frame_max: the largest frame that was agreed on, in bytes.
+    :ivar heartbeat: the interval that was agreed on, in seconds; 0: none.
+    """
+
+    def __init__(
+        self, users: Mapping[str, str], send: Callable[[base.Frame], None], turn_away: Callable[[], None]
+    ) -> None:
+        self.done = False
+        self.frame_max = FRAME_MAX
+        self.heartbeat = 0
+        self._users = users
+        self._send = send
+        self._turn_away = turn_away
+        self._capabilities: dict[str, Any] = {}
+        self._next: tuple[type[base.Frame], Callable[[Any], None]] | None = None
+
+    def start(self) -> None:
+        """The client's header is right: say who we are."""
+        self._next = Connection.StartOk, self._log_in
+        self._send(Connection.Start(0, 9, _SERVER, "PLAIN", "en_US"))
+
+    def take(self, method: Any) -> None:
+        """Do the next step; raises :class:`Refused`."""
+        if self._next is None or type(method) is not self._next[0]:
+            raise Refused(503, f"unexpected method {getattr(method, 'name', 'basic.ack')} on channel 0")
+        self._next[1](method)
+
+    def can(self, capability: str) -> bool:
+        """Whether the client said that it understands *capability*."""
+        return self._capabilities.get(capability) is True
+
+    def _log_in(self, method: Connection.StartOk) -> None:
+        if method.mechanism != "PLAIN":
+            raise Refused(503, f"unknown authentication mechanism '{method.mechanism}'")
+        capabilities = (method.client_properties or {}).get("capabilities")
+        self._capabilities = capabilities if isinstance(capabilities, dict) else {}
+        if knows(self._users, method.response):
+            self._next = Connection.TuneOk, self._tune
+            self._send(Connection.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT))
+        elif self.can("authentication_failure_close"):
+            raise Refused(403, "Login was refused using authentication mechanism PLAIN")
+        else:
+            self._turn_away()
+
+    def _tune(self, method: Connection.TuneOk) -> None:
+        if not FRAME_MIN <= method.frame_max <= FRAME_MAX:
+            raise Refused(
+                530, f"negotiated frame_max = {method.frame_max}: allowed are {FRAME_MIN} to {FRAME_MAX}"
+            )
+        self.frame_max, self.heartbeat = method.frame_max, method.heartbeat
+        self._next = Connection.Open, self._open
+
+    def _open(self, method: Connection.Open) -> None:
+        if method.virtual_host != VHOST:
+            raise Refused(530, f"vhost {method.virtual_host} not found")
+        self._next = None
+        self.done = True
+        self._send(Connection.OpenOk())
+
+
+def knows(users: Mapping[str, str], response: str | bytes) -> bool:
+    """Whether *response*, of SASL PLAIN, names one of *users* and the right password."""
+    data = response.encode() if isinstance(response, str) else response
+    parts = data.split(b"\0")
+    if len(parts) != 3:
+        return False
+    password = users.get(parts[1].decode("utf-8", "replace"))
+    return compare_digest(parts[2], (password or "").encode()) and password is not None
