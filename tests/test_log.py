@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import BusClosed
-from txmicro.log import LONGEST, EventLogPublisher, Once, console_observer, read, switched, use_colour
+from txmicro.log import LONGEST, EventLogPublisher, Said, console_observer, read, switched, use_colour
 
 WORKER = "WB:1795449588399-3fa9"
 MANAGER = "SystemManager:1795449588399-0000"
@@ -202,14 +202,14 @@ class Switches(SynchronousTestCase):
 
 class Onces(SynchronousTestCase):
     def test_the_first_of_a_kind(self) -> None:
-        once = Once()
+        once = Said()
         self.assertEqual(
             [once.first(kind) for kind in ("a", "b", "a", ("a", 1), ("a", 1))],
             [True, True, False, True, False],
         )
 
     def test_an_end_of_kinds(self) -> None:
-        once = Once(limit=3)
+        once = Said(limit=3)
         self.assertEqual(sum(once.first(number) for number in range(10)), 3)
         self.assertFalse(once.first(0))
 

@@ -245,8 +245,8 @@ class MoviesTests(TestCase):
             self.assertEqual((answer.code, answer.value["error"]), (413, "MessageTooLarge"))
 
     async def test_a_job_that_is_too_large_for_the_bus_is_refused(self) -> None:
-        async with movies(max_message=1000) as http:
-            answer = await http("POST", json={"text": "x" * 2000})
+        async with movies(max_message=4096) as http:
+            answer = await http("POST", json={"text": "x" * 5000})
             self.assertEqual((answer.code, answer.value["error"]), (413, "MessageTooLarge"))
 
     async def test_an_error_of_the_system_is_500_and_says_which(self) -> None:

@@ -101,8 +101,8 @@ class OutboxCase(SynchronousTestCase):
         return events
 
     def check_empty(self) -> None:
-        """Nothing is left behind, once the interval of the last inquiry is over."""
-        self.wait(2.5)
+        """Nothing is left behind, once jobs that were given up untaken cannot be taken any more."""
+        self.wait(4.5)
         self.assertEqual(len(self.outbox), 0)
         self.assertEqual(leftovers(self.outbox), {})
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -184,8 +184,8 @@ class SendTests(SystemTestCase):
         self.assertIn("a[1]", str(error))
 
     def test_what_is_too_large_fails_at_once(self) -> None:
-        self.process(self.sender, config=Config(max_message=1000))
-        self.assertRaises(MessageTooLarge, self.sender.send, "WB:*", "x" * 1000)
+        self.process(self.sender, config=Config(max_message=4096))
+        self.assertRaises(MessageTooLarge, self.sender.send, "WB:*", "x" * 4096)
 
     def test_what_is_no_address_fails_at_once(self) -> None:
         self.process(self.sender)
@@ -214,6 +214,38 @@ class SendTests(SystemTestCase):
         job.cancel()
         self.error(waiting, JobCancelled)
         self.assertEqual(ended, [job.id])
+
+    def test_cancel_reaches_a_taker_whose_ack_is_still_on_its_way(self) -> None:
+        started: list[str] = []
+        ended: list[str] = []
+
+        async def handle(job: Job) -> None:
+            started.append(job.id)
+            try:
+                await Deferred()
+            finally:
+                ended.append(job.id)
+
+        self.process(self.sender)
+        self.process(Worker("WB", do_job=handle))
+        job = self.sender.send("WB:*")
+        self.clock.advance(0)
+        self.assertEqual(started, [job.id])
+        job.cancel()
+        self.advance(0.2)
+        self.assertEqual(ended, [job.id])
+
+    def test_a_job_that_its_sender_cancels_is_no_error_to_treat(self) -> None:
+        treated: list[JobError] = []
+        self.patch(self.sender, "treat_error", treated.append)
+        self.process(self.sender)
+        self.sender.send("WX:*").cancel()
+        self.assertEqual(treated, [])
+
+    def test_a_timeout_is_a_finite_number_of_seconds(self) -> None:
+        self.process(self.sender)
+        for wrong in (0, -1, float("inf"), float("nan")):
+            self.assertRaises(ValueError, self.sender.send, "WB:*", timeout=wrong)
 
     def test_stopping_the_sender_fails_what_it_sent(self) -> None:
         bus = self.process(self.sender)
@@ -415,6 +447,29 @@ class LifeTests(SystemTestCase):
         waiting.callback("in time")
         self.assertEqual(self.result(answer), "in time")
         self.successResultOf(stopping)
+
+    def test_closed_may_still_wait_for_what_this_worker_sent(self) -> None:
+        answers: list[Any] = []
+
+        class Asking(Worker):
+            type = "WA"
+
+            async def closed(self) -> None:
+                answers.append(await self.send("WB:*", 1))
+
+        self.process(Worker("WB", do_job=echo))
+        self.stop(self.process(Asking()))
+        self.assertEqual(answers, [{"echo": 1}])
+
+    def test_a_closed_that_raises_does_not_keep_the_worker_from_stopping(self) -> None:
+        class Broken(Worker):
+            type = "WA"
+
+            def closed(self) -> None:
+                raise OSError
+
+        self.stop(self.process(Broken()))
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
     def test_stop_cancels_what_does_not_end_within_grace(self) -> None:
         sender = Worker("WA")

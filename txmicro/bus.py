@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, FirstError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -24,12 +24,12 @@ from twisted.python.failure import Failure
 from .address import Ids
 from .amqp.client import AuthenticationFailed, Channel, ChannelClosed, Client, VhostError
 from .amqp.frames import Properties
-from .amqp.once import Once
 from .amqp.uri import Broker
 from .codec import Codec, by_name
 from .config import Config
 from .errors import BusClosed
 from .metrics import Metrics
+from .once import Once
 from .topology import Features
 
 HANDSHAKE_TIMEOUT = 15.0
@@ -273,17 +273,16 @@ class Bus(MultiService):
         await deferLater(self.clock, delay)
 
     async def _connect(self, target: Target) -> Session:
-        dialling = [self._dial(target, purpose) for purpose in ("publishes", "consumes")]
+        clients: list[Client] = []
         try:
-            publishing, consuming = await gatherResults(dialling, consumeErrors=True)
-            publisher = await publishing.channel_open()
-        except Exception as error:
-            for dialled in dialling:
-                dialled.addCallbacks(lambda client: client.transport.abortConnection(), lambda _: None)
-                dialled.cancel()
-            if isinstance(error, FirstError):
-                error.subFailure.raiseException()
+            for purpose in ("publishes", "consumes"):
+                clients.append(await self._dial(target, purpose))
+            publisher = await clients[0].channel_open()
+        except Exception:
+            for client in clients:
+                client.abort()
             raise
+        publishing, consuming = clients
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
         return Session(publishing, consuming, publisher)
@@ -305,6 +304,7 @@ class Bus(MultiService):
                 connection_name=f"{self._connection_name} ({purpose})",
             )
         )
+        factory.noisy = False
         client: Client = await target.endpoint.connect(factory)
         return await client.ready()
 

@@ -209,7 +209,7 @@ class Config:
     timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")
     max_runtime: float = _key(_SECONDS, 1500.0, "how long a handler may run", unit="s")
     grace: float = _key(_SECONDS, 30.0, "how long stopping waits for running jobs", unit="s")
-    max_message: int = _key(_COUNT, 32 * _MIB, "the largest message, encoded", unit="bytes")
+    max_message: int = _key(_whole(4096), 32 * _MIB, "the largest message, encoded", unit="bytes")
     heartbeat: int = _key(
         _whole(0, 65_535),
         10,
@@ -228,7 +228,7 @@ class Config:
         _TEXT, "txmicro-workers.log", "where the logger worker writes the workers' log lines"
     )
     log_file_size: int = _key(_COUNT, 10 * _MIB, "at which size that file is rotated", unit="bytes")
-    log_files: int = _key(_whole(0), 5, "how many rotated files are kept", unit="files")
+    log_files: int = _key(_COUNT, 5, "how many rotated files are kept", unit="files")
     broker_listen_port: int = _key(_PORT, 5673, "where the embedded broker listens; 0: a free port")
     broker_interface: str = _key(_TEXT, "127.0.0.1", "the address it listens on; empty: all")
     broker_memory: int = _key(

@@ -13,6 +13,10 @@ from .errors import JobError
 _PENDING: Any = object()
 
 
+def _whoever_cancelled_knows(_error: JobError) -> None:
+    """A job that is cancelled here fails unheard, and that is no news."""
+
+
 class JobFuture:
     """A job that was sent. ``await`` it for the last hop's return value, or its failure raised.
 
@@ -71,6 +75,7 @@ class JobFuture:
     def cancel(self) -> None:
         """Give the job up: here (it fails with :class:`JobCancelled`) and at its taker. Nothing if it ended."""
         if not self.ended:
+            self._unheard = _whoever_cancelled_knows
             self._cancel()
 
     @property

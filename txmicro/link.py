@@ -21,12 +21,12 @@ from . import messages, topology
 from .address import ANY
 from .amqp.client import Channel, ChannelClosed
 from .amqp.frames import Deliver, Properties
-from .amqp.once import Once
 from .bus import Bus, Session
 from .codec import by_content_type
 from .errors import ConsumerCancelled, DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
-from .log import Once as Said
+from .log import Said
 from .messages import Job
+from .once import Once
 
 APP_ID = "txmicro"
 

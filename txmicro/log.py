@@ -161,7 +161,7 @@ def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: b
     return observe
 
 
-class Once:
+class Said:
     """Tells the first of a kind, so that what goes wrong again and again is logged once.
 
     :param limit: how many kinds are told; any more are not, as there may be no end of them.

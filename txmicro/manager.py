@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 
 from . import messages
 from .address import parse
-from .amqp.once import Once
 from .bus import Bus
 from .errors import DecodeError
 from .link import Link, Settle
 from .messages import Announcement, Deletion, Inquiry, Job
+from .once import Once
 from .registry import Registry
 
 TYPE = "SystemManager"

@@ -27,6 +27,8 @@ TAKEN: Final = "taken"
 ENDED: Final = "ended"
 
 _LATE: Final = 0.5
+_ABANDONED: Final = 2  # retry intervals: longer than a copy lives, at the broker and held by a taker
+_MOST_ABANDONED: Final = 10_000
 
 
 class Owner(Protocol):
@@ -158,6 +160,9 @@ class Outbox:
         self._out: OrderedDict[str, Sent] = OrderedDict()
         self._takers: OrderedDict[str, _Taker] = OrderedDict()
         self._asked: OrderedDict[str, float] = OrderedDict()
+        self._abandoned: OrderedDict[str, float] = (
+            OrderedDict()
+        )  # given up untaken; until when to remember it
 
         self._closed: JobError | None = None
         self._timer: Timer | None = None
@@ -222,6 +227,7 @@ class Outbox:
             self._safely(sent.owner.failed, error)
         self._deadlines.clear()
         self._asked.clear()
+        self._abandoned.clear()
 
     # What the workers say:
 
@@ -229,7 +235,10 @@ class Outbox:
         """*worker* took these jobs. If two workers took one, the latest to say so is probed."""
         for key in keys:
             sent = self._jobs.get(key)
-            if sent is not None and sent.taker != worker:
+            if sent is None:
+                if self._abandoned.pop(key, None) is not None:
+                    self._safely(self._cancel, worker, key)
+            elif sent.taker != worker:
                 self._taken(sent, worker)
 
     def succeeded(self, key: str, worker: str, result: Any) -> None:
@@ -376,9 +385,10 @@ class Outbox:
         if not self._skipped:
             self._expire()
             self._forget_asked()
+            self._forget_abandoned()
             self._resend()
             self._probe_silent()
-        if self._jobs or self._asked:
+        if self._jobs or self._asked or self._abandoned:
             self._run_timer()
 
     def _time(self) -> float:
@@ -433,7 +443,20 @@ class Outbox:
     def _give_up(self, sent: Sent, error: JobError) -> None:
         if sent.taker is not None:
             self._safely(self._cancel, sent.taker, sent.key)
+        elif sent.copies:  # somebody may be taking it now, and is told when its ack comes
+            self._abandon(sent.key)
         self._safely(sent.owner.failed, error)
+
+    def _abandon(self, key: str) -> None:
+        self._abandoned[key] = self._clock.seconds() + _ABANDONED * self._retry
+        if len(self._abandoned) > _MOST_ABANDONED:
+            self._abandoned.popitem(last=False)
+        self._run_timer()
+
+    def _forget_abandoned(self) -> None:
+        now = self._clock.seconds()
+        while self._abandoned and next(iter(self._abandoned.values())) <= now:
+            self._abandoned.popitem(last=False)
 
     def _safely(self, function: Callable[..., None], *args: Any) -> None:
         try:

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 from twisted.application.service import Service
@@ -16,13 +17,13 @@ from twisted.python.failure import Failure
 
 from . import __version__
 from .address import check_type, parse_id
-from .amqp.once import Once
 from .bus import Bus
 from .config import Config
 from .errors import AddressError, BusClosed, JobError, NoAnswer, WorkerStopped
 from .future import JobFuture
 from .messages import Announcement, Job
 from .metrics import ServiceMetrics
+from .once import Once
 from .station import Station
 
 EventHandler = Callable[[str, Any], Any]
@@ -79,7 +80,10 @@ class Worker(Service):
         """Connected, about to take jobs. May return a Deferred or be a coroutine; if it fails, so does the start."""
 
     def closed(self) -> Any:
-        """The mirror of ``opened``: the last job is done. May return a Deferred or be a coroutine."""
+        """The mirror of ``opened``: no job runs here any more, but what this worker sent may still be answered.
+
+        May return a Deferred or be a coroutine.
+        """
 
     def treat_error(self, error: JobError) -> None:
         """A job of mine failed while nobody awaited it."""
@@ -147,12 +151,11 @@ class Worker(Service):
             self._start.cancel()
         if self._started:
             await station.retire(self.config.grace, reason)
-        station.give_up(reason)
-        if self._started:
             try:
                 await maybeDeferred(self.closed)
             except Exception:  # a hook of the user's must not keep the rest from stopping
                 self.log.failure("{worker}: closed() failed", worker=self.id)
+        station.give_up(reason)
         await station.leave()
         self.log.info("{worker} has stopped", worker=self.id)
 
@@ -208,10 +211,14 @@ class Worker(Service):
         :return: the job's future.
         :raise AddressError: not an address. :raise EncodeError: *data* cannot travel.
         :raise MessageTooLarge: *data* is too large. :raise BusClosed: the worker is not running.
+        :raise ValueError: *timeout* is no number of seconds.
         """
         slip = [address] if isinstance(address, str) else list(address)
         station = self._running_station
-        return station.send(slip, data, self.config.timeout if timeout is None else timeout, traceparent)
+        seconds = self.config.timeout if timeout is None else timeout
+        if not 0 < seconds < inf:
+            raise ValueError(f"timeout is {timeout!r}: expected a finite number of seconds above 0")
+        return station.send(slip, data, seconds, traceparent)
 
     def publish(self, topic: str, data: Any = None) -> None:
         """Publish an event, at most once: nobody hears it while the bus is away.

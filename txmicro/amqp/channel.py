@@ -15,6 +15,7 @@ from txamqp.message import Message
 from txamqp.protocol import AMQChannel
 
 from txmicro.errors import TxmicroError
+from txmicro.once import Once
 
 from .confirms import Confirms
 from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned
@@ -28,7 +29,6 @@ from .frames import (
     publish_prefix,
     reject_frame,
 )
-from .once import Once
 from .spec import index_of
 
 OnMessage = Callable[[Deliver, Properties, bytes], None]

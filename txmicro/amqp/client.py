@@ -14,7 +14,7 @@ from typing import Any, Final
 from pamqp.commands import Basic, Connection
 from pamqp.commands import Channel as ChannelClass
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import TwistedDelegate
@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from txmicro import __version__
 from txmicro.errors import TxmicroError
+from txmicro.once import Once
 
 from .channel import Channel
 from .errors import (
@@ -56,7 +57,6 @@ from .frames import (
     Properties,
     method_frame,
 )
-from .once import Once
 from .spec import METHODS, SPEC
 
 __all__ = [
@@ -259,6 +259,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def connectionMade(self) -> None:
         """Introduce ourselves."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # a turn's output is one write: nothing is worth waiting for
         self.transport.registerProducer(self, True)
         self.write(PROTOCOL_HEADER)
         (username, password), self._credentials = self._credentials, ("", "")

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 from klein import Klein
 from klein.resource import KleinResource
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, NotFound
@@ -28,7 +28,6 @@ from txmicro.errors import (
     ConfigError,
     DecodeError,
     EncodeError,
-    JobCancelled,
     JobError,
     MessageTooLarge,
 )
@@ -52,7 +51,7 @@ class RestWorker(Worker):
 
     type = "WA"
     port: int = 0
-    _listening: Any = None
+    _listening: Any
     _site: LimitedSite
 
     def routes(self, app: Klein) -> None:
@@ -84,16 +83,10 @@ class RestWorker(Worker):
     def _reactor(self) -> Any:
         return self.bus.clock
 
-    def stopService(self) -> Deferred[None]:
-        """Stop HTTP first, as what runs there needs the bus: no new requests, answers to those that run."""
-        return Deferred.fromCoroutine(self._stop_in_order())
-
-    async def _stop_in_order(self) -> None:
-        if self._listening is not None:
-            listening, self._listening = self._listening, None
-            await maybeDeferred(listening.stopListening)
-            await self._site.drain(self.config.grace)
-        await super().stopService()
+    async def closed(self) -> None:
+        """No new requests, answers to those that run."""
+        await maybeDeferred(self._listening.stopListening)
+        await self._site.drain(self.config.grace)
 
     async def ask(self, request: LimitedRequest, address: str, data: Any) -> Any:
         """Send a job for *request* and wait for its result, which is returned; its failure is raised.
@@ -107,11 +100,6 @@ class RestWorker(Worker):
         except CancelledError:
             job.cancel()
             raise
-
-    def treat_error(self, error: JobError) -> None:
-        """A job failed and nobody awaits it: no news if that is because its client went away."""
-        if not isinstance(error, JobCancelled):
-            super().treat_error(error)
 
     def _failed(self, request: LimitedRequest, failure: Failure) -> bytes:
         """The answer to a request whose handler, or the way to it, failed."""
