@@ -443,7 +443,7 @@ class Outbox:
     def _give_up(self, sent: Sent, error: JobError) -> None:
         if sent.taker is not None:
             self._safely(self._cancel, sent.taker, sent.key)
-        elif sent.copies:  # somebody may be taking it now, and is told when its ack comes
+        elif sent.copies and self._closed is None:  # somebody may be taking it now, and is told when its ack comes
             self._abandon(sent.key)
         self._safely(sent.owner.failed, error)
 

@@ -141,8 +141,8 @@ class Worker(Service):
 
         Fires when all of that is done.
         """
+        station = self._station if self.running else None
         super().stopService()  # type: ignore[no-untyped-call]
-        station, self._station = self._station, None
         return succeed(None) if station is None else Deferred.fromCoroutine(self._stop(station))
 
     async def _stop(self, station: Station) -> None:
@@ -155,6 +155,7 @@ class Worker(Service):
                 await maybeDeferred(self.closed)
             except Exception:  # a hook of the user's must not keep the rest from stopping
                 self.log.failure("{worker}: closed() failed", worker=self.id)
+        self._station = None
         station.give_up(reason)
         await station.leave()
         self.log.info("{worker} has stopped", worker=self.id)
