@@ -1,3 +1,14 @@
-"""Small workers on one message bus."""
+"""Small workers on one message bus.
+
+What people write with stands here; the modules import each other directly.
+"""
 
 __version__ = "0.1.0"
+
+from .errors import JobError, TxmicroError
+from .future import JobFuture
+from .manager import SystemManager
+from .messages import Forward, Job
+from .worker import Worker
+
+__all__ = ["Forward", "Job", "JobError", "JobFuture", "SystemManager", "TxmicroError", "Worker"]
