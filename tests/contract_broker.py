@@ -108,6 +108,11 @@ class BrokerContract:
         reply = await self.channel.queue_declare(queue, passive=True)
         return int(reply.method.message_count)
 
+    async def count_elsewhere(self, queue: str) -> int:
+        """The same, asked on a fresh channel."""
+        self.channel = await self.open_channel()
+        return await self.count(queue)
+
     async def bodies(self, queue: str) -> list[bytes]:
         """Take all that is ready out of *queue*."""
         bodies = []
@@ -599,6 +604,49 @@ class BrokerContract:
         ):
             code, text = await self.refusal(ask(await self.open_channel()))
             self.assertEqual((code, "'missing' in vhost '/'" in text), (404, True), text)
+
+    async def test_requests_for_what_is_not_there_may_do_nothing(self: Any) -> None:
+        queue, exchange = await self.declare(), await self.declare_exchange("topic", auto_delete=False)
+        self.addCleanup(self.channel.exchange_delete, exchange)
+        for names in ((queue, exchange), ("missing", exchange), (queue, "missing")):
+            await self.channel.queue_unbind(*names, "not.bound")
+        await self.channel.basic_recover(requeue=True)
+        await self.channel.queue_purge(queue)
+
+    async def test_requests_for_what_is_not_there_may_be_refused(self: Any) -> None:
+        queue, exchange = await self.declare(), await self.declare_exchange("topic", auto_delete=False)
+        self.addCleanup(self.channel.exchange_delete, exchange)
+        for code, ask in (
+            (403, lambda channel: channel.exchange_delete("")),
+            (403, lambda channel: channel.exchange_delete("amq.direct")),
+            (403, lambda channel: channel.exchange_declare("", "direct")),
+            (405, lambda channel: channel.queue_declare(queue, exclusive=False)),
+            (406, lambda channel: channel.exchange_declare(exchange, "topic", durable=True)),
+            (406, lambda channel: channel.exchange_declare(exchange, "topic", auto_delete=True)),
+            (406, lambda channel: channel.exchange_declare(exchange, "topic", internal=True)),
+        ):
+            self.assertEqual((await self.refusal(ask(await self.open_channel())))[0], code)
+
+    async def test_an_ack_of_several_names_one_that_is_there(self: Any) -> None:
+        queue = await self.declare()
+        for _ in range(3):
+            await self.publish(queue)
+        for _ in range(3):
+            await self.channel.basic_get(queue)
+        self.channel.basic_ack(2)
+        self.channel.basic_ack(2, multiple=True)
+        self.assertEqual((await self.refusal(self.channel.queue_purge(queue)))[0], 406)
+        self.assertEqual(await self.count_elsewhere(queue), 2)
+
+    async def test_an_ack_of_nothing_at_all_is_one(self: Any) -> None:
+        queue = await self.declare()
+        self.channel.basic_ack(0, multiple=True)
+        self.assertEqual(await self.count(queue), 0)
+
+    async def test_a_missing_key_of_the_dead_letters_keeps_the_old_one(self: Any) -> None:
+        queue, dead = await self.dying(x_max_length=0)
+        await self.publish(queue, b"body")
+        self.assertEqual((await dead.get()).method.routing_key, queue)
 
     async def test_what_is_reserved_is_refused(self: Any) -> None:
         queue = await self.declare()

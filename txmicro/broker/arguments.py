@@ -81,8 +81,8 @@ def declared(
 
 
 def check_equivalent(name: str, current: Declared, received: Declared) -> None:
-    """Raise :class:`Refused` (406) unless *received* declares the queue that there is."""
-    for field in ("durable", "exclusive", "auto_delete"):
+    """Raise :class:`Refused` (406) unless *received* declares the queue that there is, whoever may use it."""
+    for field in ("durable", "auto_delete"):
         check_same("queue", name, field, getattr(current, field), getattr(received, field))
     for key in _CHECKED:
         default = "classic" if key == "x-queue-type" else None

@@ -119,10 +119,10 @@ class Model:
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
         """Delete an exchange; nothing if there is none. Raises :class:`Refused`: reserved, or in use."""
         _check_not_default(name)
+        _check_not_reserved("exchange", name)
         found = self.exchanges.get(name)
         if found is None:
             return
-        _check_name("exchange", name)
         if if_unused and found.bindings:
             raise Refused(406, f"exchange '{name}' in vhost '/' in use")
         for key, queue in list(found.bindings):
@@ -137,12 +137,7 @@ class Model:
         if found is None:
             raise Refused(404, f"no queue '{name}' in vhost '/'")
         if found.owner is not None and found.owner is not session:
-            raise Refused(
-                405,
-                f"cannot obtain exclusive access to locked queue '{name}' in vhost '/'. It could be "
-                "originally declared on another connection or the exclusive property value does not match that of the "
-                "original declaration.",
-            )
+            raise _locked(name)
         return found
 
     def declare_queue(
@@ -165,6 +160,8 @@ class Model:
         if name in self.queues:
             found = self.queue(name, session)
             check_equivalent(name, found.declared, wanted)
+            if found.declared.exclusive != exclusive:
+                raise _locked(name)
             found.used()
             return found
         _check_name("queue", name)
@@ -221,8 +218,9 @@ class Model:
     def unbind(self, session: Session, queue: str, exchange: str, key: str) -> None:
         """Undo :meth:`bind`; nothing if it was not done. Raises :class:`Refused`."""
         _check_not_default(exchange)
-        target = self.queue(queue, session)
-        self._unbind(self.exchange(exchange), key, target)
+        source = self.exchanges.get(exchange)
+        if source is not None and queue in self.queues:
+            self._unbind(source, key, self.queue(queue, session))
 
     def _unbind(self, exchange: Exchange, key: str, queue: Queue) -> None:
         exchange.unbind(key, queue)
@@ -304,5 +302,18 @@ def _check_name(thing: str, name: str) -> None:
         raise Refused(
             406, f"{thing} name '{name}' is longer than {_LONGEST[thing]} or not of a-z A-Z 0-9 -_.:@#,/+ "
         )
+    _check_not_reserved(thing, name)
+
+
+def _check_not_reserved(thing: str, name: str) -> None:
     if name.startswith("amq."):
         raise Refused(403, f"{thing} name '{name}' contains reserved prefix 'amq.*'")
+
+
+def _locked(queue: str) -> Refused:
+    return Refused(
+        405,
+        f"cannot obtain exclusive access to locked queue '{queue}' in vhost '/'. It could be originally "
+        "declared on another connection or the exclusive property value does not match that of the "
+        "original declaration.",
+    )
