@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -80,6 +80,7 @@ class ModelTestCase(SynchronousTestCase):
 class TopicTests(SynchronousTestCase):
     words = st.lists(st.sampled_from("ab*#"), max_size=5).map(".".join)
 
+    @settings(deadline=None)
     @given(st.lists(words, unique=True, max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
     def test_it_matches_as_the_definition_says(self, patterns: list[str], key: list[str]) -> None:
         trie: TopicTrie[str] = TopicTrie()
@@ -580,3 +581,83 @@ class DeadLetterTests(ModelTestCase):
         self.reject(queue)
         (death,) = (dead.ready[0].properties.headers or {})["x-death"]
         self.assertEqual(death["time"].timestamp(), int(NOW))
+
+
+class InvariantTests(SynchronousTestCase):
+    """Whatever clients do, nothing leaks and nothing waits without need."""
+
+    requests = st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "publish",
+                    "consume",
+                    "cancel",
+                    "get",
+                    "ack",
+                    "reject",
+                    "requeue",
+                    "pause",
+                    "resume",
+                    "close",
+                    "wait",
+                ]
+            ),
+            st.integers(0, 1),
+        ),
+        max_size=40,
+    )
+
+    @settings(deadline=None)
+    @given(requests, st.sampled_from(["drop-head", "reject-publish"]), st.booleans())
+    def test_messages_are_counted_and_delivered(self, requests: Any, overflow: str, quorum: bool) -> None:
+        clock = Clock()
+        model = Model(clock)
+        parties = [Party(model), Party(model)]
+        arguments = {"x-max-length": 4, "x-overflow": overflow, "x-message-ttl": 2500}
+        if quorum:
+            arguments |= {"x-queue-type": "quorum", "x-delivery-limit": 1}
+        arguments |= {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+        queue = model.declare_queue(parties[0].session, "queue", durable=True, arguments=arguments)
+        dead = model.declare_queue(parties[0].session, "dead", arguments={"x-max-length": 3})
+        for request, number in requests:
+            if request == "close":
+                parties[number].session.close()
+                parties[number] = Party(model)
+            else:
+                self.ask(clock, parties[number], request)
+            channels = [party.channel for party in parties]
+            held = sum(len(channel.unacked) for channel in channels) + len(queue.ready) + len(dead.ready)
+            self.assertEqual(model.memory.used, held * (4 + OVERHEAD))
+            free = [
+                consumer
+                for consumer in queue.consumers
+                if consumer.channel.session.writable and consumer.unacked < consumer.prefetch
+            ]
+            self.assertFalse(queue.ready and free)
+            self.assertTrue(len(queue.ready) <= 4 or overflow == "reject-publish")  # requeues always enter
+        model.close()
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def ask(self, clock: Clock, party: Party, request: str) -> None:
+        channel = party.channel
+        tag = next(iter(channel.unacked), None)
+        if request == "publish":
+            party.model.publish("", "queue", Properties(), b"body")
+        elif request == "consume":
+            channel.qos(2)
+            party.consume("queue")
+        elif request == "cancel":
+            channel.cancel(next(iter(channel.consumers), ""))
+        elif request == "get":
+            channel.get("queue", no_ack=False)
+        elif request == "ack" and tag is not None:
+            channel.ack(tag)
+        elif request in ("reject", "requeue") and tag is not None:
+            channel.reject(tag, requeue=request == "requeue")
+        elif request == "pause":
+            party.session.pause()
+        elif request == "resume":
+            party.session.resume()
+        elif request == "wait":
+            clock.advance(1)

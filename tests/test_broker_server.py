@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp import base
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
@@ -296,6 +296,7 @@ class ConnectionTests(ServerTestCase):
         self.assert_closed(client, 540, "Tx.Select")
         self.assertTrue(client.transport.disconnecting)
 
+    @settings(deadline=None)
     @given(st.binary(max_size=200), st.booleans())
     def test_no_bytes_raise(self, data: bytes, late: bool) -> None:
         clock = Clock()
