@@ -10,6 +10,7 @@ from pamqp import base
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.frames import (
@@ -379,6 +380,14 @@ class ConnectionTests(ServerTestCase):
         self.assertNoResult(gone)
         early.lose()
         self.successResultOf(gone)
+
+    def test_mistakes_are_logged_and_stopping_is_not(self) -> None:
+        client, other = self.opened(), self.opened()
+        with capturedLogs() as events:
+            client.send(Tx.Select())
+            other.server.shut_down()
+        said = [event["why"] for event in events if "why" in event]
+        self.assertEqual(said, ["NOT_IMPLEMENTED - method Tx.Select"])
 
     def test_close_breaks_connections(self) -> None:
         client = self.opened()

@@ -84,7 +84,7 @@ class BrokerServer(Protocol):
         try:
             self._reader.feed(data)
         except FrameError as error:
-            self._close(Refused(error.code, error.message), 0)
+            self._fail(Refused(error.code, error.message), 0)
             self._hang_up()
 
     def _greet(self, data: bytes) -> bytes:
@@ -230,20 +230,24 @@ class BrokerServer(Protocol):
 
     def _refuse(self, number: int, refusal: Refused, index: int) -> None:
         if not (refusal.soft and number):
-            self._close(refusal, index)
+            self._fail(refusal, index)
             return
         channel = self._channels[number]
         channel.closing = True
         channel.close()
         self._send(ChannelMethods.Close(*_reasons(refusal, index)), number)
 
+    def _fail(self, refusal: Refused, index: int) -> None:
+        """Close the connection for a mistake of the client's."""
+        self.log.warn(
+            "Closing the connection of {peer}: {why}", peer=self.transport.getPeer(), why=refusal.text
+        )
+        self._close(refusal, index)
+
     def _close(self, refusal: Refused, index: int) -> None:
         """Close the connection; the client has a moment to confirm that."""
         if self._closing:
             return
-        self.log.warn(
-            "Closing the connection of {peer}: {why}", peer=self.transport.getPeer(), why=refusal.text
-        )
         self._closing = True
         self.session.close()
         self.output.flush()  # nothing may follow the close
