@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from txmicro.broker.memory import MemoryEndpoint
 from txmicro.broker.server import BrokerFactory
 from txmicro.bus import Bus
 from txmicro.config import Config
@@ -21,12 +23,32 @@ T = TypeVar("T")
 Member = Worker | SystemManager
 
 
+class Way:
+    """The way to the broker (IStreamClientEndpoint), which a test can close, or lead to another one.
+
+    :ivar broker: where it leads; None: nobody listens there.
+    """
+
+    def __init__(self, clock: Clock, broker: BrokerFactory | None) -> None:
+        self.broker = broker
+        self.tries = 0
+        self._clock = clock
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """Connect to the broker."""
+        self.tries += 1
+        if self.broker is None:
+            return fail(ConnectionRefusedError("nobody listens"))
+        return MemoryEndpoint(self.broker, self._clock).connect(factory)
+
+
 class SystemTestCase(SynchronousTestCase):
     """Starts processes (a bus each) on one broker; at the end stops them all and looks for what is left."""
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.broker = BrokerFactory(self.clock)
+        self.way = Way(self.clock, self.broker)
         self.buses: list[Bus] = []
         self.addCleanup(self.tear_down_system)
 
@@ -37,18 +59,26 @@ class SystemTestCase(SynchronousTestCase):
         stopping = self.broker.shut_down()
         self.advance(30)
         self.successResultOf(stopping)
-        self.broker.model.close()
+        self.broker.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def process(self, *members: Member, config: Config | None = None) -> Bus:
         """Start a process with these workers and managers; time goes on until nothing more happens at once."""
-        bus = memory_bus(self.clock, self.broker, config or Config())
+        bus = memory_bus(self.clock, self.way, config or Config())
         self.buses.append(bus)
         for member in members:
             member.setServiceParent(bus)
         bus.startService()
         self.advance(0.1)
         return bus
+
+    def restart_broker(self) -> None:
+        """The broker dies without a word, and comes back empty."""
+        self.way.broker = None
+        self.broker.close()
+        self.broker = BrokerFactory(self.clock)
+        self.advance(0.1)
+        self.way.broker = self.broker
 
     def stop(self, bus: Bus) -> None:
         """Stop a process; it must manage to."""

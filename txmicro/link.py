@@ -8,6 +8,7 @@ events are dropped: whoever needs them asks again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -19,11 +20,11 @@ from twisted.logger import Logger
 
 from . import messages, topology
 from .address import ANY
-from .amqp.client import Channel, ChannelClosed
+from .amqp.client import Channel, ChannelClosed, ConnectionLost
 from .amqp.frames import Deliver, Properties
 from .bus import Bus, Session
 from .codec import by_content_type
-from .errors import ConsumerCancelled, DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
+from .errors import BusClosed, ConsumerCancelled, DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
 from .log import Said
 from .messages import Job
 from .once import Once
@@ -162,7 +163,7 @@ class Link:
                     "{worker} lost its place on the bus: {reason}", worker=self._occupant.id, reason=reason
                 )
                 await deferLater(self._bus.clock, self._delay(attempt))
-        except CancelledError:
+        except (CancelledError, BusClosed):
             return
 
     def _refuse(self, reason: DuplicateWorker) -> None:
@@ -193,8 +194,9 @@ class Link:
     async def _drop_channel(self) -> None:
         """Close what is left of the channel: it would keep the inbox from the next one."""
         channel, self._channel = self._channel, None
-        if channel is not None and channel.reason is None:
-            await channel.channel_close()
+        if channel is not None:
+            with suppress(ChannelClosed, ConnectionLost):  # it is gone: just as well
+                await channel.channel_close()
 
     def _stand(self) -> None:
         # A turn later, so that whoever waits for it may close the link.

@@ -44,7 +44,7 @@ async def running(
     tester = Worker("TEST")
     members: list[Worker | SystemManager] = [*([SystemManager()] if manager else []), *workers, tester]
     broker = BrokerFactory(reactor)
-    bus = memory_bus(reactor, broker, config or Config())
+    bus = memory_bus(reactor, MemoryEndpoint(broker, reactor), config or Config())
     for member in members:
         member.setServiceParent(bus)  # type: ignore[no-untyped-call]
     bus.startService()
@@ -58,9 +58,9 @@ async def running(
         broker.model.close()
 
 
-def memory_bus(clock: Any, broker: BrokerFactory, config: Config) -> Bus:
-    """A bus that reaches *broker* through memory, and never draws lots."""
-    target = Target(MemoryEndpoint(broker, clock), uri.parse("amqp://memory"))
+def memory_bus(clock: Any, endpoint: Any, config: Config) -> Bus:
+    """A bus that reaches its broker through *endpoint*, and never draws lots."""
+    target = Target(endpoint, uri.parse("amqp://memory"))
     return Bus(
         clock, [target], config=config, metrics=Metrics(CollectorRegistry()), ids=Ids(), random=lambda: 0.5
     )
