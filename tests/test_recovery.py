@@ -473,6 +473,27 @@ class BadMessageTests(RecoveryTestCase):
 
 
 class DuplicateTests(RecoveryTestCase):
+    def test_one_that_is_draining_takes_no_jobs_after_a_loss(self) -> None:
+        waiting: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            return await waiting
+
+        sender, worker = self.pair(handle)
+        answer = sender.send("WB:*").when_done()
+        self.advance(0.2)
+        stopping = worker.bus.stopService()
+        self.advance(0.2)
+        self.restart_broker()
+        self.advance(5)
+        second = sender.send("WB:*")
+        self.advance(1)
+        self.assertNotIn("WB:1", [second._taker])
+        waiting.callback("done")
+        self.assertEqual(self.result(answer, 5.0), "done")
+        self.advance(1)
+        self.successResultOf(stopping)
+
     def test_a_refused_second_leaves_the_first_alone(self) -> None:
         sender, worker = self.pair()
         second = Worker("WB", do_job=echo, id="WB:1")

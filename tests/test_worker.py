@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.system import SystemTestCase
 from txmicro.config import Config
@@ -22,6 +22,7 @@ from txmicro.errors import (
     RuntimeExceeded,
     WorkerStopped,
 )
+from txmicro.link import Link
 from txmicro.manager import SystemManager
 from txmicro.messages import Forward, Job
 from txmicro.worker import Worker
@@ -430,6 +431,41 @@ class LifeTests(SystemTestCase):
         self.failureResultOf(worker.when_ready(), OSError)
         self.stop(bus)
 
+    def test_stopping_while_it_opens_cancels_that_and_closes_nothing(self) -> None:
+        closed: list[bool] = []
+
+        class Slow(Worker):
+            type = "WB"
+
+            async def opened(self) -> None:
+                await Deferred()
+
+            def closed(self) -> None:
+                closed.append(True)
+
+        worker = Slow()
+        self.stop(self.process(worker))
+        self.failureResultOf(worker.when_ready(), CancelledError)
+        self.assertEqual(closed, [])
+
+    def test_stopping_between_opened_and_ready_closes(self) -> None:
+        closed: list[bool] = []
+
+        class Opened(Worker):
+            type = "WB"
+
+            def closed(self) -> None:
+                closed.append(True)
+
+            async def do_job(self, job: Job) -> None:
+                """Never."""
+
+        worker = Opened()
+        self.patch(Link, "take_jobs", lambda link, capacity: Deferred())
+        self.stop(self.process(worker))
+        self.failureResultOf(worker.when_ready(), CancelledError)
+        self.assertEqual(closed, [True])
+
     def test_stop_lets_running_jobs_end(self) -> None:
         waiting: Deferred[str] = Deferred()
 
@@ -534,7 +570,9 @@ class LifeTests(SystemTestCase):
         worker, other = Worker("WB"), Worker("WB")
         self.process(worker)
         self.process(other)
-        other._running_station.link.notify("worker.del.WB", {"id": worker.id, "type": "WB", "reason": "forged"})
+        other._running_station.link.notify(
+            "worker.del.WB", {"id": worker.id, "type": "WB", "reason": "forged"}
+        )
         self.advance(0.2)
         self.assertIn(worker.id, [peer.id for peer in other.peers])
 

@@ -84,9 +84,9 @@ class Session:
         """Fires with the reason when the first part of the session is gone; cancelling it stops the wait."""
         return self._lost.wait()
 
-    async def close(self) -> None:
-        """Say good-bye on both connections; returns when they are gone."""
-        await gatherResults([self.publishing.shutdown(), self.consuming.shutdown()])
+    def close(self) -> Deferred[Any]:
+        """Say good-bye on both connections. Fires when they are gone, which takes a bounded time; does not fail."""
+        return gatherResults([self.publishing.shutdown(), self.consuming.shutdown()])
 
     def publish(
         self, exchange: str, key: str, properties: bytes, body: bytes, mandatory: bool = False
@@ -247,7 +247,7 @@ class Bus(MultiService):
                 self._stand(session, target)
                 reason: BaseException = await session.lost()
                 self._fall()
-                await session.close()
+                session.close()  # not awaited: what is left may be deaf, and jobs wait
             except CancelledError:
                 return
             except Exception as error:  # whatever it was, the next attempt is the answer

@@ -108,7 +108,7 @@ class Link:
 
         Until a broker answers it keeps trying. Cancelling gives up.
         """
-        opened: Deferred[None] = Deferred(lambda _: self._give_up())
+        opened: Deferred[None] = Deferred(self._give_up)
         if not self._bus.add_listener(self._occupant.id, self):
             opened.errback(DuplicateWorker(f"two workers of this process are called {self._occupant.id}"))
             return opened
@@ -116,7 +116,7 @@ class Link:
         self._life = Deferred.fromCoroutine(self._live())
         return opened
 
-    def _give_up(self) -> None:
+    def _give_up(self, _opened: Deferred[None]) -> None:
         self._opened = None
         if self._life is not None:
             self._life.cancel()
@@ -143,7 +143,7 @@ class Link:
         own = [s for s in self._subscriptions if not s.group]
         return [
             topology.inbox_queue(worker),
-            *([topology.direct_queue(worker)] if self._capacity else []),
+            topology.direct_queue(worker),
             *(topology.events(worker, kind, s.pattern, False, topology.Features()).name for s in own),
         ]
 
@@ -157,7 +157,7 @@ class Link:
                 await self._drop_channel()
                 attempt = 0 if self._bus.clock.seconds() - began > 10 else attempt + 1
                 if isinstance(reason, DuplicateWorker) and self._opened is not None:
-                    self._refuse(reason)
+                    self._refuse(self._opened, reason)
                     return
                 self.log.warn(
                     "{worker} lost its place on the bus: {reason}", worker=self._occupant.id, reason=reason
@@ -166,11 +166,10 @@ class Link:
         except (CancelledError, BusClosed):
             return
 
-    def _refuse(self, reason: DuplicateWorker) -> None:
+    def _refuse(self, opened: Deferred[None], reason: DuplicateWorker) -> None:
+        self._opened = None
         self._bus.remove_listener(self._occupant.id)
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.errback(reason)
+        opened.errback(reason)
 
     async def _stay(self, session: Session) -> BaseException:
         """Build all of it, and stay until something is lost; returns what was."""
@@ -277,6 +276,7 @@ class Link:
 
     async def stop_jobs(self) -> None:
         """Take no more jobs; those that are here can still be settled."""
+        self._capacity = 0
         tags, self._job_tags = self._job_tags, []
         if self._session is not None and self._channel is not None:
             for tag in tags:

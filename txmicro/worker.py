@@ -72,7 +72,7 @@ class Worker(Service):
         self._station: Station | None = None
         self._start: Deferred[Any] | None = None
         self._ready: Once[Worker] = Once()
-        self._started = False
+        self._opened = self._started = False
 
     # Hooks
 
@@ -120,6 +120,7 @@ class Worker(Service):
         except Exception:
             await station.link.close()
             raise
+        self._opened = True
         await station.enter()
         self.log.info("{worker} is ready", worker=self.id)
         return self
@@ -151,6 +152,7 @@ class Worker(Service):
             self._start.cancel()
         if self._started:
             await station.retire(self.config.grace, reason)
+        if self._opened:
             try:
                 await maybeDeferred(self.closed)
             except Exception:  # a hook of the user's must not keep the rest from stopping
