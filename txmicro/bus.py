@@ -251,6 +251,8 @@ class Bus(MultiService):
             except CancelledError:
                 return
             except Exception as error:  # whatever it was, the next attempt is the answer
+                if not self.running:  # an endpoint that is cancelled fails with errors of its own
+                    return
                 reason = error
             attempt = 0 if self.clock.seconds() - began > STABLE_AFTER else attempt + 1
             try:
