@@ -19,7 +19,7 @@ reactor: Any = _reactor
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds after which a wait for a program has failed; on an idle machine they take about one."""
 
 

@@ -121,7 +121,7 @@ class EmbeddedBrokerTests(SystemMixin, ProgramTestCase):
 class RabbitMQTests(SystemMixin, ProgramTestCase):
     async def start_broker(self) -> str:
         self.rabbit = await require_rabbitmq()
-        return str(self.rabbit.url)
+        return str(self.rabbit.url).rstrip("/")  # with the slash it would name the vhost ""
 
     async def restart_broker(self) -> None:
         self.rabbit.kill()
@@ -129,7 +129,7 @@ class RabbitMQTests(SystemMixin, ProgramTestCase):
 
     async def test_a_wrong_password_is_said_and_tried_again(self) -> None:
         rabbit = await require_rabbitmq()
-        url = rabbit.url.replace("guest:guest", "guest:wrong-one")
+        url = rabbit.url.replace("guest:guest", "guest:wrong-one").rstrip("/")
         worker = self.twistd(f"txmicro-worker --type WD {CONFIG}", TXMICRO_BROKER_URL=url)
         await worker.says(r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in")
         self.assertNotIn("wrong-one", worker.output)
