@@ -48,6 +48,10 @@ class Reading(SynchronousTestCase):
         line = read(event(worker=WORKER, job="7c3e-1"))
         self.assertEqual(line, (TIME, "info", WORKER, "7c3e-1", "WB", "hello", []))
 
+    def test_the_worker_stands_once(self) -> None:
+        line = read(event(f"{WORKER} is ready", log_source=Named(WORKER)))
+        self.assertEqual((line.worker, line.message), (WORKER, "is ready"))
+
     def test_without_a_worker_the_service_is_the_part_that_logged(self) -> None:
         line = read(event())
         self.assertEqual((line.worker, line.job, line.service), ("", "", "Bus"))

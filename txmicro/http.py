@@ -85,6 +85,7 @@ class _Nowhere(BytesIO):
 
 
 class _Site(Site):
+    noisy = False
     protocol = HTTPChannel  # type: ignore[assignment]  # no HTTP/2
 
     def startFactory(self) -> None:

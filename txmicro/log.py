@@ -82,7 +82,7 @@ def read(event: LogEvent) -> Line:
         worker,
         _clean(str(event.get("job", ""))),
         worker.partition(":")[0] or _clean(str(event.get("log_namespace", "-")).rpartition(".")[2]),
-        _clean(formatEvent(event)),
+        _clean(formatEvent(event)).removeprefix(f"{worker} "),  # it stands before the message already
         [_clean(line) for line in failure.getTraceback().splitlines()] if failure is not None else [],
     )
 
