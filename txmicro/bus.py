@@ -199,9 +199,9 @@ class Bus(MultiService):
         self._delay = backoffPolicy(initialDelay=0.1, maxDelay=3.0, factor=1.8, jitter=random)
 
     def startService(self) -> None:
-        """Start to connect, and start the workers."""
-        self._life = Deferred.fromCoroutine(self._live())
+        """Start the workers, and start to connect."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._life = Deferred.fromCoroutine(self._live())
 
     def stopService(self) -> Deferred[None]:
         """Stop the workers, each in its own order, then the connections. Fires when all of it is gone."""
