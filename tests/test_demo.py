@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -172,7 +173,7 @@ class WaitTests(DemoTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.naps: list[float] = []
-        self.patch(demo.time, "sleep", self.naps.append)
+        self.patch(time, "sleep", self.naps.append)
 
     def wait(self, system: System, config: Config) -> None:
         demo.wait_for_workers(system, config)  # type: ignore[arg-type]
@@ -189,7 +190,7 @@ class WaitTests(DemoTestCase):
 
     def test_it_does_not_wait_for_ever(self) -> None:
         times = iter([0.0, 10.0, demo.START_TIMEOUT + 1])
-        self.patch(demo.time, "monotonic", lambda: next(times))
+        self.patch(time, "monotonic", lambda: next(times))
         config = self.serve(metrics=(200, 'microservices_workers_total{type="WA"} 1.0\n'))
         error = self.assertRaises(DemoError, self.wait, System(), config)
         self.assertIn("WB, WB", str(error))
@@ -198,7 +199,7 @@ class WaitTests(DemoTestCase):
 class ProcessTests(DemoTestCase):
     def start(self, program: str) -> None:
         """Let the system be *program*, in Python, that has said something."""
-        popen = subprocess.Popen
+        popen: Any = subprocess.Popen
 
         def start(_command: list[str], **options: Any) -> Any:
             self.system = popen([sys.executable, "-c", program], stdout=subprocess.PIPE, **options)
