@@ -8,7 +8,7 @@ from pamqp import base
 from pamqp.commands import Channel as ChannelMethods
 from pamqp.commands import Connection
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -73,6 +73,8 @@ class BrokerServer(Protocol):
     def connectionMade(self) -> None:
         """Wait for the client's header, but not for ever."""
         self.output.transport = self.transport
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # a turn's output is one write: nothing is worth waiting for
         self.transport.registerProducer(self, True)
         self._call_later(PATIENCE, self._give_up)
 
