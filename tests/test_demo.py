@@ -270,7 +270,7 @@ class PortTests(DemoTestCase):
     def test_each_port_is_looked_at(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             for name in ("rest_port", "metrics_port", "broker_listen_port"):
-                ports = dict.fromkeys(("rest_port", "metrics_port", "broker_listen_port"), 0)
+                ports: dict[str, Any] = {"rest_port": 0, "metrics_port": 0, "broker_listen_port": 0}
                 ports[name] = taken.getsockname()[1]
                 error = self.assertRaises(DemoError, demo.check_ports, Config(**ports))
                 self.assertIn(f"TXMICRO_{name.upper()}", str(error))
