@@ -76,7 +76,7 @@ class RegistryTests(SystemTestCase):
         manager, worker = SystemManager(), Worker("WB")
         self.process(manager, config=ALIVE)
         self.process(worker)
-        manager.link.notify("worker.del.WB", {"id": worker.id, "type": "WB", "reason": "mistake"})
+        manager.link.post.notify("worker.del.WB", {"id": worker.id, "type": "WB", "reason": "mistake"})
         self.advance(0.2)
         self.assertIn(worker.id, manager.registry)
 
@@ -136,7 +136,7 @@ class InquiryTests(SystemTestCase):
         self.errors: list[Any] = []
 
     def inquire(self, address: str, sender: Worker) -> None:
-        sender._running_station.link.notify("worker.next", {"address": address, "sender": sender.id})
+        sender._running_station.link.post.notify("worker.next", {"address": address, "sender": sender.id})
 
     def listen(self, worker: Worker) -> None:
         def told(kind: str, body: Any) -> None:
@@ -212,7 +212,7 @@ class BadInputTests(SystemTestCase):
             ("worker.list", {"sender": {}}),
             ("worker.list", {"sender": {"id": "?"}}),
         ):
-            worker._running_station.link.notify(topic, body)
+            worker._running_station.link.post.notify(topic, body)
         self.advance(0.2)
         self.assertEqual(manager.registry.counts(), {"WA": 1})
         dropped = bus.metrics.registry.get_sample_value(
@@ -225,7 +225,7 @@ class BadInputTests(SystemTestCase):
         bus = self.process(manager)
         self.process(worker)
         link = worker._running_station.link
-        link.reply(manager.id, messages.RESULT, "", link.encode({}))
+        link.post.reply(manager.id, messages.RESULT, "", link.post.encode({}))
         self.advance(0.2)
         dropped = bus.metrics.registry.get_sample_value(
             "microservices_job_errors_total", {"service": "SystemManager", "error_type": "DecodeError"}

@@ -455,7 +455,9 @@ class BadMessageTests(RecoveryTestCase):
         sender, worker = self.pair()
         worker._running_station.peers._limit = 2
         for number in range(5):
-            sender._running_station.link.notify("worker.new.WB", {"id": f"WB:{number + 10}", "type": "WB"})
+            sender._running_station.link.post.notify(
+                "worker.new.WB", {"id": f"WB:{number + 10}", "type": "WB"}
+            )
         self.advance(0.2)
         self.assertEqual(len(worker.peers), 2)
         self.check(sender)
@@ -467,7 +469,7 @@ class BadMessageTests(RecoveryTestCase):
         for target in ("WA:2", "WA:1"):
             self.assertFalse(job.ended, target)
             body = {"target": {"id": target, "type": "WA"}, "error": "", "address": "WX:*"}
-            link.reply("WA:1", messages.ERROR, "", link.encode(body))
+            link.post.reply("WA:1", messages.ERROR, "", link.post.encode(body))
             self.advance(0.2)
         self.assertTrue(job.ended)
 

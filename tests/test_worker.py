@@ -570,7 +570,7 @@ class LifeTests(SystemTestCase):
         worker, other = Worker("WB"), Worker("WB")
         self.process(worker)
         self.process(other)
-        other._running_station.link.notify(
+        other._running_station.link.post.notify(
             "worker.del.WB", {"id": worker.id, "type": "WB", "reason": "forged"}
         )
         self.advance(0.2)

@@ -1,8 +1,7 @@
-"""A worker's place on the bus: its channel, queues and consumers, and how its messages are written and read.
+"""A worker's place on the bus: its channel, queues and consumers, and how its messages are read.
 
 A :class:`Link` outlives connections: whatever is lost (the session, its channel, a queue, a consumer) it
-builds all of its own again, from what it was told to have. While nothing stands, replies, notifications and
-events are dropped: whoever needs them asks again.
+builds all of its own again, from what it was told to have.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from . import messages, topology
 from .address import ANY
 from .amqp.client import Channel, ChannelClosed, ConnectionLost
 from .amqp.frames import Deliver, Properties
-from .bus import Bus, Session
+from .bus import Bus
 from .codec import by_content_type
-from .errors import BusClosed, ConsumerCancelled, DecodeError, DuplicateWorker, MessageTooLarge, TxmicroError
+from .errors import BusClosed, ConsumerCancelled, DecodeError, DuplicateWorker, TxmicroError
 from .log import Said
 from .messages import Job
 from .once import Once
-
-APP_ID = "txmicro"
+from .post import Post
+from .session import Session
 
 Settle = Callable[[bool], None]
 Handler = Callable[[str, Any], Any]
@@ -81,6 +80,7 @@ class Link:
     """See the module.
 
     :param topics: notifications that the inbox hears.
+    :ivar post: writes the worker's messages.
     """
 
     log = Logger()
@@ -91,6 +91,7 @@ class Link:
         self._topics = topics
         self._metrics = bus.metrics.service(service)
         self._said = Said()
+        self.post = Post(bus, occupant.id, self._metrics, occupant.returned)
         self._capacity = 0
         self._subscriptions: list[Subscription] = []
         self._session: Session | None = None
@@ -179,8 +180,7 @@ class Link:
             self._channel = await session.consuming.channel_open()
             self._channel.lost().addCallback(broken.happen)
             await self._build(session, self._channel)
-            self._session = session
-            self._stand()
+            self._stand(session)
             return await broken.wait()
         except CancelledError:
             raise
@@ -197,7 +197,8 @@ class Link:
             with suppress(ChannelClosed, ConnectionLost):  # it is gone: just as well
                 await channel.channel_close()
 
-    def _stand(self) -> None:
+    def _stand(self, session: Session) -> None:
+        self._session = self.post.session = session
         # A turn later, so that whoever waits for it may close the link.
         self._bus.clock.callLater(0, self._tell_opened)
         self._occupant.up()
@@ -210,6 +211,7 @@ class Link:
 
     def _fall(self) -> None:
         stood, self._session = self._session, None
+        self.post.session = None
         if stood is not None:
             self._occupant.writable(False)
             self._occupant.down()
@@ -333,7 +335,7 @@ class Link:
     def _told(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
         notification = deliver.exchange == topology.NOTIFICATIONS
         kind = deliver.routing_key if notification else properties.message_type or ""
-        label = ".".join(kind.split(".")[:2]) if notification else kind
+        label = messages.notification_kind(kind) if notification else kind
         try:
             content = self._decode(properties, body) if body else None
             if notification:
@@ -364,85 +366,6 @@ class Link:
                 error=error,
             )
 
-    # What it writes
-
-    def encode(self, body: dict[str, Any]) -> bytes:
-        """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``."""
-        data = self._bus.codec.encode(body)
-        if len(data) > self._bus.max_message:
-            raise MessageTooLarge(
-                f"{len(data)} bytes are more than max_message allows ({self._bus.max_message})"
-            )
-        return data
-
-    def reencode(self, body: bytes, changes: dict[str, Any]) -> bytes:
-        """A body of ours with some of its fields changed."""
-        return self.encode({**self._bus.codec.decode(body), **changes})
-
-    def send(self, address: str, key: str, body: bytes, *, traceparent: str | None = None) -> None:
-        """Publish one interactive copy of a job; one that finds no queue comes back to ``returned``."""
-        kind, _, name = address.partition(":")
-        headers = {"traceparent": traceparent} if traceparent else None
-        properties = self._properties(messages.JOB, key, expiration=_COPY_TTL_MS, headers=headers)
-        routing_key = name if name == ANY else address
-        self._publish_to(topology.to_exchange(kind), routing_key, messages.JOB, key, properties, body)
-
-    def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
-        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``."""
-        exchange = topology.replies_exchange(worker.partition(":")[0])
-        self._publish_to(exchange, worker, kind, key, self._properties(kind, key), body)
-
-    def notify(self, topic: str, body: dict[str, Any]) -> None:
-        """Publish a notification."""
-        self._broadcast(topology.NOTIFICATIONS, topic, ".".join(topic.split(".")[:2]), self.encode(body))
-
-    def emit(self, topic: str, body: bytes) -> None:
-        """Publish an event."""
-        self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
-
-    def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
-        if self._session is not None:
-            self._metrics.record_message_sent(kind)
-            self._session.publish(exchange, topic, self._properties(kind, ""), body)
-
-    def _publish_to(
-        self, exchange: str, key: str, kind: str, message_id: str, properties: bytes, body: bytes
-    ) -> None:
-        session = self._session
-        if session is None:
-            return
-        if session.knows(exchange):
-            self._metrics.record_message_sent(kind)
-            session.publish(exchange, key, properties, body, True)
-            return
-
-        def known(exists: bool) -> None:
-            if exists and session is self._session:
-                self._publish_to(exchange, key, kind, message_id, properties, body)
-            else:
-                self._occupant.returned(kind, message_id)
-
-        session.exists(exchange).addCallbacks(known, lambda _: None)
-
-    def _properties(
-        self, kind: str, key: str, *, expiration: str | None = None, headers: dict[str, Any] | None = None
-    ) -> bytes:
-        return Properties(
-            content_type=self._bus.codec.content_type,
-            headers=headers,
-            delivery_mode=1,
-            reply_to=self._occupant.id,
-            expiration=expiration,
-            message_id=key or None,
-            message_type=kind,
-            app_id=APP_ID,
-        ).encode()
-
-    def flush(self) -> None:
-        """Hand what was published in this turn to the transport now."""
-        if self._session is not None:
-            self._session.publishing.flush()
-
     @property
     def stands(self) -> bool:
         """Whether everything that this place has is there, now."""
@@ -467,6 +390,3 @@ class Link:
         """Pass it on, while the place stands."""
         if self._session is not None:
             self._occupant.writable(writable)
-
-
-_COPY_TTL_MS = str(int(topology.COPY_TTL * 1000))

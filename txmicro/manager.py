@@ -58,6 +58,7 @@ class SystemManager(Service):
         self.link = Link(
             bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list"), service=TYPE
         )
+        self._post = self.link.post
         self._ready: Once[SystemManager] = Once()
         self.link.open().addCallbacks(lambda _: self._ready.happen(self), self._refused)
         self._keepalive = LoopingCall(self._round)
@@ -90,13 +91,13 @@ class SystemManager(Service):
             if self.link.stands:
                 for gone in self.registry.round(self.bus.config.keepalive / 1000):
                     self._declare_gone(gone)
-                self.link.notify("worker.getAll", {})
+                self._post.notify("worker.getAll", {})
         except Exception:
             self.log.failure("a keepalive round of {manager} failed", manager=self.id)
 
     def _declare_gone(self, gone: Announcement) -> None:
         self.log.warn("{worker} does not answer, and is declared gone", worker=gone.id)
-        self.link.notify(f"worker.del.{gone.type}", Deletion(gone.id, gone.type, "keepalive").body())
+        self._post.notify(f"worker.del.{gone.type}", Deletion(gone.id, gone.type, "keepalive").body())
         self._count()
 
     def _count(self) -> None:
@@ -109,7 +110,7 @@ class SystemManager(Service):
     def up(self) -> None:
         """Learn who is there: whoever announced itself before, or while nothing stood, was not heard."""
         self.log.info("{manager} is ready", manager=self.id)
-        self.link.notify("worker.getAll", {})
+        self._post.notify("worker.getAll", {})
 
     def down(self) -> None:
         """Nothing of what was known is wrong because of that."""
@@ -150,8 +151,8 @@ class SystemManager(Service):
 
     def _listed(self, asker: str) -> None:
         parse(asker)
-        body = self.link.encode({"workers": self.registry.listing()})
-        self.link.reply(asker, messages.LIST, "", body)
+        body = self._post.encode({"workers": self.registry.listing()})
+        self._post.reply(asker, messages.LIST, "", body)
 
     # Inquiries
 
@@ -188,7 +189,7 @@ class SystemManager(Service):
                 "error": messages.NO_WORKER_TEXT,
                 "address": address,
             }
-            self.link.reply(sender, messages.ERROR, "", self.link.encode(body))
+            self._post.reply(sender, messages.ERROR, "", self._post.encode(body))
         self.metrics.record_error("NoWorkerAvailable")
 
     def when_ready(self) -> Deferred[SystemManager]:

@@ -92,6 +92,11 @@ def get_keys(body: Any, name: str = "keys") -> list[str]:
     return keys
 
 
+def notification_kind(topic: str) -> str:
+    """The first two words of a topic: what is counted, as there are as many topics as worker types."""
+    return ".".join(topic.split(".", 2)[:2])
+
+
 def hop_key(job_id: str, index: int) -> str:
     """What duplicates and stores go by: the job and its hop."""
     return f"{job_id}/{index}"

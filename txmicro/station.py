@@ -63,12 +63,13 @@ class Station:
         self._metrics = bus.metrics.service(self.type)
         topics = ("worker.getAll", f"worker.new.{self.type}", "worker.del", f"worker.del.{self.type}")
         self.link = Link(bus, self, topics, service=self.type)
+        self._post = self.link.post
         self.peers = Registry(bus.clock)
         self.peers.heard(me())
         self._outbox = Outbox(
             bus.clock,
             publish=self._publish,
-            inquire=lambda address: self.link.notify("worker.next", Inquiry(address, self.id).body()),
+            inquire=lambda address: self._post.notify("worker.next", Inquiry(address, self.id).body()),
             probe=partial(self._tell_keys, messages.PROBE),
             cancel=lambda taker, key: self._tell_keys(messages.CANCEL, taker, [key]),
         )
@@ -103,7 +104,7 @@ class Station:
         """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*."""
         self._announced = False
         await self.link.stop_jobs()
-        self.link.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
+        self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
         patience = self._clock.callLater(grace, self._runner.cancel_all, reason)
         await self._intake.drain()
         if patience.active():
@@ -122,17 +123,17 @@ class Station:
         await self.link.close()
 
     def _announce(self, topic: str) -> None:
-        self.link.notify(topic, self._me().body())
+        self._post.notify(topic, self._me().body())
 
     def _flush(self) -> None:
         self._acks.flush()
-        self.link.flush()
+        self._post.flush()
 
     def list_workers(self) -> Deferred[list[dict[str, Any]]]:
         """Ask the SystemManagers who is on the bus; the first answer counts."""
         asker: Deferred[list[dict[str, Any]]] = Deferred(self._askers.remove)
         self._askers.append(asker)
-        self.link.notify("worker.list", {"sender": {"id": self.id, "type": self.type}})
+        self._post.notify("worker.list", {"sender": {"id": self.id, "type": self.type}})
         return asker
 
     # Jobs that are sent
@@ -148,15 +149,15 @@ class Station:
         return future
 
     def _send(self, job: Job, owner: JobFuture | _Hop) -> None:
-        body = self.link.encode(job.body(self._clock.seconds()))
+        body = self._post.encode(job.body(self._clock.seconds()))
         self._outbox.add(Sent(job.key, job.id, job.address, (body, job.traceparent), job.deadline, owner))
 
     def _publish(self, sent: Sent) -> None:
         body, traceparent = sent.body
         if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
             left = messages.remaining_ms(sent.deadline, self._clock.seconds())
-            body = self.link.reencode(body, {"tries": sent.tries, "deadline": left})
-        self.link.send(sent.address, sent.key, body, traceparent=traceparent)
+            body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})
+        self._post.send(sent.address, sent.key, body, traceparent=traceparent)
 
     # Jobs that are taken
 
@@ -192,14 +193,14 @@ class Station:
 
     def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:
         body = {"id": job.id, "workers_list_id": job.workers_list_id, "worker": self.id, **outcome}
-        reply = Reply(job.origin, kind, self.link.encode(body))
+        reply = Reply(job.origin, kind, self._post.encode(body))
         self._answer(job.sender, job.key, reply)
         return reply
 
     def _answer(self, sender: str, key: str, reply: Reply) -> None:
         """Say how a hop ended: to the job's origin, and to the hop's sender, which is freed of it."""
         self._acks.forget(key)
-        self.link.reply(reply.to, reply.type, key, reply.body)
+        self._post.reply(reply.to, reply.type, key, reply.body)
         self._free(sender, key)
 
     def _free(self, sender: str, key: str) -> None:
@@ -249,7 +250,7 @@ class Station:
         asker = messages.get(body, "worker", str)
         running, forwarded, unknown = self._intake.probed(asker, messages.get_keys(body))
         status = {"worker": self.id, "running": running, "forwarded": forwarded, "unknown": unknown}
-        self.link.reply(asker, messages.STATUS, "", self.link.encode(status))
+        self._post.reply(asker, messages.STATUS, "", self._post.encode(status))
 
     def _told_status(self, body: Any) -> None:
         self._outbox.status(
@@ -274,7 +275,7 @@ class Station:
             asker.callback(workers)
 
     def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
-        self.link.reply(worker, kind, worker, self.link.encode({"worker": self.id, "keys": keys}))
+        self._post.reply(worker, kind, worker, self._post.encode({"worker": self.id, "keys": keys}))
 
     # What is notified
 
@@ -292,7 +293,7 @@ class Station:
         eldest = self.peers.eldest(self.type)
         if self.peers.heard(peer) and eldest is not None and eldest.id == self.id:
             peers = [known.body() for known in self.peers.of_type(self.type) if known.id != peer.id]
-            self.link.reply(peer.id, messages.PEERS, "", self.link.encode({"peers": peers}))
+            self._post.reply(peer.id, messages.PEERS, "", self._post.encode({"peers": peers}))
 
     def _parted(self, deletion: Deletion) -> None:
         if deletion.id != self.id:

@@ -228,8 +228,8 @@ class Worker(Service):
 
         Raises EncodeError, MessageTooLarge or BusClosed.
         """
-        link = self._running_station.link
-        link.emit(topic, link.encode({"data": data, "sender": self.id}))
+        post = self._running_station.link.post
+        post.emit(topic, post.encode({"data": data, "sender": self.id}))
 
     def subscribe(self, pattern: str, handler: EventHandler, *, group: bool = False) -> Deferred[None]:
         """Call ``handler(topic, data)`` for events on topics that match *pattern* (``*`` one word, ``#`` any).

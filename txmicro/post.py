@@ -1,0 +1,119 @@
+"""How a worker's messages are written and published.
+
+While its place on the bus does not stand, replies, notifications and events are dropped: whoever needs them
+asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import messages, topology
+from .address import ANY
+from .amqp.frames import Properties
+from .bus import Bus
+from .errors import MessageTooLarge
+from .metrics import ServiceMetrics
+from .session import Session
+
+APP_ID: Final = "txmicro"
+
+_COPY_TTL_MS: Final = str(int(topology.COPY_TTL * 1000))
+
+
+class Post:
+    """Writes the messages of one worker.
+
+    :param worker: its id.
+    :param returned: told the kind and the key of a message that found no queue.
+    :ivar session: where to publish; None: nothing stands.
+    """
+
+    def __init__(
+        self, bus: Bus, worker: str, metrics: ServiceMetrics, returned: Callable[[str, str], None]
+    ) -> None:
+        self.session: Session | None = None
+        self._worker = worker
+        self._metrics = metrics
+        self._returned = returned
+        self._codec = bus.codec
+        self._max_message = bus.max_message
+        self._time = bus.ids.time
+
+    def encode(self, body: dict[str, Any]) -> bytes:
+        """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``."""
+        data = self._codec.encode(body)
+        if len(data) > self._max_message:
+            raise MessageTooLarge(f"{len(data)} bytes are more than max_message allows ({self._max_message})")
+        return data
+
+    def reencode(self, body: bytes, changes: dict[str, Any]) -> bytes:
+        """A body of ours with some of its fields changed."""
+        return self.encode({**self._codec.decode(body), **changes})
+
+    def send(self, address: str, key: str, body: bytes, *, traceparent: str | None = None) -> None:
+        """Publish one interactive copy of a job; one that finds no queue comes back to ``returned``."""
+        kind, _, name = address.partition(":")
+        headers = {"traceparent": traceparent} if traceparent else None
+        properties = self._properties(messages.JOB, key, expiration=_COPY_TTL_MS, headers=headers)
+        routing_key = name if name == ANY else address
+        self._address(topology.to_exchange(kind), routing_key, messages.JOB, key, properties, body)
+
+    def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
+        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``."""
+        exchange = topology.replies_exchange(worker.partition(":")[0])
+        self._address(exchange, worker, kind, key, self._properties(kind, key), body)
+
+    def notify(self, topic: str, body: dict[str, Any]) -> None:
+        """Publish a notification."""
+        self._broadcast(topology.NOTIFICATIONS, topic, messages.notification_kind(topic), self.encode(body))
+
+    def emit(self, topic: str, body: bytes) -> None:
+        """Publish an event."""
+        self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
+
+    def flush(self) -> None:
+        """Hand what was published in this turn to the transport now."""
+        if self.session is not None:
+            self.session.publishing.flush()
+
+    def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
+        if self.session is not None:
+            self._metrics.record_message_sent(kind)
+            self.session.publish(exchange, topic, self._properties(kind, ""), body)
+
+    def _address(
+        self, exchange: str, routing_key: str, kind: str, key: str, properties: bytes, body: bytes
+    ) -> None:
+        """Publish what must find a queue, on an exchange that may not be there."""
+        session = self.session
+        if session is None:
+            return
+        if session.knows(exchange):
+            self._metrics.record_message_sent(kind)
+            session.publish(exchange, routing_key, properties, body, True)
+            return
+
+        def known(exists: bool) -> None:
+            if exists and session is self.session:
+                self._address(exchange, routing_key, kind, key, properties, body)
+            else:
+                self._returned(kind, key)
+
+        session.exists(exchange).addCallbacks(known, lambda _: None)
+
+    def _properties(
+        self, kind: str, key: str, *, expiration: str | None = None, headers: dict[str, Any] | None = None
+    ) -> bytes:
+        return Properties(
+            content_type=self._codec.content_type,
+            headers=headers,
+            delivery_mode=1,
+            reply_to=self._worker,
+            expiration=expiration,
+            message_id=key or None,
+            timestamp=int(self._time()),
+            message_type=kind,
+            app_id=APP_ID,
+        ).encode()

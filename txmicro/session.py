@@ -1,0 +1,111 @@
+"""One life of a bus's two connections: what can be done while they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from .amqp.client import Channel, ChannelClosed, Client
+from .once import Once
+from .topology import Features
+
+
+class Session:
+    """One life of the two connections.
+
+    :ivar publishing: the connection that publishes. :ivar consuming: the one that consumes.
+    :ivar publisher: the channel on which everything is published.
+    :ivar features: what the broker can do.
+    """
+
+    def __init__(self, publishing: Client, consuming: Client, publisher: Channel) -> None:
+        self.publishing = publishing
+        self.consuming = consuming
+        self.publisher = publisher
+        self.features = Features.of(consuming.server_properties)
+        self._prefixes: dict[tuple[str, str, bool], bytes] = {}
+        self._known: set[str] = set()
+        self._checks: dict[str, list[Deferred[bool]]] = {}
+        self._lost: Once[BaseException] = Once()
+        for part in (publishing, consuming, publisher):
+            part.lost().addCallback(self._lost.happen)
+
+    def lost(self) -> Deferred[BaseException]:
+        """Fires with the reason when the first part of the session is gone; cancelling it stops the wait."""
+        return self._lost.wait()
+
+    def close(self) -> Deferred[Any]:
+        """Say good-bye on both connections. Fires when they are gone, which takes a bounded time; does not fail."""
+        return gatherResults([self.publishing.shutdown(), self.consuming.shutdown()])
+
+    def publish(
+        self, exchange: str, key: str, properties: bytes, body: bytes, mandatory: bool = False
+    ) -> None:
+        """Put a message into this turn's output; once something is lost, drop it.
+
+        The exchange must exist: see :meth:`exists`.
+        """
+        if self._lost.happened:
+            return
+        destination = (exchange, key, mandatory)
+        prefix = self._prefixes.get(destination)
+        if prefix is None:
+            prefix = self._prefix(destination)
+        self.publisher.publish(prefix, properties, body)
+
+    def _prefix(self, destination: tuple[str, str, bool]) -> bytes:
+        if len(self._prefixes) >= 10_000:  # addresses come and go; forget them all rather than grow for ever
+            self._prefixes.clear()
+        prefix = self._prefixes[destination] = self.publisher.publisher(*destination)
+        return prefix
+
+    def knows(self, exchange: str) -> bool:
+        """Whether *exchange* was seen on this session, so that publishing to it is safe."""
+        return exchange in self._known
+
+    def declared(self, exchange: str) -> None:
+        """Remember that *exchange* exists."""
+        self._known.add(exchange)
+
+    def exists(self, exchange: str) -> Deferred[bool]:
+        """Ask the broker whether *exchange* exists: publishing to one that does not closes the channel.
+
+        Questions about one exchange share one answer. Fires with the answer; fails when the session is lost.
+        """
+        answer: Deferred[bool] = Deferred()
+        waiting = self._checks.setdefault(exchange, [])
+        waiting.append(answer)
+        if len(waiting) == 1:
+            Deferred.fromCoroutine(self._passive(exchange)).addBoth(self._answer, exchange)
+        return answer
+
+    async def _passive(self, exchange: str) -> bool:
+        scratch = await self.consuming.channel_open()
+        try:
+            await scratch.exchange_declare(exchange=exchange, passive=True)
+        except ChannelClosed as error:
+            if error.reply_code != 404:
+                raise
+            return False
+        scratch.channel_close().addErrback(lambda _: None)
+        self._known.add(exchange)
+        return True
+
+    def _answer(self, result: Any, exchange: str) -> None:
+        for waiting in self._checks.pop(exchange):
+            waiting.callback(result)
+
+    async def consumers(self, queue: str) -> int:
+        """How many consumers *queue* has; -1: there is no such queue."""
+        scratch = await self.consuming.channel_open()
+        try:
+            reply = await scratch.queue_declare(queue=queue, passive=True)
+        except ChannelClosed as error:
+            if error.reply_code == 405:  # exclusive to another connection, whose worker consumes it
+                return 1
+            if error.reply_code != 404:
+                raise
+            return -1
+        scratch.channel_close().addErrback(lambda _: None)
+        return int(reply.consumer_count)
