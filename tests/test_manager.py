@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
+
 from tests.system import SystemTestCase
+from txmicro import manager as manager_module
 from txmicro import messages
+from txmicro.amqp.client import ConnectionLost
 from txmicro.config import Config
 from txmicro.errors import DuplicateWorker, NoAnswer
 from txmicro.manager import SystemManager
@@ -39,6 +45,18 @@ class RegistryTests(SystemTestCase):
         self.assertEqual(value("microservices_workers_total", {"type": "WB"}), 1)
         self.stop(self.buses[-1])
         self.assertEqual(value("microservices_workers_total", {"type": "WB"}), 0)
+
+    def test_a_round_that_fails_is_not_the_last(self) -> None:
+        manager, worker = SystemManager(), Worker("WB")
+        self.process(manager, config=ALIVE)
+        self.process(worker)
+
+        def broken(period: float) -> Any:
+            raise OSError
+
+        self.patch(manager.registry, "round", broken)
+        self.advance(2.5)
+        self.assertGreaterEqual(len(self.flushLoggedErrors(OSError)), 2)
 
     def test_without_keepalive_it_asks_nobody(self) -> None:
         manager, worker = SystemManager(), Worker("WB")
@@ -138,6 +156,13 @@ class InquiryTests(SystemTestCase):
     def inquire(self, address: str, sender: Worker) -> None:
         sender._running_station.link.post.notify("worker.next", {"address": address, "sender": sender.id})
 
+    @contextmanager
+    def patched(self, thing: Any, name: str, value: Any) -> Iterator[None]:
+        before = getattr(thing, name)
+        setattr(thing, name, value)
+        yield
+        setattr(thing, name, before)
+
     def listen(self, worker: Worker) -> None:
         def told(kind: str, body: Any) -> None:
             self.errors.append((kind, body))
@@ -187,6 +212,32 @@ class InquiryTests(SystemTestCase):
         self.inquire("WB:2", sender)
         self.advance(3)
         self.assertEqual([body["address"] for _, body in self.errors], ["WB:2"])
+
+    def test_a_look_that_fails_leaves_the_senders_to_ask_again(self) -> None:
+        sender = Worker("WA")
+        self.process(sender)
+        self.listen(sender)
+
+        def broken(address: str) -> Deferred[int]:
+            return fail(ConnectionLost("gone"))
+
+        with self.patched(self.manager.link, "consumers", broken):
+            self.inquire("WX:*", sender)
+            self.advance(3)
+        self.assertEqual(self.errors, [])
+        self.inquire("WX:*", sender)
+        self.advance(3)
+        self.assertEqual(len(self.errors), 1)
+
+    def test_more_addresses_than_it_looks_at_at_once_wait(self) -> None:
+        sender = Worker("WA")
+        self.process(sender)
+        self.listen(sender)
+        self.patch(manager_module, "MAX_INQUIRIES", 1)
+        for kind in ("WX", "WY"):
+            self.inquire(f"{kind}:*", sender)
+        self.advance(3)
+        self.assertEqual([body["address"] for _, body in self.errors], ["WX:*"])
 
     def test_stopping_forgets_what_it_looks_at(self) -> None:
         sender = Worker("WA")

@@ -656,6 +656,14 @@ class MistakesTests(OutboxCase):
 class MemoryTests(OutboxCase):
     window = 100
 
+    def test_what_was_given_up_untaken_is_remembered_in_bounds(self) -> None:
+        with_limit = 10_000
+        for number in range(with_limit + 10):
+            [sent] = self.add(f"job{number}", address=f"WB:{number}")
+            self.outbox.cancel(sent.key)
+        self.assertEqual(len(self.outbox._abandoned), with_limit)
+        self.check_empty()
+
     def test_ended_jobs_leave_nothing_behind(self) -> None:
         ends: list[Callable[[str], None]] = [
             lambda key: self.outbox.succeeded(key, "WB:1", None),

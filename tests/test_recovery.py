@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.system import SystemTestCase, Way
 from txmicro import messages, topology
 from txmicro.amqp import uri
-from txmicro.amqp.client import Channel
+from txmicro.amqp.client import Channel, ChannelClosed
 from txmicro.amqp.frames import Properties
 from txmicro.broker.server import BrokerFactory
 from txmicro.bus import Target
@@ -315,6 +315,52 @@ class PartTests(RecoveryTestCase):
         self.advance(5)
         self.check(sender)
 
+    def test_a_subscription_that_cannot_be_made_is_made_again(self) -> None:
+        """What breaks the channel on the way is built by the rebuilding."""
+        sender, worker = self.pair()
+        link = worker._running_station.link
+        heard: list[Any] = []
+        assert link._channel is not None
+        link._channel.ack(4711)
+        self.result(worker.subscribe("#", lambda topic, data: heard.append(data)))
+        self.advance(3)
+        sender.publish("x", 1)
+        self.advance(0.2)
+        self.assertEqual(heard, [1])
+
+    def test_cancelling_a_subscription_that_is_being_made_stops_the_wait(self) -> None:
+        _, worker = self.pair()
+        waiting = worker.subscribe("#", lambda topic, data: None)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertTrue(worker._running_station.link.stands)
+
+    def test_what_the_broker_refuses_for_another_reason_is_tried_again(self) -> None:
+        """Somebody declared a queue of our name in another way."""
+        channel = self.operator()
+        self.result(channel.queue_declare(queue=topology.jobs_queue("WB"), durable=True))
+        worker = Worker("WB", do_job=echo)
+        self.process(worker)
+        self.advance(3)
+        self.assertNotEqual(self.logged("PRECONDITION_FAILED"), [])
+        self.result(channel.queue_delete(queue=topology.jobs_queue("WB")))
+        self.advance(5)
+        self.assertTrue(worker._running_station.link.stands)
+
+    def test_so_is_an_inbox_that_is_refused(self) -> None:
+        channel = self.operator()
+        self.result(
+            channel.exchange_declare(exchange=topology.NOTIFICATIONS, exchange_type="topic", durable=True)
+        )
+        self.result(channel.queue_declare(queue=topology.inbox_queue("WB:1"), durable=True))
+        worker = Worker("WB", do_job=echo, id="WB:1")
+        self.process(worker)
+        self.advance(3)
+        self.assertFalse(worker._running_station.link.stands)
+        self.result(channel.queue_delete(queue=topology.inbox_queue("WB:1")))
+        self.advance(5)
+        self.assertTrue(worker._running_station.link.stands)
+
     def test_an_id_is_free_again_when_its_worker_has_left(self) -> None:
         _, worker = self.pair()
         self.stop(worker.bus)
@@ -364,6 +410,29 @@ class FlowTests(RecoveryTestCase):
         self.advance(5)
         self.assertIs(sender.bus.session, session)
         self.check(sender)
+
+    def test_a_question_that_the_broker_refuses_is_no_answer(self) -> None:
+        sender, _ = self.pair()
+        session = sender.bus.session
+        assert session is not None
+        refused = ChannelClosed(403, "ACCESS_REFUSED")
+        made = session.consuming.channelFactory
+        for question in ("exchange_declare", "queue_declare"):
+            self.patch(made, question, lambda channel, **_: fail(refused))
+        self.failureResultOf(self.soon(session.exists("x")), ChannelClosed)
+        self.failureResultOf(self.soon(Deferred.fromCoroutine(session.consumers("x"))), ChannelClosed)
+
+    def soon(self, waiting: Deferred[Any]) -> Deferred[Any]:
+        self.advance(0.1)
+        return waiting
+
+    def test_nothing_is_published_on_a_session_that_is_lost(self) -> None:
+        sender, _ = self.pair()
+        session = sender.bus.session
+        assert session is not None
+        session.publishing.transport.abortConnection()
+        self.advance(0.05)
+        session.publish(topology.EVENTS, "x", b"", b"")
 
     def test_destinations_are_not_remembered_without_end(self) -> None:
         sender, _ = self.pair()

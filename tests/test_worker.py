@@ -132,6 +132,37 @@ class SendTests(SystemTestCase):
         self.process(Worker("WB", do_job=echo))
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
 
+    def test_an_unheard_failure_whose_treatment_fails_is_logged(self) -> None:
+        def treat(error: JobError) -> None:
+            raise OSError
+
+        self.patch(self.sender, "treat_error", treat)
+        self.process(self.sender)
+        self.sender.send("WX:*", timeout=1.0)
+        self.advance(1.5)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_by_default_an_unheard_failure_is_logged(self) -> None:
+        self.process(self.sender)
+        self.sender.send("WX:*", timeout=1.0)
+        self.advance(1.5)
+        value = self.sender.bus.metrics.registry.get_sample_value
+        labels = {"service": "WA", "error_type": "JobTimeout"}
+        self.assertEqual(value("microservices_job_errors_total", labels), 1)
+
+    def test_a_dead_workers_jobs_are_run_elsewhere(self) -> None:
+        """It took them, and is gone without a word: its probe comes back."""
+        self.process(self.sender)
+        bus = self.process(Worker("WB", do_job=never))
+        answer = self.sender.send("WB:*", 1).when_done()
+        self.advance(0.2)
+        self.process(Worker("WB", do_job=echo))
+        assert bus.session is not None
+        self.way.broker = None  # it cannot come back
+        for client in (bus.session.publishing, bus.session.consuming):
+            client.transport.abortConnection()
+        self.assertEqual(self.result(answer, 4.5), {"echo": 1})
+
     def test_every_format_carries_jobs_and_a_fleet_may_mix_them(self) -> None:
         self.process(self.sender, config=Config(data_transfer_protocol="JSON"))
         self.process(Worker("WB", do_job=echo), config=Config(data_transfer_protocol="BSON"))

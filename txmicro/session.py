@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -81,16 +82,10 @@ class Session:
         return answer
 
     async def _passive(self, exchange: str) -> bool:
-        scratch = await self.consuming.channel_open()
-        try:
-            await scratch.exchange_declare(exchange=exchange, passive=True)
-        except ChannelClosed as error:
-            if error.reply_code != 404:
-                raise
-            return False
-        scratch.channel_close().addErrback(lambda _: None)
-        self._known.add(exchange)
-        return True
+        reply = await self._ask(lambda scratch: scratch.exchange_declare(exchange=exchange, passive=True))
+        if reply is not None:
+            self._known.add(exchange)
+        return reply is not None
 
     def _answer(self, result: Any, exchange: str) -> None:
         for waiting in self._checks.pop(exchange):
@@ -98,14 +93,22 @@ class Session:
 
     async def consumers(self, queue: str) -> int:
         """How many consumers *queue* has; -1: there is no such queue."""
-        scratch = await self.consuming.channel_open()
         try:
-            reply = await scratch.queue_declare(queue=queue, passive=True)
+            reply = await self._ask(lambda scratch: scratch.queue_declare(queue=queue, passive=True))
         except ChannelClosed as error:
             if error.reply_code == 405:  # exclusive to another connection, whose worker consumes it
                 return 1
-            if error.reply_code != 404:
-                raise
-            return -1
+            raise
+        return -1 if reply is None else int(reply.consumer_count)
+
+    async def _ask(self, question: Callable[[Channel], Any]) -> Any:
+        """The reply to a passive declaration, on a channel of its own, as a no closes that; None: not found."""
+        scratch = await self.consuming.channel_open()
+        try:
+            reply = await question(scratch)
+        except ChannelClosed as error:
+            if error.reply_code == 404:
+                return None
+            raise
         scratch.channel_close().addErrback(lambda _: None)
-        return int(reply.consumer_count)
+        return reply

@@ -188,7 +188,7 @@ class Worker(Service):
         self.metrics.record_error(error.type)
         try:
             self.treat_error(error)
-        except Exception:  # as above
+        except Exception:  # as in _stop
             self.log.failure("{worker}: treat_error() failed", worker=self.id)
 
     # What a person calls
