@@ -14,7 +14,7 @@ from typing import Any, Final
 from pamqp.commands import Basic, Connection
 from pamqp.commands import Channel as ChannelClass
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import TwistedDelegate
@@ -23,6 +23,7 @@ from txamqp.protocol import AMQClient
 from zope.interface import implementer
 
 from txmicro import __version__
+from txmicro.clock import Clock
 from txmicro.errors import TxmicroError
 from txmicro.once import Once
 
@@ -148,7 +149,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         vhost: str,
         username: str,
         password: str,
-        clock: IReactorTime,
+        clock: Clock,
         heartbeat: int = 10,
         frame_max: int = FRAME_MAX,
         connection_name: str = "",
