@@ -443,11 +443,12 @@ class Outbox:
     def _give_up(self, sent: Sent, error: JobError) -> None:
         if sent.taker is not None:
             self._safely(self._cancel, sent.taker, sent.key)
-        elif sent.copies and self._closed is None:  # somebody may be taking it now, and is told when its ack comes
+        elif sent.copies and self._closed is None:
             self._abandon(sent.key)
         self._safely(sent.owner.failed, error)
 
     def _abandon(self, key: str) -> None:
+        """Somebody may be taking it now, and is told when the ack comes."""
         self._abandoned[key] = self._clock.seconds() + _ABANDONED * self._retry
         if len(self._abandoned) > _MOST_ABANDONED:
             self._abandoned.popitem(last=False)
