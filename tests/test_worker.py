@@ -635,6 +635,25 @@ class EventTests(SystemTestCase):
             ],
         )
 
+    def test_nothing_is_heard_from_closed_on(self) -> None:
+        closed: Deferred[None] = Deferred()
+
+        class Closing(Worker):
+            def closed(self) -> Deferred[None]:
+                return closed
+
+        closing = Closing("WB")
+        self.process(self.sender)
+        bus = self.process(closing)
+        self.result(closing.subscribe("#", self.hear("closing")))
+        stopping = bus.stopService()
+        self.advance(0.1)
+        self.sender.publish("x")
+        self.advance(0.1)
+        closed.callback(None)
+        self.result(stopping)
+        self.assertEqual(self.heard, [])
+
     def test_a_group_gets_each_event_once(self) -> None:
         members = [Worker("WB") for _ in range(3)]
         for member in (self.sender, *members):

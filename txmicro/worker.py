@@ -72,7 +72,7 @@ class Worker(Service):
         self._station: Station | None = None
         self._start: Deferred[Any] | None = None
         self._ready: Once[Worker] = Once()
-        self._opened = self._started = False
+        self._opened = self._started = self._closing = False
 
     # Hooks
 
@@ -80,7 +80,8 @@ class Worker(Service):
         """Connected, about to take jobs. May return a Deferred or be a coroutine; if it fails, so does the start."""
 
     def closed(self) -> Any:
-        """The mirror of ``opened``: no job runs here any more, but what this worker sent may still be answered.
+        """The mirror of ``opened``: no job runs and no event is heard here any more, but what this worker sent may
+        still be answered.
 
         May return a Deferred or be a coroutine.
         """
@@ -152,6 +153,7 @@ class Worker(Service):
             self._start.cancel()
         if self._started:
             await station.retire(self.config.grace, reason)
+        self._closing = True
         if self._opened:
             try:
                 await maybeDeferred(self.closed)
@@ -245,6 +247,9 @@ class Worker(Service):
         return Deferred.fromCoroutine(self._station.link.subscribe(pattern, hear, group))
 
     def _hear(self, handler: EventHandler, topic: str, body: Any) -> None:
+        if self._closing:  # what the handler works with is being taken apart
+            return
+
         def wrong(failure: Failure) -> None:
             self.log.failure("{worker}: the handler of {topic} failed", failure, worker=self.id, topic=topic)
 
