@@ -15,7 +15,8 @@ RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir .
 RUN /venv/bin/twistd --help >/dev/null
 
 FROM python:3.13-slim
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 TXMICRO_METRICS_PORT=9091
+# One process per container, so all have their metrics page on one port.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 TXMICRO_METRICS_PORT=9091 TXMICRO_WORKER_METRICS_PORT=9091
 RUN useradd --system --create-home --home-dir /srv/txmicro txmicro
 WORKDIR /srv/txmicro
 COPY --from=build /venv /venv
@@ -23,9 +24,9 @@ COPY etc etc
 COPY examples examples
 USER txmicro
 EXPOSE 8080 9091
-# For the processes with a SystemManager. A worker alone says how it is on a metrics page of its own.
+# A broker by itself has no such page: docker run --no-healthcheck.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD \
-    ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['TXMICRO_METRICS_PORT'] + '/metrics', timeout=2)"]
+    ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:9091/metrics', timeout=2)"]
 # twistd stops everything in order when it is told to by this signal.
 STOPSIGNAL SIGTERM
 CMD ["twistd", "-n", "txmicro", "--config", "etc/demo.json"]

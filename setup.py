@@ -32,9 +32,6 @@ setup(
     package_data={"txmicro": ["py.typed"]},
     install_requires=DEPENDENCIES,
     extras_require={"tls": ["twisted[tls]"], "test": TEST, "dev": TEST + LINT + DOCS},
-    entry_points={
-        "console_scripts": ["txmicro=txmicro.cli:main"],
-    },
     classifiers=[
         "Framework :: Twisted",
         "License :: OSI Approved :: MIT License",
