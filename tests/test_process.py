@@ -221,7 +221,7 @@ class LogTests(SynchronousTestCase):
             self.levels(Config()),
             ["twisted.internet warn", "log_legacy warn", "someone.else info", "someone.else warn"],
         )
-        self.assertEqual(len(self.levels(Config(log_level="debug"))), 9)
+        self.assertEqual(len(self.levels(Config(log_level="Debug"))), 9)
 
 
 class LeaveTests(SynchronousTestCase):

@@ -199,7 +199,7 @@ def switched_by(config: Config, observer: Observer) -> Observer:
     chosen = switched(
         observer, level=config.log_level, manager_log=config.manager_log, worker_log=config.worker_log
     )
-    return chosen if config.log_level == "debug" else _without_chatter(chosen)
+    return chosen if config.log_level.lower() == "debug" else _without_chatter(chosen)
 
 
 def _without_chatter(observer: Observer) -> Observer:
