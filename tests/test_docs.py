@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
-from tests.documents import test_cases
+import re
+
+from twisted.python.reflect import namedAny
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.documents import ROOT, test_cases
 
 globals().update(test_cases("docs/writing.rst", __name__))
+
+
+class PromisesTests(SynchronousTestCase):
+    def test_every_test_that_is_named_exists(self) -> None:
+        text = (ROOT / "docs/promises.rst").read_text("utf-8")
+        named = re.findall(r"``(tests\.\w+\.\w+\.\w+)``", text)
+        self.assertGreater(len(named), 100)
+        for name in named:
+            self.assertTrue(callable(namedAny(name)), name)
