@@ -15,7 +15,7 @@ from txmicro.amqp.frames import Properties
 from txmicro.broker.server import BrokerFactory
 from txmicro.bus import Target
 from txmicro.config import Config
-from txmicro.errors import BusClosed, DuplicateWorker
+from txmicro.errors import BusClosed, DuplicateWorker, WorkerStopped
 from txmicro.manager import SystemManager
 from txmicro.messages import Job
 from txmicro.testing import memory_bus
@@ -259,20 +259,25 @@ class PartTests(RecoveryTestCase):
         waiting.callback("done")
         self.assertEqual(self.result(answer, 5.0), "done")
 
-    def test_an_exchange_is_deleted_while_in_use(self) -> None:
+    def test_exchanges_are_deleted_while_in_use(self) -> None:
         sender, _ = self.pair()
         self.check(sender)
         channel = self.operator()
-        for exchange in (topology.to_exchange("WB"), topology.replies_exchange("WA")):
-            self.result(channel.exchange_delete(exchange=exchange))
-            job = sender.send("WB:*", 1)
-            self.advance(1)
-            # Whoever declared it must do so again: here, by an operator's closing of all connections.
-            for connection in list(self.broker.connections):
-                if connection is not channel.client:
-                    connection.transport.abortConnection()
-            self.assertEqual(self.result(job.when_done(), 8.0), 1)
-            channel = self.operator()
+        for name in (topology.to_exchange("WB"), topology.replies_exchange("WA"), topology.NOTIFICATIONS):
+            self.result(channel.exchange_delete(exchange=name))
+            self.check(sender, 15.0)
+        self.assertTrue(self.logged("lost its place"))
+
+    def test_bindings_are_deleted_while_in_use(self) -> None:
+        sender, worker = self.pair()
+        channel = self.operator()
+        exchange, queue = topology.to_exchange("WB"), topology.jobs_queue("WB")
+        self.result(channel.queue_unbind(queue=queue, exchange=exchange, routing_key="*"))
+        self.check(sender, 10.0)
+        self.assertEqual(self.logged("lost its place"), [])
+        self.result(worker._running_station.retire(1.0, WorkerStopped("stopped")))
+        self.advance(10)
+        self.assertEqual(self.logged("lost its place"), [])
 
     def test_its_channel_is_closed(self) -> None:
         sender, worker = self.pair()

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from . import messages, topology
@@ -29,6 +29,9 @@ from .messages import Job
 from .once import Once
 from .post import Post
 from .session import Session
+
+REBIND_EVERY: Final = 5.0
+"""Seconds between two looks at the bindings: nobody tells us when an operator deletes an exchange."""
 
 Settle = Callable[[bool], None]
 Handler = Callable[[str, Any], Any]
@@ -97,6 +100,7 @@ class Link:
         self._session: Session | None = None
         self._channel: Channel | None = None
         self._job_tags: list[str] = []
+        self._declared: dict[str, topology.Queue] = {}
         self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
         self._opened: Deferred[None] | None = None
@@ -180,7 +184,7 @@ class Link:
             self._channel = await session.consuming.channel_open()
             self._channel.lost().addCallback(broken.happen)
             await self._build(session, self._channel)
-            self._stand(session)
+            self._stand(session, self._channel)
             return await broken.wait()
         except CancelledError:
             raise
@@ -197,8 +201,11 @@ class Link:
             with suppress(ChannelClosed, ConnectionLost):  # it is gone: just as well
                 await channel.channel_close()
 
-    def _stand(self, session: Session) -> None:
+    def _stand(self, session: Session, channel: Channel) -> None:
         self._session = self.post.session = session
+        self._binding = LoopingCall(self._bind_again, channel)
+        self._binding.clock = self._bus.clock
+        self._binding.start(REBIND_EVERY, now=False)
         # A turn later, so that whoever waits for it may close the link.
         self._bus.clock.callLater(0, self._tell_opened)
         self._occupant.up()
@@ -213,6 +220,7 @@ class Link:
         stood, self._session = self._session, None
         self.post.session = None
         if stood is not None:
+            self._binding.stop()
             self._occupant.writable(False)
             self._occupant.down()
 
@@ -220,6 +228,7 @@ class Link:
 
     async def _build(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
+        self._declared.clear()
         for exchange in topology.exchanges(kind):
             await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
             session.declared(exchange.name)
@@ -248,6 +257,16 @@ class Link:
         )
         for exchange, key in queue.bindings:
             await channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
+        self._declared[queue.name] = queue
+
+    def _bind_again(self, channel: Channel) -> Deferred[Any]:
+        """Where an exchange is missing, this costs the channel, and all is built again."""
+        binding = [
+            channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
+            for queue in self._declared.values()
+            for exchange, key in queue.bindings
+        ]
+        return gatherResults(binding, consumeErrors=True).addErrback(lambda _: None)  # lost() says why
 
     async def _consume_jobs(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
@@ -279,6 +298,7 @@ class Link:
     async def stop_jobs(self) -> None:
         """Take no more jobs; those that are here can still be settled."""
         self._capacity = 0
+        self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
         tags, self._job_tags = self._job_tags, []
         if self._session is not None and self._channel is not None:
             for tag in tags:
