@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,6 +33,7 @@ class RunnerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Turns()
         self.events: list[Any] = []
+        self.leaving: Deferred[None] = succeed(None)
 
     def runner(
         self, handler: Callable[[Job], Any], in_thread: Callable[..., Deferred[Any]] | None = None
@@ -41,10 +42,14 @@ class RunnerTests(SynchronousTestCase):
             self.clock,
             handler,
             lambda job, result, error, seconds: self.events.append((job.id, result, error, seconds)),
-            flush=lambda: self.events.append("flush"),
+            flush=self.flush,
             in_thread=in_thread,
             max_runtime=10.0,
         )
+
+    def flush(self) -> Deferred[None]:
+        self.events.append("flush")
+        return self.leaving
 
     def errors(self) -> list[str]:
         return [f"{event[0]}: {type(event[2]).__name__}" for event in self.events if event != "flush"]
@@ -79,6 +84,25 @@ class RunnerTests(SynchronousTestCase):
         self.clock.turn()
         self.assertEqual(self.events, ["flush", "ran", ("a", None, None, 0.0)])
         self.assertEqual([call.time for call in self.clock.calls], [10.0])
+
+    def test_it_waits_for_an_ack_that_cannot_leave_yet(self) -> None:
+        self.leaving = Deferred()
+        runner = self.runner(lambda job: None)
+        for name in ("a", "b"):
+            runner.start(job(name))
+            self.clock.advance(0)
+        self.assertEqual(self.events, ["flush"])
+        self.leaving.callback(None)
+        self.clock.advance(0)
+        self.assertEqual(self.events[1][0], "a")
+
+    def test_stopping_while_an_ack_cannot_leave(self) -> None:
+        self.leaving = Deferred()
+        runner = self.runner(lambda job: None)
+        runner.start(job("a"))
+        self.clock.advance(0)
+        runner.stop()
+        self.assertEqual((self.events, self.clock.getDelayedCalls()), (["flush"], []))
 
     def test_functions_that_block_let_the_reactor_turn_between_them(self) -> None:
         def handle(job: Job) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred, succeed
+
 from . import messages, topology
 from .address import ANY
 from .amqp.frames import Properties
@@ -73,10 +75,15 @@ class Post:
         """Publish an event."""
         self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
 
-    def flush(self) -> None:
-        """Hand what was published in this turn to the transport now."""
-        if self.session is not None:
-            self.session.publishing.flush()
+    def flush(self) -> Deferred[Any]:
+        """Hand what was published in this turn to the transport now.
+
+        Fires when also that has left which waited for word of its exchange; does not fail.
+        """
+        session = self.session
+        if session is None:
+            return succeed(None)
+        return session.settled().addCallback(lambda _: session.publishing.flush())
 
     def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
         if self.session is not None:

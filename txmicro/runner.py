@@ -29,7 +29,7 @@ class Runner:
 
     :param handler: ``do_job``.
     :param ended: told once per job, with its result or its error, and the seconds it took.
-    :param flush: puts waiting acks onto the wire.
+    :param flush: puts waiting acks onto the wire; fires when they have left, and does not fail.
     :param in_thread: runs ``f(*args)`` in the pool; given for a handler that is to run there.
     :param max_runtime: seconds until a handler is cancelled; plain functions cannot be.
     """
@@ -40,7 +40,7 @@ class Runner:
         handler: Handler,
         ended: Ended,
         *,
-        flush: Callable[[], None],
+        flush: Callable[[], Deferred[Any]],
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
     ) -> None:
@@ -55,6 +55,7 @@ class Runner:
         self._running: dict[str, tuple[Job, Deferred[Any], float]] = {}  # in the order of their starts
         self._reasons: dict[str, JobError] = {}
         self._turn: Timer | None = None
+        self._leaving: Deferred[Any] | None = None
         self._watch: Timer | None = None
 
     def start(self, job: Job) -> None:
@@ -63,11 +64,16 @@ class Runner:
             self._run(job)
             return
         self._queue.append(job)
-        if self._turn is None:
-            self._turn = self._clock.callLater(0, self._flushed)
+        if self._turn is None and self._leaving is None:
+            self._turn = self._clock.callLater(0, self._send_acks)
 
-    def _flushed(self) -> None:
-        self._flush()
+    def _send_acks(self) -> None:
+        self._turn = None
+        self._leaving = leaving = self._flush()
+        leaving.addBoth(self._acks_left)
+
+    def _acks_left(self, _: object) -> None:
+        self._leaving = None
         self._turn = self._clock.callLater(0, self._slice)
 
     def _slice(self) -> None:
@@ -78,7 +84,7 @@ class Runner:
             if self._clock.seconds() >= until:
                 break
         if self._queue:
-            self._turn = self._clock.callLater(0, self._flushed)
+            self._turn = self._clock.callLater(0, self._send_acks)
 
     def _run(self, job: Job) -> None:
         began = self._clock.seconds()
@@ -134,6 +140,8 @@ class Runner:
 
     def stop(self) -> None:
         """Forget the timers; nothing starts any more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
         for call in (self._turn, self._watch):
             if call is not None and call.active():
                 call.cancel()

@@ -81,6 +81,11 @@ class Session:
             Deferred.fromCoroutine(self._passive(exchange)).addBoth(self._answer, exchange)
         return answer
 
+    def settled(self) -> Deferred[Any]:
+        """Fires when the questions of now are answered, and whoever asked has acted on that; does not fail."""
+        asked = [self.exists(exchange).addErrback(lambda _: None) for exchange in self._checks]
+        return gatherResults(asked)
+
     async def _passive(self, exchange: str) -> bool:
         reply = await self._ask(lambda scratch: scratch.exchange_declare(exchange=exchange, passive=True))
         if reply is not None:

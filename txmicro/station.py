@@ -125,9 +125,9 @@ class Station:
     def _announce(self, topic: str) -> None:
         self._post.notify(topic, self._me().body())
 
-    def _flush(self) -> None:
+    def _flush(self) -> Deferred[Any]:
         self._acks.flush()
-        self._post.flush()
+        return self._post.flush()
 
     def list_workers(self) -> Deferred[list[dict[str, Any]]]:
         """Ask the SystemManagers who is on the bus; the first answer counts."""
