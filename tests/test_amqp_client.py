@@ -93,8 +93,8 @@ class Handshake(ClientCase):
             broker.hang_up()
             self.assertEqual(broker.clock.getDelayedCalls(), [])
 
-    def refused(self, *steps: Callable[[ScriptedBroker], None]) -> Any:
-        broker = self.begin()
+    def refused(self, *steps: Callable[[ScriptedBroker], None], **options: Any) -> Any:
+        broker = self.begin(**options)
         ready = broker.client.ready()
         broker.connect()
         for step in steps:
@@ -121,6 +121,10 @@ class Handshake(ClientCase):
     def test_a_vhost_that_is_not_ours(self) -> None:
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(530, "vhost not found"))
         self.assertIsInstance(reason, VhostError)
+
+    def test_a_vhost_without_a_name_is_explained(self) -> None:
+        steps = (ScriptedBroker.start, ScriptedBroker.tune, self.close(530, "vhost  not found"))
+        self.assertIn("URI that ends in '/'", str(self.refused(*steps, vhost="")))
 
     def test_any_other_refusal(self) -> None:
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(541, "INTERNAL_ERROR"))

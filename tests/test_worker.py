@@ -36,7 +36,7 @@ async def never(job: Job) -> None:
     await Deferred()
 
 
-class OutOfStock(JobError):
+class NoneLeft(JobError):
     """A user's own error."""
 
     retryable = True
@@ -332,9 +332,9 @@ class HandlerTests(SystemTestCase):
 
     def test_a_users_own_error_arrives_as_itself(self) -> None:
         async def handle(job: Job) -> None:
-            raise OutOfStock("no more of it")
+            raise NoneLeft("no more of it")
 
-        error = self.failureResultOf(self.ask(handle), OutOfStock).value
+        error = self.failureResultOf(self.ask(handle), NoneLeft).value
         self.assertEqual((str(error), error.retryable), ("no more of it", True))
 
     def test_a_result_that_cannot_travel_is_a_typed_failure(self) -> None:
