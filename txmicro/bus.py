@@ -92,6 +92,7 @@ class Bus(MultiService):
         self.metrics = metrics
         self.metrics_address = ""
         self.ids = ids
+        self.random = random
         self.codec: Codec = by_name(config.data_transfer_protocol)
         self.max_message = config.max_message
         self.session: Session | None = None

@@ -104,7 +104,7 @@ class Link:
         self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
         self._opened: Deferred[None] | None = None
-        self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8)
+        self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8, jitter=bus.random)
 
     # Its life
 
