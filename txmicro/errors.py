@@ -133,7 +133,17 @@ class NoWorkerAvailable(JobError):
 
 
 class JobTimeout(JobError):
-    """The job's deadline passed."""
+    """The job's deadline passed.
+
+    :ivar still_queued: the job is durable and the broker has it, so that it may be done yet.
+    """
+
+    retryable = True
+    still_queued = False
+
+
+class NotStored(JobError):
+    """The broker does not have the durable job: there is no queue for it, or its sender stopped before."""
 
     retryable = True
 

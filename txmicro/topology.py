@@ -14,8 +14,38 @@ from typing import Any, Final
 NOTIFICATIONS: Final = "txmicro.notifications"
 EVENTS: Final = "txmicro.events"
 
+DURABLE: Final = "txmicro.durable"
+QUARANTINE: Final = "txmicro.quarantine"
+DEAD: Final = "txmicro.dead"
+
+DURABLE_KEY: Final = "durable"
+"""The durable lane's key on a type's exchange."""
+
+DELIVERY_LIMIT: Final = 5
+"""How often a job may come back from a worker that died over it, one at a time, before it is given up."""
+
 COPY_TTL: Final = 1.8
 """Seconds that an interactive copy lives at the broker: less than the sender's retry, which replaces it."""
+
+
+def durable_queue(kind: str) -> str:
+    """Durable jobs for any worker of the type."""
+    return f"txmicro.jobs.{kind}.durable"
+
+
+def quarantine_queue(kind: str) -> str:
+    """Durable jobs that were delivered before, taken one at a time."""
+    return f"txmicro.quarantine.{kind}"
+
+
+def dead_queue(kind: str) -> str:
+    """Durable jobs that were given up."""
+    return f"txmicro.dead.{kind}"
+
+
+def retry_exchange(step: float) -> str:
+    """Where a job waits *step* seconds for its next attempt; also the name of its queue. For all types."""
+    return f"txmicro.retry.{round(step * 1000)}"
 
 
 def to_exchange(kind: str) -> str:
@@ -50,18 +80,25 @@ def events_queue(subscriber: str, pattern: str) -> str:
 
 @dataclass(frozen=True)
 class Features:
-    """What a broker can do, by its server properties."""
+    """What a broker can do, by its server properties.
+
+    :ivar transient_queues: queues that several connections use and that go with the last of them.
+    :ivar safe_dead_letters: quorum queues that dead-letter at least once, and whose messages expire.
+    """
 
     product: str = ""
     version: tuple[int, ...] = ()
     transient_queues: bool = True
+    safe_dead_letters: bool = True
 
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> Features:
         """Read connection.start's server-properties.
 
         RabbitMQ 4.3 refuses transient queues that are not exclusive, a feature it deprecated in 4.0
-        (https://www.rabbitmq.com/docs/deprecated-features); the embedded broker and older ones have them.
+        (https://www.rabbitmq.com/docs/deprecated-features); the embedded broker and older ones have them. At
+        least once dead-lettering and message TTL in quorum queues came with 3.10
+        (https://www.rabbitmq.com/docs/quorum-queues).
         """
         product = str(properties.get("product", ""))
         version = tuple(
@@ -69,7 +106,8 @@ class Features:
             for part in str(properties.get("version", "")).split("-")[0].split(".")
             if part.isdecimal()
         )
-        return cls(product, version, not (product == "RabbitMQ" and version >= (4, 3)))
+        rabbit = product == "RabbitMQ"
+        return cls(product, version, not (rabbit and version >= (4, 3)), not (rabbit and version < (3, 10)))
 
 
 @dataclass(frozen=True)
@@ -133,3 +171,50 @@ def events(worker: str, kind: str, pattern: str, group: bool, features: Features
     if group:
         return _shared(events_queue(kind, pattern), bindings, features)
     return Queue(events_queue(worker, pattern), bindings, exclusive=True)
+
+
+# The durable lane
+
+
+def durable_exchanges(steps: tuple[float, ...]) -> tuple[Exchange, ...]:
+    """What a worker that takes durable jobs declares besides; *steps* are the seconds between attempts."""
+    lane = (Exchange(DURABLE), Exchange(QUARANTINE), Exchange(DEAD))
+    # A fanout of its own for each step: the routing key stays the type, to find the way back.
+    return (*lane, *(Exchange(retry_exchange(step), "fanout") for step in steps))
+
+
+def durable_queues(kind: str, steps: tuple[float, ...], features: Features) -> tuple[Queue, ...]:
+    """The queues of the durable lane of type *kind*, those first that others lead to."""
+    return (
+        _quorum(dead_queue(kind), ((DEAD, kind),)),
+        *(_retry(step, features) for step in steps),
+        _quorum(
+            quarantine_queue(kind),
+            ((QUARANTINE, kind),),
+            **{"x-delivery-limit": DELIVERY_LIMIT},
+            **_dead_letters(DEAD, features, kind),
+        ),
+        _quorum(
+            durable_queue(kind),
+            ((to_exchange(kind), DURABLE_KEY), (DURABLE, kind)),
+            **_dead_letters(DEAD, features, kind),
+        ),
+    )
+
+
+def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) -> Queue:
+    return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+
+
+def _retry(step: float, features: Features) -> Queue:
+    name, wait = retry_exchange(step), round(step * 1000)
+    return _quorum(name, ((name, ""),), **{"x-message-ttl": wait}, **_dead_letters(DURABLE, features))
+
+
+def _dead_letters(exchange: str, features: Features, key: str | None = None) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"x-dead-letter-exchange": exchange, "x-overflow": "reject-publish"}
+    if key is not None:
+        arguments["x-dead-letter-routing-key"] = key
+    if features.safe_dead_letters:
+        arguments["x-dead-letter-strategy"] = "at-least-once"
+    return arguments
