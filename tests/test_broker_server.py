@@ -355,6 +355,21 @@ class ConnectionTests(ServerTestCase):
         client.read()
         self.assertEqual(len(client.messages), 1)
 
+    def test_one_message_may_be_larger_than_what_may_pile_up(self) -> None:
+        client = self.opened()
+        client.send(Queue.Declare(queue="queue"))
+        client.send(Basic.Consume(queue="queue", no_ack=True))
+        write = client.transport.write
+
+        def fill(data: bytes) -> None:
+            write(data)
+            client.transport.producer.pauseProducing()  # type: ignore[union-attr]
+
+        client.transport.write = fill  # type: ignore[method-assign]
+        client.publish("queue", b"x" * (UNREAD + 1))
+        self.assertFalse(client.transport.aborted)
+        self.assertEqual(len(client.messages), 1)
+
     def test_who_never_reads_replies_is_cut_off(self) -> None:
         client = self.opened()
         client.transport.producer.pauseProducing()  # type: ignore[union-attr]

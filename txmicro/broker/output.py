@@ -78,8 +78,9 @@ class Output:
         self._parts.clear()
         self._size = 0
         self.written = True
+        held = self._held  # what fills the transport is one delivery, however large
         self.transport.write(data)
-        if self._held:
+        if held:
             self._pile_up(len(data))
 
     def hold(self) -> None:
