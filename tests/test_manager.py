@@ -8,12 +8,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
-from tests.system import SystemTestCase
+from tests.system import SystemTestCase, Way
 from txmicro import manager as manager_module
 from txmicro import messages
 from txmicro.amqp.client import ConnectionLost
 from txmicro.config import Config
-from txmicro.errors import DuplicateWorker, NoAnswer
+from txmicro.errors import DuplicateWorker, NoAnswer, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.messages import Job
 from txmicro.worker import Worker
@@ -203,6 +203,23 @@ class InquiryTests(SystemTestCase):
         self.process(Worker("WX", do_job=echo))
         self.advance(3)
         self.assertEqual(self.errors, [])
+
+    def test_after_an_outage_workers_may_come_back_later_than_it(self) -> None:
+        way, late = self.way, Way(self.clock, self.broker)
+        worker, sender = Worker("WB", do_job=echo), Worker("WA")
+        self.way = late
+        self.process(worker)
+        self.way = way
+        self.process(SystemManager())
+        self.process(sender)
+        late.broker = None
+        self.restart_broker()
+        waiting = sender.send("WB:*", 1).when_done()
+        nobody = sender.send("WX:*", 1).when_done()
+        self.advance(3)
+        late.broker = self.broker
+        self.assertEqual(self.result(waiting, 6), 1)
+        self.error(nobody, NoWorkerAvailable, 4)
 
     def test_one_workers_own_queue_is_looked_at_for_its_id(self) -> None:
         sender = Worker("WA")

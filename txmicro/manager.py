@@ -24,6 +24,10 @@ TYPE = "SystemManager"
 SECOND_LOOK = 2.0
 """Seconds between the two looks at a queue that must both find nobody: one retry interval of the senders."""
 
+SETTLING = 5.0
+"""Seconds after the bus was lost and is back in which nobody is missed: workers find it again one by one, after
+pauses of up to four seconds (bus.py)."""
+
 MAX_INQUIRIES = 10_000
 """Addresses looked at at once; further inquiries are dropped, and their senders ask again."""
 
@@ -45,6 +49,8 @@ class SystemManager(Service):
         self.id = id or ""
         self._inquiries: dict[str, set[str]] = {}
         self._looking: dict[str, Deferred[None]] = {}
+        self._lost = False
+        self._settled = 0.0
 
     def startService(self) -> None:
         """Start; :meth:`when_ready` tells when it listens."""
@@ -79,8 +85,7 @@ class SystemManager(Service):
     async def _stop(self) -> None:
         if self._keepalive.running:
             self._keepalive.stop()
-        for looking in list(self._looking.values()):
-            looking.cancel()
+        self._stop_looking()
         await self.link.close()
 
     # Its rounds
@@ -109,11 +114,15 @@ class SystemManager(Service):
 
     def up(self) -> None:
         """Learn who is there: whoever announced itself before, or while nothing stood, was not heard."""
+        if self._lost:
+            self._settled = self.bus.clock.seconds() + SETTLING
         self.log.info("{manager} is ready", manager=self.id)
         self._post.notify("worker.getAll", {})
 
     def down(self) -> None:
-        """Nothing of what was known is wrong because of that."""
+        """What was seen of queues counts no more; those who asked ask again."""
+        self._lost = True
+        self._stop_looking()
 
     def writable(self, writable: bool) -> None:
         """It sends no jobs."""
@@ -166,10 +175,15 @@ class SystemManager(Service):
             if looking.called:
                 self._looking.pop(inquiry.address, None)
 
+    def _stop_looking(self) -> None:
+        for looking in list(self._looking.values()):
+            looking.cancel()
+
     async def _look(self, address: str) -> None:
         """Look twice: a type whose only worker restarts must not fail jobs. The registry has no say in this."""
+        settling = max(0.0, self._settled - self.bus.clock.seconds())
         try:
-            for pause in (0.0, SECOND_LOOK):
+            for pause in (settling, SECOND_LOOK):
                 await deferLater(self.bus.clock, pause)
                 if await self.link.consumers(address) > 0:
                     return
