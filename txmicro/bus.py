@@ -22,7 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .address import Ids
-from .amqp.client import AuthenticationFailed, Client, VhostError
+from .amqp.client import Client
+from .amqp.errors import AuthenticationFailed, BadCertificate, CertificateRefused, VhostError
 from .amqp.frames import Properties
 from .amqp.uri import Broker
 from .codec import Codec, by_name
@@ -39,7 +40,7 @@ STABLE_AFTER = 10.0
 """Seconds that a session must have lived for the next attempt to be the first one again."""
 
 REFUSED_DELAY = 10.0
-"""Seconds between attempts when the broker knows us and says no: trying faster only fills its log."""
+"""Seconds between attempts when one side does not believe the other: trying faster only fills the logs."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Bus(MultiService):
         """Wait before the next attempt: not at all while the list has brokers that were not tried."""
         rounds, untried = divmod(attempt, len(self._targets))
         delay = 0.0 if untried else float(self._delay(rounds))
-        if isinstance(reason, AuthenticationFailed | VhostError):
+        if isinstance(reason, AuthenticationFailed | BadCertificate | CertificateRefused | VhostError):
             delay = max(delay, REFUSED_DELAY)
         self.log.warn(
             "no connection to {broker}: {reason}; next attempt in {delay:.1f} s",
@@ -185,7 +186,8 @@ class Bus(MultiService):
         try:
             for purpose in ("publishes", "consumes"):
                 clients.append(await self._dial(target, purpose))
-            publisher = await clients[0].channel_open()
+            publisher, keeper = [await clients[0].channel_open() for _ in range(2)]
+            await keeper.confirm_select()
         except Exception:
             for client in clients:
                 client.abort()
@@ -193,7 +195,7 @@ class Bus(MultiService):
         publishing, consuming = clients
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
-        return Session(publishing, consuming, publisher)
+        return Session(publishing, consuming, publisher, keeper)
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
         return Deferred.fromCoroutine(self._handshake(target, purpose)).addTimeout(
@@ -207,6 +209,7 @@ class Bus(MultiService):
                 vhost=broker.vhost,
                 username=broker.username,
                 password=broker.password,
+                external=broker.external,
                 heartbeat=self._heartbeat if broker.heartbeat is None else broker.heartbeat,
                 clock=self.clock,
                 connection_name=f"{self._connection_name} ({purpose})",

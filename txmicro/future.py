@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from .errors import JobError
+from .errors import JobError, JobTimeout
 
 _PENDING: Any = object()
 
@@ -22,9 +22,22 @@ class JobFuture:
 
     :ivar id: the job's id.
     :ivar address: where its first hop goes.
+    :ivar stored: whether the broker has confirmed that it has the (durable) job, or it is done.
     """
 
-    __slots__ = ("_cancel", "_error", "_result", "_taken", "_taker", "_unheard", "_waiting", "address", "id")
+    __slots__ = (
+        "_cancel",
+        "_error",
+        "_result",
+        "_storing",
+        "_taken",
+        "_taker",
+        "_unheard",
+        "_waiting",
+        "address",
+        "id",
+        "stored",
+    )
 
     def __init__(
         self, id: str, address: str, cancel: Callable[[], None], unheard: Callable[[JobError], None]
@@ -35,6 +48,8 @@ class JobFuture:
         self._unheard = unheard
         self._waiting: list[Deferred[Any]] = []
         self._taken: list[Deferred[str]] = []
+        self._storing: list[Deferred[None]] = []
+        self.stored = False
         self._taker: str | None = None
         self._result: Any = _PENDING
         self._error: JobError | None = None
@@ -72,6 +87,22 @@ class JobFuture:
             self._taken.append(waiter)
         return waiter
 
+    def when_stored(self) -> Deferred[None]:
+        """Wait until the broker has the durable job, so that it will be done. Each call gives a fresh Deferred.
+
+        Fires with None, also when the job is done already; fails with :class:`~txmicro.errors.NotStored` or
+        what else ended the job before. An interactive job is not stored before it is done. Cancelling it stops
+        this wait and nothing else.
+        """
+        waiter: Deferred[None] = Deferred(self._forget)
+        if self.stored:
+            waiter.callback(None)
+        elif self._error is not None:
+            waiter.errback(self._error)
+        else:
+            self._storing.append(waiter)
+        return waiter
+
     def cancel(self) -> None:
         """Give the job up: here (it fails with :class:`JobCancelled`) and at its taker. Nothing if it ended."""
         if not self.ended:
@@ -84,7 +115,9 @@ class JobFuture:
         return self._error is not None or self._result is not _PENDING
 
     def _forget(self, waiter: Deferred[Any]) -> None:
-        (self._waiting if waiter in self._waiting else self._taken).remove(waiter)
+        for waiting in (self._waiting, self._taken, self._storing):
+            if waiter in waiting:
+                waiting.remove(waiter)
 
     # What the outbox tells (outbox.Owner). Each first notes what happened, then calls back those who wait, one
     # by one: a callback may look, cancel the job, or cancel another wait.
@@ -95,9 +128,16 @@ class JobFuture:
         while self._taken:
             self._taken.pop(0).callback(worker)
 
+    def keep(self, _: None = None) -> None:
+        """The broker has it."""
+        self.stored = True
+        while self._storing:
+            self._storing.pop(0).callback(None)
+
     def done(self, worker: str, result: Any) -> None:
         """The last hop, at *worker*, returned *result*."""
         self._result = result
+        self.keep()  # its confirm may be on the way
         if self._taker is None:
             self.taken(worker)
         while self._waiting:
@@ -106,8 +146,10 @@ class JobFuture:
     def failed(self, error: JobError) -> None:
         """The job ended with *error*."""
         self._error = error
-        unheard = not (self._waiting or self._taken)
-        for waiting in (self._waiting, self._taken):
+        if isinstance(error, JobTimeout):
+            error.still_queued = self.stored
+        unheard = not (self._waiting or self._taken or self._storing or getattr(error, "still_queued", False))
+        for waiting in (self._waiting, self._taken, self._storing):
             while waiting:
                 waiting.pop(0).errback(Failure(error))
         if unheard:

@@ -4,7 +4,8 @@ A state machine without I/O. What happens comes in through methods; what must go
 callables given to the constructor. They may call back into the outbox before they return.
 
 A job here is one hop (:class:`Sent`). It *waits* for its address' window to open, is *out* as a copy that
-nobody has acknowledged, is *taken* by a worker, and has *ended*. Its owner hears of the end exactly once.
+nobody has acknowledged, is *taken* by a worker, and has *ended*. A durable one is *kept* by the broker, and
+only its end is awaited here. Its owner hears of the end exactly once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .messages import NO_WORKER_TEXT
 WAITING: Final = "waiting"
 OUT: Final = "out"
 TAKEN: Final = "taken"
+KEPT: Final = "kept"
 ENDED: Final = "ended"
 
 _LATE: Final = 0.5
@@ -56,7 +58,7 @@ class Sent:
     :ivar copies: how many copies have left, the one that is being published included.
     :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
     :ivar taker: id of the latest worker that took it; None: nobody has it.
-    :ivar state: ``waiting``, ``out``, ``taken`` or ``ended``.
+    :ivar state: ``waiting``, ``out``, ``taken``, ``kept`` or ``ended``.
     """
 
     __slots__ = (
@@ -195,6 +197,16 @@ class Outbox:
         sent.stale = True
         return True
 
+    def watch(self, sent: Sent) -> None:
+        """Wait for the end of a durable job: the broker has it, so nothing is sent, resent or probed here."""
+        if self._closed is not None:
+            self._safely(sent.owner.failed, self._closed)
+            return
+        sent.state = KEPT
+        self._jobs[sent.key] = sent
+        heappush(self._deadlines, (sent.deadline, sent.key))
+        self._run_timer()
+
     def cancel(self, key: str) -> None:
         """Give a job up: it fails with :class:`JobCancelled`, and its taker is told."""
         for sent in self._end([key]):
@@ -238,6 +250,8 @@ class Outbox:
             if sent is None:
                 if self._abandoned.pop(key, None) is not None:
                     self._safely(self._cancel, worker, key)
+            elif sent.state is KEPT:
+                self._safely(sent.owner.taken, worker)
             elif sent.taker != worker:
                 self._taken(sent, worker)
 
@@ -360,6 +374,8 @@ class Outbox:
             del taker.jobs[sent.key]
             if not taker.jobs:
                 del self._takers[sent.taker]
+            return
+        if sent.state is KEPT:
             return
         line = self._lines[sent.address]
         if sent.state is OUT:

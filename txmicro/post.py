@@ -13,11 +13,13 @@ from twisted.internet.defer import Deferred, succeed
 
 from . import messages, topology
 from .address import ANY
+from .amqp.client import Returned
 from .amqp.frames import Properties
 from .bus import Bus
-from .errors import MessageTooLarge
+from .errors import BusClosed, MessageTooLarge
 from .metrics import ServiceMetrics
 from .session import Session
+from .storing import Parcel, Unroutable
 
 APP_ID: Final = "txmicro"
 
@@ -61,6 +63,34 @@ class Post:
         properties = self._properties(messages.JOB, key, expiration=_COPY_TTL_MS, headers=headers)
         routing_key = name if name == ANY else address
         self._address(topology.to_exchange(kind), routing_key, messages.JOB, key, properties, body)
+
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        """Have the broker keep a message.
+
+        Fires when it is confirmed; fails with :class:`~txmicro.storing.Returned` when there is no queue for it,
+        and with anything else when nobody knows.
+        """
+        return Deferred.fromCoroutine(self._store(parcel))
+
+    async def _store(self, parcel: Parcel) -> None:
+        session = self.session
+        if session is None:
+            raise BusClosed("nothing stands")
+        if not (session.knows(parcel.exchange) or await session.exists(parcel.exchange)):
+            raise Unroutable(f"nobody takes durable jobs of type {parcel.routing_key}")
+        self._metrics.record_message_sent(parcel.kind)
+        properties = self._properties(
+            parcel.kind,
+            parcel.key,
+            expiration=None if parcel.expiration is None else str(parcel.expiration),
+            headers=parcel.headers or None,
+            delivery_mode=2,
+            content_type=parcel.content_type,
+        )
+        try:
+            await session.store(parcel.exchange, parcel.routing_key, properties, parcel.body)
+        except Returned as error:
+            raise Unroutable(str(error)) from error
 
     def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
         """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``."""
@@ -111,12 +141,19 @@ class Post:
         session.exists(exchange).addCallbacks(known, lambda _: None)
 
     def _properties(
-        self, kind: str, key: str, *, expiration: str | None = None, headers: dict[str, Any] | None = None
+        self,
+        kind: str,
+        key: str,
+        *,
+        expiration: str | None = None,
+        headers: dict[str, Any] | None = None,
+        delivery_mode: int = 1,
+        content_type: str | None = None,
     ) -> bytes:
         return Properties(
-            content_type=self._codec.content_type,
+            content_type=content_type or self._codec.content_type,
             headers=headers,
-            delivery_mode=1,
+            delivery_mode=delivery_mode,
             reply_to=self._worker,
             expiration=expiration,
             message_id=key or None,

@@ -16,20 +16,22 @@ class Session:
     """One life of the two connections.
 
     :ivar publishing: the connection that publishes. :ivar consuming: the one that consumes.
-    :ivar publisher: the channel on which everything is published.
+    :ivar publisher: the channel on which everything is published that the broker need not keep.
+    :ivar keeper: the channel, in confirm mode, for what it must.
     :ivar features: what the broker can do.
     """
 
-    def __init__(self, publishing: Client, consuming: Client, publisher: Channel) -> None:
+    def __init__(self, publishing: Client, consuming: Client, publisher: Channel, keeper: Channel) -> None:
         self.publishing = publishing
         self.consuming = consuming
         self.publisher = publisher
+        self.keeper = keeper
         self.features = Features.of(consuming.server_properties)
         self._prefixes: dict[tuple[str, str, bool], bytes] = {}
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
         self._lost: Once[BaseException] = Once()
-        for part in (publishing, consuming, publisher):
+        for part in (publishing, consuming, publisher, keeper):
             part.lost().addCallback(self._lost.happen)
 
     def lost(self) -> Deferred[BaseException]:
@@ -54,6 +56,14 @@ class Session:
         if prefix is None:
             prefix = self._prefix(destination)
         self.publisher.publish(prefix, properties, body)
+
+    def store(self, exchange: str, key: str, properties: bytes, body: bytes) -> Deferred[None]:
+        """Publish a message for the broker to keep; the exchange must exist.
+
+        Fires when it is confirmed; fails with :class:`~txmicro.amqp.client.Returned` when it had no queue, and
+        with anything else when nobody knows.
+        """
+        return self.keeper.publish_confirmed(self.keeper.publisher(exchange, key, True), properties, body)
 
     def _prefix(self, destination: tuple[str, str, bool]) -> bytes:
         if len(self._prefixes) >= 10_000:  # addresses come and go; forget them all rather than grow for ever

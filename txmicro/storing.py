@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .clock import Clock, Timer
-from .errors import JobError, NotStored
+from .errors import JobError, NotStored, TxmicroError
 
 CONFIRM_TIMEOUT: Final = 30.0
 """Seconds without a confirm after which a parcel is published again."""
@@ -27,7 +27,7 @@ AGAIN: Final = 1.0
 """Seconds until a parcel that the broker refused is published again."""
 
 
-class Returned(Exception):
+class Unroutable(TxmicroError):
     """What ``publish`` fails with when the broker has no queue for a parcel."""
 
 
@@ -65,7 +65,7 @@ class _Shipment:
 class Storing:
     """What one worker has given to the broker and what is not confirmed.
 
-    :param publish: publishes a parcel; fires when it is confirmed, fails with :class:`Returned`, or with
+    :param publish: publishes a parcel; fires when it is confirmed, fails with :class:`Unroutable`, or with
         anything else when nobody knows.
     """
 
@@ -140,7 +140,7 @@ class Storing:
             shipment.stored.callback(None)
 
     def _lost(self, failure: Failure, shipment: _Shipment, number: int) -> None:
-        if failure.check(Returned):
+        if failure.check(Unroutable):
             if self._forget(shipment):
                 shipment.stored.errback(NotStored(f"{failure.getErrorMessage()}: it is not stored"))
         elif shipment in self._out and shipment.number == number and not failure.check(CancelledError):
