@@ -15,7 +15,8 @@ DEPENDENCIES = [
     "prometheus-client>=0.20",
     "klein>=24.8",
 ]
-TEST = ["coverage", "hypothesis", "pika", "treq"]
+TLS = ["twisted[tls]", "cryptography>=42"]
+TEST = [*TLS, "coverage", "hypothesis", "pika", "treq"]
 LINT = ["mypy", "ruff", "types-setuptools"]
 DOCS = ["sphinx>=7"]
 
@@ -31,7 +32,7 @@ setup(
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
     package_data={"txmicro": ["py.typed"]},
     install_requires=DEPENDENCIES,
-    extras_require={"tls": ["twisted[tls]"], "test": TEST, "dev": TEST + LINT + DOCS},
+    extras_require={"tls": TLS, "test": TEST, "dev": TEST + LINT + DOCS},
     classifiers=[
         "Framework :: Twisted",
         "License :: OSI Approved :: MIT License",

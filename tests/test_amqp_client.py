@@ -110,6 +110,31 @@ class Handshake(ClientCase):
     def close(code: int, text: str) -> Callable[[ScriptedBroker], None]:
         return lambda broker: broker.say(Connection.Close(code, text, 0, 0), channel=0)
 
+    def test_with_a_certificate_no_user_and_no_password_are_told(self) -> None:
+        broker = self.begin(external=True)
+        broker.connect()
+        broker.say(Connection.Start(0, 9, {}, "PLAIN EXTERNAL", "en_US"), channel=0)
+        start_ok = broker.heard_one()
+        self.assertEqual((start_ok.mechanism, start_ok.response), ("EXTERNAL", ""))
+
+    def test_a_password_is_not_told_to_a_broker_that_does_not_ask_for_it_in_our_way(self) -> None:
+        for external, offered in (
+            (False, "EXTERNAL"),
+            (False, "NOT-PLAIN PLAINER"),
+            (True, "AMQPLAIN PLAIN"),
+        ):
+            broker = self.begin(external=external)
+            ready = broker.client.ready()
+            broker.connect()
+            broker.say(Connection.Start(0, 9, {}, offered, "en_US"), channel=0)
+            self.assertEqual(broker.heard(), [])
+            self.assertTrue(broker.transport.disconnecting)
+            broker.hang_up()
+            reason = self.reason(ready)
+            self.assertIsInstance(reason, AuthenticationFailed)
+            self.assertIn(f"the broker offers {offered}, not ", str(reason))
+            self.assertEqual(broker.clock.getDelayedCalls(), [])
+
     def test_a_wrong_password_is_told_by_close(self) -> None:
         reason = self.refused(ScriptedBroker.start, self.close(403, "ACCESS_REFUSED - login refused"))
         self.assertIsInstance(reason, AuthenticationFailed)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.amqp.uri import Broker, UriError, parse
+from txmicro.amqp.uri import Broker, Files, UriError, parse
 from txmicro.errors import TxmicroError
 
 PROPERTY = settings(derandomize=True, deadline=None, database=None)
@@ -73,6 +73,15 @@ class Parsing(SynchronousTestCase):
             "amqp://ann:s3cret@host?heartbeat=",
             "amqp://ann:s3cret@host?heartbeat=²",
             "amqp://ann:s3cret@host?verify=verify_none",
+            "amqp://ann:s3cret@host?certfile=/own.pem",
+            "amqp://host?auth_mechanism=external",
+            "amqps://ann:s3cret@host?verify=never",
+            "amqps://ann:s3cret@host?auth_mechanism=amqplain",
+            "amqps://ann:s3cret@host?cacertfile=",
+            "amqps://ann:s3cret@host?keyfile=/own.key",
+            "amqps://ann:s3cret@host?certfile=/own.pem&auth_mechanism=external",
+            "amqps://host?auth_mechanism=external",
+            "amqps://ann:s3cret@host?depth=1",
         ):
             with self.assertRaises(UriError, msg=uri) as caught:
                 parse(uri)
@@ -92,8 +101,53 @@ class Parsing(SynchronousTestCase):
     def test_any_text_is_a_broker_or_an_error(self, rest: str) -> None:
         try:
             parse("amqp://" + rest)
+            parse("amqps://" + rest)
         except UriError as error:
             self.assertIsInstance(error, TxmicroError)
+
+
+class Tls(SynchronousTestCase):
+    def test_what_a_uri_does_not_say(self) -> None:
+        broker = parse("amqps://host")
+        self.assertEqual((broker.files, broker.verify, broker.server_name), (Files(), True, ""))
+        self.assertEqual((broker.external, broker.username), (False, "guest"))
+
+    def test_what_it_says(self) -> None:
+        broker = parse(
+            "amqps://h?cacertfile=/ca.pem&certfile=/my%20own.pem&keyfile=/own.key&verify=verify_peer"
+            "&server_name_indication=rabbit.example"
+        )
+        self.assertEqual(broker.files, Files("/ca.pem", "/my own.pem", "/own.key"))
+        self.assertEqual((broker.verify, broker.server_name), (True, "rabbit.example"))
+        self.assertFalse(parse("amqps://h?verify=verify_none").verify)
+
+    def test_a_key_may_stand_with_its_certificate(self) -> None:
+        both = Files(cert="/own.pem", key="/own.pem")
+        self.assertEqual(parse("amqps://h?certfile=/own.pem").files, both)
+        self.assertEqual(parse("amqps://h", Files(cert="/own.pem")).files, both)
+
+    def test_files_are_for_uris_that_name_none(self) -> None:
+        files = Files("/ca.pem", "/own.pem", "/own.key")
+        self.assertEqual(parse("amqps://h", files).files, files)
+        self.assertEqual(parse("amqps://h?cacertfile=/b.pem", files).files, files._replace(ca="/b.pem"))
+        # A certificate never goes with the key of another.
+        self.assertEqual(
+            parse("amqps://h?certfile=/b.pem", files).files, Files("/ca.pem", "/b.pem", "/b.pem")
+        )
+        self.assertEqual(parse("amqp://h", files), Broker(host="h"))
+
+    def test_who_names_the_user(self) -> None:
+        own = Files(cert="/own.pem")
+        for uri, files, external in (
+            ("amqps://h", Files(), False),
+            ("amqps://h", own, True),
+            ("amqps://h?certfile=/own.pem", Files(), True),
+            ("amqps://h?auth_mechanism=external", own, True),
+            ("amqps://ann:s3cret@h", own, False),
+            ("amqps://h?auth_mechanism=plain", own, False),
+            ("amqp://h?auth_mechanism=plain", own, False),
+        ):
+            self.assertIs(parse(uri, files).external, external, uri)
 
 
 class Showing(SynchronousTestCase):
@@ -102,6 +156,7 @@ class Showing(SynchronousTestCase):
         self.assertEqual(str(broker), "amqp://ann%40:***@[::1]:1/v%2Fw")
         self.assertEqual(str(parse("amqps://h/")), "amqps://guest:***@h:5671/")
         self.assertNotIn("s3cret", repr(broker))
+        self.assertEqual(str(parse("amqps://h?certfile=/own.pem")), "amqps://h:5671/%2F")
 
     def test_a_broker_does_not_change(self) -> None:
         with self.assertRaises(FrozenInstanceError):

@@ -148,12 +148,18 @@ class PipeTests(SynchronousTestCase):
         self.here.registerProducer(self.near, True)
         self.assertEqual(self.near.log, ["stop"])
 
-    def test_closing_waits_for_the_producer(self) -> None:
-        self.here.registerProducer(self.near, True)
+    def test_closing_waits_for_a_pull_producer(self) -> None:
+        self.here.registerProducer(self.near, False)
         self.here.loseConnection()
         self.clock.advance(0)
         self.assertEqual(self.far.lost, [])
         self.here.unregisterProducer()
+        self.clock.advance(0)
+        self.assertEqual(self.far.lost, [ConnectionDone])
+
+    def test_closing_does_not_wait_for_a_push_producer_that_may_write(self) -> None:
+        self.here.registerProducer(self.near, True)
+        self.here.loseConnection()
         self.clock.advance(0)
         self.assertEqual(self.far.lost, [ConnectionDone])
 

@@ -129,6 +129,13 @@ class RunningTests(ProcessTestCase):
         with socket.socket() as probe:
             self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0)
 
+    async def test_the_files_for_tls_are_those_of_the_configuration(self) -> None:
+        for key in ("tls_ca_file", "tls_cert_file"):
+            with self.assertRaises(ConfigError) as caught:
+                self.process(Worker("WW"), broker=False, broker_url="amqps://a.host", **{key: "/missing.pem"})
+            (problem,) = caught.exception.problems
+            self.assertEqual(problem, "broker_url: cannot read /missing.pem: No such file or directory")
+
     async def test_stopping_before_anything_was_ready_is_no_failure(self) -> None:
         waiting = self.process(Worker("WW"), SystemManager(), broker=False, broker_url="amqp://127.0.0.1:1")
         waiting.startService()

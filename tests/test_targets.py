@@ -8,8 +8,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from txmicro.amqp.uri import Files
 from txmicro.broker.service import Broker
 from txmicro.errors import ConfigError
 from txmicro.targets import own_target, target
@@ -38,8 +40,22 @@ class TargetTests(SynchronousTestCase):
     def test_amqps_is_never_spoken_in_the_clear(self) -> None:
         self.assertNotIsInstance(target(reactor, "amqps://a.host").endpoint, HostnameEndpoint)
 
+    def test_files_that_cannot_be_used_are_a_problem_of_the_configuration(self) -> None:
+        files = Files(ca="/missing.pem")
+        (problem,) = self.assertRaises(ConfigError, target, reactor, "amqps://a.host", files).problems
+        self.assertEqual(problem, "broker_url: cannot read /missing.pem: No such file or directory")
+
+    def test_a_certificate_that_is_not_verified_is_warned_of(self) -> None:
+        with capturedLogs() as events:
+            target(reactor, "amqps://ann:s3cret@a.host")
+            target(reactor, "amqps://ann:s3cret@a.host?verify=verify_none")
+        (said,) = map(formatEvent, events)
+        self.assertTrue(
+            said.startswith("amqps://ann:***@a.host:5671/%2F: its certificate is not verified"), said
+        )
+
     def test_amqps_without_its_libraries_says_what_to_install(self) -> None:
-        with patch.dict(sys.modules, {"twisted.internet.ssl": None}):
+        with patch.dict(sys.modules, {"txmicro.tls": None}):
             (problem,) = self.assertRaises(ConfigError, target, reactor, "amqps://a.host").problems
         self.assertIn("txmicro[tls]", problem)
 

@@ -171,7 +171,7 @@ _PORT: Final = _whole(0, 65_535)
 _COUNT: Final = _whole(1)
 _SECONDS: Final = _Kind("a number above 0", _check_seconds, _json)
 _BROKER_URLS: Final = _Kind(
-    "amqp://[user:password@]host[:port][/vhost], or a list of such URLs",
+    "amqp[s]://[user:password@]host[:port][/vhost], or a list of such URLs",
     _check_broker_urls,
     _items,
     secret=True,
@@ -194,6 +194,11 @@ class Config:
         _BROKER_URLS, "amqp://localhost", "where the bus is; of a list, the next is tried when one is down"
     )
     broker_url_file: str = _key(_TEXT, "", "a file that holds the broker_url, instead of that key")
+    tls_ca_file: str = _key(
+        _TEXT, "", "the authorities whose brokers are believed (PEM), for amqps; empty: the system's"
+    )
+    tls_cert_file: str = _key(_TEXT, "", "our certificate (PEM), for amqps; empty: none")
+    tls_key_file: str = _key(_TEXT, "", "its key (PEM); empty: it stands with the certificate")
     keepalive: int = _key(
         _whole(0),
         0,

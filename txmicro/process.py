@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from .address import Ids
+from .amqp.uri import Files
 from .broker.service import Broker
 from .bus import Bus, Target
 from .config import Config
@@ -136,7 +137,9 @@ class Process(InOrder):
     def _targets(self) -> list[Target]:
         if self.broker is not None:
             return [own_target(self._reactor, self.broker, self._config.broker_interface)]
-        return [target(self._reactor, url) for url in self._config.broker_url]
+        config = self._config
+        files = Files(config.tls_ca_file, config.tls_cert_file, config.tls_key_file)
+        return [target(self._reactor, url, files) for url in config.broker_url]
 
     # Life
 

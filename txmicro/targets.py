@@ -5,38 +5,51 @@ from __future__ import annotations
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from .amqp import uri
+from .amqp.errors import TlsError
+from .amqp.uri import NO_FILES, Files
 from .broker.service import Broker
 from .bus import Target
 from .errors import ConfigError
 from .http import ANY_INTERFACE
 
+_log: Final = Logger()
+
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a host that does not answer is given up, for the next broker."""
 
 
-def target(reactor: Any, url: str) -> Target:
-    """The broker at *url*; raises :class:`ConfigError`."""
+def target(reactor: Any, url: str, files: Files = NO_FILES) -> Target:
+    """The broker at *url*, with *files* for TLS where the URL names none; raises :class:`ConfigError`."""
     try:
-        broker = uri.parse(url)
+        broker = uri.parse(url, files)
     except uri.UriError as error:
         raise ConfigError([f"broker_url: {error}"]) from error
     timeout = CONNECT_TIMEOUT if broker.connection_timeout is None else broker.connection_timeout / 1000
     endpoint: Any = HostnameEndpoint(reactor, broker.host, broker.port, timeout)
-    return Target(_with_tls(endpoint, broker.host) if broker.tls else endpoint, broker)
+    return Target(_with_tls(reactor, endpoint, broker) if broker.tls else endpoint, broker)
 
 
-def _with_tls(endpoint: IStreamClientEndpoint, host: str) -> Any:
-    """*endpoint* through TLS, which verifies that it is *host* who answers."""
+def _with_tls(reactor: Any, endpoint: IStreamClientEndpoint, broker: uri.Broker) -> Any:
     try:
-        from twisted.internet.ssl import optionsForClientTLS
+        from .tls import TlsEndpoint
     except ImportError as error:
         raise ConfigError([f"broker_url: amqps:// needs the extra txmicro[tls] ({error})"]) from error
-    return wrapClientTLS(optionsForClientTLS(host), endpoint)
+    if not broker.verify:
+        _log.warn(
+            "{broker}: its certificate is not verified (verify=verify_none), so anybody between can read and "
+            "forge everything",
+            broker=broker,
+        )
+    try:
+        return TlsEndpoint(endpoint, broker, reactor)
+    except TlsError as error:
+        raise ConfigError([f"broker_url: {error}"]) from error
 
 
 def own_target(reactor: Any, broker: Broker, interface: str) -> Target:

@@ -43,7 +43,9 @@ from .errors import (
     NackError,
     NoChannelLeft,
     Returned,
+    TlsError,
     VhostError,
+    lost_by,
 )
 from .frames import (
     BODY_MAX,
@@ -71,6 +73,7 @@ __all__ = [
     "NackError",
     "NoChannelLeft",
     "Returned",
+    "TlsError",
     "VhostError",
 ]
 
@@ -98,6 +101,8 @@ class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
     def connection_start(self, ch: Any, msg: Any) -> None:
         self.client.advance("start", "tune")
         self.client.server_properties = msg.server_properties
+        if not self.client.may_log_in(msg.mechanisms):
+            return
         ch.connection_start_ok(
             client_properties=self.client.properties,
             mechanism=self.client.mechanism,
@@ -129,6 +134,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     """One connection; connect it with any endpoint, then wait for :meth:`ready`.
 
     :param vhost: the virtual host.
+    :param external: say no user and password: the broker has the user from our TLS certificate.
     :param heartbeat: seconds; 0: none. The broker's wish counts when it is shorter, or 0.
     :param clock: the reactor, as far as time goes.
     :param frame_max: the largest frame we take, in bytes; the broker may want them smaller.
@@ -150,6 +156,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         username: str,
         password: str,
         clock: Clock,
+        external: bool = False,
         heartbeat: int = 10,
         frame_max: int = FRAME_MAX,
         connection_name: str = "",
@@ -173,7 +180,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.blocked = False
         self.paused = False
         self.on_writable: Callable[[bool], None] | None = None
-        self._credentials = username, password
+        self.mechanism = "EXTERNAL" if external else "PLAIN"
+        self.response: str | None = "" if external else f"\0{username}\0{password}"
         self._stage = "start"  # what the broker says next; empty: anything, the connection is open
         self._reader = FrameReader(
             self._method, self._content, lambda: None, frame_max=frame_max, body_max=body_max
@@ -264,8 +272,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self.transport.setTcpNoDelay(True)  # a turn's output is one write: nothing is worth waiting for
         self.transport.registerProducer(self, True)
         self.write(PROTOCOL_HEADER)
-        (username, password), self._credentials = self._credentials, ("", "")
-        opening: Deferred[Any] = self.authenticate(username, password, mechanism="PLAIN")
+        opening: Deferred[Any] = self.start(self.response, self.mechanism)
         opening.addCallbacks(self._opened, lambda _: None)  # a failure is told by connectionLost
 
     def dataReceived(self, data: bytes) -> None:
@@ -284,12 +291,9 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell everybody who waits for something."""
-        refused = self._reason is None and self._stage == "tune"
-        error = (
-            AuthenticationFailed(ACCESS_REFUSED, "the broker hung up at our credentials")
-            if refused
-            else ConnectionLost(reason.getErrorMessage())
-        )
+        error = lost_by(reason)
+        if self._reason is None and self._stage == "tune" and not isinstance(error, TlsError):
+            error = AuthenticationFailed(ACCESS_REFUSED, "the broker hung up at our credentials")
         cause = self._fail(error)
         self._out.clear()
         _stop(self._flushing)
@@ -316,6 +320,13 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if self._stage != now:
             raise FrameError(f"connection.{now} at the wrong moment", code=COMMAND_INVALID)
         self._stage = then
+
+    def may_log_in(self, offered: str) -> bool:
+        """Whether the broker takes what we have to say of us; if not, this is the end, and no password is told."""
+        if self.mechanism in offered.split():
+            return True
+        self._end(AuthenticationFailed(ACCESS_REFUSED, f"the broker offers {offered}, not {self.mechanism}"))
+        return False
 
     def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
         """Agree with what the broker wants; gives the answer."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.python.failure import Failure
+
 from txmicro.errors import TxmicroError
 
 # Reply codes of AMQP 0-9-1 (section 1.2 of its reference) that we name.
@@ -53,11 +57,27 @@ class ConnectionClosed(ConnectionLost):
 
 
 class AuthenticationFailed(ConnectionClosed):
-    """The broker does not know the user or the password."""
+    """The broker does not let us in as who we say we are, or not in the way in which we say it."""
 
 
 class VhostError(ConnectionClosed):
     """The virtual host does not exist, or the user may not use it."""
+
+
+class TlsError(ConnectionLost):
+    """There is no TLS: the two sides do not agree, or our files for it cannot be used."""
+
+
+class BadCertificate(TlsError):
+    """The broker's certificate is not believed: by whom it is signed, its time, or its use."""
+
+
+class WrongHost(BadCertificate):
+    """The broker's certificate is for another host."""
+
+
+class CertificateRefused(TlsError):
+    """The broker does not believe our certificate, or wants one and got none."""
 
 
 class HeartbeatLost(ConnectionLost):
@@ -98,3 +118,17 @@ class Returned(TxmicroError):
         self.reply_code = reply_code
         self.exchange = exchange
         self.routing_key = routing_key
+
+
+def lost_by(reason: Failure) -> ConnectionLost:
+    """What a transport says of its end, as an error of ours."""
+    error: Any = reason.value
+    if isinstance(error, ConnectionLost):
+        return error
+    match error.args:
+        case ([(str(), str(), str()), *_] as told,):  # an OpenSSL.SSL.Error; pyOpenSSL may not be there
+            text = "; ".join(why for _, _, why in told)
+            if "alert" in text and ("certificate" in text or "unknown ca" in text):
+                return CertificateRefused(f"the broker refuses our certificate: {text}")
+            return TlsError(f"no TLS: {text}")
+    return ConnectionLost(reason.getErrorMessage())

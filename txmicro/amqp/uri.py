@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from txmicro.errors import TxmicroError
@@ -15,11 +16,30 @@ PORT = 5672
 TLS_PORT = 5671
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_OPTIONS = {"heartbeat": 65_535, "connection_timeout": 3_600_000, "channel_max": 65_535}
+_NUMBERS = {"heartbeat": 65_535, "connection_timeout": 3_600_000, "channel_max": 65_535}
+_CHOICES = {"verify": ("verify_peer", "verify_none"), "auth_mechanism": ("plain", "external")}
+_TEXTS = ("cacertfile", "certfile", "keyfile", "server_name_indication")
+_OPTIONS = (*_NUMBERS, *_CHOICES, *_TEXTS)
 
 
 class UriError(TxmicroError, ValueError):
     """Not a broker's URI. The message never shows the user or the password."""
+
+
+class Files(NamedTuple):
+    """PEM files for TLS.
+
+    :ivar ca: the authorities to believe; empty: the system's.
+    :ivar cert: our certificate, with those between it and the authority; empty: none.
+    :ivar key: its key.
+    """
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+NO_FILES: Final = Files()
 
 
 @dataclass(frozen=True)
@@ -27,6 +47,10 @@ class Broker:
     """A broker, as a URI names it.
 
     :ivar tls: whether it is spoken to through TLS.
+    :ivar files: for TLS.
+    :ivar verify: whether its certificate is verified.
+    :ivar server_name: the host that its certificate is for; empty: the one we connect to.
+    :ivar external: whether the user is the one that our certificate names (SASL EXTERNAL).
     :ivar heartbeat: seconds; 0: none; None: not said.
     :ivar connection_timeout: milliseconds to wait for TCP; None: not said.
     :ivar channel_max: the most channels to open; None: not said.
@@ -41,16 +65,23 @@ class Broker:
     heartbeat: int | None = None
     connection_timeout: int | None = None
     channel_max: int | None = None
+    files: Files = NO_FILES
+    verify: bool = True
+    server_name: str = ""
+    external: bool = False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        user = quote(self.username, safe="")
+        user = "" if self.external else f"{quote(self.username, safe='')}:***@"
         scheme = "amqps" if self.tls else "amqp"
-        return f"{scheme}://{user}:***@{host}:{self.port}/{quote(self.vhost, safe='')}"
+        return f"{scheme}://{user}{host}:{self.port}/{quote(self.vhost, safe='')}"
 
 
-def parse(uri: str) -> Broker:
-    """Read a URI; raises :class:`UriError`."""
+def parse(uri: str, files: Files = NO_FILES) -> Broker:
+    """Read a URI; *files* are for one that names none. Raises :class:`UriError`.
+
+    Where there is a certificate of ours, and no user in the URI, the certificate names the user.
+    """
     if not (isinstance(uri, str) and uri.lower().startswith(("amqp://", "amqps://"))):
         raise UriError("a broker's URI begins with amqp:// or amqps://")
     try:
@@ -69,7 +100,7 @@ def parse(uri: str) -> Broker:
         Broker.username if parts.username is None else _unescape(parts.username, "user"),
         Broker.password if parts.password is None else _unescape(parts.password, "password"),
         _vhost(parts.path),
-        **_options(parts.query),
+        **_options(parts.query, tls, parts.username is not None, files),
     )
 
 
@@ -90,12 +121,42 @@ def _vhost(path: str) -> str:
     return _unescape(path[1:], "virtual host")
 
 
-def _options(query: str) -> dict[str, int]:
-    options = {}
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in _OPTIONS:
-            raise UriError(f"unknown option {name!r:.50}; known: {', '.join(_OPTIONS)}")
-        if not (value.isascii() and value.isdecimal() and len(value) < 10 and int(value) <= _OPTIONS[name]):
-            raise UriError(f"{name} is a whole number from 0 to {_OPTIONS[name]}")
-        options[name] = int(value)
-    return options
+def _options(query: str, tls: bool, user: bool, files: Files) -> dict[str, Any]:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for name, value in given.items():
+        _check(name, value, tls)
+    numbers = {name: int(given[name]) for name in _NUMBERS if name in given}
+    return {**numbers, **_tls_options(given, user, files)} if tls else numbers
+
+
+def _check(name: str, value: str, tls: bool) -> None:
+    if name not in _OPTIONS:
+        raise UriError(f"unknown option {name!r:.50}; known: {', '.join(_OPTIONS)}")
+    if name in _NUMBERS:
+        high = _NUMBERS[name]
+        if not (value.isascii() and value.isdecimal() and len(value) < 10 and int(value) <= high):
+            raise UriError(f"{name} is a whole number from 0 to {high}")
+    elif name in _CHOICES and value not in _CHOICES[name]:
+        raise UriError(f"{name} is {' or '.join(_CHOICES[name])}")
+    elif not value:
+        raise UriError(f"{name} is empty")
+    elif not tls and value != "plain":
+        raise UriError(f"{name} is for amqps://")
+
+
+def _tls_options(given: dict[str, str], user: bool, files: Files) -> dict[str, Any]:
+    cert = given.get("certfile", "")
+    own = (cert, given.get("keyfile", cert)) if cert else (files.cert, files.key or files.cert)
+    if "keyfile" in given and not cert:
+        raise UriError("a keyfile without a certfile")
+    mechanism = given.get("auth_mechanism")
+    if mechanism == "external" and user:
+        raise UriError("a user, although auth_mechanism=external has the certificate name it")
+    if mechanism == "external" and not own[0]:
+        raise UriError("auth_mechanism=external without a certfile: a certificate is to name the user")
+    return {
+        "files": Files(given.get("cacertfile", files.ca), *own),
+        "verify": given.get("verify") != "verify_none",
+        "server_name": given.get("server_name_indication", ""),
+        "external": mechanism == "external" or (mechanism is None and not user and own[0] != ""),
+    }

@@ -90,7 +90,7 @@ class MemoryTransport:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close, once what was written has arrived and no producer is registered."""
+        """Close, once what was written has arrived and no producer waits for its turn."""
         self.disconnecting = True
         self._carry_later()
 
@@ -166,12 +166,12 @@ class MemoryTransport:
             self._hand_over(data)
         if self._sent:
             return
-        if self.disconnecting and self._producer is None:
-            self._finish(Failure(ConnectionDone()))
-            self.peer._finish(Failure(ConnectionDone()))
-        elif self._producer is not None and (self._producer_paused or not self._streaming):
+        if self._producer is not None and (self._producer_paused or not self._streaming):
             self._producer_paused = False
             self._producer.resumeProducing()
+        elif self.disconnecting:
+            self._finish(Failure(ConnectionDone()))
+            self.peer._finish(Failure(ConnectionDone()))
 
     def _hand_over(self, data: bytes) -> None:
         try:
