@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -32,6 +33,8 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
+
+from tests.certificates import Authority
 
 reactor: Any = _reactor
 
@@ -70,12 +73,17 @@ class Node:
     """One RabbitMQ node.
 
     :param directory: for its data and logs; made if it is missing.
-    :ivar port: where it speaks AMQP.
+    :param tls: whether it also speaks TLS, to who shows a certificate that ``authority`` has signed. Then there is
+        the mechanism EXTERNAL: the certificate's common name is the user.
+    :ivar port: where it speaks AMQP. :ivar tls_port: where it does so through TLS.
     """
 
-    def __init__(self, directory: Path, name: str = "txmicro") -> None:
+    authority: Authority
+
+    def __init__(self, directory: Path, name: str = "txmicro", *, tls: bool = False) -> None:
         self.directory = directory
         self.port = free_port()
+        self.tls_port = free_port() if tls else 0
         self.name = f"{name}{self.port}@localhost"
         self._distribution = free_port()
         self._epmd = free_port()
@@ -148,6 +156,13 @@ class Node:
         return out.decode()
 
     @inlineCallbacks
+    def add_user(self, name: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> Any:
+        """Let *name*, whose password is its name, do what these expressions match. Fires with None."""
+        if not re.search(rf"^{re.escape(name)}\t", (yield self.ctl("list_users")), re.MULTILINE):
+            yield self.ctl("add_user", name, name)
+        yield self.ctl("set_permissions", name, configure, write, read)
+
+    @inlineCallbacks
     def queues(self) -> Any:
         """Fires with all queues: a dict of name to number of ready messages."""
         listed = yield self.ctl("list_queues", "--formatter", "json", "name", "messages_ready")
@@ -176,13 +191,33 @@ class Node:
         if not cookie.exists():
             cookie.write_text("txmicro")
             cookie.chmod(0o400)
-        (self.directory / "rabbitmq.conf").write_text(
+        config = (
             f"listeners.tcp.default = {HOST}:{self.port}\n"
             "log.file.level = warning\n"
             "vm_memory_high_watermark.relative = 0.4\n"
             "disk_free_limit.absolute = 50MB\n"
         )
-        (self.directory / "enabled_plugins").write_text("[].\n")
+        if self.tls_port:
+            config += self._prepare_tls()
+        (self.directory / "rabbitmq.conf").write_text(config)
+        plugins = "rabbitmq_auth_mechanism_ssl" if self.tls_port else ""
+        (self.directory / "enabled_plugins").write_text(f"[{plugins}].\n")
+
+    def _prepare_tls(self) -> str:
+        ca, own = self.directory / "ca.pem", self.directory / "server.pem"
+        self.authority = Authority(ca)
+        self.authority.issue(own, "the broker", HOST, server=True)
+        return (
+            f"listeners.ssl.default = {HOST}:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {ca}\n"
+            f"ssl_options.certfile = {own}\n"
+            f"ssl_options.keyfile = {own}\n"
+            "ssl_options.verify = verify_peer\n"
+            "ssl_options.fail_if_no_peer_cert = true\n"
+            "ssl_cert_login_from = common_name\n"
+            "auth_mechanisms.1 = PLAIN\n"
+            "auth_mechanisms.2 = EXTERNAL\n"
+        )
 
     def _environment(self) -> dict[str, str]:
         folder = str(self.directory)
@@ -231,12 +266,12 @@ class _Probe(Protocol):
         self.gone.callback(None)
 
 
-_shared: list[Node] = []
+_shared: dict[bool, Node] = {}
 
 
 @inlineCallbacks
-def require_rabbitmq() -> Any:
-    """The node that all tests share, running.
+def require_rabbitmq(*, tls: bool = False) -> Any:
+    """The node that all tests share, running; *tls*: the one that they share which speaks TLS.
 
     Fires with the :class:`Node`; fails with SkipTest where RabbitMQ is not installed, with
     :class:`NodeError` if it then must be (``TXMICRO_REQUIRE_SERVICES=1``) or does not start.
@@ -245,12 +280,13 @@ def require_rabbitmq() -> Any:
         if os.environ.get(REQUIRED) == "1":
             raise NodeError(f"there is no rabbitmq-server here, but {REQUIRED}=1")
         raise SkipTest("there is no rabbitmq-server here")
-    if not _shared:
-        _shared.append(Node(Path(tempfile.mkdtemp(prefix="txmicro-rabbitmq-"))))
-        atexit.register(_end, _shared[0])
-    if not _shared[0].running:
-        yield _shared[0].start()
-    return _shared[0]
+    node = _shared.get(tls)
+    if node is None:
+        node = _shared[tls] = Node(Path(tempfile.mkdtemp(prefix="txmicro-rabbitmq-")), tls=tls)
+        atexit.register(_end, node)
+    if not node.running:
+        yield node.start()
+    return node
 
 
 def _end(node: Node) -> None:
