@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import partial
+from statistics import median
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -500,8 +501,8 @@ class Floods(Live):
         busy = sum(ended - max(began, since) for _, began, ended in done)
         useful = len({key for key, _, _ in runs}) / len(runs)
         self.assertGreater(useful * busy / available, 0.9)
-        self.assertLess(max(depths), 1100)  # 1,000; of those resent in a busy moment, two may meet
-        self.assertGreater(max(depths), 100)
+        self.assertTrue(100 < median(depths) <= 1000, depths)
+        self.assertLessEqual(max(depths), 2000, "in a busy moment a copy may meet the one that replaces it")
 
     async def flood(self, sender: Worker, count: int) -> list[JobFuture]:
         """Send *count* jobs, with turns of the reactor in between."""
