@@ -19,7 +19,16 @@ from hypothesis.stateful import (
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import JobCancelled, JobError, JobTimeout, NoWorkerAvailable, RemoteError, WorkerStopped
+from txmicro.errors import (
+    BusOverloaded,
+    JobCancelled,
+    JobError,
+    JobTimeout,
+    NoWorkerAvailable,
+    RemoteError,
+    WorkerLost,
+    WorkerStopped,
+)
 from txmicro.outbox import ENDED, OUT, TAKEN, WAITING, Outbox, Sent
 
 TICK = 0.125  # a power of two: sums of it are exact
@@ -63,6 +72,8 @@ class Raising(Told):
 
 class OutboxCase(SynchronousTestCase):
     window = 2
+    max_jobs = 200_000
+    max_bytes = 1 << 28
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -75,6 +86,8 @@ class OutboxCase(SynchronousTestCase):
             probe=lambda worker, keys: self.events.append(("probe", worker, keys)),
             cancel=lambda worker, key: self.events.append(("cancel", worker, key)),
             window=self.window,
+            max_jobs=self.max_jobs,
+            max_bytes=self.max_bytes,
             tick=TICK,
         )
 
@@ -444,6 +457,100 @@ class ProbeTests(OutboxCase):
         self.assertEqual(self.heard(), [("taken", "a/0", "WB:1"), ("taken", "b/0", "WB:1")])
 
 
+class OnceTests(OutboxCase):
+    """Jobs that must not run twice."""
+
+    def once(self, *keys: str, deadline: float = 30.0) -> list[Sent]:
+        jobs = [self.sent(key, deadline=deadline) for key in keys]
+        for sent in jobs:
+            sent.redeliver = False
+            self.outbox.add(sent)
+        return jobs
+
+    def take(self, *keys: str) -> None:
+        self.once(*keys)
+        self.outbox.acked("WB:1", keys)
+        self.heard()
+
+    def test_one_copy_leaves_and_whether_anybody_is_there_is_asked(self) -> None:
+        self.once("a/0", deadline=5)
+        self.wait(4)
+        self.assertEqual(self.heard(), [("publish", "a/0", 0), ("inquire", "WB:*"), ("inquire", "WB:*")])
+        self.wait(1)
+        self.assertEqual(self.heard(), [("failed", "a/0", JobTimeout)])
+        self.check_empty()
+
+    def test_nobody_is_there(self) -> None:
+        self.once("a/0")
+        self.outbox.returned("a/0")
+        self.outbox.nobody("WB:*")
+        self.assertEqual(
+            self.heard(), [("publish", "a/0", 0), ("inquire", "WB:*"), ("failed", "a/0", NoWorkerAvailable)]
+        )
+        self.check_empty()
+
+    def test_a_copy_that_came_back_was_not_run_and_is_replaced_in_its_time(self) -> None:
+        self.once("a/0", "b/0")
+        self.outbox.returned("a/0")
+        self.outbox.refused("WB:1", ["b/0"], unrun=True)
+        self.heard()
+        self.wait(2)
+        self.assertEqual(self.heard(), [("inquire", "WB:*"), ("publish", "a/0", 1), ("publish", "b/0", 1)])
+        self.wait(3)
+        self.assertEqual(self.heard(), [("inquire", "WB:*")])
+        self.outbox.done("WB:1", ["a/0", "b/0"])
+        self.check_empty()
+
+    def test_a_copy_that_was_delivered_before_may_have_run(self) -> None:
+        (job,) = self.once("a/0")
+        self.add("b/0")
+        self.heard()
+        self.outbox.refused("WB:1", ["a/0", "b/0", "never/0"], unrun=False)
+        self.assertEqual(self.heard(), [("failed", "a/0", WorkerLost)])
+        assert isinstance(job.owner, Told)
+        self.assertIn("did not say", str(job.owner.error))
+        self.outbox.done("WB:1", ["b/0"])
+        self.check_empty()
+
+    def test_a_copy_that_was_delivered_before_says_nothing_of_one_who_has_it(self) -> None:
+        self.take("a/0")
+        for unrun in (False, True):
+            self.outbox.refused("WB:2", ["a/0"], unrun=unrun)
+        self.assertEqual(self.heard(), [])
+        self.outbox.succeeded("a/0", "WB:1", 1)
+        self.check_empty()
+
+    def test_a_taker_that_forgot_it(self) -> None:
+        self.take("a/0")
+        self.outbox.status("WB:1", [], [], ["a/0"])
+        self.assertEqual(self.heard(), [("failed", "a/0", WorkerLost)])
+        self.check_empty()
+
+    def test_a_taker_that_stays_away_for_two_probes_more(self) -> None:
+        self.take("a/0")
+        self.add("b/0")
+        self.outbox.acked("WB:1", ["b/0"])
+        self.outbox.taker_gone("WB:1")
+        self.outbox.taker_gone("WB:1")
+        self.assertEqual(self.heard()[-2:], [("inquire", "WB:*"), ("publish", "b/0", 1)])
+        self.outbox.done("WB:2", ["b/0"])
+        self.wait(2)
+        self.outbox.taker_gone("WB:1")
+        self.wait(2)
+        self.assertEqual(self.heard()[1:], [("probe", "WB:1", ["a/0"])] * 2)
+        self.outbox.taker_gone("WB:1")
+        self.assertEqual(self.heard(), [("failed", "a/0", WorkerLost)])
+        self.check_empty()
+
+    def test_a_taker_that_was_away_and_is_back_was_not_lost(self) -> None:
+        self.take("a/0")
+        for _ in range(3):
+            self.wait(2)
+            self.outbox.taker_gone("WB:1")
+            self.outbox.status("WB:1", ["a/0"], [], [])
+        self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0"])] * 3)
+
+
 class EndTests(OutboxCase):
     def test_the_first_result_wins(self) -> None:
         (job,) = self.add("a/0")
@@ -607,6 +714,40 @@ class EndTests(OutboxCase):
     def error(self, job: Sent) -> JobError | None:
         assert isinstance(job.owner, Told)
         return job.owner.error
+
+
+class BoundTests(OutboxCase):
+    max_jobs = 3
+    max_bytes = 100
+
+    def put(self, key: str, size: int) -> None:
+        sent = self.sent(key)
+        sent.size = size
+        self.outbox.add(sent)
+
+    def test_more_jobs_than_may_be_kept_are_refused(self) -> None:
+        self.add("a/0", "b/0")
+        self.outbox.watch(self.sent("c/0"))
+        self.heard()
+        error = self.assertRaises(BusOverloaded, self.add, "d/0")
+        self.assertTrue(error.retryable)
+        self.assertRaises(BusOverloaded, self.outbox.watch, self.sent("e/0"))
+        self.assertFalse(self.outbox.add(self.sent("a/0")))
+        self.assertEqual(self.heard(), [])
+        self.outbox.cancel("c/0")
+        self.add("d/0")
+        self.outbox.done("WB:1", ["a/0", "b/0", "d/0"])
+        self.check_empty()
+
+    def test_more_bytes_than_may_be_kept_are_refused(self) -> None:
+        self.put("a/0", 60)
+        self.assertRaises(BusOverloaded, self.put, "b/0", 41)
+        self.put("c/0", 40)
+        self.outbox.done("WB:1", ["a/0"])
+        self.put("b/0", 60)
+        self.outbox.done("WB:1", ["b/0", "c/0"])
+        self.assertEqual(self.outbox._bytes, 0)
+        self.check_empty()
 
 
 class MistakesTests(OutboxCase):

@@ -158,6 +158,16 @@ class WorkerStopped(JobError):
     retryable = True
 
 
+class WorkerLost(JobError):
+    """The worker that took the job is gone, and the job, which must not run twice, may have run there."""
+
+
+class BusOverloaded(JobError):
+    """The worker has as many jobs under way as it may keep: see ``outbox_jobs`` and ``outbox_bytes``."""
+
+    retryable = True
+
+
 class RuntimeExceeded(JobError):
     """The handler ran for longer than its worker's ``max_runtime``."""
 

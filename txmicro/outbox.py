@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from twisted.logger import Logger
 
 from .clock import Clock, Timer
-from .errors import JobCancelled, JobError, JobTimeout, NoWorkerAvailable
+from .errors import BusOverloaded, JobCancelled, JobError, JobTimeout, NoWorkerAvailable, WorkerLost
 from .messages import NO_WORKER_TEXT
 
 WAITING: Final = "waiting"
@@ -31,6 +31,9 @@ ENDED: Final = "ended"
 _LATE: Final = 0.5
 _ABANDONED: Final = 2  # retry intervals: longer than a copy lives, at the broker and held by a taker
 _MOST_ABANDONED: Final = 10_000
+_LOST_AFTER: Final = (
+    2  # probes that a taker may miss before what must not run twice is given up: it may reconnect
+)
 
 
 class Owner(Protocol):
@@ -55,6 +58,9 @@ class Sent:
     :ivar body: what ``publish`` sends; the outbox does not look at it.
     :ivar deadline: the instant, in the clock's seconds, at which it fails with :class:`JobTimeout`.
     :ivar owner: who is told.
+    :ivar size: bytes of memory that it takes here.
+    :ivar redeliver: whether it may run twice. If not, it is sent again only when the copy before was not run.
+    :ivar unrun: whether the copy that is out came back unrun.
     :ivar copies: how many copies have left, the one that is being published included.
     :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
     :ivar taker: id of the latest worker that took it; None: nobody has it.
@@ -70,18 +76,35 @@ class Sent:
         "job_id",
         "key",
         "owner",
+        "redeliver",
+        "size",
         "stale",
         "state",
         "taker",
+        "unrun",
     )
 
-    def __init__(self, key: str, job_id: str, address: str, body: Any, deadline: float, owner: Owner) -> None:
+    def __init__(
+        self,
+        key: str,
+        job_id: str,
+        address: str,
+        body: Any,
+        deadline: float,
+        owner: Owner,
+        *,
+        size: int = 0,
+        redeliver: bool = True,
+    ) -> None:
         self.key = key
         self.job_id = job_id
         self.address = address
         self.body = body
         self.deadline = deadline
         self.owner = owner
+        self.size = size
+        self.redeliver = redeliver
+        self.unrun = False
         self.copies = 0
         self.stale = False
         self.taker: str | None = None
@@ -105,12 +128,13 @@ class _Line:
 
 
 class _Taker:
-    """What one worker has, in the order of its acks, and when to probe it next."""
+    """What one worker has, in the order of its acks, when to probe it next, and since when it is missing."""
 
-    __slots__ = ("due", "jobs")
+    __slots__ = ("due", "jobs", "missing")
 
     def __init__(self, due: float) -> None:
         self.due = due
+        self.missing: float | None = None
         self.jobs: dict[str, Sent] = {}
 
 
@@ -124,6 +148,7 @@ class Outbox:
     :param probe: asks a worker which of these keys it has.
     :param cancel: tells a worker that nobody awaits the job of this key any more.
     :param window: how many untaken copies may be out per address; the jobs beyond wait, in order.
+    :param max_jobs: how many jobs are kept. :param max_bytes: how many bytes they may take.
     :param retry: seconds after which a copy that nobody acknowledged is sent again.
     :param probe_every: seconds between two probes of a worker, and how long a job must have been silent.
     :param tick: seconds between two looks at what is due.
@@ -140,6 +165,8 @@ class Outbox:
         probe: Callable[[str, list[str]], None],
         cancel: Callable[[str, str], None],
         window: int = 1000,
+        max_jobs: int = 200_000,
+        max_bytes: int = 256 * 1024 * 1024,
         retry: float = 2.0,
         probe_every: float = 2.0,
         tick: float = 0.1,
@@ -150,11 +177,14 @@ class Outbox:
         self._probe = probe
         self._cancel = cancel
         self._window = window
+        self._max_jobs = max_jobs
+        self._max_bytes = max_bytes
         self._retry = retry
         self._probe_every = probe_every
         self._tick = tick
 
         self._jobs: dict[str, Sent] = {}
+        self._bytes = 0
         self._deadlines: list[tuple[float, str]] = []  # a heap; entries of jobs that have ended are stale
         self._lines: dict[str, _Line] = {}
         # All copies wait equally long, so what is sent last is due last, and needs no heap. The same goes for
@@ -182,28 +212,36 @@ class Outbox:
         """Take on a job: publish it now if its address' window is open, else when its turn comes.
 
         Returns False, and does nothing, if a job with this key is here already. After :meth:`close` the owner
-        hears at once that the job failed.
+        hears at once that the job failed. Raises BusOverloaded when there are too many.
         """
         if sent.key in self._jobs:
             return False
         if self._closed is not None:
             self._safely(sent.owner.failed, self._closed)
             return True
-        self._jobs[sent.key] = sent
-        heappush(self._deadlines, (sent.deadline, sent.key))
-        self._run_timer()
+        self._keep(sent)
         self._line(sent.address).waiting[sent.key] = sent
         self._refill(sent.address)
         sent.stale = True
         return True
 
     def watch(self, sent: Sent) -> None:
-        """Wait for the end of a durable job: the broker has it, so nothing is sent, resent or probed here."""
+        """Wait for the end of a durable job: the broker has it, so nothing is sent, resent or probed here.
+
+        Raises BusOverloaded when there are too many.
+        """
         if self._closed is not None:
             self._safely(sent.owner.failed, self._closed)
             return
         sent.state = KEPT
+        self._keep(sent)
+
+    def _keep(self, sent: Sent) -> None:
+        jobs, taken = len(self._jobs), self._bytes
+        if jobs >= self._max_jobs or taken + sent.size > self._max_bytes:
+            raise BusOverloaded(f"{jobs} jobs of {taken} bytes are under way: no room for {sent.size} more")
         self._jobs[sent.key] = sent
+        self._bytes += sent.size
         heappush(self._deadlines, (sent.deadline, sent.key))
         self._run_timer()
 
@@ -245,6 +283,8 @@ class Outbox:
 
     def acked(self, worker: str, keys: Iterable[str]) -> None:
         """*worker* took these jobs. If two workers took one, the latest to say so is probed."""
+        if worker in self._takers:
+            self._takers[worker].missing = None
         for key in keys:
             sent = self._jobs.get(key)
             if sent is None:
@@ -273,16 +313,47 @@ class Outbox:
     def status(
         self, worker: str, running: Iterable[str], forwarded: Iterable[str], unknown: Iterable[str]
     ) -> None:
-        """A probe's answer. What *worker* does not know is sent again at once, unless another has it."""
+        """A probe's answer. What *worker* does not know is sent again at once, unless another has it.
+
+        What must not run twice fails with :class:`WorkerLost` instead.
+        """
         self.acked(worker, running)
         self.acked(worker, forwarded)
         jobs = [self._jobs[key] for key in unknown if key in self._jobs]
-        self._again([sent for sent in jobs if sent.taker == worker])
+        lost = [sent for sent in jobs if sent.taker == worker]
+        self._again([sent for sent in lost if sent.redeliver])
+        self._lose([sent for sent in lost if not sent.redeliver])
 
     def taker_gone(self, worker: str) -> None:
-        """*worker* is dead: what it had is sent again at once, in order."""
-        if worker in self._takers:
-            self._again(list(self._takers[worker].jobs.values()))
+        """*worker* has no inbox: what it had is sent again at once, in order.
+
+        It may be dead, or reconnecting. What must not run twice stays with it for some probes more, and fails with
+        :class:`WorkerLost` unless they reach it.
+        """
+        taker = self._takers.get(worker)
+        if taker is None:
+            return
+        now = self._time()
+        taker.missing = now if taker.missing is None else taker.missing
+        lost = now - taker.missing >= _LOST_AFTER * self._probe_every
+        jobs = list(taker.jobs.values())
+        self._again([sent for sent in jobs if sent.redeliver])
+        if lost:
+            self._lose([sent for sent in jobs if not sent.redeliver])
+
+    def refused(self, worker: str, keys: Iterable[str], *, unrun: bool) -> None:
+        """*worker* did not run its copies of jobs that must not run twice.
+
+        :param unrun: whether no one else did either, so that they are sent again in their time; otherwise the
+            broker had given them to somebody before. Who has acked a job answers for it; without an ack it fails
+            with :class:`WorkerLost`.
+        """
+        out = [sent for sent in map(self._jobs.get, keys) if sent is not None and sent.state is OUT]
+        if not unrun:
+            self._lose([sent for sent in out if not sent.redeliver])
+            return
+        for sent in out:
+            sent.unrun = True
 
     # What the bus and the SystemManager say:
 
@@ -294,6 +365,7 @@ class Outbox:
         """
         sent = self._jobs.get(key)
         if sent is not None and sent.state is OUT:
+            sent.unrun = True
             self._ask(sent.address)
 
     def nobody(self, address: str) -> None:
@@ -322,12 +394,16 @@ class Outbox:
     def _put_out(self, sent: Sent) -> None:
         sent.state = OUT
         sent.copies += 1
-        sent.due = self._time() + self._retry
-        self._out[sent.key] = sent
-        self._out.move_to_end(sent.key)
+        sent.unrun = False
+        self._await_ack(sent)
         if sent.copies > 1:
             self._ask(sent.address)
         self._safely(self._publish, sent)
+
+    def _await_ack(self, sent: Sent) -> None:
+        sent.due = self._time() + self._retry
+        self._out[sent.key] = sent
+        self._out.move_to_end(sent.key)
 
     def _taken(self, sent: Sent, worker: str) -> None:
         self._withdraw(sent)
@@ -350,6 +426,12 @@ class Outbox:
         for address in {sent.address: None for sent in jobs}:
             self._refill(address)
 
+    def _lose(self, jobs: list[Sent]) -> None:
+        """Fail jobs that must not run twice, and may have run."""
+        for sent in self._end([sent.key for sent in jobs]):
+            who = sent.taker or "a worker that did not say that it took it"
+            self._safely(sent.owner.failed, WorkerLost(f"it may have run at {who}, which is gone"))
+
     def _end(self, keys: Iterable[str]) -> list[Sent]:
         """End those that are here, and let others take their places only when all have left."""
         jobs = self._remove(keys)
@@ -363,6 +445,7 @@ class Outbox:
             sent = self._jobs.pop(key, None)
             if sent is not None:
                 self._withdraw(sent)
+                self._bytes -= sent.size
                 sent.state = ENDED
                 jobs.append(sent)
         return jobs
@@ -430,7 +513,11 @@ class Outbox:
             sent = next(iter(self._out.values()))
             if sent.due > now:
                 break
-            self._put_out(sent)
+            if sent.redeliver or sent.unrun:
+                self._put_out(sent)
+            else:  # its one copy may wait at the broker until the deadline
+                self._await_ack(sent)
+                self._ask(sent.address)
 
     def _probe_silent(self) -> None:
         now = self._time()
