@@ -492,7 +492,7 @@ class LifeTests(SystemTestCase):
                 """Never."""
 
         worker = Opened()
-        self.patch(Link, "take_jobs", lambda link, capacity: Deferred())
+        self.patch(Link, "take_jobs", lambda link, lanes: Deferred())
         self.stop(self.process(worker))
         self.failureResultOf(worker.when_ready(), CancelledError)
         self.assertEqual(closed, [True])

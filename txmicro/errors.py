@@ -103,6 +103,9 @@ class JobError(TxmicroError):
         return type(self).__name__
 
 
+JobError.types[JobError.__name__] = JobError
+
+
 class RemoteError(JobError):
     """A handler raised something that is no :class:`JobError` known here; ``type`` is its class name there."""
 

@@ -67,6 +67,7 @@ class Intake:
     :param answer: says (again) to the sender, a worker id, how the job of this key ended.
     :param capacity: how many jobs run at once; copies beyond are held, in order.
     :param hold: seconds after which a held copy is dropped unrun: its sender sends another.
+    :param others: how many jobs run in this worker besides, and take of its capacity.
     :param memory_jobs: how many finished jobs are remembered.
     :param memory_bytes: how many bytes of answers are remembered.
     """
@@ -80,6 +81,7 @@ class Intake:
         answer: Callable[[str, str, Reply], None],
         capacity: int = 100,
         hold: float = 1.8,
+        others: Callable[[], int] = lambda: 0,
         memory_jobs: int = 10_000,
         memory_bytes: int = 32 * 1024 * 1024,
     ) -> None:
@@ -89,6 +91,7 @@ class Intake:
         self._answer = answer
         self._capacity = capacity
         self._hold = hold
+        self._others = others
         self._memory_jobs = memory_jobs
         self._memory_bytes = memory_bytes
 
@@ -127,7 +130,7 @@ class Intake:
             copy.settle(False)
         else:
             self._held[job.key] = copy
-            self._start_held()
+            self.start_held()
 
     def reset(self) -> None:
         """The channel is gone, and its deliveries with it: what runs goes on, what is held comes again."""
@@ -147,12 +150,19 @@ class Intake:
             self._amend(key, reply)
             return
         copy.settle(True)
-        self._remember(key, _Finished(copy.job.sender, copy.job.deadline, reply))
-        self._start_held()
+        self.remember(key, _Finished(copy.job.sender, copy.job.deadline, reply))
+        self.start_held()
         if not self._running:
             waiting, self._drained = self._drained, []
             for waiter in waiting:
                 waiter.callback(None)
+
+    def _remember(self, key: str, finished: _Finished) -> None:
+        self._finished[key] = finished
+        self._finished_bytes += len(finished.reply.body)
+        while len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
+            _, oldest = self._finished.popitem(last=False)
+            self._finished_bytes -= len(oldest.reply.body)
 
     def unanswered(self, key: str) -> None:
         """A reply came back: the inbox that it went to is not there now. Say it again within a second.
@@ -226,12 +236,13 @@ class Intake:
 
     # How:
 
-    def _start_held(self) -> None:
+    def start_held(self) -> None:
+        """Start what is held, while there is room."""
         if self._starting:  # a job that finished while it was started: the loop below goes on
             return
         self._starting = True
         try:
-            while self._held and len(self._running) < self._capacity:
+            while self._held and len(self._running) + self._others() < self._capacity:
                 _, copy = self._held.popitem(last=False)
                 self._begin(copy)
         finally:
@@ -256,14 +267,7 @@ class Intake:
     def _amend(self, key: str, reply: Reply) -> None:
         finished = self._finished.get(key)
         if finished is not None and finished.reply.type == FORWARDED:
-            self._remember(key, finished._replace(reply=reply))
-
-    def _remember(self, key: str, finished: _Finished) -> None:
-        self._finished[key] = finished
-        self._finished_bytes += len(finished.reply.body)
-        while len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
-            _, oldest = self._finished.popitem(last=False)
-            self._finished_bytes -= len(oldest.reply.body)
+            self.remember(key, finished._replace(reply=reply))
 
     def _say_again(self) -> None:
         self._timer = None

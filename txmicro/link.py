@@ -23,6 +23,7 @@ from .amqp.client import Channel, ChannelClosed, ConnectionLost
 from .amqp.frames import Deliver, Properties
 from .bus import Bus
 from .codec import by_content_type
+from .durable import Delivery
 from .errors import BusClosed, ConsumerCancelled, DecodeError, DuplicateWorker, TxmicroError
 from .log import Said
 from .messages import Job
@@ -60,6 +61,9 @@ class Occupant(Protocol):
     def job_arrived(self, job: Job, settle: Settle) -> None:
         """A copy of a job; ``settle(True)`` acknowledges it to the broker, ``settle(False)`` puts it back."""
 
+    def durable_arrived(self, delivery: Delivery) -> None:
+        """A durable job; its ``settle`` as above."""
+
     def told(self, kind: str, body: Any) -> None:
         """A control message in the inbox."""
 
@@ -79,6 +83,20 @@ class Subscription:
     group: bool
 
 
+@dataclass(frozen=True)
+class Lanes:
+    """What jobs a worker takes.
+
+    :ivar capacity: how many interactive copies may be unsettled, per queue.
+    :ivar slots: how many durable jobs may be; 0: it takes none.
+    :ivar steps: seconds between the attempts of a durable job.
+    """
+
+    capacity: int
+    slots: int
+    steps: tuple[float, ...]
+
+
 class Link:
     """See the module.
 
@@ -95,7 +113,7 @@ class Link:
         self._metrics = bus.metrics.service(service)
         self._said = Said()
         self.post = Post(bus, occupant.id, self._metrics, occupant.returned)
-        self._capacity = 0
+        self._lanes: Lanes | None = None
         self._subscriptions: list[Subscription] = []
         self._session: Session | None = None
         self._channel: Channel | None = None
@@ -242,8 +260,8 @@ class Link:
             if error.reply_code in (403, 405):
                 raise DuplicateWorker(f"another worker on the bus is called {worker}") from error
             raise
-        if self._capacity:
-            await self._consume_jobs(session, channel)
+        if self._lanes is not None:
+            await self._consume_jobs(session, channel, self._lanes)
         for subscription in self._subscriptions:
             await self._consume_events(session, channel, subscription)
 
@@ -268,15 +286,38 @@ class Link:
         ]
         return gatherResults(binding, consumeErrors=True).addErrback(lambda _: None)  # lost() says why
 
-    async def _consume_jobs(self, session: Session, channel: Channel) -> None:
+    async def _consume_jobs(self, session: Session, channel: Channel, lanes: Lanes) -> None:
         worker, kind = self._occupant.id, self._occupant.type
-        await channel.basic_qos(prefetch_count=self._capacity)
+        self._job_tags = tags = []
+        if lanes.slots:
+            tags += await self._consume_durable(session, channel, lanes)
+        await channel.basic_qos(prefetch_count=lanes.capacity)
         arrived = partial(self._job_arrived, channel)
-        tags = []
         for queue in (topology.direct(worker, kind), topology.jobs(kind, session.features)):
             await self._declare(channel, queue)
             tags.append(await channel.consume(queue.name, arrived, on_cancel=self._cancelled))
-        self._job_tags = tags
+
+    async def _consume_durable(self, session: Session, channel: Channel, lanes: Lanes) -> list[str]:
+        kind = self._occupant.type
+        if not session.features.safe_dead_letters and self._said.first("dead letters"):
+            self.log.warn(
+                "dead letters and retries may be lost when this broker fails: RabbitMQ has safe ones since 3.10"
+            )
+        for exchange in topology.durable_exchanges(lanes.steps):
+            await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
+            session.declared(exchange.name)
+        for queue in topology.durable_queues(kind, lanes.steps, session.features):
+            await self._declare(channel, queue)
+        tags = []
+        sources = (
+            (topology.quarantine_queue(kind), 1, True),
+            (topology.durable_queue(kind), lanes.slots, False),
+        )
+        for name, prefetch, quarantined in sources:
+            await channel.basic_qos(prefetch_count=prefetch)  # of the consumers to come
+            arrived = partial(self._durable_arrived, channel, quarantined)
+            tags.append(await channel.consume(name, arrived, on_cancel=self._cancelled))
+        return tags
 
     async def _consume_events(self, session: Session, channel: Channel, subscription: Subscription) -> None:
         queue = topology.events(
@@ -289,15 +330,15 @@ class Link:
     def _cancelled(self) -> None:
         self._broken.happen(ConsumerCancelled("the broker cancelled a consumer: its queue has gone"))
 
-    async def take_jobs(self, capacity: int) -> None:
-        """Consume jobs from now on, at most *capacity* per queue unsettled; survives every rebuilding."""
-        self._capacity = capacity
+    async def take_jobs(self, lanes: Lanes) -> None:
+        """Consume jobs from now on; survives every rebuilding."""
+        self._lanes = lanes
         if self._session is not None and self._channel is not None:
-            await self._add(self._consume_jobs(self._session, self._channel))
+            await self._add(self._consume_jobs(self._session, self._channel, lanes))
 
     async def stop_jobs(self) -> None:
         """Take no more jobs; those that are here can still be settled."""
-        self._capacity = 0
+        self._lanes = None
         self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
         tags, self._job_tags = self._job_tags, []
         if self._session is not None and self._channel is not None:
@@ -343,6 +384,32 @@ class Link:
             return
         self._metrics.record_message_received(messages.JOB)
         self._occupant.job_arrived(job, settle)
+
+    def _durable_arrived(
+        self, channel: Channel, quarantined: bool, deliver: Deliver, properties: Properties, body: bytes
+    ) -> None:
+        headers = properties.headers or {}
+        delivery = Delivery(
+            None,
+            properties.message_id or "",
+            body,
+            properties.content_type,
+            partial(self._settle, channel, deliver.delivery_tag),
+            headers,
+            deliver.redelivered,
+            quarantined,
+        )
+        try:
+            content = self._decode(properties, body)
+            job = Job.from_body(content, self._bus.clock.seconds(), traceparent=headers.get("traceparent"))
+        except DecodeError as error:
+            self._undecodable(messages.JOB, error)
+        else:
+            self._metrics.record_message_received(messages.JOB)
+            job.durable, job.tries = True, delivery.attempt - 1
+            job.redelivered = deliver.redelivered or quarantined
+            delivery.job, delivery.key = job, job.key
+        self._occupant.durable_arrived(delivery)
 
     def _settle(self, channel: Channel, tag: int, done: bool) -> None:
         if channel is not self._channel:

@@ -116,6 +116,7 @@ class Job:
     :ivar deadline: the instant, in the local monotonic clock's seconds, after which nobody awaits the result.
     :ivar redelivered: the broker says that it delivered this copy before.
     :ivar traceparent: W3C trace context, passed along unchanged; None: there is none.
+    :ivar durable: the broker owns it, not its sender.
     """
 
     id: str
@@ -128,6 +129,7 @@ class Job:
     tries: int = 0
     redelivered: bool = False
     traceparent: str | None = None
+    durable: bool = False
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,8 +150,29 @@ class Job:
         here = self.workers_list_id + 1
         slip = self.workers_list if address is None else [*self.workers_list[:here], address]
         return Job(
-            self.id, data, slip, here, sender, self.origin, self.deadline, traceparent=self.traceparent
+            self.id,
+            data,
+            slip,
+            here,
+            sender,
+            self.origin,
+            self.deadline,
+            traceparent=self.traceparent,
+            durable=self.durable,
         )
+
+    def followed_by(self, result: Any, sender: str) -> Job | None:
+        """The hop that follows when the handler has returned *result*; None: it was the last.
+
+        Raises :class:`AddressError` when it was forwarded to no address.
+        """
+        if isinstance(result, Forward):
+            return self.next(str(parse(result.address)), result.data, sender)
+        return None if self.last else self.next(None, result, sender)
+
+    def outcome(self, worker: str, outcome: dict[str, Any]) -> dict[str, Any]:
+        """What the origin is told of this hop's end at *worker*."""
+        return {"id": self.id, "workers_list_id": self.workers_list_id, "worker": worker, **outcome}
 
     def body(self, now: float) -> dict[str, Any]:
         """What travels; *now* is the local clock, so that the deadline travels as what remains of it."""

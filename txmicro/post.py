@@ -77,7 +77,7 @@ class Post:
         if session is None:
             raise BusClosed("nothing stands")
         if not (session.knows(parcel.exchange) or await session.exists(parcel.exchange)):
-            raise Unroutable(f"nobody takes durable jobs of type {parcel.routing_key}")
+            raise Unroutable(f"there is no {parcel.exchange}, as no worker of that type was ever here")
         self._metrics.record_message_sent(parcel.kind)
         properties = self._properties(
             parcel.kind,

@@ -18,13 +18,16 @@ from . import messages
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
+from .durable import Delivery
 from .errors import DecodeError, JobCancelled, JobError, WorkerStopped, describe, rebuild
 from .future import JobFuture
 from .intake import FORWARDED, Copy, Intake, Reply
-from .link import Link, Settle
-from .messages import Announcement, Deletion, Forward, Inquiry, Job, hop_key
+from .lane import DurableLane, Terms
+from .link import Lanes, Link, Settle
+from .messages import Announcement, Deletion, Inquiry, Job, hop_key
 from .outbox import Outbox, Sent
 from .registry import Registry
+from .retry import RetryPolicy
 from .runner import Handler, Runner
 
 
@@ -34,6 +37,7 @@ class Station:
     :param me: what the worker says of itself; asked anew for every announcement.
     :param handler: its ``do_job``; None: it takes no jobs.
     :param capacity: how many jobs run at once.
+    :param policy: what becomes of its durable jobs that fail; None: it takes none.
     :param in_thread: runs ``f(*args)`` in the pool, for a handler that is to run there.
     :param unheard: told of jobs that failed while nobody awaited them.
     :ivar peers: the workers of this type, as far as they are known here, this one included.
@@ -48,6 +52,7 @@ class Station:
         *,
         handler: Handler | None,
         capacity: int,
+        policy: RetryPolicy | None,
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
         unheard: Callable[[JobError], None],
@@ -83,20 +88,37 @@ class Station:
             in_thread=in_thread,
             max_runtime=max_runtime,
         )
+        self.lane = DurableLane(
+            bus,
+            self._post,
+            self.id,
+            capacity,
+            policy,
+            room=self._has_room,
+            start=self._runner.start,
+            acks=self._acks,
+            watch=self._outbox.watch,
+            failed=self._outbox.failed,
+            remember=lambda job, reply: self._intake.remember(job, reply),
+        )
         self._intake = Intake(
             bus.clock,
             start=self._runner.start,
             ack=lambda job: self._acks.add(job.key, job.sender),
             answer=self._answer,
             capacity=capacity,
+            others=self.lane.__len__,
         )
+
+    def _has_room(self) -> bool:
+        return len(self._intake) + len(self.lane) < self._capacity
 
     # Its life
 
     async def enter(self) -> None:
         """Take jobs, and say so."""
         if self._capacity:
-            await self.link.take_jobs(self._capacity)
+            await self.link.take_jobs(Lanes(self._capacity, self.lane.slots, self.lane.policy.steps))
         self._announced = True
         self._announce(f"worker.new.{self.type}")
 
@@ -107,12 +129,14 @@ class Station:
         self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
         patience = self._clock.callLater(grace, self._runner.cancel_all, reason)
         await self._intake.drain()
+        await self.lane.drain()
         if patience.active():
             patience.cancel()
 
     def give_up(self, reason: JobError) -> None:
         """Fail what was sent and is not done."""
         self._outbox.close(reason)
+        self.lane.close(reason)
 
     async def leave(self) -> None:
         """Send what waits, and leave the bus."""
@@ -140,13 +164,26 @@ class Station:
 
     def send(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> JobFuture:
         """Send a job along *slip*; :meth:`txmicro.worker.Worker.send` says the rest."""
-        for stop in slip or [""]:
-            parse(stop)
-        deadline = self._clock.seconds() + timeout
-        job = Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
+        job = self._job(slip, data, timeout, traceparent)
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
         self._send(job, future)
         return future
+
+    def send_durable(
+        self, slip: list[str], data: Any, timeout: float, traceparent: str | None, terms: Terms
+    ) -> JobFuture:
+        """Have the broker keep a job; :meth:`txmicro.worker.Worker.send` says the rest."""
+        job = self._job(slip, data, timeout, traceparent)
+        job.durable = True
+        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
+        self.lane.send(job, future, terms)
+        return future
+
+    def _job(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> Job:
+        for stop in slip or [""]:
+            parse(stop)
+        deadline = self._clock.seconds() + timeout
+        return Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
 
     def _send(self, job: Job, owner: JobFuture | _Hop) -> None:
         body = self._post.encode(job.body(self._clock.seconds()))
@@ -165,21 +202,27 @@ class Station:
         """A copy of a job (link.Occupant)."""
         self._intake.arrived(Copy(job, settle))
 
+    def durable_arrived(self, delivery: Delivery) -> None:
+        """A durable job (link.Occupant)."""
+        self.lane.arrived(delivery)
+
     def _job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         """The handler is through: go on, or answer. Whatever is wrong with its result is the job's failure."""
-        self._metrics.observe_job("interactive", seconds)
+        self._metrics.observe_job("durable" if job.durable else "interactive", seconds)
+        if job.durable:
+            self.lane.ended(job, result, error)
+            self._intake.start_held()
+            return
         try:
             reply = self._go_on(job, result) if error is None else self._fail(job, error)
         except Exception as wrong:  # not to be encoded, no address, too large
             reply = self._fail(job, wrong)
         self._intake.finished(job.key, reply)
+        self.lane.start_held()
 
     def _go_on(self, job: Job, result: Any) -> Reply:
-        if isinstance(result, Forward):
-            hop = job.next(str(parse(result.address)), result.data, self.id)
-        elif not job.last:
-            hop = job.next(None, result, self.id)
-        else:
+        hop = job.followed_by(result, self.id)
+        if hop is None:
             return self._reply(job, messages.RESULT, {"result": result})
         self._send(hop, _Hop(self, job))
         return Reply(hop.address, FORWARDED)
@@ -192,8 +235,7 @@ class Station:
         return self._reply(job, messages.FAILURE, {"failure": failure})
 
     def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:
-        body = {"id": job.id, "workers_list_id": job.workers_list_id, "worker": self.id, **outcome}
-        reply = Reply(job.origin, kind, self._post.encode(body))
+        reply = Reply(job.origin, kind, self._post.encode(job.outcome(self.id, outcome)))
         self._answer(job.sender, job.key, reply)
         return reply
 
@@ -306,12 +348,14 @@ class Station:
 
     def up(self) -> None:
         """Everything stands (link.Occupant)."""
+        self.lane.up()
         if self._announced:
             self._announce(f"worker.new.{self.type}")
 
     def down(self) -> None:
         """Something was lost (link.Occupant)."""
         self._intake.reset()
+        self.lane.down()
         self._acks.clear()
 
     def writable(self, writable: bool) -> None:

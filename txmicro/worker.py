@@ -21,9 +21,11 @@ from .bus import Bus
 from .config import Config
 from .errors import AddressError, BusClosed, JobError, NoAnswer, WorkerStopped
 from .future import JobFuture
+from .lane import Terms
 from .messages import Announcement, Job
 from .metrics import ServiceMetrics
 from .once import Once
+from .retry import RetryPolicy
 from .station import Station
 
 EventHandler = Callable[[str, Any], Any]
@@ -39,6 +41,8 @@ class Worker(Service):
     :cvar threads: whether ``do_job``, a plain function that blocks, runs in the thread pool.
     :cvar capacity: how many jobs run at once; None: the configuration's.
     :cvar max_runtime: seconds that a handler may run; None: the configuration's.
+    :cvar durable: whether it takes durable jobs too.
+    :cvar retry: what becomes of durable jobs that fail.
     :ivar id: the worker's id; given, or made at the start.
     :ivar bus: the bus it is on, from its start.
     :ivar config: the configuration of its process, from its start.
@@ -49,6 +53,8 @@ class Worker(Service):
     threads: bool = False
     capacity: int | None = None
     max_runtime: float | None = None
+    durable: bool = True
+    retry: RetryPolicy = RetryPolicy()
     do_job: Callable[[Job], Any] | None = None
     """The handler: a coroutine function, a function that returns a Deferred, or a plain one. What it returns
     is the job's result, or (:class:`txmicro.messages.Forward`) who goes on; what it raises is its failure."""
@@ -106,6 +112,7 @@ class Worker(Service):
             self.announcement,
             handler=self.do_job,
             capacity=self._capacity,
+            policy=self.retry if self.durable else None,
             in_thread=self.in_thread if self.threads else None,
             max_runtime=self.config.max_runtime if self.max_runtime is None else self.max_runtime,
             unheard=self._unheard,
@@ -208,21 +215,32 @@ class Worker(Service):
         *,
         timeout: float | None = None,
         traceparent: str | None = None,
+        durable: bool = False,
+        expires: float | None = None,
+        attempts: int | None = None,
     ) -> JobFuture:
         """Send a job to *address*: ``TYPE:*``, a worker id, or a list of these, a routing slip.
 
         :param timeout: seconds until it fails with JobTimeout; None: the configuration's.
         :param traceparent: W3C trace context to pass along.
+        :param durable: whether the broker is to keep it until it is done, whatever dies; its future then has
+            ``when_stored``, and *timeout* bounds only the wait for its end. It goes to ``TYPE:*``.
+        :param expires: seconds after which a durable job is not started any more; None: never.
+        :param attempts: how often a durable job is tried; None: as its worker's ``retry`` says.
         :return: the job's future.
         :raise AddressError: not an address. :raise EncodeError: *data* cannot travel.
         :raise MessageTooLarge: *data* is too large. :raise BusClosed: the worker is not running.
-        :raise ValueError: *timeout* is no number of seconds.
+        :raise ValueError: *timeout*, *expires* or *attempts* is no such number.
         """
         slip = [address] if isinstance(address, str) else list(address)
         station = self._running_station
         seconds = self.config.timeout if timeout is None else timeout
         if not 0 < seconds < inf:
             raise ValueError(f"timeout is {timeout!r}: expected a finite number of seconds above 0")
+        if durable:
+            return station.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
+        if expires is not None or attempts is not None:
+            raise ValueError("expires and attempts are for durable jobs: a timeout bounds an interactive one")
         return station.send(slip, data, seconds, traceparent)
 
     def publish(self, topic: str, data: Any = None) -> None:

@@ -1,0 +1,226 @@
+"""A worker's durable lane: its machines, wired to each other and to the worker's post."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from . import durable, messages, topology
+from .acks import AckBatch
+from .address import parse
+from .bus import Bus
+from .durable import Delivery, DurableIntake
+from .errors import AddressError, JobError, WorkerStopped, describe
+from .future import JobFuture
+from .intake import Reply
+from .messages import Job
+from .outbox import Sent
+from .post import Post
+from .retry import RetryPolicy
+from .storing import Parcel, Storing
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a sender asks for a durable job.
+
+    :ivar expires: seconds after which it is not started any more; None: never.
+    :ivar attempts: how often it is tried; None: as often as its worker's policy says.
+    """
+
+    expires: float | None = None
+    attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.expires is not None and not 0 < self.expires < inf:
+            raise ValueError(f"expires is {self.expires!r}: expected a finite number of seconds above 0")
+        if self.attempts is not None and self.attempts < 1:
+            raise ValueError(f"attempts is {self.attempts!r}: a job is tried at least once")
+
+
+class DurableLane:
+    """See the module.
+
+    :param capacity: how many jobs of any lane run at once.
+    :param policy: what becomes of jobs that fail; None: the worker takes no durable ones.
+    :param room: whether there is room for one more job now.
+    :param start: runs a job; :meth:`ended` must follow.
+    :param watch: has the outbox wait for a job's end.
+    :param failed: tells the outbox that a job has failed.
+    :param remember: keeps an answer, to be said again.
+    :ivar slots: how many durable jobs run at once; 0: none are taken.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        bus: Bus,
+        post: Post,
+        worker: str,
+        capacity: int,
+        policy: RetryPolicy | None,
+        *,
+        room: Callable[[], bool],
+        start: Callable[[Job], None],
+        acks: AckBatch,
+        watch: Callable[[Sent], None],
+        failed: Callable[[str, JobError], None],
+        remember: Callable[[Job, Reply], None],
+    ) -> None:
+        self.id = worker
+        self.policy = policy or RetryPolicy()
+        # Durable jobs leave some room for those that somebody waits for.
+        self.slots = 0 if policy is None else max(1, capacity - max(1, capacity // 4))
+        self._clock = bus.clock
+        self._time = bus.ids.time
+        self._metrics = bus.metrics.service(worker.partition(":")[0])
+        self._post = post
+        self._run = start
+        self._acks = acks
+        self._watch = watch
+        self._failed = failed
+        self._remember = remember
+        self._storing = Storing(bus.clock, post.store)
+        self._intake = DurableIntake(
+            worker.partition(":")[0],
+            self.policy,
+            start=self._start,
+            room=room,
+            store=self._storing.put,
+            time=bus.ids.time,
+            slots=self.slots,
+        )
+
+    def __len__(self) -> int:
+        """How many durable jobs run."""
+        return len(self._intake)
+
+    # Its life
+
+    def up(self) -> None:
+        """Everything stands."""
+        self._storing.up()
+
+    def down(self) -> None:
+        """Something was lost."""
+        self._storing.down()
+        self._intake.reset()
+
+    def drain(self) -> Deferred[None]:
+        """Take nothing more. Fires when nothing runs."""
+        return self._intake.drain()
+
+    def close(self, reason: JobError) -> None:
+        """Fail what is not stored."""
+        self._storing.close(reason)
+
+    # Jobs that are sent
+
+    def send(self, job: Job, future: JobFuture, terms: Terms) -> None:
+        """Have the broker keep *job*, and tell *future*; raises AddressError, EncodeError, MessageTooLarge."""
+        parcel = self._parcel(job)
+        now = int(self._time() * 1000)
+        parcel.headers[durable.STORED] = now
+        if terms.expires is not None:
+            parcel.expiration = max(1, round(terms.expires * 1000))
+            parcel.headers[durable.EXPIRES] = now + parcel.expiration
+        if terms.attempts is not None:
+            parcel.headers[durable.ATTEMPTS] = terms.attempts
+        storing = self._storing.put(parcel)
+        self._watch(Sent(job.key, job.id, job.address, None, job.deadline, _Kept(future, storing)))
+        storing.addCallbacks(future.keep, lambda failure: self._failed(job.key, failure.value))
+
+    def _parcel(self, job: Job) -> Parcel:
+        address = parse(job.address)
+        if not address.any:
+            raise AddressError(
+                f"{address} is one worker: durable jobs go to any of a type, as {address.type}:*"
+            )
+        return Parcel(
+            topology.to_exchange(address.type),
+            topology.DURABLE_KEY,
+            messages.JOB,
+            job.key,
+            self._post.encode(job.body(self._clock.seconds())),
+            {"traceparent": job.traceparent} if job.traceparent else {},
+        )
+
+    # Jobs that are taken
+
+    def arrived(self, delivery: Delivery) -> None:
+        """The broker has delivered a job."""
+        self._intake.arrived(delivery)
+
+    def start_held(self) -> None:
+        """There may be room."""
+        self._intake.start_held()
+
+    def _start(self, job: Job) -> None:
+        if not job.workers_list_id:  # only the origin wants to know
+            self._acks.add(job.key, job.sender)
+        self._run(job)
+
+    def ended(self, job: Job, result: Any, error: BaseException | None) -> None:
+        """The handler is through: go on, answer, try again later, or give up."""
+        self._acks.forget(job.key)
+        if error is None:
+            try:
+                self._done(job, result)
+            except Exception as wrong:  # not to be encoded, no address, too large
+                self._went_wrong(job, wrong)
+        elif isinstance(error, WorkerStopped):
+            self._intake.stopped(job)
+        else:
+            self._went_wrong(job, error)
+
+    def _done(self, job: Job, result: Any) -> None:
+        hop = job.followed_by(result, self.id)
+        if hop is None:
+            self._tell_origin(job, messages.RESULT, {"result": result})
+            self._intake.succeeded(job)
+        else:
+            self._intake.followed(job, self._parcel(hop))
+
+    def _went_wrong(self, job: Job, error: BaseException) -> None:
+        failure = describe(error, self.id)
+        self._metrics.record_error(failure["type"])
+        if not isinstance(error, JobError):
+            self.log.failure("{worker}: job {job} failed", Failure(error), worker=self.id, job=job.id)
+        if self._intake.failed(job, error, failure):
+            self._tell_origin(job, messages.FAILURE, {"failure": failure})
+
+    def _tell_origin(self, job: Job, kind: str, outcome: dict[str, Any]) -> None:
+        """How the job ended, for who may still wait for it."""
+        reply = Reply(job.origin, kind, self._post.encode(job.outcome(self.id, outcome)))
+        self._post.reply(reply.to, kind, job.key, reply.body)
+        self._remember(job, reply)
+
+
+class _Kept:
+    """Owns a durable job at its sender (outbox.Owner): once it has ended, it need not be stored any more."""
+
+    __slots__ = ("_future", "_storing")
+
+    def __init__(self, future: JobFuture, storing: Deferred[None]) -> None:
+        self._future = future
+        self._storing = storing
+
+    def taken(self, worker: str) -> None:
+        """*worker* has it."""
+        self._future.taken(worker)
+
+    def done(self, worker: str, result: Any) -> None:
+        """It is done."""
+        self._future.done(worker, result)
+
+    def failed(self, error: JobError) -> None:
+        """It failed, or its sender waits no more."""
+        self._future.failed(error)
+        self._storing.cancel()
