@@ -501,8 +501,8 @@ class Floods(Live):
         busy = sum(ended - max(began, since) for _, began, ended in done)
         useful = len({key for key, _, _ in runs}) / len(runs)
         self.assertGreater(useful * busy / available, 0.9)
-        self.assertTrue(100 < median(depths) <= 1000, depths)
-        self.assertLessEqual(max(depths), 2000, "in a busy moment a copy may meet the one that replaces it")
+        # Copies of 1,000 jobs; after a busy moment some meet those that replace them.
+        self.assertTrue(100 < median(depths) <= max(depths) <= 2000, depths)
 
     async def flood(self, sender: Worker, count: int) -> list[JobFuture]:
         """Send *count* jobs, with turns of the reactor in between."""
