@@ -150,12 +150,16 @@ class Intake:
             self._amend(key, reply)
             return
         copy.settle(True)
-        self.remember(key, _Finished(copy.job.sender, copy.job.deadline, reply))
+        self.remember(copy.job, reply)
         self.start_held()
         if not self._running:
             waiting, self._drained = self._drained, []
             for waiter in waiting:
                 waiter.callback(None)
+
+    def remember(self, job: Job, reply: Reply) -> None:
+        """Keep what *job* was answered, to say it again to who asks, or when it came back."""
+        self._remember(job.key, _Finished(job.sender, job.deadline, reply))
 
     def _remember(self, key: str, finished: _Finished) -> None:
         self._finished[key] = finished
@@ -267,7 +271,7 @@ class Intake:
     def _amend(self, key: str, reply: Reply) -> None:
         finished = self._finished.get(key)
         if finished is not None and finished.reply.type == FORWARDED:
-            self.remember(key, finished._replace(reply=reply))
+            self._remember(key, finished._replace(reply=reply))
 
     def _say_again(self) -> None:
         self._timer = None

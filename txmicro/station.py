@@ -99,7 +99,7 @@ class Station:
             acks=self._acks,
             watch=self._outbox.watch,
             failed=self._outbox.failed,
-            remember=lambda job, reply: self._intake.remember(job, reply),
+            remember=self._remember,
         )
         self._intake = Intake(
             bus.clock,
@@ -109,6 +109,9 @@ class Station:
             capacity=capacity,
             others=self.lane.__len__,
         )
+
+    def _remember(self, job: Job, reply: Reply) -> None:
+        self._intake.remember(job, reply)
 
     def _has_room(self) -> bool:
         return len(self._intake) + len(self.lane) < self._capacity
