@@ -105,6 +105,7 @@ class StoringTests(LaneTestCase):
         self.error(self.sender.send("WB:*", durable=True).when_stored(), NotStored)
 
     def test_a_broker_that_is_away_is_waited_for(self) -> None:
+        """Then the job is there before all of its worker's place is, and is answered all the same."""
         self.process(self.sender)
         self.process(self.worker(echo))
         self.way.broker = None

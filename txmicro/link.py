@@ -220,7 +220,7 @@ class Link:
                 await channel.channel_close()
 
     def _stand(self, session: Session, channel: Channel) -> None:
-        self._session = self.post.session = session
+        self._session = session
         self._binding = LoopingCall(self._bind_again, channel)
         self._binding.clock = self._bus.clock
         self._binding.start(REBIND_EVERY, now=False)
@@ -250,6 +250,7 @@ class Link:
         for exchange in topology.exchanges(kind):
             await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
             session.declared(exchange.name)
+        self.post.session = session  # jobs may come before all stands, and want their answers
         inbox = topology.inbox(worker, kind, self._topics)
         try:
             await self._declare(channel, inbox)
