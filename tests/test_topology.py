@@ -80,3 +80,19 @@ class DeclarationTests(SynchronousTestCase):
 
         self.assertEqual(name("WB:1", True), name("WB:2", True))
         self.assertNotEqual(name("WB:1", False), name("WB:2", False))
+
+    def test_the_durable_lanes_of_two_types_share_nothing(self) -> None:
+        """Whoever may write to a queue or exchange of one type can reach no other through it."""
+        lanes = [topology.durable_queues(kind, (1.0, 5.0), OLD) for kind in ("WB", "WC")]
+        one, other = (self.names(queues) for queues in lanes)
+        self.assertEqual(one & other, set())
+        self.assertEqual(one, {name.replace("WC", "WB") for name in other})
+
+    def names(self, queues: tuple[Queue, ...]) -> set[str]:
+        exchanges = {exchange for queue in queues for exchange, _ in queue.bindings}
+        leads = {queue.arguments.get("x-dead-letter-exchange", "") for queue in queues} - {""}
+        for queue in queues:  # the message's own keys, which its sender chose, lead nowhere
+            self.assertEqual(
+                "x-dead-letter-exchange" in queue.arguments, "x-dead-letter-routing-key" in queue.arguments
+            )
+        return {queue.name for queue in queues} | exchanges | leads

@@ -197,7 +197,7 @@ class DurableIntake:
             self.bury(delivery, NOT_RETRYABLE if final else EXHAUSTED, headers)
             return True
         headers[ATTEMPT] = delivery.attempt + 1
-        self._put(delivery, topology.retry_exchange(step), headers)
+        self._put(delivery, topology.retry_key(step), headers)
         return False
 
     def stopped(self, job: Job) -> None:
@@ -212,11 +212,11 @@ class DurableIntake:
 
     # How:
 
-    def _put(self, delivery: Delivery, exchange: str, headers: dict[str, Any]) -> None:
-        lasts = exchange == topology.DEAD
+    def _put(self, delivery: Delivery, where: str, headers: dict[str, Any]) -> None:
+        lasts = where == topology.DEAD
         parcel = Parcel(
-            exchange,
-            self._kind,
+            topology.durable_exchange(self._kind),
+            where,
             JOB,
             delivery.key,
             delivery.body,

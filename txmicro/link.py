@@ -247,9 +247,11 @@ class Link:
     async def _build(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
         self._declared.clear()
+        for exchange in topology.SHARED:
+            if not await session.exists(exchange.name):  # to declare it takes the right to delete it
+                await self._declare_exchange(session, channel, exchange)
         for exchange in topology.exchanges(kind):
-            await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
-            session.declared(exchange.name)
+            await self._declare_exchange(session, channel, exchange)
         self.post.session = session  # jobs may come before all stands, and want their answers
         inbox = topology.inbox(worker, kind, self._topics)
         try:
@@ -265,6 +267,12 @@ class Link:
             await self._consume_jobs(session, channel, self._lanes)
         for subscription in self._subscriptions:
             await self._consume_events(session, channel, subscription)
+
+    async def _declare_exchange(
+        self, session: Session, channel: Channel, exchange: topology.Exchange
+    ) -> None:
+        await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
+        session.declared(exchange.name)
 
     async def _declare(self, channel: Channel, queue: topology.Queue) -> None:
         await channel.queue_declare(
@@ -304,9 +312,7 @@ class Link:
             self.log.warn(
                 "dead letters and retries may be lost when this broker fails: RabbitMQ has safe ones since 3.10"
             )
-        for exchange in topology.durable_exchanges(lanes.steps):
-            await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
-            session.declared(exchange.name)
+        await self._declare_exchange(session, channel, topology.Exchange(topology.durable_exchange(kind)))
         for queue in topology.durable_queues(kind, lanes.steps, session.features):
             await self._declare(channel, queue)
         tags = []

@@ -12,7 +12,7 @@ STEPS: Final = (1.0, 5.0, 30.0, 120.0)
 """Seconds before the second, third, … attempt; the last one counts for all that follow."""
 
 LONGEST: Final = 24 * 3600.0
-"""Seconds that a step may have. Each step is a queue at the broker, for all types."""
+"""Seconds that a step may have. Each step is a queue of the type at the broker."""
 
 
 def by_its_own_word(error: BaseException) -> bool:

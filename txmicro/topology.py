@@ -14,12 +14,11 @@ from typing import Any, Final
 NOTIFICATIONS: Final = "txmicro.notifications"
 EVENTS: Final = "txmicro.events"
 
-DURABLE: Final = "txmicro.durable"
-QUARANTINE: Final = "txmicro.quarantine"
-DEAD: Final = "txmicro.dead"
-
 DURABLE_KEY: Final = "durable"
-"""The durable lane's key on a type's exchange."""
+"""The durable lane's key on a type's exchange. On :func:`durable_exchange` also: to be tried again."""
+
+QUARANTINE: Final = "quarantine"
+DEAD: Final = "dead"
 
 DELIVERY_LIMIT: Final = 5
 """How often a job may come back from a worker that died over it, one at a time, before it is given up."""
@@ -43,9 +42,19 @@ def dead_queue(kind: str) -> str:
     return f"txmicro.dead.{kind}"
 
 
-def retry_exchange(step: float) -> str:
-    """Where a job waits *step* seconds for its next attempt; also the name of its queue. For all types."""
-    return f"txmicro.retry.{round(step * 1000)}"
+def retry_key(step: float) -> str:
+    """The key of jobs that wait *step* seconds for their next attempt."""
+    return f"retry.{round(step * 1000)}"
+
+
+def retry_queue(kind: str, step: float) -> str:
+    """Durable jobs that wait *step* seconds for their next attempt."""
+    return f"txmicro.retry.{kind}.{round(step * 1000)}"
+
+
+def durable_exchange(kind: str) -> str:
+    """Where a type's durable jobs move from one of its queues to another: only its own workers publish here."""
+    return f"txmicro.durable.{kind}"
 
 
 def to_exchange(kind: str) -> str:
@@ -131,11 +140,12 @@ class Queue:
 
 
 SHARED: Final = (Exchange(NOTIFICATIONS, "topic"), Exchange(EVENTS, "topic"))
+"""What all types use; declared by whoever does not find them."""
 
 
 def exchanges(kind: str) -> tuple[Exchange, ...]:
     """What a worker of type *kind* declares before its queues."""
-    return (*SHARED, Exchange(to_exchange(kind)), Exchange(replies_exchange(kind)))
+    return Exchange(to_exchange(kind)), Exchange(replies_exchange(kind))
 
 
 def inbox(worker: str, kind: str, topics: tuple[str, ...]) -> Queue:
@@ -176,29 +186,24 @@ def events(worker: str, kind: str, pattern: str, group: bool, features: Features
 # The durable lane
 
 
-def durable_exchanges(steps: tuple[float, ...]) -> tuple[Exchange, ...]:
-    """What a worker that takes durable jobs declares besides; *steps* are the seconds between attempts."""
-    lane = (Exchange(DURABLE), Exchange(QUARANTINE), Exchange(DEAD))
-    # A fanout of its own for each step: the routing key stays the type, to find the way back.
-    return (*lane, *(Exchange(retry_exchange(step), "fanout") for step in steps))
-
-
 def durable_queues(kind: str, steps: tuple[float, ...], features: Features) -> tuple[Queue, ...]:
-    """The queues of the durable lane of type *kind*, those first that others lead to."""
+    """The queues of the durable lane of type *kind*, those first that others lead to.
+
+    No type shares any with another, because whoever may write where a message is only passing can choose where
+    it goes from there (``CC``, or a queue of his own that dead-letters).
+    """
+    own = durable_exchange(kind)
+    to_dead = _dead_letters(own, DEAD, features)
     return (
-        _quorum(dead_queue(kind), ((DEAD, kind),)),
-        *(_retry(step, features) for step in steps),
+        _quorum(dead_queue(kind), ((own, DEAD),)),
+        *(_retry(kind, step, features) for step in steps),
         _quorum(
             quarantine_queue(kind),
-            ((QUARANTINE, kind),),
+            ((own, QUARANTINE),),
             **{"x-delivery-limit": DELIVERY_LIMIT},
-            **_dead_letters(DEAD, features, kind),
+            **to_dead,
         ),
-        _quorum(
-            durable_queue(kind),
-            ((to_exchange(kind), DURABLE_KEY), (DURABLE, kind)),
-            **_dead_letters(DEAD, features, kind),
-        ),
+        _quorum(durable_queue(kind), ((to_exchange(kind), DURABLE_KEY), (own, DURABLE_KEY)), **to_dead),
     )
 
 
@@ -206,15 +211,19 @@ def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) 
     return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", **arguments})
 
 
-def _retry(step: float, features: Features) -> Queue:
-    name, wait = retry_exchange(step), round(step * 1000)
-    return _quorum(name, ((name, ""),), **{"x-message-ttl": wait}, **_dead_letters(DURABLE, features))
+def _retry(kind: str, step: float, features: Features) -> Queue:
+    own = durable_exchange(kind)
+    back = _dead_letters(own, DURABLE_KEY, features)
+    bindings = ((own, retry_key(step)),)
+    return _quorum(retry_queue(kind, step), bindings, **{"x-message-ttl": round(step * 1000)}, **back)
 
 
-def _dead_letters(exchange: str, features: Features, key: str | None = None) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"x-dead-letter-exchange": exchange, "x-overflow": "reject-publish"}
-    if key is not None:
-        arguments["x-dead-letter-routing-key"] = key
+def _dead_letters(exchange: str, key: str, features: Features) -> dict[str, Any]:
+    arguments = {
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": key,
+        "x-overflow": "reject-publish",
+    }
     if features.safe_dead_letters:
         arguments["x-dead-letter-strategy"] = "at-least-once"
     return arguments
