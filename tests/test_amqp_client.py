@@ -25,7 +25,7 @@ from txmicro.amqp.client import (
     Returned,
     VhostError,
 )
-from txmicro.amqp.errors import FrameError, InvalidArgument
+from txmicro.amqp.errors import AccessRefused, FrameError, InvalidArgument
 from txmicro.amqp.frames import PROTOCOL_HEADER, Ack, Deliver, Properties, Publish
 from txmicro.errors import TxmicroError
 
@@ -264,6 +264,33 @@ class Channels(ClientCase):
         self.assertIs(self.successResultOf(channel.lost()), reason)
         broker.say(Basic.QosOk(), channel=2)
         self.successResultOf(qos)
+
+    def test_a_right_that_is_missing_is_named(self) -> None:
+        cases: tuple[tuple[type[Frame], str, str], ...] = (
+            (Exchange.Declare, "exchange 'x'", "configure"),
+            (Queue.Declare, "queue 'q'", "configure"),
+            (Queue.Declare, "exchange 'dead'", "write"),
+            (Queue.Bind, "queue 'q'", "write"),
+            (Queue.Bind, "exchange 'x'", "read"),
+            (Queue.Bind, "topic 'a.b' in exchange 'x'", "read"),
+            (Basic.Consume, "queue 'q'", "read"),
+            (Basic.Publish, "topic 'a.b' in exchange 'x'", "write"),
+        )
+        for method, what, right in cases:
+            broker = self.opened()
+            channel = broker.channel()
+            text = f"ACCESS_REFUSED - access to {what} in vhost '/' refused for user 'ann'"
+            broker.say(ChannelClass.Close(403, text, method.index >> 16, method.frame_id))
+            reason = self.successResultOf(channel.lost())
+            self.assertIsInstance(reason, AccessRefused)
+            self.assertEqual(str(reason), f"403 {text} (the right to {right} it is missing)")
+
+    def test_a_queue_in_exclusive_use_is_not_a_right_that_is_missing(self) -> None:
+        broker = self.opened()
+        channel = broker.channel()
+        text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
+        broker.say(ChannelClass.Close(403, text, 60, 20))
+        self.assertIs(type(self.successResultOf(channel.lost())), ChannelClosed)
 
     def test_nothing_is_sent_on_a_closed_channel(self) -> None:
         broker = self.opened()

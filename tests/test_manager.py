@@ -274,7 +274,11 @@ class BadInputTests(SystemTestCase):
             ("worker.new.WB", {"id": "WB", "type": "WB"}),
             ("worker.new.WB", {"id": "WB:1", "type": "WC"}),
             ("worker.new.WB", {"id": "WB:1", "type": "WB", "pid": "x"}),
+            ("worker.new.WB", {"id": "WC:1", "type": "WC"}),
+            ("worker.new.resend", {"id": "WB:1", "type": "WB"}),
+            ("worker.new.resend.WB", {"id": "WC:1", "type": "WC"}),
             ("worker.del.WB", {"id": 5}),
+            ("worker.del.WB", {"id": "WC:1"}),
             ("worker.next", {"address": "nowhere", "sender": "WA:1"}),
             ("worker.next", {"address": "WB:*", "sender": "WA:*"}),
             ("worker.list", {"sender": {}}),
@@ -286,7 +290,7 @@ class BadInputTests(SystemTestCase):
         dropped = bus.metrics.registry.get_sample_value(
             "microservices_job_errors_total", {"service": "SystemManager", "error_type": "DecodeError"}
         )
-        self.assertEqual(dropped, 8)
+        self.assertEqual(dropped, 12)
 
     def test_control_messages_are_not_for_it(self) -> None:
         manager, worker = SystemManager(), Worker("WA")

@@ -289,7 +289,7 @@ CONTROL = (
 )
 TOPICS = (
     "worker.new.WB",
-    "worker.new.resend",
+    "worker.new.resend.WB",
     "worker.new",
     "worker.del",
     "worker.del.WB",

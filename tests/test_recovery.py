@@ -11,11 +11,12 @@ from tests.system import SystemTestCase, Way
 from txmicro import messages, topology
 from txmicro.amqp import uri
 from txmicro.amqp.client import Channel, ChannelClosed
+from txmicro.amqp.errors import AccessRefused
 from txmicro.amqp.frames import Properties
 from txmicro.broker.server import BrokerFactory
-from txmicro.bus import Target
+from txmicro.bus import REFUSED_DELAY, Target
 from txmicro.config import Config
-from txmicro.errors import BusClosed, DuplicateWorker, WorkerStopped
+from txmicro.errors import BusClosed, DuplicateWorker, NotPermitted, NotStored, WorkerStopped
 from txmicro.manager import SystemManager
 from txmicro.messages import Job
 from txmicro.testing import memory_bus
@@ -421,11 +422,49 @@ class FlowTests(RecoveryTestCase):
         session = sender.bus.session
         assert session is not None
         refused = ChannelClosed(403, "ACCESS_REFUSED")
-        made = session.consuming.channelFactory
-        for question in ("exchange_declare", "queue_declare"):
-            self.patch(made, question, lambda channel, **_: fail(refused))
+        for client in (session.publishing, session.consuming):
+            for question in ("exchange_declare", "queue_declare"):
+                self.patch(client.channelFactory, question, lambda channel, **_: fail(refused))
+        self.failureResultOf(self.soon(Deferred.fromCoroutine(session.has("x"))), ChannelClosed)
         self.failureResultOf(self.soon(session.exists("x")), ChannelClosed)
         self.failureResultOf(self.soon(Deferred.fromCoroutine(session.consumers("x"))), ChannelClosed)
+
+    def refuse(self, client: Any, method: str) -> None:
+        """Let the broker's permissions forbid *method*."""
+        text = "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'WA'"
+        refused = AccessRefused(text, "write")
+        self.patch(client.channelFactory, method, lambda channel, **_: fail(refused))
+
+    def test_what_may_not_be_sent_fails_at_once_and_is_said_once(self) -> None:
+        sender, _ = self.pair()
+        session = sender.bus.session
+        assert session is not None
+        self.refuse(session.publishing, "exchange_declare")
+        jobs = [sender.send("WX:*", None) for _ in range(3)]
+        stored = sender.send("WX:*", None, durable=True).when_stored()
+        sender._running_station.link.post.reply("WX:1", messages.PROBE, "WX:1", b"")
+        self.advance(0.2)
+        for job in jobs:
+            error = self.failureResultOf(job.when_done(), NotPermitted).value
+            self.assertIn("the right to write it is missing", str(error))
+        self.failureResultOf(stored, NotStored)
+        self.assertIs(sender.bus.session, session)
+        self.assertEqual(len(self.logged("may not send")), 1)
+
+    def test_a_place_that_may_not_be_taken_is_tried_again_slowly(self) -> None:
+        sender, _ = self.pair()
+        session = sender.bus.session
+        assert session is not None
+        self.refuse(session.consuming, "queue_declare")
+        late = Worker("WX", id="WX:1")
+        late.setServiceParent(sender.bus)
+        ready = late.when_ready()
+        self.advance(REFUSED_DELAY / 2)
+        self.assertNoResult(ready)
+        self.assertEqual(len(self.logged("lost its place on the bus")), 1)
+        self.advance(REFUSED_DELAY)
+        self.assertEqual(len(self.logged("lost its place on the bus")), 2)
+        ready.addErrback(lambda _: None)  # it stops before it was ready
 
     def soon(self, waiting: Deferred[Any]) -> Deferred[Any]:
         self.advance(0.1)

@@ -23,7 +23,13 @@ from twisted.python.failure import Failure
 
 from .address import Ids
 from .amqp.client import Client
-from .amqp.errors import AuthenticationFailed, BadCertificate, CertificateRefused, VhostError
+from .amqp.errors import (
+    AccessRefused,
+    AuthenticationFailed,
+    BadCertificate,
+    CertificateRefused,
+    VhostError,
+)
 from .amqp.frames import Properties
 from .amqp.uri import Broker
 from .codec import Codec, by_name
@@ -41,6 +47,9 @@ STABLE_AFTER = 10.0
 
 REFUSED_DELAY = 10.0
 """Seconds between attempts when one side does not believe the other: trying faster only fills the logs."""
+
+
+REFUSALS = (AccessRefused, AuthenticationFailed, BadCertificate, CertificateRefused, VhostError)
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ class Bus(MultiService):
         """Wait before the next attempt: not at all while the list has brokers that were not tried."""
         rounds, untried = divmod(attempt, len(self._targets))
         delay = 0.0 if untried else float(self._delay(rounds))
-        if isinstance(reason, AuthenticationFailed | BadCertificate | CertificateRefused | VhostError):
+        if isinstance(reason, REFUSALS):
             delay = max(delay, REFUSED_DELAY)
         self.log.warn(
             "no connection to {broker}: {reason}; next attempt in {delay:.1f} s",

@@ -145,6 +145,10 @@ class JobTimeout(JobError):
     still_queued = False
 
 
+class NotPermitted(JobError):
+    """The broker's permissions do not let this process send to the address."""
+
+
 class NotStored(JobError):
     """The broker does not have the durable job: there is no queue for it, or its sender stopped before."""
 

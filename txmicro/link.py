@@ -20,8 +20,9 @@ from twisted.logger import Logger
 from . import messages, topology
 from .address import ANY
 from .amqp.client import Channel, ChannelClosed, ConnectionLost
+from .amqp.errors import AccessRefused
 from .amqp.frames import Deliver, Properties
-from .bus import Bus
+from .bus import REFUSED_DELAY, Bus
 from .codec import by_content_type
 from .durable import Delivery
 from .errors import BusClosed, ConsumerCancelled, DecodeError, DuplicateWorker, TxmicroError
@@ -73,6 +74,9 @@ class Occupant(Protocol):
     def returned(self, kind: str, key: str) -> None:
         """A message of ours found no queue."""
 
+    def refused(self, key: str, reason: str) -> None:
+        """The broker's permissions forbid to send the job *key*."""
+
 
 @dataclass(frozen=True)
 class Subscription:
@@ -112,7 +116,7 @@ class Link:
         self._topics = topics
         self._metrics = bus.metrics.service(service)
         self._said = Said()
-        self.post = Post(bus, occupant.id, self._metrics, occupant.returned)
+        self.post = Post(bus, occupant.id, self._metrics, occupant.returned, self._refused)
         self._lanes: Lanes | None = None
         self._subscriptions: list[Subscription] = []
         self._session: Session | None = None
@@ -185,7 +189,8 @@ class Link:
                 self.log.warn(
                     "{worker} lost its place on the bus: {reason}", worker=self._occupant.id, reason=reason
                 )
-                await deferLater(self._bus.clock, self._delay(attempt))
+                refused = isinstance(reason, AccessRefused)
+                await deferLater(self._bus.clock, REFUSED_DELAY if refused else self._delay(attempt))
         except (CancelledError, BusClosed):
             return
 
@@ -248,7 +253,7 @@ class Link:
         worker, kind = self._occupant.id, self._occupant.type
         self._declared.clear()
         for exchange in topology.SHARED:
-            if not await session.exists(exchange.name):  # to declare it takes the right to delete it
+            if not await session.has(exchange.name):  # to declare it takes the right to delete it
                 await self._declare_exchange(session, channel, exchange)
         for exchange in topology.exchanges(kind):
             await self._declare_exchange(session, channel, exchange)
@@ -260,7 +265,7 @@ class Link:
                 inbox.name, self._told, no_ack=True, exclusive=True, on_cancel=self._cancelled
             )
         except ChannelClosed as error:
-            if error.reply_code in (403, 405):
+            if error.reply_code in (403, 405) and not isinstance(error, AccessRefused):
                 raise DuplicateWorker(f"another worker on the bus is called {worker}") from error
             raise
         if self._lanes is not None:
@@ -459,6 +464,18 @@ class Link:
                 kind=kind,
                 error=error,
             )
+
+    def _refused(self, kind: str, key: str, error: AccessRefused) -> None:
+        self._metrics.record_error("AccessRefused")
+        if self._said.first(str(error)):
+            self.log.error(
+                "{worker} may not send a {kind!r} (this is said once): {error}",
+                worker=self._occupant.id,
+                kind=kind,
+                error=error,
+            )
+        if kind == messages.JOB and key:
+            self._occupant.refused(key, str(error))
 
     @property
     def stands(self) -> bool:

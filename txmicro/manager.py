@@ -137,6 +137,9 @@ class SystemManager(Service):
     def returned(self, kind: str, key: str) -> None:
         """Who asked has gone."""
 
+    def refused(self, key: str, reason: str) -> None:
+        """It sends no jobs."""
+
     def told(self, kind: str, body: Any) -> None:
         """Nobody tells it anything."""
         raise DecodeError(f"a SystemManager expects no {kind!r:.50}")
@@ -148,9 +151,9 @@ class SystemManager(Service):
         elif topic == "worker.list":
             self._listed(messages.get(messages.get(body, "sender", dict), "id", str))
         elif topic.startswith("worker.new"):
-            self._met(Announcement.from_body(body))
+            self._met(Announcement.from_body(body, topic))
         else:
-            self._parted(Deletion.from_body(body))
+            self._parted(Deletion.from_body(body, topic))
 
     def _met(self, worker: Announcement) -> None:
         if self.registry.heard(worker):

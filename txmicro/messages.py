@@ -97,6 +97,12 @@ def notification_kind(topic: str) -> str:
     return ".".join(topic.split(".", 2)[:2])
 
 
+def _check_topic(topic: str, kind: str) -> None:
+    """Permissions go by topics: who may speak on *topic* may speak of workers of the type that is its last word."""
+    if topic.count(".") > 1 and topic.rpartition(".")[2] != kind:
+        raise DecodeError(f"a worker of type {kind!r:.100} on the topic {topic!r:.100}")
+
+
 def hop_key(job_id: str, index: int) -> str:
     """What duplicates and stores go by: the job and its hop."""
     return f"{job_id}/{index}"
@@ -249,14 +255,15 @@ class Announcement:
         return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
-    def from_body(cls, body: Any) -> Announcement:
-        """Read an announcement; only ``id`` and ``type`` are needed, as the ancestor sends no more.
+    def from_body(cls, body: Any, topic: str = "") -> Announcement:
+        """Read an announcement, which came on *topic* if it came on any.
 
-        Raises :class:`DecodeError`.
+        Only ``id`` and ``type`` are needed, as the ancestor sends no more. Raises :class:`DecodeError`.
         """
         name, kind = _worker_id(get(body, "id", str)), get(body, "type", str)
         if name.partition(":")[0] != kind:
             raise DecodeError(f"worker {name!r} says that its type is {kind!r:.100}")
+        _check_topic(topic, kind)
         return cls(
             name,
             kind,
@@ -282,10 +289,12 @@ class Deletion:
         return {"id": self.id, "type": self.type, "reason": self.reason}
 
     @classmethod
-    def from_body(cls, body: Any) -> Deletion:
-        """Read a deletion; raises :class:`DecodeError`."""
+    def from_body(cls, body: Any, topic: str = "") -> Deletion:
+        """Read a deletion, which came on *topic* if it came on any; raises :class:`DecodeError`."""
         name = _worker_id(get(body, "id", str))
-        return cls(name, name.partition(":")[0], _short(body, "reason"))
+        kind = name.partition(":")[0]
+        _check_topic(topic, kind)
+        return cls(name, kind, _short(body, "reason"))
 
 
 @dataclass(slots=True, frozen=True)

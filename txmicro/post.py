@@ -1,7 +1,7 @@
 """How a worker's messages are written and published.
 
 While its place on the bus does not stand, replies, notifications and events are dropped: whoever needs them
-asks again.
+asks again. So is what the broker's permissions forbid to publish.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 
 from . import messages, topology
 from .address import ANY
-from .amqp.client import Returned
+from .amqp.errors import AccessRefused, Returned
 from .amqp.frames import Properties
 from .bus import Bus
 from .errors import BusClosed, MessageTooLarge
@@ -31,16 +32,24 @@ class Post:
 
     :param worker: its id.
     :param returned: told the kind and the key of a message that found no queue.
+    :param refused: told the kind and the key of a message that may not be published, and why; no key: its
+        sender knows already.
     :ivar session: where to publish; None: nothing stands.
     """
 
     def __init__(
-        self, bus: Bus, worker: str, metrics: ServiceMetrics, returned: Callable[[str, str], None]
+        self,
+        bus: Bus,
+        worker: str,
+        metrics: ServiceMetrics,
+        returned: Callable[[str, str], None],
+        refused: Callable[[str, str, AccessRefused], None],
     ) -> None:
         self.session: Session | None = None
         self._worker = worker
         self._metrics = metrics
         self._returned = returned
+        self._refused = refused
         self._codec = bus.codec
         self._max_message = bus.max_message
         self._time = bus.ids.time
@@ -76,7 +85,12 @@ class Post:
         session = self.session
         if session is None:
             raise BusClosed("nothing stands")
-        if not (session.knows(parcel.exchange) or await session.exists(parcel.exchange)):
+        try:
+            there = session.knows(parcel.exchange) or await session.exists(parcel.exchange)
+        except AccessRefused as error:
+            self._refused(parcel.kind, "", error)
+            raise Unroutable(str(error)) from error
+        if not there:
             raise Unroutable(f"there is no {parcel.exchange}, as no worker of that type was ever here")
         self._metrics.record_message_sent(parcel.kind)
         properties = self._properties(
@@ -138,7 +152,11 @@ class Post:
             else:
                 self._returned(kind, key)
 
-        session.exists(exchange).addCallbacks(known, lambda _: None)
+        def unknown(failure: Failure) -> None:
+            if isinstance(failure.value, AccessRefused):
+                self._refused(kind, key, failure.value)
+
+        session.exists(exchange).addCallbacks(known, unknown)
 
     def _properties(
         self,

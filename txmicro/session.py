@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
 
 from .amqp.client import Channel, ChannelClosed, Client
+from .amqp.frames import Properties
 from .once import Once
 from .topology import Features
 
@@ -79,16 +80,21 @@ class Session:
         """Remember that *exchange* exists."""
         self._known.add(exchange)
 
-    def exists(self, exchange: str) -> Deferred[bool]:
-        """Ask the broker whether *exchange* exists: publishing to one that does not closes the channel.
+    async def has(self, exchange: str) -> bool:
+        """Whether there is an *exchange*; fails when the session is lost."""
+        return await self._ask(self.consuming, _passive(exchange)) is not None
 
-        Questions about one exchange share one answer. Fires with the answer; fails when the session is lost.
+    def exists(self, exchange: str) -> Deferred[bool]:
+        """Ask the broker whether *exchange* exists and we may publish to it: if not, that closes the channel.
+
+        Questions about one exchange share one answer. Fires with whether it exists; fails with
+        :class:`AccessRefused`, and when the session is lost.
         """
         answer: Deferred[bool] = Deferred()
         waiting = self._checks.setdefault(exchange, [])
         waiting.append(answer)
         if len(waiting) == 1:
-            Deferred.fromCoroutine(self._passive(exchange)).addBoth(self._answer, exchange)
+            Deferred.fromCoroutine(self._knock(exchange)).addBoth(self._answer, exchange)
         return answer
 
     def settled(self) -> Deferred[Any]:
@@ -96,11 +102,19 @@ class Session:
         asked = [self.exists(exchange).addErrback(lambda _: None) for exchange in self._checks]
         return gatherResults(asked)
 
-    async def _passive(self, exchange: str) -> bool:
-        reply = await self._ask(lambda scratch: scratch.exchange_declare(exchange=exchange, passive=True))
-        if reply is not None:
+    async def _knock(self, exchange: str) -> bool:
+        passive = _passive(exchange)
+
+        def question(scratch: Channel) -> Any:
+            # No queue is bound with an empty key. On the publishing connection: whoever publishes is blocked
+            # when the broker lacks memory, and the consuming one must not be.
+            scratch.publish(scratch.publisher(exchange, "", False), _NOTHING, b"")
+            return passive(scratch)
+
+        found = await self._ask(self.publishing, question) is not None
+        if found:
             self._known.add(exchange)
-        return reply is not None
+        return found
 
     def _answer(self, result: Any, exchange: str) -> None:
         for waiting in self._checks.pop(exchange):
@@ -109,16 +123,18 @@ class Session:
     async def consumers(self, queue: str) -> int:
         """How many consumers *queue* has; -1: there is no such queue."""
         try:
-            reply = await self._ask(lambda scratch: scratch.queue_declare(queue=queue, passive=True))
+            reply = await self._ask(
+                self.consuming, lambda scratch: scratch.queue_declare(queue=queue, passive=True)
+            )
         except ChannelClosed as error:
             if error.reply_code == 405:  # exclusive to another connection, whose worker consumes it
                 return 1
             raise
         return -1 if reply is None else int(reply.consumer_count)
 
-    async def _ask(self, question: Callable[[Channel], Any]) -> Any:
+    async def _ask(self, client: Client, question: Callable[[Channel], Any]) -> Any:
         """The reply to a passive declaration, on a channel of its own, as a no closes that; None: not found."""
-        scratch = await self.consuming.channel_open()
+        scratch = await client.channel_open()
         try:
             reply = await question(scratch)
         except ChannelClosed as error:
@@ -127,3 +143,10 @@ class Session:
             raise
         scratch.channel_close().addErrback(lambda _: None)
         return reply
+
+
+_NOTHING: Final = Properties().encode()
+
+
+def _passive(exchange: str) -> Callable[[Channel], Any]:
+    return lambda scratch: scratch.exchange_declare(exchange=exchange, passive=True)

@@ -19,7 +19,7 @@ from .acks import AckBatch
 from .address import parse
 from .bus import Bus
 from .durable import Delivery
-from .errors import DecodeError, JobCancelled, JobError, WorkerStopped, describe, rebuild
+from .errors import DecodeError, JobCancelled, JobError, NotPermitted, WorkerStopped, describe, rebuild
 from .future import JobFuture
 from .intake import FORWARDED, Copy, Intake, Reply
 from .lane import DurableLane, Terms
@@ -328,11 +328,11 @@ class Station:
         """A notification (link.Occupant)."""
         if topic == "worker.getAll":
             if self._announced:
-                self._announce("worker.new.resend")
+                self._announce(f"worker.new.resend.{self.type}")
         elif topic.startswith("worker.new."):
-            self._met(Announcement.from_body(body))
+            self._met(Announcement.from_body(body, topic))
         else:
-            self._parted(Deletion.from_body(body))
+            self._parted(Deletion.from_body(body, topic))
 
     def _met(self, peer: Announcement) -> None:
         eldest = self.peers.eldest(self.type)
@@ -376,6 +376,10 @@ class Station:
             self._outbox.taker_gone(key)
         elif kind in (messages.RESULT, messages.FAILURE):
             self._intake.unanswered(key)
+
+    def refused(self, key: str, reason: str) -> None:
+        """A job of ours may not be sent (link.Occupant)."""
+        self._outbox.failed(key, NotPermitted(reason))
 
 
 class _Hop:

@@ -18,7 +18,7 @@ from txmicro.errors import TxmicroError
 from txmicro.once import Once
 
 from .confirms import Confirms
-from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned
+from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned, closed_by
 from .frames import (
     HEADER_OVERHEAD,
     Deliver,
@@ -203,7 +203,8 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         """The channel is gone, by the broker's ``channel.close`` or for *reason*."""
         self.closed = True
         if isinstance(reason, Message):
-            reason = ChannelClosed(reason.reply_code, reason.reply_text)
+            method = reason.class_id << 16 | reason.method_id
+            reason = closed_by(reason.reply_code, reason.reply_text, method)
         self.reason = reason
         self.client.channel_failed(self, reason)
         self._consumers.clear()

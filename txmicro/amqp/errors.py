@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pamqp import commands
 from twisted.python.failure import Failure
 
 from txmicro.errors import TxmicroError
@@ -95,6 +96,41 @@ class ChannelClosed(TxmicroError):
         super().__init__(f"{reply_code} {reply_text}")
         self.reply_code = reply_code
         self.reply_text = reply_text
+
+
+class AccessRefused(ChannelClosed):
+    """The user lacks a right at the broker.
+
+    :ivar right: which: ``configure``, ``write`` or ``read``.
+    """
+
+    def __init__(self, reply_text: str, right: str) -> None:
+        super().__init__(ACCESS_REFUSED, reply_text)
+        self.right = right
+
+    def __str__(self) -> str:
+        return f"{self.reply_code} {self.reply_text} (the right to {self.right} it is missing)"
+
+
+# What a method that may be refused asks for: https://www.rabbitmq.com/docs/access-control#authorisation
+_RIGHTS = {
+    commands.Exchange.Declare.index: "configure",
+    commands.Exchange.Delete.index: "configure",
+    commands.Queue.Declare.index: "configure",
+    commands.Queue.Delete.index: "configure",
+    commands.Basic.Publish.index: "write",
+}
+
+
+def closed_by(code: int, text: str, method: int) -> ChannelClosed:
+    """What a broker says when it closes a channel at *method* (its class and id, as pamqp counts), as an error."""
+    if code != ACCESS_REFUSED or "refused for user" not in text:  # the other 403 is a queue in exclusive use
+        return ChannelClosed(code, text)
+    if method == commands.Queue.Bind.index:
+        return AccessRefused(text, "write" if "access to queue" in text else "read")
+    if method == commands.Queue.Declare.index and "access to exchange" in text:  # where it dead-letters to
+        return AccessRefused(text, "write")
+    return AccessRefused(text, _RIGHTS.get(method, "read"))
 
 
 class NoChannelLeft(TxmicroError):
