@@ -22,20 +22,24 @@ class IntakeCase(SynchronousTestCase):
         self.events: list[tuple[Any, ...]] = []
         self.intake = self.make()
 
-    def make(self, **limits: int) -> Intake:
+    def make(self, **limits: Any) -> Intake:
         return Intake(
             self.clock,
             start=lambda job: self.events.append(("start", job.key)),
             ack=lambda job: self.events.append(("ack", job.key, job.sender)),
-            answer=lambda to, key, reply: self.events.append(("answer", to, key, reply)),
+            answer=lambda key, reply: self.events.append(("answer", key, reply)),
+            free=lambda sender, key: self.events.append(("free", sender, key)),
+            refuse=lambda job, unrun: self.events.append(("refuse", job.key, unrun)),
             capacity=self.capacity,
             **limits,
         )
 
-    def arrive(self, *ids: str, deadline: float = 30.0, sender: str = "WA:1") -> None:
+    def arrive(
+        self, *ids: str, deadline: float = 30.0, sender: str = "WA:1", hop: int = 0, **flags: Any
+    ) -> None:
         for id in ids:
             at = self.clock.seconds() + deadline
-            job = Job(id, None, ["WB:*"], 0, sender, "WA:1", at)
+            job = Job(id, None, ["WB:*"] * (hop + 1), hop, sender, "WA:1", at, **flags)
 
             def settle(done: bool, key: str = job.key) -> None:
                 self.events.append(("settle" if done else "requeue", key))
@@ -102,8 +106,17 @@ class CapacityTests(IntakeCase):
 class QuickJobsTests(IntakeCase):
     capacity = 1
 
-    def make(self, **limits: int) -> Intake:
-        return Intake(self.clock, start=self.start, ack=self.say_nothing, answer=self.say_nothing, capacity=1)
+    def make(self, **limits: Any) -> Intake:
+        nothing = self.say_nothing
+        return Intake(
+            self.clock,
+            start=self.start,
+            ack=nothing,
+            answer=nothing,
+            free=nothing,
+            refuse=nothing,
+            capacity=1,
+        )
 
     def say_nothing(self, *_: object) -> None:
         pass
@@ -140,7 +153,9 @@ class DuplicateTests(IntakeCase):
         self.intake.finished("a/0", failure)
         self.heard()
         self.arrive("a", sender="WA:2", deadline=-1)
-        self.assertEqual(self.heard(), [("settle", "a/0"), ("answer", "WA:2", "a/0", failure)])
+        self.assertEqual(
+            self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:2"), ("answer", "a/0", failure)]
+        )
 
     def test_one_that_was_forwarded_is_acked_again(self) -> None:
         self.arrive("a")
@@ -197,17 +212,180 @@ class ProbeTests(IntakeCase):
         self.assertEqual(
             self.intake.probed("WA:7", keys), (["a/0", "held/0"], {"forwarded/0": "WC:*"}, ["unknown/0"])
         )
-        self.assertEqual(self.heard(), [("answer", "WA:7", "finished/0", ANSWER)])
+        self.assertEqual(self.heard(), [("answer", "finished/0", ANSWER)])
 
 
 class CancelTests(IntakeCase):
     def test_held_ones_are_dropped_and_running_ones_named(self) -> None:
         self.arrive("a", "b", "held")
         self.heard()
-        self.assertEqual(self.intake.cancelled(["held/0", "b/0", "unknown/0", "held/0"]), ["b/0"])
+        self.assertEqual(self.intake.cancelled(["held/0", "b/0", "unknown/0", "held/0"]), (["b/0"], []))
         self.assertEqual(self.heard(), [("settle", "held/0")])
         self.intake.finished("b/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "b/0")])
+
+    def test_forwarded_ones_are_named(self) -> None:
+        self.arrive("a", "b")
+        self.intake.finished("a/0", Reply("WC:*", FORWARDED))
+        self.intake.finished("b/0", ANSWER)
+        self.assertEqual(self.intake.cancelled(["a/0", "b/0"]), ([], ["a/0"]))
+
+
+class HeardTests(IntakeCase):
+    """A later hop's sender watches over it until the job's origin has heard."""
+
+    def finish(self, reply: Reply = ANSWER) -> None:
+        self.arrive("a", sender="WD:1", hop=1)
+        self.intake.finished("a/1", reply)
+        self.heard()
+
+    def test_its_sender_is_freed(self) -> None:
+        self.finish()
+        self.assertTrue(self.intake.heard("a/1"))
+        self.assertEqual(self.heard(), [("free", "WD:1", "a/1")])
+
+    def test_the_first_hops_sender_is_the_origin_itself(self) -> None:
+        self.arrive("a")
+        self.intake.finished("a/0", Reply("WC:*", FORWARDED))
+        self.heard()
+        self.assertTrue(self.intake.heard("a/0"))
+        self.assertEqual(self.intake.probed("WA:1", ["a/0"]), ([], {}, []))
+        self.assertEqual(self.heard(), [])
+
+    def test_nobody_watches_over_a_durable_hop(self) -> None:
+        self.intake.remember(Job("a", None, ["WB:*"] * 2, 1, "WD:1", "WA:1", 30.0, durable=True), ANSWER)
+        self.intake.heard("a/1")
+        self.assertEqual(self.heard(), [])
+
+    def test_what_is_not_known(self) -> None:
+        self.assertFalse(self.intake.heard("a/1"))
+        self.assertEqual(self.heard(), [])
+
+    def test_until_then_a_probe_gets_the_answer_said_again(self) -> None:
+        self.finish()
+        self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {}, []))
+        self.assertEqual(self.heard(), [("answer", "a/1", ANSWER)])
+        self.intake.heard("a/1")
+        self.intake.probed("WD:1", ["a/1"])
+        self.assertEqual(self.heard(), [("free", "WD:1", "a/1")] * 2)
+
+    def test_who_passed_it_on_frees_its_sender_when_asked_again(self) -> None:
+        self.finish(Reply("WC:*", FORWARDED))
+        self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {"a/1": "WC:*"}, []))
+        self.intake.heard("a/1")
+        self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {}, []))
+        self.assertEqual(self.heard(), [("free", "WD:1", "a/1")] * 2)
+
+    def test_the_latest_sender_is_the_one_freed(self) -> None:
+        self.arrive("a", sender="WD:1", hop=1)
+        self.arrive("a", sender="WD:2", hop=1)
+        self.intake.finished("a/1", ANSWER)
+        self.heard()
+        self.intake.heard("a/1")
+        self.assertEqual(self.heard(), [("free", "WD:2", "a/1")])
+        self.arrive("a", sender="WD:3", hop=1)
+        self.assertEqual(self.heard(), [("settle", "a/1"), ("ack", "a/1", "WD:3"), ("free", "WD:3", "a/1")])
+        self.intake.probed("WD:4", ["a/1"])
+        self.assertEqual(self.heard(), [("free", "WD:4", "a/1")])
+
+    def test_what_was_heard_is_not_said_again(self) -> None:
+        self.finish()
+        self.intake.unanswered("a/1")
+        self.intake.heard("a/1")
+        self.heard()
+        self.clock.advance(1)
+        self.intake.unanswered("a/1")
+        self.assertEqual((self.heard(), self.clock.getDelayedCalls()), ([], []))
+
+    def test_who_forgets_or_leaves_frees_the_senders_of_those_not_heard(self) -> None:
+        self.intake = self.make(memory_jobs=3)
+        for id, deadline in (("a", 30.0), ("heard", 30.0), ("old", 1.0), ("b", 30.0)):
+            self.arrive(id, sender="WD:1", hop=1, deadline=deadline)
+            self.heard()
+            self.intake.finished(f"{id}/1", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "b/1"), ("free", "WD:1", "a/1")])
+        self.arrive("passed on", sender="WD:1", hop=1)
+        self.intake.heard("heard/1")
+        self.intake.finished("passed on/1", Reply("WC:*", FORWARDED))
+        self.clock.advance(1)
+        self.heard()
+        self.intake.close()
+        self.assertEqual(self.heard(), [("free", "WD:1", "b/1")])
+
+
+class OnceTests(IntakeCase):
+    """Jobs that must not run twice."""
+
+    def test_a_copy_that_was_delivered_before_is_refused(self) -> None:
+        self.arrive("a", redeliver=False, redelivered=True)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("refuse", "a/0", False)])
+
+    def test_a_job_that_may_run_twice_is_run(self) -> None:
+        self.arrive("a", redelivered=True)
+        self.assertEqual(self.heard(), [("ack", "a/0", "WA:1"), ("start", "a/0")])
+
+    def test_one_that_comes_back_to_who_runs_it_or_ran_it_is_a_duplicate(self) -> None:
+        self.arrive("a", redeliver=False)
+        self.heard()
+        self.arrive("a", redeliver=False, redelivered=True)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:1")])
+        self.intake.finished("a/0", ANSWER)
+        self.heard()
+        self.arrive("a", redeliver=False, redelivered=True)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:1"), ("answer", "a/0", ANSWER)])
+
+    def test_the_only_copy_is_held_until_the_deadline(self) -> None:
+        self.arrive("a", "b")
+        self.arrive("c", "d", redeliver=False, deadline=10.0)
+        self.clock.advance(9)
+        self.heard()
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "c/0", "WA:1"), ("start", "c/0")])
+        self.clock.advance(1)
+        self.intake.finished("b/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "b/0"), ("settle", "d/0")])
+
+    def test_who_stops_gives_it_back_to_its_sender(self) -> None:
+        self.arrive("a", "b")
+        self.arrive("held", redeliver=False)
+        self.heard()
+        self.intake.drain()
+        self.arrive("late", redeliver=False)
+        self.assertEqual(
+            self.heard(),
+            [
+                ("settle", "held/0"),
+                ("refuse", "held/0", True),
+                ("settle", "late/0"),
+                ("refuse", "late/0", True),
+            ],
+        )
+
+
+class PauseTests(IntakeCase):
+    """While no answer can leave, no job is started."""
+
+    def test_what_comes_is_held_and_started_afterwards(self) -> None:
+        self.arrive("a")
+        self.heard()
+        self.intake.pause()
+        self.assertTrue(self.intake.paused)
+        self.arrive("b", "c")
+        self.intake.finished("a/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0")])
+        self.intake.resume()
+        self.assertEqual(
+            self.heard(),
+            [("ack", "b/0", "WA:1"), ("start", "b/0"), ("ack", "c/0", "WA:1"), ("start", "c/0")],
+        )
+        self.assertFalse(self.intake.paused)
+
+    def test_copies_that_were_held_too_long_have_been_replaced(self) -> None:
+        self.intake.pause()
+        self.arrive("a")
+        self.clock.advance(2)
+        self.intake.resume()
+        self.assertEqual(self.heard(), [("settle", "a/0")])
 
 
 class UnansweredTests(IntakeCase):
@@ -225,18 +403,18 @@ class UnansweredTests(IntakeCase):
         self.intake.unanswered("b/0")
         self.assertEqual(self.heard(), [])
         self.clock.advance(0.5)
-        self.assertEqual(self.heard(), [("answer", "WA:2", "a/0", ANSWER), ("answer", "WA:2", "b/0", ANSWER)])
+        self.assertEqual(self.heard(), [("answer", "a/0", ANSWER), ("answer", "b/0", ANSWER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_it_is_said_until_the_deadline(self) -> None:
         for _ in range(4):
             self.intake.unanswered("a/0")
             self.clock.advance(1)
-        self.assertEqual(self.heard(), [("answer", "WA:2", "a/0", ANSWER)] * 2)
+        self.assertEqual(self.heard(), [("answer", "a/0", ANSWER)] * 2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_it_is_said_again_when_it_comes_back_at_once(self) -> None:
-        self.patch(self.intake, "_answer", lambda to, key, reply: self.intake.unanswered(key))
+        self.patch(self.intake, "_answer", lambda key, reply: self.intake.unanswered(key))
         self.intake.unanswered("a/0")
         self.clock.pump([1, 1])
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
@@ -280,9 +458,9 @@ class UnansweredTests(IntakeCase):
         self.assertEqual(
             self.heard(),
             [
-                ("answer", "WA:2", "c/0", failure),
-                ("answer", "WA:2", "a/0", ANSWER),
-                ("answer", "WA:2", "c/0", failure),
+                ("answer", "c/0", failure),
+                ("answer", "a/0", ANSWER),
+                ("answer", "c/0", failure),
             ],
         )
 
@@ -315,7 +493,8 @@ class DrainTests(IntakeCase):
                 ("settle", "a/0"),
                 ("ack", "a/0", "WA:1"),
                 ("settle", "b/0"),
-                ("answer", "WA:1", "b/0", ANSWER),
+                ("ack", "b/0", "WA:1"),
+                ("answer", "b/0", ANSWER),
                 ("requeue", "c/0"),
                 ("settle", "late/0"),
             ],
@@ -342,7 +521,8 @@ class ResetTests(IntakeCase):
             self.heard(),
             [
                 ("settle", "a/0"),
-                ("answer", "WA:1", "a/0", ANSWER),
+                ("ack", "a/0", "WA:1"),
+                ("answer", "a/0", ANSWER),
                 ("settle", "b/0"),
                 ("ack", "b/0", "WA:1"),
                 ("ack", "held/0", "WA:1"),

@@ -215,6 +215,10 @@ class Config:
     max_runtime: float = _key(_SECONDS, 1500.0, "how long a handler may run", unit="s")
     grace: float = _key(_SECONDS, 30.0, "how long stopping waits for running jobs", unit="s")
     max_message: int = _key(_whole(4096), 32 * _MIB, "the largest message, encoded", unit="bytes")
+    outbox_jobs: int = _key(
+        _COUNT, 200_000, "how many jobs a worker may have sent that are not done", unit="jobs"
+    )
+    outbox_bytes: int = _key(_COUNT, 256 * _MIB, "how much these may take", unit="bytes")
     heartbeat: int = _key(
         _whole(0, 65_535),
         10,

@@ -2,7 +2,8 @@
 
 A state machine without I/O, the mirror of :mod:`txmicro.outbox`. A copy of a job arrives; it is *held*
 until there is room, *runs*, and has *finished*. What was finished is remembered, so that another copy of it
-gets the same answer instead of being run again.
+gets the same answer instead of being run again, and so that an answer that was lost can be given again: who sent
+the hop watches over it until the job's origin has *heard*.
 """
 
 from __future__ import annotations
@@ -41,17 +42,22 @@ class Copy:
 
     :ivar settle: called once: True acknowledges the delivery to the broker, False gives it back.
     :ivar arrived: the instant at which it came, in the clock's seconds; the intake sets it.
+    :ivar sender: who sent the latest copy; the intake sets it.
     """
 
     job: Job
     settle: Callable[[bool], None]
     arrived: float = 0.0
+    sender: str = ""
 
 
-class _Finished(NamedTuple):
+@dataclass(slots=True)
+class _Finished:
     sender: str
     deadline: float
     reply: Reply
+    watched: bool
+    heard: bool = False
 
 
 def _settle_nothing(_: bool) -> None:
@@ -64,7 +70,10 @@ class Intake:
     :param clock: gives the time, and the one timer for answers that must be said again.
     :param start: runs a job; :meth:`finished` must follow, also from within the call.
     :param ack: tells the job's sender that the job is here.
-    :param answer: says (again) to the sender, a worker id, how the job of this key ended.
+    :param answer: says (again) to the job's origin how the job of this key ended.
+    :param free: tells the hop's sender, a worker id, that the origin has heard how the job of this key ended.
+    :param refuse: tells the job's sender that a copy of it, which must not run twice, was not run here; and
+        (True) that it did not run elsewhere either, or that it may have.
     :param capacity: how many jobs run at once; copies beyond are held, in order.
     :param hold: seconds after which a held copy is dropped unrun: its sender sends another.
     :param others: how many jobs run in this worker besides, and take of its capacity.
@@ -78,7 +87,9 @@ class Intake:
         *,
         start: Callable[[Job], None],
         ack: Callable[[Job], None],
-        answer: Callable[[str, str, Reply], None],
+        answer: Callable[[str, Reply], None],
+        free: Callable[[str, str], None],
+        refuse: Callable[[Job, bool], None],
         capacity: int = 100,
         hold: float = 1.8,
         others: Callable[[], int] = lambda: 0,
@@ -89,6 +100,8 @@ class Intake:
         self._start = start
         self._ack = ack
         self._answer = answer
+        self._free = free
+        self._refuse = refuse
         self._capacity = capacity
         self._hold = hold
         self._others = others
@@ -102,8 +115,14 @@ class Intake:
         self._unheard: dict[str, None] = {}  # in order, as a set is not
         self._timer: Timer | None = None
         self._starting = False
+        self._paused = False
         self._draining = False
         self._drained: list[Deferred[None]] = []
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is started."""
+        return self._paused
 
     def __len__(self) -> int:
         """How many jobs run."""
@@ -117,17 +136,22 @@ class Intake:
         It is settled when its handler ends; at once if it is a duplicate, too late, or not taken any more.
         """
         job = copy.job
-        copy.arrived = self._clock.seconds()
-        if job.key in self._running:
+        copy.arrived, copy.sender = self._clock.seconds(), job.sender
+        running = self._running.get(job.key)
+        if running is not None:
             copy.settle(True)
+            running.sender = job.sender
             self._ack(job)
         elif job.key in self._finished:
             copy.settle(True)
             self._repeat(job)
         elif job.key in self._held or job.deadline <= copy.arrived:
             copy.settle(True)
+        elif job.redelivered and not job.redeliver:
+            copy.settle(True)
+            self._refuse(job, False)
         elif self._draining:
-            copy.settle(False)
+            self._give_back(copy)
         else:
             self._held[job.key] = copy
             self.start_held()
@@ -137,6 +161,15 @@ class Intake:
         self._held.clear()
         for copy in self._running.values():
             copy.settle = _settle_nothing
+
+    def pause(self) -> None:
+        """Start nothing until :meth:`resume`: the answers could not leave. What runs goes on."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Start what is held, and what comes."""
+        self._paused = False
+        self.start_held()
 
     # What the worker does:
 
@@ -150,23 +183,34 @@ class Intake:
             self._amend(key, reply)
             return
         copy.settle(True)
-        self.remember(copy.job, reply)
+        self.remember(copy.job, reply, copy.sender)
         self.start_held()
         if not self._running:
             waiting, self._drained = self._drained, []
             for waiter in waiting:
                 waiter.callback(None)
 
-    def remember(self, job: Job, reply: Reply) -> None:
-        """Keep what *job* was answered, to say it again to who asks, or when it came back."""
-        self._remember(job.key, _Finished(job.sender, job.deadline, reply))
+    def remember(self, job: Job, reply: Reply, sender: str = "") -> None:
+        """Keep what *job*, last sent by *sender*, was answered: to say it again to who asks, or when it came back."""
+        watched = not job.durable and job.workers_list_id > 0
+        self._finished[job.key] = _Finished(sender or job.sender, job.deadline, reply, watched)
+        self._count(reply)
 
-    def _remember(self, key: str, finished: _Finished) -> None:
-        self._finished[key] = finished
-        self._finished_bytes += len(finished.reply.body)
+    def _count(self, reply: Reply) -> None:
+        self._finished_bytes += len(reply.body)
         while len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
-            _, oldest = self._finished.popitem(last=False)
+            key, oldest = self._finished.popitem(last=False)
             self._finished_bytes -= len(oldest.reply.body)
+            self._let_go(key, oldest)
+
+    def heard(self, key: str) -> bool:
+        """The job's origin knows how it ended, so the hop's sender is free of it; False: nothing is known of it."""
+        finished = self._finished.get(key)
+        if finished is None:
+            return False
+        finished.heard = True
+        self._release(key, finished)
+        return True
 
     def unanswered(self, key: str) -> None:
         """A reply came back: the inbox that it went to is not there now. Say it again within a second.
@@ -174,7 +218,7 @@ class Intake:
         Each time that it comes back counts anew, until the job's deadline or until the reply is forgotten.
         """
         finished = self._finished.get(key)
-        if finished is None or finished.reply.type == FORWARDED:
+        if finished is None or finished.heard or finished.reply.type == FORWARDED:
             return
         self._unheard[key] = None
         if self._timer is None:
@@ -189,7 +233,7 @@ class Intake:
         self._draining = True
         held, self._held = self._held, OrderedDict()
         for copy in held.values():
-            copy.settle(False)
+            self._give_back(copy)
         if not self._running:
             return succeed(None)
         waiter: Deferred[None] = Deferred(self._drained.remove)
@@ -197,7 +241,9 @@ class Intake:
         return waiter
 
     def close(self) -> None:
-        """Forget what was finished, so that nothing is said again."""
+        """Forget what was finished, so that nothing is said again; who still watches over a hop is told."""
+        for key, finished in self._finished.items():
+            self._let_go(key, finished)
         self._finished.clear()
         self._finished_bytes = 0
         self._unheard.clear()
@@ -222,27 +268,37 @@ class Intake:
                 running.append(key)
             elif finished is None:
                 unknown.append(key)
-            elif finished.reply.type == FORWARDED:
+            elif finished.reply.type == FORWARDED and not finished.heard:
                 forwarded[key] = finished.reply.to
             else:
-                self._answer(worker, key, finished.reply)
+                finished.sender = worker
+                self._say(key, finished)
         return running, forwarded, unknown
 
-    def cancelled(self, keys: Iterable[str]) -> list[str]:
-        """Nobody awaits these any more: drop what is held, and give the keys that run, to be cancelled."""
-        running = []
+    def cancelled(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Nobody awaits these any more: drop what is held.
+
+        Gives the keys that run, and those that were forwarded, to be cancelled.
+        """
+        running: list[str] = []
+        forwarded: list[str] = []
         for key in keys:
+            finished = self._finished.get(key)
             if key in self._running:
                 running.append(key)
             elif key in self._held:
                 self._held.pop(key).settle(True)
-        return running
+            elif finished is not None and finished.reply.type == FORWARDED:
+                forwarded.append(key)
+        return running, forwarded
 
     # How:
 
     def start_held(self) -> None:
         """Start what is held, while there is room."""
-        if self._starting:  # a job that finished while it was started: the loop below goes on
+        if (
+            self._starting or self._paused
+        ):  # starting: a job finished while it was started, the loop below goes on
             return
         self._starting = True
         try:
@@ -254,29 +310,56 @@ class Intake:
 
     def _begin(self, copy: Copy) -> None:
         now = self._clock.seconds()
-        if now - copy.arrived > self._hold or copy.job.deadline <= now:
+        late = now - copy.arrived > self._hold and copy.job.redeliver  # else there is no other copy
+        if late or copy.job.deadline <= now:
             copy.settle(True)
             return
         self._running[copy.job.key] = copy
         self._ack(copy.job)
         self._start(copy.job)
 
+    def _give_back(self, copy: Copy) -> None:
+        """To the broker; but a copy that must not run twice would look to the next worker as if it had run."""
+        copy.settle(not copy.job.redeliver)
+        if not copy.job.redeliver:
+            self._refuse(copy.job, True)
+
     def _repeat(self, job: Job) -> None:
-        reply = self._finished[job.key].reply
-        if reply.type == FORWARDED:
-            self._ack(job)
+        finished = self._finished[job.key]
+        finished.sender = job.sender
+        self._ack(job)
+        if finished.heard or finished.reply.type != FORWARDED:
+            self._say(job.key, finished)
+
+    def _say(self, key: str, finished: _Finished) -> None:
+        if finished.heard:
+            self._release(key, finished)
         else:
-            self._answer(job.sender, job.key, reply)
+            self._answer(key, finished.reply)
 
     def _amend(self, key: str, reply: Reply) -> None:
         finished = self._finished.get(key)
         if finished is not None and finished.reply.type == FORWARDED:
-            self._remember(key, finished._replace(reply=reply))
+            finished.reply = reply
+            self._count(reply)
+
+    def _let_go(self, key: str, finished: _Finished) -> None:
+        """Its answer cannot be said again, so that watching over the hop would only run it again."""
+        if (
+            not finished.heard
+            and finished.reply.type != FORWARDED
+            and self._clock.seconds() < finished.deadline
+        ):
+            self._release(key, finished)
+
+    def _release(self, key: str, finished: _Finished) -> None:
+        if finished.watched:
+            self._free(finished.sender, key)
 
     def _say_again(self) -> None:
         self._timer = None
         keys, self._unheard = self._unheard, {}
         for key in keys:
             finished = self._finished.get(key)
-            if finished is not None and self._clock.seconds() < finished.deadline:
-                self._answer(finished.sender, key, finished.reply)
+            if finished is not None and not finished.heard and self._clock.seconds() < finished.deadline:
+                self._answer(key, finished.reply)

@@ -21,6 +21,8 @@ DONE: Final = "done"
 CANCEL: Final = "cancel"
 PROBE: Final = "probe"
 STATUS: Final = "status"
+HEARD: Final = "heard"
+REFUSED: Final = "refused"
 ERROR: Final = "error"
 PEERS: Final = "peers"
 LIST: Final = "list"
@@ -92,6 +94,11 @@ def get_keys(body: Any, name: str = "keys") -> list[str]:
     return keys
 
 
+def get_worker(body: Any) -> str:
+    """The id of the worker that a control message comes from."""
+    return _worker_id(get(body, "worker", str))
+
+
 def notification_kind(topic: str) -> str:
     """The first two words of a topic: what is counted, as there are as many topics as worker types."""
     return ".".join(topic.split(".", 2)[:2])
@@ -108,6 +115,12 @@ def hop_key(job_id: str, index: int) -> str:
     return f"{job_id}/{index}"
 
 
+def next_key(key: str) -> str:
+    """The key of the hop after the one of *key*."""
+    job_id, _, index = key.rpartition("/")
+    return hop_key(job_id, int(index) + 1)
+
+
 @dataclass(slots=True)
 class Job:
     """One hop of a job: what a handler gets.
@@ -122,6 +135,7 @@ class Job:
     :ivar deadline: the instant, in the local monotonic clock's seconds, after which nobody awaits the result.
     :ivar redelivered: the broker says that it delivered this copy before.
     :ivar traceparent: W3C trace context, passed along unchanged; None: there is none.
+    :ivar redeliver: whether it may run twice.
     :ivar durable: the broker owns it, not its sender.
     """
 
@@ -136,6 +150,7 @@ class Job:
     redelivered: bool = False
     traceparent: str | None = None
     durable: bool = False
+    redeliver: bool = True
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -165,6 +180,7 @@ class Job:
             self.deadline,
             traceparent=self.traceparent,
             durable=self.durable,
+            redeliver=self.redeliver,
         )
 
     def followed_by(self, result: Any, sender: str) -> Job | None:
@@ -182,7 +198,7 @@ class Job:
 
     def body(self, now: float) -> dict[str, Any]:
         """What travels; *now* is the local clock, so that the deadline travels as what remains of it."""
-        return {
+        body = {
             "id": self.id,
             "workers_list": self.workers_list,
             "workers_list_id": self.workers_list_id,
@@ -192,6 +208,7 @@ class Job:
             "tries": self.tries,
             "deadline": remaining_ms(self.deadline, now),
         }
+        return body if self.redeliver else {**body, "redeliver": False}
 
     @classmethod
     def from_body(
@@ -216,6 +233,7 @@ class Job:
             int(_number(body, "tries", 0)),
             redelivered,
             traceparent,
+            redeliver=get(body, "redeliver", bool, True),
         )
 
 

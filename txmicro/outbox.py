@@ -236,10 +236,14 @@ class Outbox:
         sent.state = KEPT
         self._keep(sent)
 
-    def _keep(self, sent: Sent) -> None:
+    def check_room(self, size: int = 0) -> None:
+        """Raises BusOverloaded when there are too many jobs for another one of *size* bytes."""
         jobs, taken = len(self._jobs), self._bytes
-        if jobs >= self._max_jobs or taken + sent.size > self._max_bytes:
-            raise BusOverloaded(f"{jobs} jobs of {taken} bytes are under way: no room for {sent.size} more")
+        if jobs >= self._max_jobs or taken + size > self._max_bytes:
+            raise BusOverloaded(f"{jobs} jobs of {taken} bytes are under way: no room for {size} more")
+
+    def _keep(self, sent: Sent) -> None:
+        self.check_room(sent.size)
         self._jobs[sent.key] = sent
         self._bytes += sent.size
         heappush(self._deadlines, (sent.deadline, sent.key))

@@ -24,7 +24,7 @@ from .storing import Parcel, Unroutable
 
 APP_ID: Final = "txmicro"
 
-_COPY_TTL_MS: Final = str(int(topology.COPY_TTL * 1000))
+_EXPIRATION_MAX: Final = 2**32 - 1  # of RabbitMQ: more closes the channel
 
 
 class Post:
@@ -65,11 +65,15 @@ class Post:
         """A body of ours with some of its fields changed."""
         return self.encode({**self._codec.decode(body), **changes})
 
-    def send(self, address: str, key: str, body: bytes, *, traceparent: str | None = None) -> None:
-        """Publish one interactive copy of a job; one that finds no queue comes back to ``returned``."""
+    def send(self, address: str, key: str, body: bytes, life: int, *, traceparent: str | None = None) -> None:
+        """Publish one interactive copy of a job, which the broker drops after *life* ms.
+
+        One that finds no queue comes back to ``returned``.
+        """
         kind, _, name = address.partition(":")
         headers = {"traceparent": traceparent} if traceparent else None
-        properties = self._properties(messages.JOB, key, expiration=_COPY_TTL_MS, headers=headers)
+        expiration = str(min(life, _EXPIRATION_MAX))
+        properties = self._properties(messages.JOB, key, expiration=expiration, headers=headers)
         routing_key = name if name == ANY else address
         self._address(topology.to_exchange(kind), routing_key, messages.JOB, key, properties, body)
 

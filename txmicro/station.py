@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from . import messages
+from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
@@ -77,9 +77,14 @@ class Station:
             inquire=lambda address: self._post.notify("worker.next", Inquiry(address, self.id).body()),
             probe=partial(self._tell_keys, messages.PROBE),
             cancel=lambda taker, key: self._tell_keys(messages.CANCEL, taker, [key]),
+            max_jobs=bus.config.outbox_jobs,
+            max_bytes=bus.config.outbox_bytes,
         )
         self._outbox.pause()  # until the link says that it is up
-        self._acks = AckBatch(bus.clock, partial(self._tell_keys, messages.ACK))
+        self._acks, self._heard, self._done = (
+            AckBatch(bus.clock, partial(self._tell_keys, kind))
+            for kind in (messages.ACK, messages.HEARD, messages.DONE)
+        )
         self._runner = Runner(
             bus.clock,
             handler or (lambda job: None),  # one that takes no jobs gets none
@@ -106,6 +111,8 @@ class Station:
             start=self._runner.start,
             ack=lambda job: self._acks.add(job.key, job.sender),
             answer=self._answer,
+            free=lambda sender, key: self._done.add(key, sender),
+            refuse=self._refuse,
             capacity=capacity,
             others=self.lane.__len__,
         )
@@ -114,7 +121,7 @@ class Station:
         self._intake.remember(job, reply)
 
     def _has_room(self) -> bool:
-        return len(self._intake) + len(self.lane) < self._capacity
+        return not self._intake.paused and len(self._intake) + len(self.lane) < self._capacity
 
     # Its life
 
@@ -143,10 +150,12 @@ class Station:
 
     async def leave(self) -> None:
         """Send what waits, and leave the bus."""
-        self._flush()
-        self._acks.stop()
-        self._runner.stop()
         self._intake.close()
+        for batch in (self._acks, self._heard, self._done):
+            batch.flush()
+            batch.stop()
+        await self._post.flush()
+        self._runner.stop()
         await self.link.close()
 
     def _announce(self, topic: str) -> None:
@@ -165,9 +174,12 @@ class Station:
 
     # Jobs that are sent
 
-    def send(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> JobFuture:
+    def send(
+        self, slip: list[str], data: Any, timeout: float, traceparent: str | None, redeliver: bool
+    ) -> JobFuture:
         """Send a job along *slip*; :meth:`txmicro.worker.Worker.send` says the rest."""
         job = self._job(slip, data, timeout, traceparent)
+        job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
         self._send(job, future)
         return future
@@ -178,6 +190,7 @@ class Station:
         """Have the broker keep a job; :meth:`txmicro.worker.Worker.send` says the rest."""
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
+        self._outbox.check_room()
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
         self.lane.send(job, future, terms)
         return future
@@ -190,14 +203,27 @@ class Station:
 
     def _send(self, job: Job, owner: JobFuture | _Hop) -> None:
         body = self._post.encode(job.body(self._clock.seconds()))
-        self._outbox.add(Sent(job.key, job.id, job.address, (body, job.traceparent), job.deadline, owner))
+        content = body, job.traceparent
+        self._outbox.add(
+            Sent(
+                job.key,
+                job.id,
+                job.address,
+                content,
+                job.deadline,
+                owner,
+                size=len(body),
+                redeliver=job.redeliver,
+            )
+        )
 
     def _publish(self, sent: Sent) -> None:
         body, traceparent = sent.body
+        left = messages.remaining_ms(sent.deadline, self._clock.seconds())
         if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
-            left = messages.remaining_ms(sent.deadline, self._clock.seconds())
             body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})
-        self._post.send(sent.address, sent.key, body, traceparent=traceparent)
+        life = min(left, _COPY_LIFE) if sent.redeliver else left
+        self._post.send(sent.address, sent.key, body, life, traceparent=traceparent)
 
     # Jobs that are taken
 
@@ -239,29 +265,29 @@ class Station:
 
     def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:
         reply = Reply(job.origin, kind, self._post.encode(job.outcome(self.id, outcome)))
-        self._answer(job.sender, job.key, reply)
+        self._answer(job.key, reply)
         return reply
 
-    def _answer(self, sender: str, key: str, reply: Reply) -> None:
-        """Say how a hop ended: to the job's origin, and to the hop's sender, which is freed of it."""
-        self._acks.forget(key)
+    def _answer(self, key: str, reply: Reply) -> None:
+        """Tell the job's origin how the job ended. Who sent it a later hop watches over that until it has heard."""
+        if key.endswith(_FIRST_HOP):  # sender and origin are one: the answer is the ack
+            self._acks.forget(key)
         self._post.reply(reply.to, reply.type, key, reply.body)
-        self._free(sender, key)
 
-    def _free(self, sender: str, key: str) -> None:
-        """Tell *sender* that its hop is done. The first hop's is the origin: the result itself tells it."""
-        if not key.endswith(_FIRST_HOP):
-            self._tell_keys(messages.DONE, sender, [key])
+    def _refuse(self, job: Job, unrun: bool) -> None:
+        body = {"worker": self.id, "keys": [job.key], "unrun": unrun}
+        self._post.reply(job.sender, messages.REFUSED, job.sender, self._post.encode(body))
 
     def hop_ended(self, job: Job, error: JobError | None) -> None:
         """The hop that was sent on behalf of *job* has ended; of *error* its origin has not heard yet.
 
-        But when this worker stops it says nothing: who has the hop answers the origin, and if nobody has, the
-        origin finds this worker gone and sends the job again.
+        It is not told when it gave the job up itself, nor when this worker stops: who has the hop answers the
+        origin, and if nobody has, the origin finds this worker gone and sends the job again.
         """
         if error is None:
-            self._free(job.sender, job.key)
-        elif not isinstance(error, WorkerStopped):
+            if not self._intake.heard(job.key):  # forgotten meanwhile
+                self._done.add(job.key, job.sender)
+        elif not isinstance(error, WorkerStopped | JobCancelled):
             self._intake.finished(job.key, self._fail(job, error))
 
     # What is in the inbox
@@ -274,32 +300,51 @@ class Station:
         hear(self, body)
 
     def _told_ack(self, body: Any) -> None:
-        self._outbox.acked(messages.get(body, "worker", str), messages.get_keys(body))
+        self._outbox.acked(messages.get_worker(body), messages.get_keys(body))
 
     def _told_done(self, body: Any) -> None:
-        self._outbox.done(messages.get(body, "worker", str), messages.get_keys(body))
+        self._outbox.done(messages.get_worker(body), messages.get_keys(body))
 
     def _told_result(self, body: Any) -> None:
-        key = hop_key(messages.get(body, "id", str), 0)
-        self._outbox.succeeded(key, messages.get(body, "worker", str), body.get("result"))
+        key, worker = self._hear(body)
+        self._outbox.succeeded(key, worker, body.get("result"))
 
     def _told_failure(self, body: Any) -> None:
-        key = hop_key(messages.get(body, "id", str), 0)
+        key, _ = self._hear(body)
         self._outbox.failed(key, rebuild(body.get("failure")))
 
+    def _hear(self, body: Any) -> tuple[str, str]:
+        """A job's answer has arrived. Whoever watches over its last hop may stop, also if nobody awaits it here."""
+        job, worker = messages.get(body, "id", str), messages.get_worker(body)
+        index = messages.get(body, "workers_list_id", int, 0)
+        if index:
+            self._heard.add(hop_key(job, index), worker)
+        return hop_key(job, 0), worker
+
+    def _told_heard(self, body: Any) -> None:
+        for key in messages.get_keys(body):
+            self._intake.heard(key)
+
+    def _told_refused(self, body: Any) -> None:
+        unrun = messages.get(body, "unrun", bool)
+        self._outbox.refused(messages.get_worker(body), messages.get_keys(body), unrun=unrun)
+
     def _told_cancel(self, body: Any) -> None:
-        for key in self._intake.cancelled(messages.get_keys(body)):
+        running, forwarded = self._intake.cancelled(messages.get_keys(body))
+        for key in running:
             self._runner.cancel(key, JobCancelled("its sender gave the job up"))
+        for key in forwarded:
+            self._outbox.cancel(messages.next_key(key))
 
     def _told_probe(self, body: Any) -> None:
-        asker = messages.get(body, "worker", str)
+        asker = messages.get_worker(body)
         running, forwarded, unknown = self._intake.probed(asker, messages.get_keys(body))
         status = {"worker": self.id, "running": running, "forwarded": forwarded, "unknown": unknown}
         self._post.reply(asker, messages.STATUS, "", self._post.encode(status))
 
     def _told_status(self, body: Any) -> None:
         self._outbox.status(
-            messages.get(body, "worker", str),
+            messages.get_worker(body),
             messages.get_keys(body, "running"),
             messages.get(body, "forwarded", dict),
             messages.get_keys(body, "unknown"),
@@ -320,7 +365,9 @@ class Station:
             asker.callback(workers)
 
     def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
-        self._post.reply(worker, kind, worker, self._post.encode({"worker": self.id, "keys": keys}))
+        for start in range(0, len(keys), _KEYS_MAX):
+            body = {"worker": self.id, "keys": keys[start : start + _KEYS_MAX]}
+            self._post.reply(worker, kind, worker, self._post.encode(body))
 
     # What is notified
 
@@ -362,11 +409,14 @@ class Station:
         self._acks.clear()
 
     def writable(self, writable: bool) -> None:
-        """Whether jobs may be published (link.Occupant)."""
+        """Whether jobs may be published (link.Occupant). While they may not, no answer leaves: no job is started."""
         if writable:
             self._outbox.resume()
+            self._intake.resume()
+            self.lane.start_held()
         else:
             self._outbox.pause()
+            self._intake.pause()
 
     def returned(self, kind: str, key: str) -> None:
         """A message of ours found no queue (link.Occupant)."""
@@ -405,9 +455,16 @@ class _Hop:
 
 _FIRST_HOP = hop_key("", 0)
 
+_KEYS_MAX = 1000
+"""Keys in one control message."""
+
+_COPY_LIFE = int(topology.COPY_TTL * 1000)
+
 _CONTROL: dict[str, Callable[[Station, Any], None]] = {
     messages.ACK: Station._told_ack,
     messages.DONE: Station._told_done,
+    messages.HEARD: Station._told_heard,
+    messages.REFUSED: Station._told_refused,
     messages.RESULT: Station._told_result,
     messages.FAILURE: Station._told_failure,
     messages.CANCEL: Station._told_cancel,

@@ -215,6 +215,7 @@ class Worker(Service):
         *,
         timeout: float | None = None,
         traceparent: str | None = None,
+        redeliver: bool = True,
         durable: bool = False,
         expires: float | None = None,
         attempts: int | None = None,
@@ -223,6 +224,8 @@ class Worker(Service):
 
         :param timeout: seconds until it fails with JobTimeout; None: the configuration's.
         :param traceparent: W3C trace context to pass along.
+        :param redeliver: whether it may run twice, so that it is sent again until it is done. If not, it runs at most
+            once, and fails with WorkerLost when nobody can say whether it did.
         :param durable: whether the broker is to keep it until it is done, whatever dies; its future then has
             ``when_stored``, and *timeout* bounds only the wait for its end. It goes to ``TYPE:*``.
         :param expires: seconds after which a durable job is not started any more; None: never.
@@ -230,6 +233,7 @@ class Worker(Service):
         :return: the job's future.
         :raise AddressError: not an address. :raise EncodeError: *data* cannot travel.
         :raise MessageTooLarge: *data* is too large. :raise BusClosed: the worker is not running.
+        :raise BusOverloaded: too many jobs that it sent are under way.
         :raise ValueError: *timeout*, *expires* or *attempts* is no such number.
         """
         slip = [address] if isinstance(address, str) else list(address)
@@ -237,11 +241,13 @@ class Worker(Service):
         seconds = self.config.timeout if timeout is None else timeout
         if not 0 < seconds < inf:
             raise ValueError(f"timeout is {timeout!r}: expected a finite number of seconds above 0")
+        if durable and not redeliver:
+            raise ValueError("a durable job is delivered until it is done: it cannot have redeliver=False")
         if durable:
             return station.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
         if expires is not None or attempts is not None:
             raise ValueError("expires and attempts are for durable jobs: a timeout bounds an interactive one")
-        return station.send(slip, data, seconds, traceparent)
+        return station.send(slip, data, seconds, traceparent, redeliver)
 
     def publish(self, topic: str, data: Any = None) -> None:
         """Publish an event, at most once: nobody hears it while the bus is away.
