@@ -26,7 +26,7 @@ class TlsTests(LiveTestCase):
     def make_broker(self) -> LiveBroker:
         return SecureRabbitMQ()
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
         broker: Any = self.broker
         self.node = broker.node
