@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.system import SystemTestCase, Way
 from txmicro import messages, topology
+from txmicro import session as session_module
 from txmicro.amqp import uri
 from txmicro.amqp.client import Channel, ChannelClosed
 from txmicro.amqp.errors import AccessRefused
@@ -266,7 +267,7 @@ class PartTests(RecoveryTestCase):
         channel = self.operator()
         for name in (topology.to_exchange("WB"), topology.replies_exchange("WA"), topology.NOTIFICATIONS):
             self.result(channel.exchange_delete(exchange=name))
-            self.check(sender, 15.0)
+            self.check(sender, 5.0)
         self.assertTrue(self.logged("lost its place"))
 
     def test_bindings_are_deleted_while_in_use(self) -> None:
@@ -274,11 +275,34 @@ class PartTests(RecoveryTestCase):
         channel = self.operator()
         exchange, queue = topology.to_exchange("WB"), topology.jobs_queue("WB")
         self.result(channel.queue_unbind(queue=queue, exchange=exchange, routing_key="*"))
-        self.check(sender, 10.0)
+        self.check(sender, 5.0)
         self.assertEqual(self.logged("lost its place"), [])
         self.result(worker._running_station.retire(1.0, WorkerStopped("stopped")))
         self.advance(10)
         self.assertEqual(self.logged("lost its place"), [])
+
+    def test_what_all_of_a_type_share_is_looked_at_by_the_eldest_and_seldom_by_the_rest(self) -> None:
+        bound: list[str] = []
+
+        class Binding:
+            def queue_bind(self, queue: str, **_: Any) -> Deferred[None]:
+                bound.append(queue)
+                return succeed(None)
+
+        def look(worker: Worker, number: int) -> set[str]:
+            bound.clear()
+            channel: Any = Binding()
+            worker._running_station.link._bind_again(channel, number)
+            return set(bound)
+
+        _, eldest = self.pair()
+        self.clock.advance(1)
+        younger = Worker("WB", do_job=echo, id="WB:2")
+        self.process(younger)
+        own = {topology.direct_queue("WB:2"), topology.inbox_queue("WB:2")}
+        self.assertEqual(look(younger, 1), own)
+        self.assertLess(own | {topology.jobs_queue("WB")}, look(younger, 20))
+        self.assertIn(topology.jobs_queue("WB"), look(eldest, 1))
 
     def test_its_channel_is_closed(self) -> None:
         sender, worker = self.pair()
@@ -398,6 +422,46 @@ class FlowTests(RecoveryTestCase):
         session.publishing.set_blocked(False)
         self.assertEqual(self.result(answer), 1)
         self.assertEqual(len(worker._running_station._intake._finished), 1)
+
+    def test_no_job_is_started_whose_answer_cannot_leave(self) -> None:
+        waiting: list[Deferred[None]] = []
+
+        async def handle(job: Job) -> None:
+            waiting.append(Deferred())
+            await waiting[-1]
+
+        sender, worker = self.pair(handle)
+        session = worker.bus.session
+        assert session is not None
+        first = sender.send("WB:*").when_done()
+        self.advance(0.5)
+        session.publishing.set_blocked(True)
+        second = sender.send("WB:*").when_done()
+        waiting[0].callback(None)
+        self.assertIsNone(self.result(first, 8.0))  # this broker goes on reading
+        self.assertEqual(len(waiting), 1)
+        session.publishing.set_blocked(False)
+        self.advance(2.5)
+        waiting[1].callback(None)
+        self.assertIsNone(self.result(second))
+        self.assertEqual(len(waiting), 2)
+
+    def test_what_waits_for_a_broker_that_takes_nothing_is_bounded(self) -> None:
+        sender, worker = self.pair()
+        heard: list[Any] = []
+        self.result(worker.subscribe("#", lambda topic, data: heard.append(topic)))
+        self.patch(session_module, "BACKLOG_MAX", 10_000)
+        session = sender.bus.session
+        assert session is not None
+        session.publishing.set_blocked(True)
+        for number in range(100):
+            sender.publish(f"blocked.{number}", "x" * 1000)
+        session.publishing.set_blocked(False)
+        sender.publish("free", "x" * 1000)
+        self.advance(0.2)
+        self.assertGreater(len(heard), 5)
+        self.assertLess(len(heard), 11)
+        self.assertEqual((heard[0], heard[-1]), ("blocked.0", "free"))
 
     def test_a_copy_that_finds_no_queue_comes_back(self) -> None:
         sender, worker = self.pair()

@@ -150,8 +150,7 @@ class Bus(MultiService):
     @property
     def writable(self) -> bool:
         """Whether the publishing connection stands and takes more."""
-        session = self.session
-        return session is not None and not (session.publishing.blocked or session.publishing.paused)
+        return self.session is not None and self.session.writable
 
     async def _live(self) -> None:
         attempt = 0

@@ -6,6 +6,7 @@ builds all of its own again, from what it was told to have.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,8 +33,11 @@ from .once import Once
 from .post import Post
 from .session import Session
 
-REBIND_EVERY: Final = 5.0
+REBIND_EVERY: Final = 3.0
 """Seconds between two looks at the bindings: nobody tells us when an operator deletes an exchange."""
+
+SHARED_EVERY: Final = 20
+"""Looks of one's own between two at what all of the type share, which the eldest takes with every look."""
 
 Settle = Callable[[bool], None]
 Handler = Callable[[str, Any], Any]
@@ -49,6 +53,10 @@ class Occupant(Protocol):
     @property
     def type(self) -> str:
         """The worker's type."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether it looks after what all of its type share."""
 
     def up(self) -> None:
         """Everything stands, again or for the first time."""
@@ -226,7 +234,8 @@ class Link:
 
     def _stand(self, session: Session, channel: Channel) -> None:
         self._session = session
-        self._binding = LoopingCall(self._bind_again, channel)
+        looks = itertools.count(1)
+        self._binding = LoopingCall(lambda: self._bind_again(channel, next(looks)))
         self._binding.clock = self._bus.clock
         self._binding.start(REBIND_EVERY, now=False)
         # A turn later, so that whoever waits for it may close the link.
@@ -291,11 +300,13 @@ class Link:
             await channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
         self._declared[queue.name] = queue
 
-    def _bind_again(self, channel: Channel) -> Deferred[Any]:
+    def _bind_again(self, channel: Channel, look: int) -> Deferred[Any]:
         """Where an exchange is missing, this costs the channel, and all is built again."""
+        shared = self._occupant.leads or look % SHARED_EVERY == 0
         binding = [
             channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
             for queue in self._declared.values()
+            if queue.exclusive or shared
             for exchange, key in queue.bindings
         ]
         return gatherResults(binding, consumeErrors=True).addErrback(lambda _: None)  # lost() says why

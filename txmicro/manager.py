@@ -128,6 +128,11 @@ class SystemManager(Service):
     def writable(self, writable: bool) -> None:
         """It sends no jobs."""
 
+    @property
+    def leads(self) -> bool:
+        """It shares nothing."""
+        return False
+
     def job_arrived(self, job: Job, settle: Settle) -> None:
         """It takes no jobs."""
 

@@ -12,6 +12,9 @@ from .amqp.frames import Properties
 from .once import Once
 from .topology import Features
 
+BACKLOG_MAX: Final = 64 * 1024 * 1024
+"""Bytes that wait for a broker that takes nothing. More are dropped: who needs a message asks for it again."""
+
 
 class Session:
     """One life of the two connections.
@@ -31,6 +34,7 @@ class Session:
         self._prefixes: dict[tuple[str, str, bool], bytes] = {}
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
+        self._backlog = 0
         self._lost: Once[BaseException] = Once()
         for part in (publishing, consuming, publisher, keeper):
             part.lost().addCallback(self._lost.happen)
@@ -43,20 +47,29 @@ class Session:
         """Say good-bye on both connections. Fires when they are gone, which takes a bounded time; does not fail."""
         return gatherResults([self.publishing.shutdown(), self.consuming.shutdown()])
 
+    @property
+    def writable(self) -> bool:
+        """Whether what is published leaves now."""
+        return not (self.publishing.blocked or self.publishing.paused)
+
     def publish(
         self, exchange: str, key: str, properties: bytes, body: bytes, mandatory: bool = False
     ) -> None:
-        """Put a message into this turn's output; once something is lost, drop it.
+        """Put a message into this turn's output; drop it once something is lost, or when too much waits.
 
         The exchange must exist: see :meth:`exists`.
         """
-        if self._lost.happened:
+        if self._lost.happened or self._overflows(len(properties) + len(body)):
             return
         destination = (exchange, key, mandatory)
         prefix = self._prefixes.get(destination)
         if prefix is None:
             prefix = self._prefix(destination)
         self.publisher.publish(prefix, properties, body)
+
+    def _overflows(self, size: int) -> bool:
+        self._backlog = 0 if self.writable else self._backlog + size
+        return self._backlog > BACKLOG_MAX
 
     def store(self, exchange: str, key: str, properties: bytes, body: bytes) -> Deferred[None]:
         """Publish a message for the broker to keep; the exchange must exist.

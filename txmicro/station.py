@@ -396,6 +396,12 @@ class Station:
 
     # What the link says
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is the eldest of its type, as far as is known here (link.Occupant)."""
+        eldest = self.peers.eldest(self.type)
+        return eldest is not None and eldest.id == self.id
+
     def up(self) -> None:
         """Everything stands (link.Occupant)."""
         self.lane.up()
