@@ -685,7 +685,8 @@ class EndTests(OutboxCase):
         self.assertEqual(self.heard(), [("failed", key, WorkerStopped) for key in ("a/0", "b/0", "c/0")])
         self.assertEqual((leftovers(self.outbox), self.clock.getDelayedCalls()), ({}, []))
         self.add("d/0")
-        self.assertEqual(self.heard(), [("failed", "d/0", WorkerStopped)])
+        self.outbox.watch(self.sent("e/0"))
+        self.assertEqual(self.heard(), [("failed", "d/0", WorkerStopped), ("failed", "e/0", WorkerStopped)])
         self.assertEqual((len(self.outbox), self.clock.getDelayedCalls()), (0, []))
 
     def test_closing_an_idle_outbox(self) -> None:

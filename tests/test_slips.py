@@ -148,6 +148,24 @@ class LostMessageTests(SlipTestCase):
             self.check_free()
 
 
+class ForgettingTests(SlipTestCase):
+    def test_what_is_too_large_to_be_remembered_leaves_no_one_watching(self) -> None:
+        self.workers()
+        for member in self.members[1:]:
+            member._running_station._intake._memory_bytes = 0
+        job = self.sender.send(SLIP, []).when_done()
+        self.assertEqual(self.result(job, 0.5), SLIP)
+        self.check_free()
+
+    def test_a_worker_that_has_forgotten_that_it_passed_a_job_on_still_frees_its_sender(self) -> None:
+        self.workers()
+        for member in self.members[1:]:
+            member._running_station._intake._memory_jobs = 0
+        job = self.sender.send(SLIP, []).when_done()
+        self.assertEqual(self.result(job, 0.5), SLIP)
+        self.check_free()
+
+
 class StoppingTests(SlipTestCase):
     def test_who_stops_after_its_answer_leaves_no_one_watching(self) -> None:
         buses = self.workers()
