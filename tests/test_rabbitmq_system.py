@@ -278,6 +278,8 @@ CONTROL = (
     messages.RESULT,
     messages.FAILURE,
     messages.DONE,
+    messages.HEARD,
+    messages.REFUSED,
     messages.CANCEL,
     messages.PROBE,
     messages.STATUS,

@@ -588,7 +588,7 @@ class BadMessageTests(RecoveryTestCase):
     def test_control_messages_of_the_wrong_shape(self) -> None:
         sender, worker = self.pair()
         kinds = (
-            "ack done result failure cancel probe status error peers list nonsense".split()  # noqa: SIM905
+            "ack done heard refused result failure cancel probe status error peers list nonsense".split()  # noqa: SIM905
         )
         for kind in kinds:
             for body in (b"{}", b'{"worker": 1, "keys": 2}', b'{"worker": "WB:1", "keys": [1]}', b""):

@@ -1,4 +1,7 @@
-"""Acks of one moment travel together; a result that leaves first is the ack."""
+"""Acks of one moment travel together, and so do the keys of what was heard and of what is done.
+
+A result that leaves first is the ack.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ MOMENT = 0.02
 
 
 class AckBatch:
-    """The acks that wait to be sent.
+    """The acks that wait to be sent; or what else is told by its key.
 
-    :param tell: sends a worker the keys that were taken from it.
+    :param tell: sends a worker the keys that are for it.
     """
 
     def __init__(self, clock: Clock, tell: Callable[[str, list[str]], None]) -> None:
@@ -23,7 +26,7 @@ class AckBatch:
         self._timer: Timer | None = None
 
     def add(self, key: str, sender: str) -> None:
-        """The job *key* of *sender* was taken."""
+        """Tell *sender* of the job *key*."""
         self._waiting[key] = sender
         if self._timer is None:
             self._timer = self._clock.callLater(MOMENT, self._due)

@@ -62,8 +62,8 @@ def _address(text: Any) -> str:
         raise DecodeError(str(error)) from None
 
 
-def _job_id(body: Any) -> str:
-    """It becomes a ``message_id``, and part of keys that are remembered."""
+def get_job_id(body: Any) -> str:
+    """The id of the job that *body* is about: it becomes a ``message_id``, and part of keys that are remembered."""
     text: str = get(body, "id", str)
     if not _JOB_ID.fullmatch(text):
         raise DecodeError(f"{show(text)} is no job's id: expected 1 to 128 visible ASCII characters")
@@ -223,7 +223,7 @@ class Job:
             _address(stop)
         sender = _worker_id(get(get(body, "sender", dict), "id", str))
         return cls(
-            _job_id(body),
+            get_job_id(body),
             body.get("data"),
             slip,
             index,

@@ -315,7 +315,7 @@ class Station:
 
     def _hear(self, body: Any) -> tuple[str, str]:
         """A job's answer has arrived. Whoever watches over its last hop may stop, also if nobody awaits it here."""
-        job, worker = messages.get(body, "id", str), messages.get_worker(body)
+        job, worker = messages.get_job_id(body), messages.get_worker(body)
         index = messages.get(body, "workers_list_id", int, 0)
         if index:
             self._heard.add(hop_key(job, index), worker)
