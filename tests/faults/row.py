@@ -1,0 +1,48 @@
+"""Rows of the suite: what a fault is called, and how it is played."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+Play = Callable[[Any], Awaitable[None]]
+
+
+class Unavailable(Exception):
+    """This machine lacks what the row needs; the text says what. The row has then not passed."""
+
+
+class Unmet(Exception):
+    """Something did not come about in time."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the suite.
+
+    :ivar may_fail: whether jobs may fail with a typed error; otherwise one that does is a problem.
+    :ivar nodes: how many brokers it wants. :ivar limit: seconds after which it is given up.
+    """
+
+    number: int
+    fault: str
+    play: Play
+    may_fail: bool
+    nodes: int
+    limit: float
+
+
+ROWS: dict[int, Row] = {}
+
+
+def row(
+    number: int, fault: str, *, may_fail: bool = False, nodes: int = 1, limit: float = 1800.0
+) -> Callable[[Play], Play]:
+    """Register a coroutine function, which takes a :class:`~tests.faults.stage.Stage`, as row *number*."""
+
+    def register(play: Play) -> Play:
+        ROWS[number] = Row(number, fault, play, may_fail, nodes, limit)
+        return play
+
+    return register

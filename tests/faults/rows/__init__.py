@@ -1,0 +1,13 @@
+"""The rows, by what breaks in them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+NAMES = ("workers", "broker", "managing")
+
+
+def load() -> None:
+    """Register all rows."""
+    for name in NAMES:
+        import_module(f"{__name__}.{name}")

@@ -1,0 +1,94 @@
+"""The broker dies, is blocked, or loses what stands on it."""
+
+from __future__ import annotations
+
+import time
+
+from tests.faults.row import row
+from tests.faults.stage import Load, Stage, pause, until
+
+
+@row(2, "kill -9 of the single broker under load")
+async def kill_broker(stage: Stage) -> None:
+    """It comes back at once; all consumers shall be back within 5 s after it listens."""
+    kills = 4 if stage.quick else 20
+    await stage.manager()
+    await stage.workers(3)
+    load = Load(60, lambda n: stage.send(durable=n % 2 == 0, ms=50))
+    for _ in range(kills):
+        await pause(3)
+        stage.node.kill()
+        await stage.node.start()
+        stage.recovered(await stage.consumers_back(3))
+        await pause(2)
+    load.stop()
+    slowest = max(stage.result.recovery)
+    stage.require(slowest <= 5, f"consumers were back after {slowest:.2f} s, not within 5")
+
+
+@row(11, "a queue, the inbox, an exchange deleted in use")
+async def deletions(stage: Stage) -> None:
+    """An operator deletes what stands, one thing after the other; jobs shall be done again within 5 s."""
+    rounds = 1 if stage.quick else 5
+    await stage.manager()
+    team = await stage.workers(2)
+    load = Load(40, lambda n: stage.send(durable=n % 3 == 0, ms=20))
+    queues = ["txmicro.jobs.WB", f"txmicro.inbox.{team[0].id}", f"txmicro.inbox.{stage.sender.id}"]
+    exchanges = ["txmicro.to.WB", "txmicro.replies.WB", "txmicro.replies.SENDER", "txmicro.durable.WB"]
+    for _ in range(rounds):
+        for queue in queues:
+            await pause(1)
+            await stage.node.delete_queue(queue)
+            await _works_again(stage)
+        for exchange in [*exchanges, "txmicro.notifications", "txmicro.events"]:
+            await pause(1)
+            await stage.node.ctl("eval", DELETE_EXCHANGE.replace("NAME", exchange))
+            await _works_again(stage)
+    load.stop()
+    slowest = max(stage.result.recovery)
+    stage.require(slowest <= 5, f"it worked again after {slowest:.2f} s, not within 5")
+
+
+DELETE_EXCHANGE = 'rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"NAME">>), false, <<"test">>).'
+
+
+async def _works_again(stage: Stage) -> None:
+    """Wait for an interactive and a durable job; the longer of the two counts."""
+    began = time.monotonic()
+    jobs = [stage.send(ms=1), stage.send(ms=1, durable=True)]
+    await until(lambda: all(job.ended for job in jobs), 60, "jobs are done after a deletion")
+    stage.recovered(time.monotonic() - began)
+
+
+@row(7, "memory alarm (connection.blocked) under load")
+async def blocked(stage: Stage) -> None:
+    """Nothing can be published for a while; afterwards all is done, and without a burst of copies."""
+    seconds = 15 if stage.quick else 60
+    stage.timeout = 180
+    await stage.manager()
+    team = await stage.workers(2)
+    load = Load(100, lambda n: stage.send(durable=n % 4 == 0, ms=20))
+    await pause(3)
+    before = [child.memory() for child in team]
+    await stage.node.set_memory_watermark(0)
+    await pause(seconds)
+    grown = max(child.memory() - was for child, was in zip(team, before, strict=True))
+    await stage.node.set_memory_watermark(0.4)
+    stage.recovered(await _caught_up(stage))
+    load.stop()
+    await stage.settled()
+    stage.measured("a worker's growth (MiB)", round(grown / 2**20, 1))
+    stage.require(grown < 64 * 2**20, f"a worker grew by {grown >> 20} MiB while the broker was blocked")
+    copies = stage.duplicates()
+    stage.require(copies <= 0.01 * len(stage.ledger.entries), f"a burst of {copies} copies afterwards")
+
+
+async def _caught_up(stage: Stage) -> float:
+    """Wait until a job that is sent now is done at once."""
+    began = time.monotonic()
+    while time.monotonic() - began < 120:
+        job = stage.send(ms=1)
+        await until(lambda: job.ended, 150, "jobs are done after the alarm")  # noqa: B023
+        if (job.ended or 0) - job.sent < 1:
+            break
+    return time.monotonic() - began

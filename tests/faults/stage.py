@@ -1,0 +1,347 @@
+"""Where a row is played: a broker, a sender in this process, and workers in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred, TimeoutError, gatherResults
+from twisted.internet.task import LoopingCall, deferLater
+
+from tests.rabbitmq import HOST, Node, reactor
+from txmicro.address import Ids
+from txmicro.bus import Bus
+from txmicro.config import Config
+from txmicro.errors import JobError
+from txmicro.metrics import Metrics
+from txmicro.targets import target
+from txmicro.worker import Worker
+
+from .ledger import Book, Entry, Ledger, judge
+from .processes import Child
+from .report import Result
+from .row import Row, Unmet
+from .watcher import Watcher
+from .workers import BOOK
+
+WORKER = "tests.faults.workers:Effect"
+PATIENCE = 120.0
+"""Seconds that everything has to come to its end when the faults are over."""
+
+
+class Sender(Worker):
+    """Sends the jobs of the row; the ledger hears of their failures."""
+
+    type = "SENDER"
+
+    def treat_error(self, error: JobError) -> None:
+        """The ledger has it."""
+
+
+class Stage:
+    """See the module.
+
+    :ivar result: what the row found. :ivar quick: whether to do less than a full run.
+    :ivar timeout: seconds that a job's sender waits for its end.
+    """
+
+    def __init__(self, row: Row, result: Result, directory: Path) -> None:
+        self.row = row
+        self.result = result
+        self.quick = result.quick
+        self.timeout = 90.0
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        self.directory = directory.absolute()
+        self.ledger = Ledger()
+        self.book = Book(self.directory / "book.db")
+        self.ids = Ids()
+        self.children: list[Child] = []
+        self.settings = {
+            BOOK: str(self.directory / "book.db"),
+            "TXMICRO_METRICS_PORT": "0",
+            "TXMICRO_KEEPALIVE": "2000",
+            "TXMICRO_GRACE": "20",
+        }
+        self.nodes: list[Node] = []
+        self.sender = Sender()
+        self.buses: list[Bus] = []
+        self._closing: list[Callable[[], Any]] = []
+        self._tokens = 0
+
+    # Its life
+
+    async def open(self, nodes: list[Node]) -> None:
+        """Start the brokers, and the sender."""
+        self.nodes = nodes
+        for node in nodes:
+            await node.start()
+        self.settings["TXMICRO_BROKER_URL"] = ",".join(map(url_of, nodes))
+        await self.join(self.sender)
+
+    @property
+    def node(self) -> Node:
+        """The broker, or the first of them."""
+        return self.nodes[0]
+
+    async def join(self, member: Worker, urls: Iterable[str] = (), **settings: Any) -> Bus:
+        """Run *member* in this process, and wait until it is ready."""
+        bus = Bus(
+            reactor,
+            [target(reactor, url) for url in urls or map(url_of, self.nodes)],
+            config=Config(**settings),
+            metrics=Metrics(CollectorRegistry()),
+            ids=self.ids,
+            random=random.random,
+        )
+        self.buses.append(bus)
+        member.setServiceParent(bus)
+        bus.startService()
+        await within(30, member.when_ready(), f"a {member.type} starts")
+        return bus
+
+    def at_end(self, function: Callable[[], Any]) -> None:
+        """Call *function* when the row is over; what it returns is waited for."""
+        self._closing.append(function)
+
+    async def close(self) -> None:
+        """Stop everything, whatever state it is in."""
+        for function in reversed(self._closing):
+            await _quietly(function())
+        stopping = [bus.stopService().addTimeout(20, reactor) for bus in self.buses if bus.running]
+        await _quietly(gatherResults(stopping, consumeErrors=True))
+        await _quietly(gatherResults([child.kill() for child in self.children], consumeErrors=True))
+        for node in self.nodes:
+            node.kill()
+            shutil.rmtree(node.directory, ignore_errors=True)
+        self.book.close()
+
+    # Processes
+
+    def spawn(self, kind: str = "WB", what: str = WORKER, **settings: str) -> Child:
+        """Start a worker in a process of its own, and do not wait for it."""
+        id = self.ids.worker(kind)
+        return self._launch(id, ["txmicro-worker", "--type", kind, "--class", what, "--id", id], settings)
+
+    def _launch(self, id: str, arguments: list[str], settings: dict[str, str]) -> Child:
+        child = Child(id, self.directory / f"{id.replace(':', '-')}.log")
+        child.spawn(arguments, self.settings | settings)
+        self.children.append(child)
+        return child
+
+    async def workers(self, count: int, kind: str = "WB", **settings: str) -> list[Child]:
+        """Start workers, and wait until all are ready."""
+        children = [self.spawn(kind, **settings) for _ in range(count)]
+        await gatherResults([child.ready() for child in children], consumeErrors=True)
+        return children
+
+    async def manager(self) -> Child:
+        """Start a SystemManager, and wait until it is ready."""
+        child = self._launch(f"manager-{len(self.children)}", ["txmicro-manager"], {})
+        await child.ready()
+        return child
+
+    # Jobs
+
+    def send(
+        self,
+        address: str | list[str] = "WB:*",
+        *,
+        durable: bool = False,
+        ms: int = 10,
+        hops: int = 1,
+        **more: Any,
+    ) -> Entry:
+        """Send a job and enter it into the ledger; *more* is added to its data."""
+        self._tokens += 1
+        token = f"t{self._tokens}"
+        doomed = bool(more.get("kill"))
+        entry = Entry(token, durable, hops, time.monotonic(), doomed)
+        data = {"token": token, "ms": ms, **more}
+        self.ledger.enter(entry, self.sender.send(address, data, timeout=self.timeout, durable=durable))
+        return entry
+
+    async def settled(self) -> None:
+        """Wait until every send has ended."""
+        await until(lambda: not self.ledger.open, self.timeout + PATIENCE, "every send ended", every=0.2)
+
+    def keep_up(self, team: list[Child]) -> Callable[[], None]:
+        """Start a worker for each of *team* that ends, and so on; until the function that this gives is called."""
+        going = [True]
+
+        def replace(_: Any, dead: Child) -> None:
+            if going[0]:
+                team.remove(dead)
+                child = self.spawn()
+                team.append(child)
+                watch(child)
+
+        def watch(child: Child) -> None:
+            child.when_ended().addCallback(replace, child)
+
+        for child in team:
+            watch(child)
+        return lambda: going.__setitem__(0, False)
+
+    # Findings
+
+    def duplicates(self) -> int:
+        """How many deliveries of a hop came after its first."""
+        attempts = [(attempt.token, attempt.hop) for attempt in self.book.attempts()]
+        return len(attempts) - len(set(attempts))
+
+    def require(self, holds: Any, problem: str) -> None:
+        """Note *problem* unless it *holds*."""
+        if not holds:
+            self.result.problems.append(problem)
+
+    def recovered(self, seconds: float) -> None:
+        """Note how long a recovery took."""
+        self.result.recovery.append(seconds)
+
+    def measured(self, name: str, value: Any) -> None:
+        """Note a figure."""
+        self.result.measured[name] = value
+
+    async def finish(self) -> None:
+        """Wait until all has come to its end, and judge."""
+        try:
+            await self.settled()
+            await self._until_done()
+            await self._until_empty()
+        except Unmet as error:
+            self.result.problems.append(str(error))
+        self.judge()
+
+    def judge(self) -> None:
+        """Compare the ledger with the book."""
+        attempts = [(attempt.token, attempt.hop) for attempt in self.book.attempts()]
+        verdict = judge(self.ledger.entries.values(), attempts, self.book.effects())
+        self.result.verdict = verdict
+        self.result.problems += verdict.problems[:10]
+        self.require(verdict.jobs, "no job was sent")
+        self.require(not verdict.lost, f"{verdict.lost} jobs were lost")
+        self.require(not verdict.duplicate_effects, f"{verdict.duplicate_effects} effects came twice")
+        self.require(
+            self.row.may_fail or not verdict.failed, f"{verdict.failed} jobs failed: {self._failures()}"
+        )
+        loud = [child.id for child in self.children if child.complaints]
+        self.require(not loud, f"logged exceptions: {', '.join(loud[:5])}")
+
+    def _failures(self) -> str:
+        kinds = {repr(entry.error) for entry in self.ledger.entries.values() if entry.error is not None}
+        return "; ".join(sorted(kinds)[:3])
+
+    async def _until_done(self) -> None:
+        """Durable jobs may be done after their senders have stopped waiting."""
+
+        def left() -> int:
+            effects = self.book.effects()
+            return judge(self.ledger.entries.values(), (), effects).lost
+
+        deadline = time.monotonic() + PATIENCE
+        while left() and time.monotonic() < deadline:
+            await deferLater(reactor, 1.0)
+
+    async def _until_empty(self) -> None:
+        deadline = time.monotonic() + 30.0
+        while full := [text for node in self.nodes for text in await full_queues(node)]:
+            if time.monotonic() > deadline:
+                raise Unmet(f"queues are not empty: {', '.join(full[:5])}")
+            await deferLater(reactor, 1.0)
+
+    async def consumers_back(self, count: int, kind: str = "WB", seconds: float = 30.0) -> float:
+        """Wait until *count* workers consume both lanes of *kind*; gives the seconds that took."""
+        began = time.monotonic()
+        queues = (f"txmicro.jobs.{kind}", f"txmicro.jobs.{kind}.durable", f"txmicro.quarantine.{kind}")
+        watcher = Watcher(self.node.port)
+        try:
+            while [await watcher.consumers(queue) for queue in queues] != [count] * len(queues):
+                if time.monotonic() - began > seconds:
+                    raise Unmet(f"not all {count} consumers came back within {seconds:g} s")
+                await deferLater(reactor, 0.05)
+        finally:
+            watcher.close()
+        return time.monotonic() - began
+
+
+class Load:
+    """Jobs in a steady stream.
+
+    :param rate: jobs per second. :param send: sends one; called with its number.
+    """
+
+    TICK = 0.05
+
+    def __init__(self, rate: float, send: Callable[[int], Any]) -> None:
+        self._send = send
+        self._per_tick = rate * self.TICK
+        self._due = 0.0
+        self._count = 0
+        self._loop = LoopingCall(self._tick)
+        self._loop.clock = reactor
+        self._loop.start(self.TICK).addErrback(self._broke)
+        self.error: Any = None
+
+    def _tick(self) -> None:
+        self._due += self._per_tick
+        while self._count < self._due:
+            self._count += 1
+            self._send(self._count)
+
+    def _broke(self, failure: Any) -> None:
+        self.error = failure
+
+    def stop(self) -> None:
+        """Send no more; raises what ``send`` raised."""
+        if self._loop.running:
+            self._loop.stop()
+        if self.error is not None:
+            self.error.raiseException()
+
+
+def url_of(node: Node, port: int = 0) -> str:
+    """Where *node* is, itself or through a proxy on *port*."""
+    return f"amqp://guest:guest@{HOST}:{port or node.port}/%2f"
+
+
+async def until(holds: Callable[[], Any], seconds: float, what: str, every: float = 0.05) -> float:
+    """Wait until *holds()*, looking *every* so many seconds; gives the seconds that took; raises Unmet."""
+    began = time.monotonic()
+    while not holds():
+        if time.monotonic() - began > seconds:
+            raise Unmet(f"waited {seconds:g} s in vain: {what}")
+        await deferLater(reactor, every)
+    return time.monotonic() - began
+
+
+async def full_queues(node: Node) -> list[str]:
+    """The queues of *node* that hold messages, ready or not acknowledged, each with their number."""
+    listed = await node.ctl("list_queues", "--formatter", "json", "name", "messages")
+    return [f"{queue['name']} ({queue['messages']})" for queue in json.loads(listed) if queue["messages"]]
+
+
+async def within(seconds: float, waiting: Deferred[Any], what: str) -> Any:
+    """The result of *waiting*; raises Unmet when that takes longer."""
+    try:
+        return await waiting.addTimeout(seconds, reactor)
+    except TimeoutError:
+        raise Unmet(f"waited {seconds:g} s in vain: {what}") from None
+
+
+async def pause(seconds: float) -> None:
+    """Let time pass."""
+    await deferLater(reactor, seconds)
+
+
+async def _quietly(waiting: Any) -> None:
+    """Wait for it, whatever comes of it: the row is over."""
+    if isinstance(waiting, Deferred):
+        waiting.addErrback(lambda _: None)
+        await waiting

@@ -1,0 +1,53 @@
+"""Looks at a broker, through a connection of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+
+from tests.rabbitmq import HOST, reactor
+from txmicro.amqp.client import Channel, ChannelClosed, Client
+
+
+class Watcher:
+    """See the module. It connects when it is asked something, and again after a loss."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._client: Client | None = None
+        self._channel: Channel | None = None
+
+    async def consumers(self, queue: str) -> int:
+        """How many consumers *queue* has; -1: there is no such queue, or no broker."""
+        reply = await self._passive(queue)
+        return -1 if reply is None else int(reply.consumer_count)
+
+    async def messages(self, queue: str) -> int:
+        """How many messages are ready in *queue*; -1: there is no such queue, or no broker."""
+        reply = await self._passive(queue)
+        return -1 if reply is None else int(reply.message_count)
+
+    async def _passive(self, queue: str) -> Any:
+        try:
+            channel = self._channel or await self._connect()
+            return await channel.queue_declare(queue=queue, passive=True)
+        except ChannelClosed:
+            self._channel = None
+        except Exception:  # it is not there, or goes: that is an answer
+            self.close()
+        return None
+
+    async def _connect(self) -> Channel:
+        if self._client is None:
+            client = Client(vhost="/", username="guest", password="guest", clock=reactor)
+            await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self._port, timeout=2), client)
+            self._client = await client.ready().addTimeout(5, reactor)
+        self._channel = await self._client.channel_open()
+        return self._channel
+
+    def close(self) -> None:
+        """Be gone."""
+        if self._client is not None:
+            self._client.abort()
+        self._client = self._channel = None
