@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.system import SystemTestCase
-from txmicro import durable, topology
+from txmicro import durable, storing, topology
 from txmicro.bus import Target
 from txmicro.config import Config
 from txmicro.errors import (
@@ -95,13 +95,17 @@ class StoringTests(LaneTestCase):
     def test_a_type_that_was_never_there_stores_nothing(self) -> None:
         self.process(self.sender)
         job = self.sender.send("WX:*", durable=True)
-        error = self.error(job.when_stored(), NotStored)
+        stored = job.when_stored()
+        self.advance(storing.RETURNING - 0.5)  # as its workers may be connecting, too
+        self.assertNoResult(stored)
+        error = self.error(stored, NotStored, 2.0)
         self.assertIn("WX", str(error))
         self.error(job.when_done(), NotStored)
 
     def test_a_type_that_takes_no_durable_jobs_stores_nothing(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo, durable=False))
+        self.advance(storing.RETURNING)
         self.error(self.sender.send("WB:*", durable=True).when_stored(), NotStored)
 
     def test_a_broker_that_is_away_is_waited_for(self) -> None:
@@ -186,6 +190,13 @@ class StoringTests(LaneTestCase):
         waiting = job.when_done()
         job.cancel()
         self.error(waiting, JobCancelled)
+
+    def test_who_starts_with_its_workers_need_not_wait_for_them(self) -> None:
+        self.process(self.sender)
+        job = self.sender.send("WB:*", 1, durable=True)
+        self.advance(1)
+        self.process(self.worker(echo))
+        self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
 
     def test_what_is_wrong_with_it_is_said_at_once(self) -> None:
         self.process(self.sender)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
 from . import topology
-from .errors import Failure
+from .errors import Failure, describe, rebuild
 from .messages import JOB, Job
 from .retry import RetryPolicy
 from .storing import Parcel
@@ -28,12 +28,41 @@ STORED: Final = "txmicro-stored"  # Unix time in ms at which it was sent first
 FAILURE: Final = "txmicro-failure"  # the last failure: type, message, retryable, worker
 REASON: Final = "txmicro-reason"  # why it was given up
 FAILED: Final = "txmicro-failed"  # Unix time in ms of the last failure
+TRACEPARENT: Final = "traceparent"
+
+_NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED)
+_LARGEST: Final = 2**53
 
 # Why a job was given up; besides, the broker says ``delivery_limit`` and ``expired`` in ``x-death``.
 EXHAUSTED: Final = "attempts"
 NOT_RETRYABLE: Final = "failed"
 UNREADABLE: Final = "unreadable"
 EXPIRED: Final = "expired"
+
+LONGEST_TTL: Final = 2**32 - 1
+"""The largest ``expiration``, in milliseconds (49 days): RabbitMQ closes the channel at more."""
+
+
+def number(headers: dict[str, Any], name: str, default: int) -> int:
+    """A header that is a whole number, whatever a stranger wrote there."""
+    value = headers.get(name)
+    usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+    return value if usable and isinstance(value, int) else default
+
+
+def lasting(headers: dict[str, Any]) -> dict[str, Any]:
+    """The headers that stay with a job on its way through our queues: our own, in their shape.
+
+    Nothing else: the broker's ``x-`` ones start anew, and ``CC``, by which a sender has a broker copy a message
+    elsewhere, is for nobody to say at exchanges that only workers of the type may write to.
+    """
+    kept: dict[str, Any] = {name: number(headers, name, 0) for name in _NUMBERS if number(headers, name, 0)}
+    if isinstance(headers.get(FAILURE), dict):
+        kept[FAILURE] = dict(describe(rebuild(headers[FAILURE]), None))
+    trace = headers.get(TRACEPARENT)
+    if isinstance(trace, str) and len(trace) <= 255:
+        kept[TRACEPARENT] = trace
+    return kept
 
 
 @dataclass(slots=True, eq=False)
@@ -64,11 +93,25 @@ class Delivery:
         """How many attempts the sender wants; None: it did not say."""
         return number(self.headers, ATTEMPTS, 0) or None
 
+    def is_again(self, other: Delivery) -> bool:
+        """Whether this may be the message *other*, which came before; and not one that was made of it."""
+        return self.redelivered and (self.key, self.attempt, self.quarantined) == (
+            other.key,
+            other.attempt,
+            other.quarantined,
+        )
 
-def number(headers: dict[str, Any], name: str, default: int) -> int:
-    """A header that is a whole number, whatever a stranger wrote there."""
-    value = headers.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
+    def join(self, other: Delivery) -> None:
+        """*other* is the same job: settle both as one."""
+        if self.job is not None and other.job is not None:
+            self.job.redelivered |= other.job.redelivered
+        first, second = self.settle, other.settle
+
+        def settle(done: bool) -> None:
+            first(done)
+            second(done)
+
+        self.settle = settle
 
 
 class DurableIntake:
@@ -77,10 +120,11 @@ class DurableIntake:
     :param kind: the worker's type.
     :param start: runs a job; one of the methods under "How it ended" must follow, also from within the call.
     :param room: whether there is room for one more job now, by all that runs in this worker.
-    :param store: has the broker keep a parcel; fires when it does.
+    :param store: has the broker keep a parcel; fires when it does. Cancelling it stops the attempts.
+    :param repeat: says again how the job of this key ended, to who awaits it.
     :param time: Unix time, in seconds.
     :param slots: how many durable jobs run at once at most.
-    :param memory: how many jobs that succeeded are remembered.
+    :param memory: how many jobs that succeeded are remembered, by their keys.
     """
 
     def __init__(
@@ -91,6 +135,7 @@ class DurableIntake:
         start: Callable[[Job], None],
         room: Callable[[], bool],
         store: Callable[[Parcel], Deferred[None]],
+        repeat: Callable[[str], None],
         time: Callable[[], float],
         slots: int,
         memory: int = 10_000,
@@ -100,49 +145,61 @@ class DurableIntake:
         self._start = start
         self._room = room
         self._store = store
+        self._repeat = repeat
         self._time = time
         self._slots = slots
         self._memory = memory
         self._held: OrderedDict[str, Delivery] = OrderedDict()
         self._running: dict[str, Delivery] = {}
+        self._leaving: dict[Delivery, Deferred[None]] = {}  # what the broker is to keep elsewhere
         self._succeeded: OrderedDict[str, None] = OrderedDict()
         self._starting = False
-        self._draining = False
+        self._draining = self._stopped = False
         self._drained: list[Deferred[None]] = []
 
     def __len__(self) -> int:
-        """How many jobs run, or have run and are being put away."""
+        """How many jobs run."""
         return len(self._running)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._running
 
     # What the broker brings:
 
     def arrived(self, delivery: Delivery) -> None:
         """Take a delivery: run it, hold it, or put it where it belongs."""
-        key = delivery.key
+        known = self._known(delivery)
         if delivery.job is None:
-            self.bury(delivery, UNREADABLE)
-        elif key in self._running:  # its channel was lost amid the run: this is the delivery to acknowledge
-            self._running[key].settle = delivery.settle
-        elif key in self._succeeded:
+            self._bury(delivery, UNREADABLE, lasting(delivery.headers))
+        elif known is not None:
+            known.join(delivery)
+        elif delivery.key in self._succeeded:
             delivery.settle(True)
-        elif self._left(delivery) == 0:
-            self.bury(delivery, EXPIRED)
+            self._repeat(delivery.key)
+        elif self._stopped:
+            return  # the channel is about to close, and then it goes back
+        elif delivery.attempt > 1 and self._left(delivery) == 0:  # the first wait is for the broker to bound
+            self._bury(delivery, EXPIRED, lasting(delivery.headers))
         elif delivery.redelivered and not delivery.quarantined:
-            self._put(delivery, topology.QUARANTINE, delivery.headers)
-        elif self._draining:
-            delivery.settle(False)
+            self._put(delivery, topology.QUARANTINE, lasting(delivery.headers), self._left(delivery))
         else:
-            self._held[key] = delivery
+            self._held[delivery.key] = delivery
             self.start_held()
+
+    def _known(self, delivery: Delivery) -> Delivery | None:
+        """The same job, if it is here: the channel was lost amid the run, or the job was stored twice.
+
+        Where it is on its way to another queue, what arrives may be what was put there, which must not be
+        acknowledged with it: so only the very message counts.
+        """
+        if delivery.job is None:  # its key is only what somebody wrote there
+            return None
+        here = self._running.get(delivery.key) or self._held.get(delivery.key)
+        return here or next((known for known in self._leaving if delivery.is_again(known)), None)
 
     def reset(self) -> None:
         """The channel is gone, and its deliveries with it: what runs goes on, what is held comes again."""
         self._held.clear()
-        for delivery in self._running.values():
+        for delivery in [*self._running.values(), *self._leaving]:
             delivery.settle = _settle_nothing
+        self._check_drained()
 
     def start_held(self) -> None:
         """Start what is held, while there is room."""
@@ -158,17 +215,38 @@ class DurableIntake:
         finally:
             self._starting = False
 
+    # Stopping:
+
     def drain(self) -> Deferred[None]:
-        """Take nothing more, give back what is held. Fires when nothing runs; cancelling stops the wait."""
+        """Nothing more is consumed: finish what is here, also what is held.
+
+        Fires when nothing is left; cancelling stops the wait.
+        """
         self._draining = True
+        waiter: Deferred[None] = Deferred(self._drained.remove)
+        self._drained.append(waiter)
+        self._check_drained()
+        return waiter
+
+    def give_back(self) -> None:
+        """There is no more time: what is held, and what the broker has not confirmed, goes back to it.
+
+        What runs is for others to cancel.
+        """
+        self._stopped = True
         held, self._held = self._held, OrderedDict()
         for delivery in held.values():
             delivery.settle(False)
-        if not self._running:
-            return succeed(None)
-        waiter: Deferred[None] = Deferred(self._drained.remove)
-        self._drained.append(waiter)
-        return waiter
+        for storing in list(self._leaving.values()):
+            storing.cancel()
+        self._check_drained()
+
+    def _check_drained(self) -> None:
+        if self._draining and not (self._held or self._running or self._leaving):
+            self._stopped = True
+            waiting, self._drained = self._drained, []
+            for waiter in waiting:
+                waiter.callback(None)
 
     # How it ended:
 
@@ -177,86 +255,89 @@ class DurableIntake:
         self._succeeded[job.key] = None
         if len(self._succeeded) > self._memory:
             self._succeeded.popitem(last=False)
-        self._running[job.key].settle(True)
-        self._ended(job.key)
+        self._settle(self._running.pop(job.key), True)
 
-    def followed(self, job: Job, parcel: Parcel) -> None:
-        """The handler has returned, and *parcel* is the next hop."""
+    def followed(self, job: Job, parcel: Parcel) -> Deferred[None]:
+        """The handler has returned, and *parcel* is the next hop.
+
+        Fires when that is stored, and the job has ended. Fails with :class:`~txmicro.errors.NotStored` when it
+        cannot be, and with something else when there is no more time: the job then still runs.
+        """
         delivery = self._running[job.key]
-        parcel.headers = {**self._lasting(delivery), **parcel.headers}
+        kept = lasting(delivery.headers)
+        parcel.headers |= {name: kept[name] for name in (ATTEMPTS, EXPIRES, STORED) if name in kept}
         parcel.expiration = self._left(delivery)
-        self._hand_over(delivery, parcel)
+        return self._send(delivery, parcel).addCallback(lambda _: self.succeeded(job))
 
     def failed(self, job: Job, error: BaseException, failure: Failure) -> bool:
         """The handler has failed; *failure* describes *error*. Returns whether that was the last attempt."""
-        delivery = self._running[job.key]
+        delivery = self._running.pop(job.key)
+        headers = {**lasting(delivery.headers), FAILURE: dict(failure), FAILED: self._now_ms()}
         step = self._policy.next(delivery.attempt, delivery.attempts, error)
-        headers = {**self._lasting(delivery), FAILURE: dict(failure), FAILED: self._now_ms()}
+        left = self._left(delivery)
         if step is None:
-            final = not self._policy.retryable(error)
-            self.bury(delivery, NOT_RETRYABLE if final else EXHAUSTED, headers)
-            return True
-        headers[ATTEMPT] = delivery.attempt + 1
-        self._put(delivery, topology.retry_key(step), headers)
-        return False
+            self._bury(delivery, EXHAUSTED if self._policy.retryable(error) else NOT_RETRYABLE, headers)
+        elif left is not None and left <= step * 1000:
+            self._bury(delivery, EXPIRED, headers)
+        else:
+            self._put(delivery, topology.retry_key(step), {**headers, ATTEMPT: delivery.attempt + 1})
+            return False
+        return True
 
     def stopped(self, job: Job) -> None:
         """The handler was cancelled because the worker stops: that was no attempt, the job goes back."""
-        self._running[job.key].settle(False)
-        self._ended(job.key)
-
-    def bury(self, delivery: Delivery, reason: str, headers: dict[str, Any] | None = None) -> None:
-        """Put a job to the dead letters."""
-        headers = self._lasting(delivery) if headers is None else headers
-        self._put(delivery, topology.DEAD, {**headers, REASON: reason, ATTEMPT: delivery.attempt})
+        self._settle(self._running.pop(job.key), False)
 
     # How:
 
-    def _put(self, delivery: Delivery, where: str, headers: dict[str, Any]) -> None:
-        lasts = where == topology.DEAD
+    def _bury(self, delivery: Delivery, reason: str, headers: dict[str, Any]) -> None:
+        """Put a job to the dead letters."""
+        self._put(delivery, topology.DEAD, {**headers, REASON: reason, ATTEMPT: delivery.attempt})
+
+    def _put(
+        self, delivery: Delivery, where: str, headers: dict[str, Any], expiration: int | None = None
+    ) -> None:
+        """Have the broker keep a job in another of the type's queues, and then acknowledge it."""
+        exchange = topology.durable_exchange(self._kind)
         parcel = Parcel(
-            topology.durable_exchange(self._kind),
+            exchange,
             where,
             JOB,
             delivery.key,
             delivery.body,
             headers,
-            None if lasts else self._left(delivery),
+            expiration,
             delivery.content_type,
+            patient=True,
         )
-        self._hand_over(delivery, parcel)
-
-    def _hand_over(self, delivery: Delivery, parcel: Parcel) -> None:
-        def stored(_: Any) -> None:
-            delivery.settle(True)
-            self._ended(delivery.key)
-
-        def not_stored(_: Any) -> None:
-            delivery.settle(False)
-            self._ended(delivery.key)
-
-        self._store(parcel).addCallbacks(stored, not_stored)
-
-    def _ended(self, key: str) -> None:
-        self._running.pop(key, None)
+        self._send(delivery, parcel).addCallbacks(
+            lambda _: self._settle(delivery, True), lambda _: self._settle(delivery, False)
+        )
         self.start_held()
-        if not self._running:
-            waiting, self._drained = self._drained, []
-            for waiter in waiting:
-                waiter.callback(None)
+
+    def _send(self, delivery: Delivery, parcel: Parcel) -> Deferred[None]:
+        def ended(result: Any) -> Any:
+            del self._leaving[delivery]
+            return result
+
+        self._leaving[delivery] = storing = self._store(parcel)
+        storing.addBoth(ended)
+        if self._stopped:
+            storing.cancel()
+        return storing
+
+    def _settle(self, delivery: Delivery, done: bool) -> None:
+        delivery.settle(done)
+        self.start_held()
+        self._check_drained()
 
     def _left(self, delivery: Delivery) -> int | None:
         """Milliseconds until it expires, never negative; None: it does not."""
         expires = number(delivery.headers, EXPIRES, 0)
-        return max(0, expires - self._now_ms()) if expires else None
+        return min(max(0, expires - self._now_ms()), LONGEST_TTL) if expires else None
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
-
-    @staticmethod
-    def _lasting(delivery: Delivery) -> dict[str, Any]:
-        """The headers that stay with a job: ours; the broker's ``x-`` ones start anew."""
-        return {name: value for name, value in delivery.headers.items() if not name.startswith("x-")}
 
 
 def _settle_nothing(_: bool) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,7 +15,7 @@ from .acks import AckBatch
 from .address import parse
 from .bus import Bus
 from .durable import Delivery, DurableIntake
-from .errors import AddressError, JobError, WorkerStopped, describe
+from .errors import AddressError, JobError, NotStored, WorkerStopped, describe
 from .future import JobFuture
 from .intake import Reply
 from .messages import Job
@@ -38,8 +37,8 @@ class Terms:
     attempts: int | None = None
 
     def __post_init__(self) -> None:
-        if self.expires is not None and not 0 < self.expires < inf:
-            raise ValueError(f"expires is {self.expires!r}: expected a finite number of seconds above 0")
+        if self.expires is not None and not 0 < self.expires * 1000 <= durable.LONGEST_TTL:
+            raise ValueError(f"expires is {self.expires!r}: expected seconds above 0, at most 49 days")
         if self.attempts is not None and self.attempts < 1:
             raise ValueError(f"attempts is {self.attempts!r}: a job is tried at least once")
 
@@ -52,8 +51,8 @@ class DurableLane:
     :param room: whether there is room for one more job now.
     :param start: runs a job; :meth:`ended` must follow.
     :param watch: has the outbox wait for a job's end.
-    :param failed: tells the outbox that a job has failed.
-    :param remember: keeps an answer, to be said again.
+    :param failed: tells the outbox that a job has failed. :param stored: that the broker has it.
+    :param remember: keeps an answer, to be said again. :param repeat: says it again.
     :ivar slots: how many durable jobs run at once; 0: none are taken.
     """
 
@@ -73,6 +72,8 @@ class DurableLane:
         watch: Callable[[Sent], None],
         failed: Callable[[str, JobError], None],
         remember: Callable[[Job, Reply], None],
+        repeat: Callable[[str], None],
+        stored: Callable[[str], None],
     ) -> None:
         self.id = worker
         self.policy = policy or RetryPolicy()
@@ -86,6 +87,7 @@ class DurableLane:
         self._acks = acks
         self._watch = watch
         self._failed = failed
+        self._stored = stored
         self._remember = remember
         self._storing = Storing(bus.clock, post.store)
         self._intake = DurableIntake(
@@ -94,6 +96,7 @@ class DurableLane:
             start=self._start,
             room=room,
             store=self._storing.put,
+            repeat=repeat,
             time=bus.ids.time,
             slots=self.slots,
         )
@@ -110,12 +113,24 @@ class DurableLane:
 
     def down(self) -> None:
         """Something was lost."""
-        self._storing.down()
         self._intake.reset()
 
+    def resume(self) -> None:
+        """The connection takes messages."""
+        self._storing.resume()
+        self._intake.start_held()
+
+    def pause(self) -> None:
+        """The connection takes no more messages."""
+        self._storing.pause()
+
     def drain(self) -> Deferred[None]:
-        """Take nothing more. Fires when nothing runs."""
+        """Nothing more is consumed. Fires when nothing is left here."""
         return self._intake.drain()
+
+    def give_back(self) -> None:
+        """There is no more time for what is held, or not confirmed."""
+        self._intake.give_back()
 
     def close(self, reason: JobError) -> None:
         """Fail what is not stored."""
@@ -133,9 +148,19 @@ class DurableLane:
             parcel.headers[durable.EXPIRES] = now + parcel.expiration
         if terms.attempts is not None:
             parcel.headers[durable.ATTEMPTS] = terms.attempts
-        storing = self._storing.put(parcel)
-        self._watch(Sent(job.key, job.id, job.address, None, job.deadline, _Kept(future, storing)))
-        storing.addCallbacks(future.keep, lambda failure: self._failed(job.key, failure.value))
+        kept = _Kept(future)
+        self._watch(Sent(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body)))
+        if not future.ended:  # at once, as the worker has stopped
+            kept.storing = self._storing.put(parcel)
+            kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, future), {}, (job.key,))
+
+    def _is_stored(self, _: None, key: str, future: JobFuture) -> None:
+        self._stored(key)
+        future.keep()
+
+    def _is_not(self, failure: Failure, key: str) -> None:
+        error: Any = failure.value
+        self._failed(key, error)
 
     def _parcel(self, job: Job) -> Parcel:
         address = parse(job.address)
@@ -186,7 +211,13 @@ class DurableLane:
             self._tell_origin(job, messages.RESULT, {"result": result})
             self._intake.succeeded(job)
         else:
-            self._intake.followed(job, self._parcel(hop))
+            self._intake.followed(job, self._parcel(hop)).addErrback(self._not_followed, job)
+
+    def _not_followed(self, failure: Failure, job: Job) -> None:
+        if isinstance(failure.value, NotStored):  # nobody takes durable jobs there, yet
+            self._went_wrong(job, failure.value)
+        else:
+            self._intake.stopped(job)
 
     def _went_wrong(self, job: Job, error: BaseException) -> None:
         failure = describe(error, self.id)
@@ -206,11 +237,11 @@ class DurableLane:
 class _Kept:
     """Owns a durable job at its sender (outbox.Owner): once it has ended, it need not be stored any more."""
 
-    __slots__ = ("_future", "_storing")
+    __slots__ = ("_future", "storing")
 
-    def __init__(self, future: JobFuture, storing: Deferred[None]) -> None:
+    def __init__(self, future: JobFuture) -> None:
         self._future = future
-        self._storing = storing
+        self.storing: Deferred[None] = succeed(None)
 
     def taken(self, worker: str) -> None:
         """*worker* has it."""
@@ -223,4 +254,4 @@ class _Kept:
     def failed(self, error: JobError) -> None:
         """It failed, or its sender waits no more."""
         self._future.failed(error)
-        self._storing.cancel()
+        self.storing.cancel()

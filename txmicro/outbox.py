@@ -236,6 +236,13 @@ class Outbox:
         sent.state = KEPT
         self._keep(sent)
 
+    def stored(self, key: str) -> None:
+        """The broker has the durable job of this key: it takes no more bytes here."""
+        sent = self._jobs.get(key)
+        if sent is not None:
+            self._bytes -= sent.size
+            sent.size = 0
+
     def check_room(self, size: int = 0) -> None:
         """Raises BusOverloaded when there are too many jobs for another one of *size* bytes."""
         jobs, taken = len(self._jobs), self._bytes

@@ -20,7 +20,7 @@ from .bus import Bus
 from .errors import BusClosed, MessageTooLarge
 from .metrics import ServiceMetrics
 from .session import Session
-from .storing import Parcel, Unroutable
+from .storing import Forbidden, Parcel, Unroutable
 
 APP_ID: Final = "txmicro"
 
@@ -80,7 +80,7 @@ class Post:
     def store(self, parcel: Parcel) -> Deferred[None]:
         """Have the broker keep a message.
 
-        Fires when it is confirmed; fails with :class:`~txmicro.storing.Returned` when there is no queue for it,
+        Fires when it is confirmed; fails with :class:`~txmicro.storing.Unroutable` when there is no queue for it,
         and with anything else when nobody knows.
         """
         return Deferred.fromCoroutine(self._store(parcel))
@@ -93,7 +93,7 @@ class Post:
             there = session.knows(parcel.exchange) or await session.exists(parcel.exchange)
         except AccessRefused as error:
             self._refused(parcel.kind, "", error)
-            raise Unroutable(str(error)) from error
+            raise Forbidden(str(error)) from error
         if not there:
             raise Unroutable(f"there is no {parcel.exchange}, as no worker of that type was ever here")
         self._metrics.record_message_sent(parcel.kind)

@@ -105,6 +105,8 @@ class Station:
             watch=self._outbox.watch,
             failed=self._outbox.failed,
             remember=self._remember,
+            repeat=self._repeat,
+            stored=self._outbox.stored,
         )
         self._intake = Intake(
             bus.clock,
@@ -119,6 +121,9 @@ class Station:
 
     def _remember(self, job: Job, reply: Reply) -> None:
         self._intake.remember(job, reply)
+
+    def _repeat(self, key: str) -> None:
+        self._intake.unanswered(key)
 
     def _has_room(self) -> bool:
         return not self._intake.paused and len(self._intake) + len(self.lane) < self._capacity
@@ -137,11 +142,15 @@ class Station:
         self._announced = False
         await self.link.stop_jobs()
         self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
-        patience = self._clock.callLater(grace, self._runner.cancel_all, reason)
+        patience = self._clock.callLater(grace, self._hurry, reason)
         await self._intake.drain()
         await self.lane.drain()
         if patience.active():
             patience.cancel()
+
+    def _hurry(self, reason: JobError) -> None:
+        self.lane.give_back()
+        self._runner.cancel_all(reason)
 
     def give_up(self, reason: JobError) -> None:
         """Fail what was sent and is not done."""
@@ -190,7 +199,6 @@ class Station:
         """Have the broker keep a job; :meth:`txmicro.worker.Worker.send` says the rest."""
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
-        self._outbox.check_room()
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
         self.lane.send(job, future, terms)
         return future
@@ -419,10 +427,11 @@ class Station:
         if writable:
             self._outbox.resume()
             self._intake.resume()
-            self.lane.start_held()
+            self.lane.resume()
         else:
             self._outbox.pause()
             self._intake.pause()
+            self.lane.pause()
 
     def returned(self, kind: str, key: str) -> None:
         """A message of ours found no queue (link.Occupant)."""

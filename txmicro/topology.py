@@ -23,6 +23,11 @@ DEAD: Final = "dead"
 DELIVERY_LIMIT: Final = 5
 """How often a job may come back from a worker that died over it, one at a time, before it is given up."""
 
+UNLIMITED: Final = 1_000_000
+"""Returns that a queue of ours bears where it is not for the broker to give a job up: RabbitMQ 4 allows 20 unless
+told otherwise, and a word for "no limit" that older ones understand there is not.
+"""
+
 COPY_TTL: Final = 1.8
 """Seconds that an interactive copy lives at the broker: less than the sender's retry, which replaces it."""
 
@@ -42,6 +47,11 @@ def dead_queue(kind: str) -> str:
     return f"txmicro.dead.{kind}"
 
 
+def operator_queue(kind: str) -> str:
+    """Who has declared it, exclusively, is the one operator at work on the type's dead letters; it stays empty."""
+    return f"txmicro.dead.{kind}.operator"
+
+
 def retry_key(step: float) -> str:
     """The key of jobs that wait *step* seconds for their next attempt."""
     return f"retry.{round(step * 1000)}"
@@ -53,7 +63,7 @@ def retry_queue(kind: str, step: float) -> str:
 
 
 def durable_exchange(kind: str) -> str:
-    """Where a type's durable jobs move from one of its queues to another: only its own workers publish here."""
+    """Where a type's durable jobs move from one of its queues to another: only its workers and operators publish."""
     return f"txmicro.durable.{kind}"
 
 
@@ -196,7 +206,7 @@ def durable_queues(kind: str, steps: tuple[float, ...], features: Features) -> t
     to_dead = _dead_letters(own, DEAD, features)
     return (
         _quorum(dead_queue(kind), ((own, DEAD),)),
-        *(_retry(kind, step, features) for step in steps),
+        *(_retry(kind, step, features) for step in _distinct(steps)),
         _quorum(
             quarantine_queue(kind),
             ((own, QUARANTINE),),
@@ -208,14 +218,22 @@ def durable_queues(kind: str, steps: tuple[float, ...], features: Features) -> t
 
 
 def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) -> Queue:
-    return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", **arguments})
+    always = {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED}
+    return Queue(name, bindings, durable=True, arguments={**always, **arguments})
+
+
+def _distinct(steps: tuple[float, ...]) -> list[float]:
+    """One of all *steps* that share a queue."""
+    return list({retry_key(step): step for step in steps}.values())
 
 
 def _retry(kind: str, step: float, features: Features) -> Queue:
     own = durable_exchange(kind)
-    back = _dead_letters(own, DURABLE_KEY, features)
-    bindings = ((own, retry_key(step)),)
-    return _quorum(retry_queue(kind, step), bindings, **{"x-message-ttl": round(step * 1000)}, **back)
+    arguments = {"x-message-ttl": round(step * 1000), **_dead_letters(own, DURABLE_KEY, features)}
+    name, bindings = retry_queue(kind, step), ((own, retry_key(step)),)
+    if features.safe_dead_letters:
+        return _quorum(name, bindings, **arguments)
+    return Queue(name, bindings, durable=True, arguments=arguments)  # in quorum queues nothing expires there
 
 
 def _dead_letters(exchange: str, key: str, features: Features) -> dict[str, Any]:
