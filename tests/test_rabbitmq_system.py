@@ -30,6 +30,7 @@ from txmicro.errors import (
     NoWorkerAvailable,
     RemoteError,
     RuntimeExceeded,
+    WorkerLost,
 )
 from txmicro.future import JobFuture
 from txmicro.manager import SystemManager
@@ -238,6 +239,37 @@ class Outages(Live):
         wire.cut()
         self.assertEqual(await gatherResults([job.when_done() for job in jobs]), list(range(10)))
         self.assertEqual(sorted(other.ran), list(range(10)))
+
+    async def test_what_must_not_run_twice_is_lost_with_its_worker(self) -> None:
+        gate = Gate()
+        self.addCleanup(gate.open)
+        sender, lost, other, wire = Worker("WA"), Taker(gate), Taker(), Wire(self.broker.port)
+        await self.start(sender)
+        await self.start(lost, wire=wire, capacity=5)
+        jobs = [sender.send("WB:*", n, timeout=60, redeliver=False) for n in range(10)]
+        await gatherResults([job.when_taken() for job in jobs[:5]])
+        await self.start(other)
+        wire.cut()
+        self.assertEqual(await gatherResults([job.when_done() for job in jobs[5:]]), list(range(5, 10)))
+        for job in jobs[:5]:
+            await self.failed(job, WorkerLost)
+        self.assertEqual((sorted(lost.ran), sorted(other.ran)), (list(range(5)), list(range(5, 10))))
+
+    async def test_all_on_a_routing_slip_are_cut_off(self) -> None:
+        gate, wires = Gate(), [Wire(self.broker.port) for _ in range(4)]
+        self.addCleanup(gate.open)
+        kinds = ["WC", "WD", "WE", "WB"]
+        sender, last = Worker("WA"), Taker(gate)
+        await self.start(sender)
+        for kind, wire in zip(kinds, wires, strict=True):
+            await self.start(last if kind == "WB" else Worker(kind, do_job=echo), wire=wire)
+        job = sender.send([f"{kind}:*" for kind in kinds], 42)
+        await self.until(lambda: last.ran, "the last one has it")
+        for kind in kinds:
+            await self.start(Taker() if kind == "WB" else Worker(kind, do_job=echo))
+        for wire in wires:
+            wire.cut()
+        self.assertEqual(await job, 42)
 
     async def test_the_second_worker_with_an_id_is_refused_until_the_first_has_left(self) -> None:
         name = "WB:1795449588399-3fa9"
