@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from tests.system import SystemTestCase
 from txmicro import durable, storing, topology
 from txmicro.bus import Target
 from txmicro.config import Config
+from txmicro.durable_link import DurableLink
 from txmicro.errors import (
     AddressError,
     EncodeError,
@@ -441,6 +442,65 @@ class DeathTests(LaneTestCase):
             self.successResultOf(job)
         self.assertEqual([ran.key for ran in self.ran if ran.redelivered], [])
         self.assertEqual(len(self.ran), 50)
+
+
+class ApartTests(LaneTestCase):
+    """What is wrong with durable queues costs the interactive lane nothing."""
+
+    def test_a_queue_that_does_not_answer_holds_up_a_start_for_a_bounded_time(self) -> None:
+        self.patch(DurableLink, "_build", lambda link, session, channel: Deferred())
+        self.process(self.sender)
+        worker = self.worker(echo)
+        self.process(worker)
+        self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
+        waiting = worker.when_ready()
+        self.advance(4)
+        self.assertNoResult(waiting)
+        self.advance(2)
+        self.assertIs(self.successResultOf(waiting), worker)
+
+    def test_its_connection_may_be_lost_again_and_again(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        session = worker.bus.session
+        assert session is not None
+        for _ in range(3):
+            self.result(session.keeping()).transport.abortConnection()
+            self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
+        self.assertIs(worker.bus.session, session)
+        self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 5.0), {"echo": 2})
+
+    def test_a_connection_that_cannot_be_made_is_tried_again(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        session = worker.bus.session
+        assert session is not None
+        dial = session._dial
+        self.patch(session, "_dial", lambda purpose: fail(OSError("no descriptors left")))
+        self.result(session.keeping()).transport.abortConnection()
+        self.advance(1)
+        session._dial = dial
+        self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 6.0), {"echo": 2})
+
+    def test_a_session_that_is_lost_while_it_is_dialled_leaves_no_connection(self) -> None:
+        worker = self.worker(echo)
+        self.process(worker)
+        session = worker.bus.session
+        assert session is not None
+        dialled: Deferred[Any] = Deferred()
+        client = self.result(session.keeping())
+        session._keeping = None
+        session._dial = lambda purpose: dialled
+        waiting = session.keeping()
+        session.publishing.transport.abortConnection()
+        self.advance(0.1)
+        dialled.callback(client)
+        self.assertIs(self.successResultOf(waiting), client)
+        self.advance(0.1)
+        self.assertTrue(client.closed)
+        self.advance(3)
 
 
 class CapacityTests(LaneTestCase):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
@@ -58,6 +59,37 @@ class Target:
 
     endpoint: Any  # an IStreamClientEndpoint
     broker: Broker
+
+
+def dial(target: Target, clock: Any, heartbeat: int, name: str) -> Deferred[Client]:
+    """Connect to a broker.
+
+    :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: what the broker's own tools show.
+
+    Fires with the client once the broker has let us in. Fails with TimeoutError after ``HANDSHAKE_TIMEOUT``, or
+    with what the endpoint or the broker has against it. Cancelling it drops the connection.
+    """
+    return Deferred.fromCoroutine(_handshake(target, clock, heartbeat, name)).addTimeout(
+        HANDSHAKE_TIMEOUT, clock
+    )
+
+
+async def _handshake(target: Target, clock: Any, heartbeat: int, name: str) -> Client:
+    broker = target.broker
+    factory = Factory.forProtocol(
+        lambda: Client(
+            vhost=broker.vhost,
+            username=broker.username,
+            password=broker.password,
+            external=broker.external,
+            heartbeat=heartbeat if broker.heartbeat is None else broker.heartbeat,
+            clock=clock,
+            connection_name=name,
+        )
+    )
+    factory.noisy = False
+    client: Client = await target.endpoint.connect(factory)
+    return await client.ready()
 
 
 class Listener(Protocol):
@@ -203,29 +235,10 @@ class Bus(MultiService):
         publishing, consuming = clients
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
-        return Session(publishing, consuming, publisher, keeper)
+        return Session(publishing, consuming, publisher, keeper, partial(self._dial, target))
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
-        return Deferred.fromCoroutine(self._handshake(target, purpose)).addTimeout(
-            HANDSHAKE_TIMEOUT, self.clock
-        )
-
-    async def _handshake(self, target: Target, purpose: str) -> Client:
-        broker = target.broker
-        factory = Factory.forProtocol(
-            lambda: Client(
-                vhost=broker.vhost,
-                username=broker.username,
-                password=broker.password,
-                external=broker.external,
-                heartbeat=self._heartbeat if broker.heartbeat is None else broker.heartbeat,
-                clock=self.clock,
-                connection_name=f"{self._connection_name} ({purpose})",
-            )
-        )
-        factory.noisy = False
-        client: Client = await target.endpoint.connect(factory)
-        return await client.ready()
+        return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})")
 
     def _stand(self, session: Session, target: Target) -> None:
         self.log.info(

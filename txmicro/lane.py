@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -14,15 +14,19 @@ from . import durable, messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .durable import Delivery, DurableIntake
+from .durable import DurableIntake
+from .durable_link import DurableLink, Wanted
 from .errors import AddressError, JobError, NotStored, WorkerStopped, describe
 from .future import JobFuture
 from .intake import Reply
+from .link import Link
 from .messages import Job
 from .outbox import Sent
-from .post import Post
 from .retry import RetryPolicy
 from .storing import Parcel, Storing
+
+PATIENCE: Final = 5.0
+"""Seconds that a start waits for the durable lane: a quorum queue may be without a leader for long."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,12 @@ class DurableLane:
     def __init__(
         self,
         bus: Bus,
-        post: Post,
+        link: Link,
         worker: str,
         capacity: int,
         policy: RetryPolicy | None,
         *,
+        leads: Callable[[], bool],
         room: Callable[[], bool],
         start: Callable[[Job], None],
         acks: AckBatch,
@@ -82,14 +87,14 @@ class DurableLane:
         self._clock = bus.clock
         self._time = bus.ids.time
         self._metrics = bus.metrics.service(worker.partition(":")[0])
-        self._post = post
+        self._post = link.post
         self._run = start
         self._acks = acks
         self._watch = watch
         self._failed = failed
         self._stored = stored
         self._remember = remember
-        self._storing = Storing(bus.clock, post.store)
+        self._storing = Storing(bus.clock, link.post.store)
         self._intake = DurableIntake(
             worker.partition(":")[0],
             self.policy,
@@ -101,19 +106,43 @@ class DurableLane:
             slots=self.slots,
         )
 
+        self._link = DurableLink(
+            bus,
+            worker,
+            worker.partition(":")[0],
+            link.reader,
+            leads=leads,
+            arrived=self._intake.arrived,
+            lost=self._intake.reset,
+        )
+
     def __len__(self) -> int:
         """How many durable jobs run."""
         return len(self._intake)
 
     # Its life
 
+    async def take_jobs(self) -> None:
+        """Consume durable jobs; returns when that stands, or takes longer than others should wait for it."""
+        if not self.slots:
+            return
+        standing = self._link.start(Wanted(self.slots, self.policy.steps))
+        try:
+            await standing.addTimeout(PATIENCE, self._clock)
+        except TimeoutError:
+            self.log.warn("{worker} takes no durable jobs yet: the broker does not answer", worker=self.id)
+
+    async def stop_jobs(self) -> None:
+        """Take no more; what is here goes on."""
+        await self._link.stop()
+
+    async def leave(self) -> None:
+        """Leave the bus."""
+        await self._link.close()
+
     def up(self) -> None:
         """Everything stands."""
         self._storing.up()
-
-    def down(self) -> None:
-        """Something was lost."""
-        self._intake.reset()
 
     def resume(self) -> None:
         """The connection takes messages."""
@@ -178,10 +207,6 @@ class DurableLane:
         )
 
     # Jobs that are taken
-
-    def arrived(self, delivery: Delivery) -> None:
-        """The broker has delivered a job."""
-        self._intake.arrived(delivery)
 
     def start_held(self) -> None:
         """There may be room."""

@@ -13,7 +13,6 @@ from twisted.python.failure import Failure
 from . import messages
 from .address import parse
 from .bus import Bus
-from .durable import Delivery
 from .errors import DecodeError
 from .link import Link, Settle
 from .messages import Announcement, Deletion, Inquiry, Job
@@ -135,9 +134,6 @@ class SystemManager(Service):
 
     def job_arrived(self, job: Job, settle: Settle) -> None:
         """It takes no jobs."""
-
-    def durable_arrived(self, delivery: Delivery) -> None:
-        """Nor durable ones."""
 
     def returned(self, kind: str, key: str) -> None:
         """Who asked has gone."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.python.failure import Failure
 
 from .amqp.client import Channel, ChannelClosed, Client
 from .amqp.frames import Properties
@@ -23,9 +24,19 @@ class Session:
     :ivar publisher: the channel on which everything is published that the broker need not keep.
     :ivar keeper: the channel, in confirm mode, for what it must.
     :ivar features: what the broker can do.
+    :param dial: makes one more connection to the same broker, for a purpose in words.
     """
 
-    def __init__(self, publishing: Client, consuming: Client, publisher: Channel, keeper: Channel) -> None:
+    def __init__(
+        self,
+        publishing: Client,
+        consuming: Client,
+        publisher: Channel,
+        keeper: Channel,
+        dial: Callable[[str], Deferred[Client]],
+    ) -> None:
+        self._dial = dial
+        self._keeping: Once[Client] | None = None
         self.publishing = publishing
         self.consuming = consuming
         self.publisher = publisher
@@ -45,7 +56,35 @@ class Session:
 
     def close(self) -> Deferred[Any]:
         """Say good-bye on both connections. Fires when they are gone, which takes a bounded time; does not fail."""
-        return gatherResults([self.publishing.shutdown(), self.consuming.shutdown()])
+        parts = [self.publishing, self.consuming]
+        if self._keeping is not None:
+            self._keeping.wait().addCallbacks(lambda client: client.abort(), lambda _: None)
+        return gatherResults([part.shutdown() for part in parts])
+
+    def keeping(self) -> Deferred[Client]:
+        """The connection for those who consume durable jobs, made when it is first asked for, or was lost.
+
+        Fires with it; fails as dialling does.
+        """
+        if self._keeping is None:
+            self._keeping = Once()
+            self._dial("keeps").addCallbacks(self._kept, self._not_kept)
+        return self._keeping.wait()
+
+    def _kept(self, client: Client) -> None:
+        keeping = self._keeping
+        if keeping is not None:
+            client.lost().addCallback(lambda _: self._forget_keeping())
+            keeping.happen(client)
+
+    def _not_kept(self, failure: Failure) -> None:
+        keeping = self._forget_keeping()
+        if keeping is not None:
+            keeping.happen(failure)
+
+    def _forget_keeping(self) -> Once[Client] | None:
+        keeping, self._keeping = self._keeping, None
+        return keeping
 
     @property
     def writable(self) -> bool:

@@ -18,12 +18,11 @@ from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .durable import Delivery
 from .errors import DecodeError, JobCancelled, JobError, NotPermitted, WorkerStopped, describe, rebuild
 from .future import JobFuture
 from .intake import FORWARDED, Copy, Intake, Reply
 from .lane import DurableLane, Terms
-from .link import Lanes, Link, Settle
+from .link import Link, Settle
 from .messages import Announcement, Deletion, Inquiry, Job, hop_key
 from .outbox import Outbox, Sent
 from .registry import Registry
@@ -95,10 +94,11 @@ class Station:
         )
         self.lane = DurableLane(
             bus,
-            self._post,
+            self.link,
             self.id,
             capacity,
             policy,
+            leads=lambda: self.leads,
             room=self._has_room,
             start=self._runner.start,
             acks=self._acks,
@@ -133,7 +133,8 @@ class Station:
     async def enter(self) -> None:
         """Take jobs, and say so."""
         if self._capacity:
-            await self.link.take_jobs(Lanes(self._capacity, self.lane.slots, self.lane.policy.steps))
+            await self.link.take_jobs(self._capacity)
+            await self.lane.take_jobs()
         self._announced = True
         self._announce(f"worker.new.{self.type}")
 
@@ -141,6 +142,7 @@ class Station:
         """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*."""
         self._announced = False
         await self.link.stop_jobs()
+        await self.lane.stop_jobs()
         self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
         patience = self._clock.callLater(grace, self._hurry, reason)
         await self._intake.drain()
@@ -165,6 +167,7 @@ class Station:
             batch.stop()
         await self._post.flush()
         self._runner.stop()
+        await self.lane.leave()
         await self.link.close()
 
     def _announce(self, topic: str) -> None:
@@ -238,10 +241,6 @@ class Station:
     def job_arrived(self, job: Job, settle: Settle) -> None:
         """A copy of a job (link.Occupant)."""
         self._intake.arrived(Copy(job, settle))
-
-    def durable_arrived(self, delivery: Delivery) -> None:
-        """A durable job (link.Occupant)."""
-        self.lane.arrived(delivery)
 
     def _job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         """The handler is through: go on, or answer. Whatever is wrong with its result is the job's failure."""
@@ -419,7 +418,6 @@ class Station:
     def down(self) -> None:
         """Something was lost (link.Occupant)."""
         self._intake.reset()
-        self.lane.down()
         self._acks.clear()
 
     def writable(self, writable: bool) -> None:

@@ -1,0 +1,149 @@
+"""A worker's consumers of durable jobs.
+
+They stand on a connection of their own: a quorum queue without a leader lets whoever asks for it wait, and one
+that is broken for good ends the connection. That must not cost the jobs that somebody waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from twisted.internet.defer import Deferred
+
+from . import messages, topology
+from .amqp.client import Channel, Client
+from .amqp.frames import Deliver, Properties
+from .bus import Bus
+from .durable import Delivery
+from .errors import DecodeError
+from .messages import Job
+from .once import Once
+from .place import Place
+from .reading import Reader
+from .session import Session
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What durable jobs a worker takes.
+
+    :ivar slots: how many may be unsettled. :ivar steps: seconds between the attempts.
+    """
+
+    slots: int
+    steps: tuple[float, ...]
+
+
+class DurableLink(Place):
+    """See the module.
+
+    :param kind: the worker's type.
+    :param leads: whether this worker looks after what all of its type share.
+    :param arrived: told of each delivery.
+    :param lost: told that the deliveries of before cannot be settled any more.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        worker: str,
+        kind: str,
+        reader: Reader,
+        *,
+        leads: Callable[[], bool],
+        arrived: Callable[[Delivery], None],
+        lost: Callable[[], None],
+    ) -> None:
+        super().__init__(bus, worker)
+        self._kind = kind
+        self._reader = reader
+        self._lead = leads
+        self._arrived = arrived
+        self._lost = lost
+        self._wanted: Wanted | None = None
+        self._tags: list[str] = []
+        self._first: Once[None] = Once()
+
+    def start(self, wanted: Wanted) -> Deferred[None]:
+        """Consume, from now on. Fires when that stands for the first time; cancelling stops the wait."""
+        self._wanted = wanted
+        self._begin()
+        return self._first.wait()
+
+    async def stop(self) -> None:
+        """Take no more; what is here can still be settled."""
+        self._wanted = None
+        tags, self._tags = self._tags, []
+        await self._cancel(tags)
+
+    async def close(self) -> None:
+        """Leave; what is not settled goes back to the broker."""
+        self._channel = await self._end()
+        await self._drop_channel()
+
+    # What Place asks
+
+    async def _connection(self, session: Session) -> Client:
+        return await session.keeping()
+
+    async def _build(self, session: Session, channel: Channel) -> None:
+        kind, wanted = self._kind, self._wanted
+        if wanted is None:  # it only settles what it has
+            return
+        if not session.features.safe_dead_letters and not self._first.happened:
+            self.log.warn(
+                "dead letters and retries may be lost when this broker fails: RabbitMQ has safe ones since 3.10"
+            )
+        await self._declare_exchange(session, channel, topology.Exchange(topology.durable_exchange(kind)))
+        for queue in topology.durable_queues(kind, wanted.steps, session.features):
+            await self._declare(channel, queue)
+        sources = (
+            (topology.quarantine_queue(kind), 1, True),
+            (topology.durable_queue(kind), wanted.slots, False),
+        )
+        self._tags = []
+        for name, prefetch, quarantined in sources:
+            await channel.basic_qos(prefetch_count=prefetch)  # of the consumers to come
+            take = partial(self._take, channel, quarantined)
+            self._tags.append(await channel.consume(name, take, on_cancel=self._cancelled))
+
+    def _stood(self) -> None:
+        self._first.happen(None)
+
+    def _fell(self) -> None:
+        self._lost()
+
+    def _gives_up(self, _reason: BaseException) -> bool:
+        return False
+
+    @property
+    def _leads(self) -> bool:
+        return self._lead()
+
+    def _take(
+        self, channel: Channel, quarantined: bool, deliver: Deliver, properties: Properties, body: bytes
+    ) -> None:
+        headers = properties.headers or {}
+        delivery = Delivery(
+            None,
+            properties.message_id or "",
+            body,
+            properties.content_type,
+            partial(self._settle, channel, deliver.delivery_tag),
+            headers,
+            deliver.redelivered,
+            quarantined,
+        )
+        try:
+            content = self._reader.read(properties, body)
+            job = Job.from_body(content, self._bus.clock.seconds(), traceparent=headers.get("traceparent"))
+        except DecodeError as error:
+            self._reader.dropped(messages.JOB, error)
+        else:
+            self._reader.received(messages.JOB)
+            job.durable, job.tries = True, delivery.attempt - 1
+            job.redelivered = deliver.redelivered or quarantined
+            delivery.job, delivery.key = job, job.key
+        self._arrived(delivery)
