@@ -104,6 +104,11 @@ def _clean(text: str) -> str:
         )  # before the cut, which may be inside a password
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text) - LONGEST} more characters)"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """*text* on one line, with escapes for what would move a terminal's cursor or is no text."""
     text = text if text.isprintable() else text.translate(_SAFE)
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from .address import Ids
-from .amqp.uri import Files
 from .broker.service import Broker
 from .bus import Bus, Target
 from .config import Config
@@ -31,7 +30,7 @@ from .http import MetricsServer
 from .log import EventLogPublisher, Observer, switched
 from .manager import SystemManager
 from .metrics import Metrics
-from .targets import own_target, target
+from .targets import own_target, targets
 from .worker import Worker
 
 CANNOT_START: Final = 1
@@ -137,9 +136,7 @@ class Process(InOrder):
     def _targets(self) -> list[Target]:
         if self.broker is not None:
             return [own_target(self._reactor, self.broker, self._config.broker_interface)]
-        config = self._config
-        files = Files(config.tls_ca_file, config.tls_cert_file, config.tls_key_file)
-        return [target(self._reactor, url, files) for url in config.broker_url]
+        return targets(self._reactor, self._config)
 
     # Life
 

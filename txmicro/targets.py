@@ -15,6 +15,7 @@ from .amqp.errors import TlsError
 from .amqp.uri import NO_FILES, Files
 from .broker.service import Broker
 from .bus import Target
+from .config import Config
 from .errors import ConfigError
 from .http import ANY_INTERFACE
 
@@ -22,6 +23,12 @@ _log: Final = Logger()
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds until a host that does not answer is given up, for the next broker."""
+
+
+def targets(reactor: Any, config: Config) -> list[Target]:
+    """The brokers of *config*; raises :class:`ConfigError`."""
+    files = Files(config.tls_ca_file, config.tls_cert_file, config.tls_key_file)
+    return [target(reactor, url, files) for url in config.broker_url]
 
 
 def target(reactor: Any, url: str, files: Files = NO_FILES) -> Target:
