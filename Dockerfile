@@ -10,7 +10,7 @@ WORKDIR /src
 COPY setup.py pyproject.toml README.rst ./
 COPY txmicro txmicro
 COPY twisted twisted
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir .
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir '.[tls]'
 # twistd keeps a cache of the plugins it found; the user below could not write it.
 RUN /venv/bin/twistd --help >/dev/null
 
