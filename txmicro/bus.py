@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.application.internet import backoffPolicy
@@ -234,7 +235,7 @@ class Bus(MultiService):
         publishing, consuming = clients
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
-        return Session(publishing, consuming, publisher, keeper)
+        return Session(publishing, consuming, publisher, keeper, partial(self._dial, target))
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
         return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})")
