@@ -459,6 +459,19 @@ class ApartTests(LaneTestCase):
         self.advance(2)
         self.assertIs(self.successResultOf(waiting), worker)
 
+    def test_a_channel_that_does_not_close_holds_up_a_stop_for_a_bounded_time(self) -> None:
+        worker = self.worker(echo)
+        bus = self.process(worker)
+        session = worker.bus.session
+        assert session is not None
+        made = self.result(session.keeping()).channelFactory
+        self.patch(made, "channel_close", lambda channel, **_: Deferred())
+        stopping = bus.stopService()
+        self.advance(1)
+        self.assertNoResult(stopping)
+        self.advance(3)
+        self.successResultOf(stopping)
+
     def test_its_connection_may_be_lost_again_and_again(self) -> None:
         worker = self.worker(echo)
         self.process(self.sender)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
@@ -31,6 +31,10 @@ SHARED_EVERY: Final = 20
 
 STABLE_AFTER: Final = 10.0
 """Seconds that it must have stood for the next attempt to be the first one again."""
+
+
+CLOSE_TIMEOUT: Final = 3.0
+"""Seconds that a channel may take to close: RabbitMQ's hangs for a minute with a queue that has no leader."""
 
 
 class Place:
@@ -138,8 +142,8 @@ class Place:
         """Close what is left of the channel: it would keep its queues and consumers from the next one."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            with suppress(ChannelClosed, ConnectionLost):  # it is gone: just as well
-                await channel.channel_close()
+            with suppress(ChannelClosed, ConnectionLost, TimeoutError):  # it is gone, or as good as
+                await channel.channel_close().addTimeout(CLOSE_TIMEOUT, self._bus.clock)
 
     def _stand(self, session: Session, channel: Channel) -> None:
         self._session = session
