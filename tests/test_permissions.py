@@ -49,7 +49,7 @@ class DefinitionsTests(SynchronousTestCase):
             ("axb", False),
             ("log.info.WB", True),
             ("log.info.process", True),
-            ("log.info.WA", False),
+            ("log", False),
         ):
             (self.assertRegex if may else self.assertNotRegex)(topic, write)
 
@@ -185,7 +185,7 @@ class PermissionsTests(LiveTestCase):
             (NOTES, "worker.del.WA"),
             (NOTES, "worker.del"),
             (NOTES, "worker.getAll"),
-            ("txmicro.events", "log.info.WA"),
+            ("txmicro.events", "movie.created"),
             ("", "txmicro.jobs.WD"),
         ):
             await self.refused(publish, exchange, key)

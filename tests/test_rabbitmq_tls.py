@@ -76,21 +76,23 @@ class TlsTests(LiveTestCase):
         self.assertEqual(await sender.send("WB:*", 21), 42)
         self.assertEqual(await sender.send(taker.id, "x" * 200_000), "x" * 400_000)
         listed = await self.connections("user", "auth_mechanism", "ssl")
-        self.assertEqual(listed, [["tls-worker", "EXTERNAL", "true"]] * 4)
+        self.assertGreaterEqual(len(listed), 4)
+        for connection in listed:
+            self.assertEqual(connection, ["tls-worker", "EXTERNAL", "true"])
 
     async def test_a_renewed_certificate_is_used_at_the_next_reconnect(self) -> None:
         await self.certified("tls-worker", days_ago=2)
         worker = Worker("WB", do_job=job_id)
         self.launch(worker, url=self.secure())
         await worker.when_ready()
-        (before, _) = await self.connections("peer_cert_validity")
+        before = {validity for (validity,) in await self.connections("peer_cert_validity")}
         self.own.unlink()
         await self.node.close_connections()
         await self.until(lambda: self.lines(f"cannot read {self.own}: No such file"), "the file is missed")
         self.node.authority.issue(self.own, "tls-worker")
         await self.until(lambda: len(self.lines("connected to amqps://")) == 2, "it is back")
-        (after, _) = await self.connections("peer_cert_validity")
-        self.assertNotEqual(before, after)
+        after = {validity for (validity,) in await self.connections("peer_cert_validity")}
+        self.assertEqual((len(before), len(after), before & after), (1, 1, set()))
 
     async def test_a_user_and_a_password_may_go_through_tls_too(self) -> None:
         await self.certified("nobody")

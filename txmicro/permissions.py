@@ -107,7 +107,7 @@ def _topics(role: Role) -> list[dict[str, str]]:
         _topic(
             role.kind,
             topology.EVENTS,
-            (_log_lines(role.kind), *map(_matching, role.publishes)),
+            (_LOG_LINES, *map(_matching, role.publishes)),
             _names(role.subscribes),
         ),
     ]
@@ -118,7 +118,7 @@ def _manager_topics() -> list[dict[str, str]]:
     said = (r"worker\.getAll", rf"worker\.del\.{_TYPE}")
     return [
         _topic(MANAGER, topology.NOTIFICATIONS, said, heard),
-        _topic(MANAGER, topology.EVENTS, (_log_lines(MANAGER),), ()),
+        _topic(MANAGER, topology.EVENTS, (_LOG_LINES,), ()),
     ]
 
 
@@ -129,16 +129,14 @@ def _topic(user: str, exchange: str, write: Iterable[str], read: Iterable[str]) 
 # Expressions
 
 _TYPE: Final = "[A-Za-z0-9_-]+"
+# Of whomever they tell: a line may be about another worker, and what it says is its writer's word anyway.
+_LOG_LINES: Final = rf"log\.[a-z]+\.{_TYPE}"
 _ASKING: Final = (r"worker\.next", r"worker\.list")
 
 
 def _own(kind: str) -> str:
     """All names of a type, of its workers' too; those follow a colon."""
     return rf"txmicro\.[a-z]+\.{re.escape(kind)}([.:].+)?"
-
-
-def _log_lines(kind: str) -> str:
-    return rf"log\.[a-z]+\.({re.escape(kind)}|process)"
 
 
 def _names(names: Iterable[str]) -> list[str]:
