@@ -25,13 +25,14 @@ ATTEMPT: Final = "txmicro-attempt"  # 1 at first
 ATTEMPTS: Final = "txmicro-attempts"  # how many its sender wants, if it said so
 EXPIRES: Final = "txmicro-expires"  # Unix time in ms after which it is not started any more
 STORED: Final = "txmicro-stored"  # Unix time in ms at which it was sent first
-FAILURE: Final = "txmicro-failure"  # the last failure: type, message, retryable, worker
+FAILURE: Final = "txmicro-failure"  # the last failure, shortened: type, message, retryable, worker
 REASON: Final = "txmicro-reason"  # why it was given up
 FAILED: Final = "txmicro-failed"  # Unix time in ms of the last failure
 TRACEPARENT: Final = "traceparent"
 
 _NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED)
 _LARGEST: Final = 2**53
+_LONGEST: Final = 500  # characters of a failure
 
 # Why a job was given up; besides, the broker says ``delivery_limit`` and ``expired`` in ``x-death``.
 EXHAUSTED: Final = "attempts"
@@ -58,11 +59,16 @@ def lasting(headers: dict[str, Any]) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {name: number(headers, name, 0) for name in _NUMBERS if number(headers, name, 0)}
     if isinstance(headers.get(FAILURE), dict):
-        kept[FAILURE] = dict(describe(rebuild(headers[FAILURE]), None))
+        kept[FAILURE] = _short(describe(rebuild(headers[FAILURE]), None))
     trace = headers.get(TRACEPARENT)
     if isinstance(trace, str) and len(trace) <= 255:
         kept[TRACEPARENT] = trace
     return kept
+
+
+def _short(failure: Failure) -> dict[str, Any]:
+    """*failure* as a header: all headers of a message must fit into one frame."""
+    return {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in failure.items()}
 
 
 @dataclass(slots=True, eq=False)
@@ -103,8 +109,7 @@ class Delivery:
 
     def join(self, other: Delivery) -> None:
         """*other* is the same job: settle both as one."""
-        if self.job is not None and other.job is not None:
-            self.job.redelivered |= other.job.redelivered
+        self.redelivered |= other.redelivered or other.quarantined
         first, second = self.settle, other.settle
 
         def settle(done: bool) -> None:
@@ -210,8 +215,9 @@ class DurableIntake:
             while self._held and len(self._running) < self._slots and self._room():
                 key, delivery = self._held.popitem(last=False)
                 self._running[key] = delivery
-                if delivery.job is not None:
-                    self._start(delivery.job)
+                job: Any = delivery.job  # what is held could be read
+                job.redelivered = delivery.redelivered or delivery.quarantined
+                self._start(job)
         finally:
             self._starting = False
 
@@ -272,7 +278,7 @@ class DurableIntake:
     def failed(self, job: Job, error: BaseException, failure: Failure) -> bool:
         """The handler has failed; *failure* describes *error*. Returns whether that was the last attempt."""
         delivery = self._running.pop(job.key)
-        headers = {**lasting(delivery.headers), FAILURE: dict(failure), FAILED: self._now_ms()}
+        headers = {**lasting(delivery.headers), FAILURE: _short(failure), FAILED: self._now_ms()}
         step = self._policy.next(delivery.attempt, delivery.attempts, error)
         left = self._left(delivery)
         if step is None:
