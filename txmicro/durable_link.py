@@ -63,7 +63,6 @@ class DurableLink(Place):
         self._arrived = arrived
         self._lost = lost
         self._wanted: Wanted | None = None
-        self._tags: list[str] = []
         self._first: Once[None] = Once()
 
     def start(self, wanted: Wanted) -> Deferred[None]:
@@ -75,8 +74,7 @@ class DurableLink(Place):
     async def stop(self) -> None:
         """Take no more; what is here can still be settled."""
         self._wanted = None
-        tags, self._tags = self._tags, []
-        await self._cancel(tags)
+        await self._stop_taking()
 
     async def close(self) -> None:
         """Leave; what is not settled goes back to the broker."""
@@ -108,6 +106,8 @@ class DurableLink(Place):
             await channel.basic_qos(prefetch_count=prefetch)  # of the consumers to come
             take = partial(self._take, channel, quarantined)
             self._tags.append(await channel.consume(name, take, on_cancel=self._cancelled))
+        if self._wanted is None:  # meanwhile
+            await self._cancel_tags(channel)
 
     def _stood(self) -> None:
         self._first.happen(None)
@@ -144,6 +144,5 @@ class DurableLink(Place):
         else:
             self._reader.received(messages.JOB)
             job.durable, job.tries = True, delivery.attempt - 1
-            job.redelivered = deliver.redelivered or quarantined
             delivery.job, delivery.key = job, job.key
         self._arrived(delivery)

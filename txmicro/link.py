@@ -93,7 +93,6 @@ class Link(Place):
         self.reader = Reader(bus, occupant.id, self._metrics)
         self._capacity = 0
         self._subscriptions: list[Subscription] = []
-        self._job_tags: list[str] = []
         self._opened: Deferred[None] | None = None
 
     # Its life
@@ -172,7 +171,7 @@ class Link(Place):
 
     async def _build(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
-        self._job_tags = []
+        self._tags = []
         for exchange in topology.SHARED:
             if not await session.has(exchange.name):  # to declare it takes the right to delete it
                 await self._declare_exchange(session, channel, exchange)
@@ -192,13 +191,13 @@ class Link(Place):
         if self._capacity:
             await self._consume_jobs(session, channel)
         if not self._capacity:  # meanwhile
-            await self._cancel_jobs(channel)
+            await self._cancel_tags(channel)
         for subscription in self._subscriptions:
             await self._consume_events(session, channel, subscription)
 
     async def _consume_jobs(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
-        self._job_tags = tags = []
+        self._tags = tags = []
         await channel.basic_qos(prefetch_count=self._capacity)
         arrived = partial(self._job_arrived, channel)
         for queue in (topology.direct(worker, kind), topology.jobs(kind, session.features)):
@@ -223,13 +222,7 @@ class Link(Place):
         """Take no more jobs; those that are here can still be settled."""
         self._capacity = 0
         self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
-        if self._session is not None and self._channel is not None:
-            await self._add(self._cancel_jobs(self._channel))
-
-    async def _cancel_jobs(self, channel: Channel) -> None:
-        tags, self._job_tags = self._job_tags, []
-        for tag in tags:
-            await channel.cancel(tag)
+        await self._stop_taking()
 
     async def subscribe(self, pattern: str, handler: Handler, group: bool) -> None:
         """Hear events whose topic matches *pattern*; *group*: share them with the workers of the type."""

@@ -50,6 +50,7 @@ class Place:
         self._worker = worker
         self._session: Session | None = None
         self._channel: Channel | None = None
+        self._tags: list[str] = []  # of the consumers of jobs
         self._declared: dict[str, Queue] = {}
         self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
@@ -157,7 +158,7 @@ class Place:
         stood, self._session = self._session, None
         if stood is not None:
             self._binding.stop()
-            self._fell()
+        self._fell()  # also when not all stood: messages may have come
 
     # What it has
 
@@ -197,10 +198,15 @@ class Place:
         except Exception as error:
             self._broken.happen(error)
 
-    async def _cancel(self, tags: list[str]) -> None:
+    async def _stop_taking(self) -> None:
+        """Cancel the consumers of jobs; what is being built has to see to that itself."""
         if self._session is not None and self._channel is not None:
-            for tag in tags:
-                await self._add(self._channel.cancel(tag))
+            await self._add(self._cancel_tags(self._channel))
+
+    async def _cancel_tags(self, channel: Channel) -> None:
+        tags, self._tags = self._tags, []
+        for tag in tags:
+            await channel.cancel(tag)
 
     def _cancelled(self) -> None:
         self._broken.happen(ConsumerCancelled("the broker cancelled a consumer: its queue has gone"))
