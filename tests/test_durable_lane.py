@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import formatEvent, globalLogPublisher
 
 from tests.system import SystemTestCase
-from txmicro import durable, storing, topology
+from txmicro import durable, messages, storing, topology
+from txmicro.amqp.channel import Channel
 from txmicro.bus import Target
 from txmicro.config import Config
 from txmicro.durable_link import DurableLink
 from txmicro.errors import (
     AddressError,
+    BusOverloaded,
     EncodeError,
     JobCancelled,
     JobError,
@@ -82,6 +87,23 @@ class StoringTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done()), {"echo": 1})
         self.assertTrue(self.ran[0].durable)
         self.check_empty()
+
+    def test_what_an_old_broker_lacks_is_said_once(self) -> None:
+        said: list[Any] = []
+        observer: Any = said.append
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        of = topology.Features.of
+        old = replace(of({}), safe_dead_letters=False)
+        self.patch(topology.Features, "of", lambda properties: old)
+        worker = self.worker(echo)
+        self.process(worker)
+        for _ in range(2):
+            assert worker.bus.session is not None
+            self.result(worker.bus.session.keeping()).transport.abortConnection()
+            self.advance(1)
+        texts = [formatEvent(event) or "" for event in said]
+        self.assertEqual(len([text for text in texts if "safe ones since 3.10" in text]), 1)
 
     def test_it_waits_for_a_worker_to_come(self) -> None:
         self.process(self.sender)
@@ -336,6 +358,41 @@ class HopTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done(), 1.0), {"echo": 7})
         self.check_empty()
 
+    def test_a_forward_to_a_type_without_durable_jobs_is_tried_again_and_given_up(self) -> None:
+        async def forward(job: Job) -> Forward:
+            return Forward("WX:*")
+
+        worker = self.worker(forward)
+        self.process(self.sender)
+        self.process(worker)
+        self.advance(storing.RETURNING)
+        error = self.error(self.sender.send("WB:*", durable=True).when_done(), NotStored, 5.0)
+        self.assertEqual(error.worker, worker.id)
+        self.assertEqual(len(self.ran), QUICK.attempts)
+        [headers] = self.dead()
+        self.assertEqual(headers[durable.REASON], durable.EXHAUSTED)
+        self.assertEqual(headers[durable.FAILURE]["type"], "NotStored")
+        self.check_empty()
+
+    def test_each_hop_counts_its_own_attempts(self) -> None:
+        async def once(job: Job) -> int:
+            self.ran.append(job)
+            if not job.tries:
+                raise JobError("not now", retryable=True)
+            return job.tries
+
+        self.process(self.sender)
+        for kind in ("WB", "WC"):
+            worker = Worker(kind, do_job=once)
+            worker.retry = QUICK
+            self.process(worker)
+        job = self.sender.send(["WB:*", "WC:*"], durable=True)
+        self.assertEqual(self.result(job.when_done(), 3.0), 1)
+        self.assertEqual(
+            [(ran.address, ran.tries) for ran in self.ran],
+            [("WB:*", 0), ("WB:*", 1), ("WC:*", 0), ("WC:*", 1)],
+        )
+
     def test_a_forward_to_one_worker_is_refused(self) -> None:
         async def forward(job: Job) -> Forward:
             return Forward("WC:1")
@@ -418,6 +475,56 @@ class DeathTests(LaneTestCase):
         self.assertEqual(len(self.ran), 1)
         self.check_empty()
 
+    def test_a_lost_acknowledgement_and_a_lost_result_cost_no_second_run(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        station = worker._running_station
+        reply = station.link.post.reply
+        lost: list[str] = []
+
+        def lose(to: str, kind: str, *rest: Any) -> None:
+            if kind == messages.RESULT and not lost:
+                lost.append(kind)
+            else:
+                reply(to, kind, *rest)
+
+        settle = self.patch(station.lane._link, "_settle", lambda *_: lost.append("ack"))
+        self.patch(station.link.post, "reply", lose)
+        job = self.sender.send("WB:*", 1, durable=True)
+        self.advance(1)
+        self.assertEqual((lost, len(self.ran)), ([messages.RESULT, "ack"], 1))
+        settle.restore()
+        assert worker.bus.session is not None
+        self.result(worker.bus.session.keeping()).transport.abortConnection()
+        self.assertEqual(self.result(job.when_done(), 3.0), {"echo": 1})
+        self.assertEqual(len(self.ran), 1)
+        self.check_empty()
+
+    def test_a_worker_that_stops_settles_what_it_has_also_after_a_loss(self) -> None:
+        waiting: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            return await waiting
+
+        worker = self.worker(handle)
+        self.process(self.sender)
+        bus = self.process(worker)
+        job = self.sender.send("WB:*", durable=True)
+        self.advance(0.5)
+        stopping = bus.stopService()
+        self.advance(0.1)
+        assert bus.session is not None
+        self.result(bus.session.keeping()).transport.abortConnection()
+        self.advance(1)
+        waiting.callback("done")
+        self.assertEqual(self.result(job.when_done(), 1.0), "done")
+        self.successResultOf(stopping)
+        self.assertEqual(self.depth("txmicro.jobs.WB.durable"), 1)  # its acknowledgement came too late
+        self.process(self.worker(echo))
+        self.advance(1)
+        self.check_empty()
+
     def test_stopping_gives_back_what_does_not_end_in_time(self) -> None:
         worker = self.worker(lambda job: Deferred())
         self.process(self.sender)
@@ -442,6 +549,146 @@ class DeathTests(LaneTestCase):
             self.successResultOf(job)
         self.assertEqual([ran.key for ran in self.ran if ran.redelivered], [])
         self.assertEqual(len(self.ran), 50)
+
+
+class StoppingTests(LaneTestCase):
+    def hogged(self, running: list[Deferred[None]], config: Config | None = None) -> tuple[Any, Any]:
+        """A worker that is full of interactive jobs, and a durable one that is delivered to it and held."""
+
+        async def handle(job: Job) -> str:
+            if not job.durable:
+                running.append(Deferred())
+                await running[-1]
+            return "done"
+
+        self.process(self.sender)
+        bus = self.process(self.worker(handle, capacity=2), config=config)
+        for _ in range(2):
+            self.sender.send("WB:*").when_done().addErrback(lambda _: None)
+        self.advance(0.2)
+        job = self.sender.send("WB:*", durable=True)
+        self.result(job.when_stored())
+        self.assertEqual((len(self.ran), self.depth("txmicro.jobs.WB.durable")), (2, 0))
+        return bus, job
+
+    def test_what_is_held_is_run_before_the_worker_goes(self) -> None:
+        running: list[Deferred[None]] = []
+        bus, job = self.hogged(running)
+        stopping = bus.stopService()
+        self.advance(0.5)
+        self.assertNoResult(stopping)
+        for waiting in running:
+            waiting.callback(None)
+        self.assertEqual(self.result(job.when_done(), 0.5), "done")
+        self.successResultOf(stopping)
+        self.assertFalse(self.ran[-1].redelivered)
+        self.check_empty()
+
+    def test_what_is_held_goes_back_when_time_is_up(self) -> None:
+        bus, job = self.hogged([], Config(grace=1.0))
+        self.stop(bus)
+        self.assertEqual(len(self.ran), 2)
+        self.process(self.worker(echo))
+        self.assertEqual(self.result(job.when_done(), 1.0), {"echo": None})
+        self.check_empty()
+
+    def test_a_broker_that_takes_no_job_again_does_not_keep_it_from_stopping(self) -> None:
+        def fail() -> None:
+            raise JobError("not now", retryable=True)
+
+        self.stops_while_nothing_is_stored(fail)
+
+    def test_nor_does_one_that_takes_no_next_hop(self) -> None:
+        self.stops_while_nothing_is_stored(lambda: Forward("WC:*"))
+
+    def stops_while_nothing_is_stored(self, end: Callable[[], Any]) -> None:
+        async def handle(job: Job) -> Any:
+            session = worker.bus.session
+            assert session is not None
+            self.patch(session, "store", lambda *args: Deferred())
+            return end()
+
+        worker = self.worker(handle)
+        self.process(self.sender)
+        self.process(Worker("WC", do_job=echo))
+        bus = self.process(worker, config=Config(grace=2.0))
+        job = self.sender.send("WB:*", 1, durable=True)
+        self.result(job.when_stored())
+        self.stop(bus)
+        self.process(self.worker(echo))
+        self.assertEqual(self.result(job.when_done(), 1.0), {"echo": 1})
+        self.check_empty()
+
+    def test_a_worker_that_stops_while_its_consumers_are_made_takes_nothing(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        link = worker._running_station.lane._link
+        consumes = Channel.consume
+
+        async def stopped(channel: Channel, queue: str, *args: Any, **settings: Any) -> str:
+            await link.stop()
+            return await consumes(channel, queue, *args, **settings)
+
+        self.patch(Channel, "consume", stopped)
+        session = worker.bus.session
+        assert session is not None
+        self.result(session.keeping()).transport.abortConnection()
+        self.advance(1)
+        self.assertEqual(self.broker.model.queues["txmicro.jobs.WB.durable"].consumers, {})
+        self.sender.send("WB:*", durable=True)
+        self.advance(1)
+        self.assertEqual(self.depth("txmicro.jobs.WB.durable"), 1)
+
+
+class FlowTests(LaneTestCase):
+    def test_while_the_connection_is_blocked_nothing_is_stored_and_then_all_is_once(self) -> None:
+        self.process(self.sender)
+        self.process(self.worker(echo))
+        session = self.sender.bus.session
+        assert session is not None
+        session.publishing.set_blocked(True)
+        jobs = [self.sender.send("WB:*", number, durable=True, timeout=100.0) for number in range(5)]
+        stored = [job.when_stored() for job in jobs]
+        self.advance(40)
+        for waiting in stored:
+            self.assertNoResult(waiting)
+        session.publishing.set_blocked(False)
+        self.advance(1)
+        for waiting in stored:
+            self.successResultOf(waiting)
+        self.assertEqual(sorted(ran.data for ran in self.ran), list(range(5)))
+        self.check_empty()
+
+    def test_more_than_a_worker_may_keep_is_refused_and_what_is_stored_takes_no_bytes(self) -> None:
+        config = Config(outbox_jobs=3, outbox_bytes=1200)
+        self.stop(self.process(self.worker(echo)))
+        self.process(self.sender, config=config)
+        session = self.sender.bus.session
+        assert session is not None
+        session.publishing.set_blocked(True)
+        first = self.sender.send("WB:*", "x" * 800, durable=True, timeout=100.0)
+        self.assertRaises(BusOverloaded, self.sender.send, "WB:*", "x" * 800, durable=True)
+        session.publishing.set_blocked(False)
+        self.result(first.when_stored())
+        for _ in range(2):
+            self.result(self.sender.send("WB:*", "x" * 800, durable=True, timeout=100.0).when_stored())
+        self.assertRaises(BusOverloaded, self.sender.send, "WB:*", durable=True)
+        self.assertEqual(self.depth("txmicro.jobs.WB.durable"), 3)
+
+    def test_a_queue_that_is_full_refuses_and_takes_it_when_there_is_room(self) -> None:
+        self.process(self.sender)
+        self.stop(self.process(self.worker(echo)))
+        queue = self.broker.model.queues["txmicro.jobs.WB.durable"]
+        declared = queue.declared
+        queue.declared = replace(declared, max_length=2)
+        jobs = [self.sender.send("WB:*", number, durable=True) for number in range(4)]
+        self.advance(3)
+        self.assertEqual([job.stored for job in jobs], [True, True, False, False])
+        self.process(self.worker(echo))
+        self.advance(5)
+        self.assertEqual(sorted(ran.data for ran in self.ran), [0, 1, 2, 3])
+        self.check_empty()
 
 
 class ApartTests(LaneTestCase):

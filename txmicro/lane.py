@@ -179,9 +179,8 @@ class DurableLane:
             parcel.headers[durable.ATTEMPTS] = terms.attempts
         kept = _Kept(future)
         self._watch(Sent(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body)))
-        if not future.ended:  # at once, as the worker has stopped
-            kept.storing = self._storing.put(parcel)
-            kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, future), {}, (job.key,))
+        kept.storing = self._storing.put(parcel)
+        kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, future), {}, (job.key,))
 
     def _is_stored(self, _: None, key: str, future: JobFuture) -> None:
         self._stored(key)
