@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import JobCancelled, JobError, JobTimeout
+from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored
 from txmicro.future import JobFuture
 
 WORKER = "WB:1795449588399-3fa9"
@@ -102,6 +102,47 @@ class Taken(FutureCase):
         self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
 
 
+class Stored(FutureCase):
+    def test_when_stored(self) -> None:
+        waiting, done = self.job.when_stored(), self.job.when_done()
+        self.assertFalse(self.job.stored)
+        self.job.keep()
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertIsNone(self.successResultOf(self.job.when_stored()))
+        self.assertTrue(self.job.stored)
+        self.assertNoResult(done)
+        self.assertFalse(self.job.ended)
+
+    def test_what_is_done_was_stored(self) -> None:
+        """Its result may be quicker than its confirm."""
+        waiting = self.job.when_stored()
+        self.job.done(WORKER, 5)
+        self.assertIsNone(self.successResultOf(waiting))
+        self.job.keep()
+
+    def test_it_fails_when_it_was_not_stored(self) -> None:
+        waiting = self.job.when_stored()
+        self.job.failed(NotStored("no queue"))
+        self.failureResultOf(waiting, NotStored)
+        self.failureResultOf(self.job.when_stored(), NotStored)
+        self.assertEqual(self.unheard, [])
+
+    def test_once_stored_it_stays_so_whatever_happens(self) -> None:
+        self.job.keep()
+        self.job.failed(JobCancelled("given up"))
+        self.assertIsNone(self.successResultOf(self.job.when_stored()))
+
+    def test_a_timeout_says_whether_it_is_in_good_hands(self) -> None:
+        for stored in (True, False):
+            if stored:
+                self.job.keep()
+            error = JobTimeout("late")
+            self.job.failed(error)
+            self.assertEqual(error.still_queued, stored)
+            self.assertEqual(self.unheard, [] if stored else [error])
+            self.setUp()
+
+
 class Unheard(FutureCase):
     def test_a_failure_that_nobody_awaits(self) -> None:
         error = JobTimeout("late")
@@ -131,7 +172,7 @@ class Unheard(FutureCase):
 
 class Cancelling(FutureCase):
     def test_a_wait_is_not_the_job(self) -> None:
-        for waiting in (self.job.when_done(), self.job.when_taken()):
+        for waiting in (self.job.when_done(), self.job.when_taken(), self.job.when_stored()):
             waiting.cancel()
             self.failureResultOf(waiting, CancelledError)
         other = self.job.when_done()
@@ -167,16 +208,16 @@ class Cancelling(FutureCase):
         return result
 
     def test_one_wait_in_the_callback_of_another(self) -> None:
-        for name in ("when_taken", "when_done"):
+        for name in ("when_stored", "when_taken", "when_done"):
             first, second, third = (getattr(self.job, name)() for _ in range(3))
             first.addCallback(partial(self.cancel_other, second))
             self.job.done(WORKER, "result")
             self.failureResultOf(second, CancelledError)
-            self.assertIn(self.successResultOf(third), (WORKER, "result"))
+            self.assertIn(self.successResultOf(third), (None, WORKER, "result"))
             self.setUp()
 
     def test_one_wait_in_the_errback_of_another(self) -> None:
-        for name in ("when_taken", "when_done"):
+        for name in ("when_stored", "when_taken", "when_done"):
             first, second, third = (getattr(self.job, name)() for _ in range(3))
             first.addErrback(partial(self.cancel_other, second))
             self.job.failed(JobTimeout("late"))

@@ -29,7 +29,7 @@ from txmicro.errors import (
     WorkerLost,
     WorkerStopped,
 )
-from txmicro.outbox import ENDED, OUT, TAKEN, WAITING, Outbox, Sent
+from txmicro.outbox import ENDED, KEPT, OUT, TAKEN, WAITING, Outbox, Sent
 
 TICK = 0.125  # a power of two: sums of it are exact
 
@@ -747,6 +747,62 @@ class BoundTests(OutboxCase):
         self.outbox.done("WB:1", ["a/0"])
         self.put("b/0", 60)
         self.outbox.done("WB:1", ["b/0", "c/0"])
+        self.assertEqual(self.outbox._bytes, 0)
+        self.check_empty()
+
+
+class KeptTests(OutboxCase):
+    """Durable jobs: only their end is awaited here."""
+
+    max_bytes = 100
+
+    def watch(self, key: str, deadline: float = 30.0, size: int = 0) -> Sent:
+        sent = self.sent(key, deadline=deadline)
+        sent.size = size
+        self.outbox.watch(sent)
+        return sent
+
+    def test_nothing_is_sent_nor_asked(self) -> None:
+        job = self.watch("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.outbox.returned("a/0")
+        self.outbox.taker_gone("WB:1")
+        self.outbox.nobody("WB:*")
+        self.outbox.status("WB:1", [], [], ["a/0"])
+        self.wait(20)
+        self.assertEqual((self.heard(), job.state), ([("taken", "a/0", "WB:1")], KEPT))
+        self.outbox.succeeded("a/0", "WB:1", 5)
+        self.assertEqual(self.heard(), [("done", "a/0", "WB:1", 5)])
+        self.check_empty()
+
+    def test_each_taker_is_told_of(self) -> None:
+        self.watch("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.outbox.acked("WB:2", ["a/0"])
+        self.outbox.failed("a/0", RemoteError("no"))
+        self.assertEqual(
+            self.heard(), [("taken", "a/0", "WB:1"), ("taken", "a/0", "WB:2"), ("failed", "a/0", RemoteError)]
+        )
+        self.check_empty()
+
+    def test_its_wait_has_a_deadline_and_can_be_cancelled_and_no_taker_hears(self) -> None:
+        self.watch("a/0", deadline=1.0)
+        self.watch("b/0")
+        self.outbox.acked("WB:1", ["a/0", "b/0"])
+        self.heard()
+        self.wait(1)
+        self.outbox.cancel("b/0")
+        self.assertEqual(self.heard(), [("failed", "a/0", JobTimeout), ("failed", "b/0", JobCancelled)])
+        self.check_empty()
+
+    def test_once_stored_it_takes_no_bytes(self) -> None:
+        self.watch("a/0", size=60)
+        self.assertRaises(BusOverloaded, self.watch, "b/0", size=41)
+        for _ in range(2):
+            self.outbox.stored("a/0")
+        self.outbox.stored("of another time/0")
+        self.watch("b/0", size=100)
+        self.outbox.done("WB:1", ["a/0", "b/0"])
         self.assertEqual(self.outbox._bytes, 0)
         self.check_empty()
 

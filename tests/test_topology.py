@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txmicro import topology
 from txmicro.topology import Features, Queue
 
+ANCIENT = Features.of({"product": "RabbitMQ", "version": "3.9.29"})
 OLD = Features.of({"product": "RabbitMQ", "version": "3.10.8"})
 NEW = Features.of({"product": "RabbitMQ", "version": "4.3.0-rc.1"})
 
@@ -37,6 +38,16 @@ class FeaturesTests(SynchronousTestCase):
         ):
             features = Features.of({"product": product, "version": version})
             self.assertEqual(features.transient_queues, has, (product, version))
+
+    def test_dead_letters_are_safe_from_rabbitmq_3_10(self) -> None:
+        for product, version, has in (
+            ("RabbitMQ", "3.9.29", False),
+            ("RabbitMQ", "3.10.0", True),
+            ("RabbitMQ", "4.3.0", True),
+            ("txmicro", "0.1", True),
+        ):
+            features = Features.of({"product": product, "version": version})
+            self.assertEqual(features.safe_dead_letters, has, (product, version))
 
 
 class DeclarationTests(SynchronousTestCase):
@@ -96,3 +107,74 @@ class DeclarationTests(SynchronousTestCase):
                 "x-dead-letter-exchange" in queue.arguments, "x-dead-letter-routing-key" in queue.arguments
             )
         return {queue.name for queue in queues} | exchanges | leads
+
+
+class DurableTests(SynchronousTestCase):
+    def lane(self, features: Features, steps: tuple[float, ...] = (0.2, 30.0)) -> dict[str, Queue]:
+        return {queue.name: queue for queue in topology.durable_queues("WB", steps, features)}
+
+    def test_what_each_queue_does(self) -> None:
+        quorum = {"x-queue-type": "quorum"}
+        leads = {"x-dead-letter-exchange": "txmicro.durable.WB", "x-overflow": "reject-publish"}
+        safe = {"x-dead-letter-strategy": "at-least-once"}
+        to_dead = {**leads, **safe, "x-dead-letter-routing-key": "dead"}
+        back = {**leads, **safe, "x-dead-letter-routing-key": "durable"}
+        unlimited = {"x-delivery-limit": topology.UNLIMITED}
+        own = "txmicro.durable.WB"
+        self.assertEqual(
+            {name: (queue.bindings, queue.arguments) for name, queue in self.lane(OLD).items()},
+            {
+                "txmicro.dead.WB": (((own, "dead"),), {**quorum, **unlimited}),
+                "txmicro.retry.WB.200": (
+                    ((own, "retry.200"),),
+                    {**quorum, **unlimited, **back, "x-message-ttl": 200},
+                ),
+                "txmicro.retry.WB.30000": (
+                    ((own, "retry.30000"),),
+                    {**quorum, **unlimited, **back, "x-message-ttl": 30000},
+                ),
+                "txmicro.quarantine.WB": (
+                    ((own, "quarantine"),),
+                    {**quorum, **to_dead, "x-delivery-limit": topology.DELIVERY_LIMIT},
+                ),
+                "txmicro.jobs.WB.durable": (
+                    (("txmicro.to.WB", "durable"), (own, "durable")),
+                    {**quorum, **unlimited, **to_dead},
+                ),
+            },
+        )
+
+    def test_a_new_broker_finds_the_queues_of_an_old_one_as_it_would_declare_them(self) -> None:
+        self.assertEqual(self.lane(OLD), self.lane(NEW))
+
+    def test_they_survive_everything(self) -> None:
+        for features in (ANCIENT, OLD, NEW):
+            for queue in self.lane(features).values():
+                self.assertEqual(
+                    (queue.durable, queue.exclusive, queue.auto_delete), (True, False, False), queue
+                )
+
+    def test_where_quorum_queues_know_no_expiry_retries_wait_in_classic_ones(self) -> None:
+        queues = self.lane(ANCIENT)
+        for name, queue in queues.items():
+            self.assertEqual("x-queue-type" in queue.arguments, "retry" not in name)
+            self.assertNotIn("x-dead-letter-strategy", queue.arguments)
+        self.assertEqual(queues["txmicro.retry.WB.200"].arguments["x-message-ttl"], 200)
+
+    def test_those_first_that_others_lead_to(self) -> None:
+        names = list(self.lane(OLD))
+        self.assertEqual((names[0], names[-1]), ("txmicro.dead.WB", "txmicro.jobs.WB.durable"))
+
+    def test_steps_that_are_one_to_the_millisecond_share_a_queue(self) -> None:
+        odd = (5.0, 0.0151, 0.0149, 5)
+        retries = [name for name in self.lane(OLD, odd) if "retry" in name]
+        self.assertEqual(retries, ["txmicro.retry.WB.5000", "txmicro.retry.WB.15"])
+        self.assertEqual(len(topology.durable_queues("WB", odd, OLD)), 5)
+        for step in odd:
+            self.assertIn(topology.retry_queue("WB", step), retries)
+
+    def test_workers_of_one_type_with_other_steps_declare_the_same_queues_besides(self) -> None:
+        one, other = self.lane(OLD, (1.0, 5.0)), self.lane(OLD, (5.0, 60.0))
+        for name in one.keys() & other.keys():
+            self.assertEqual(one[name], other[name])
+        self.assertEqual(len(one.keys() & other.keys()), 4)
