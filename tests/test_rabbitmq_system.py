@@ -21,7 +21,7 @@ from twisted.logger import formatEvent
 
 from tests.live import Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ, Wire
 from tests.rabbitmq import HOST, free_port, reactor
-from txmicro import link, messages
+from txmicro import messages, place
 from txmicro.bus import REFUSED_DELAY, Bus
 from txmicro.errors import (
     DuplicateWorker,
@@ -203,7 +203,7 @@ class Outages(Live):
         await self.loses_no_job(disturb)
 
     async def test_exchanges_are_deleted(self) -> None:
-        self.patch(link, "REBIND_EVERY", 1.0)
+        self.patch(place, "REBIND_EVERY", 1.0)
         await self.three_processes()
         stranger = await self.stranger()
 
