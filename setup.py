@@ -31,6 +31,7 @@ setup(
     # twisted.plugins is a namespace that Twisted extends: our file goes in beside its own.
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
     package_data={"txmicro": ["py.typed"]},
+    entry_points={"console_scripts": ["txmicro = txmicro.cli:main"]},
     install_requires=DEPENDENCIES,
     extras_require={"tls": TLS, "test": TEST, "dev": TEST + LINT + DOCS},
     classifiers=[

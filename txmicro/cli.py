@@ -1,0 +1,367 @@
+"""The operator's command, ``txmicro``: what its command line says, and how its answers look.
+
+It leaves with status 0 when it has done what it was told, with 1 when it could not and with 2 when the command
+line or the configuration is wrong; it says why on stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from getopt import GetoptError, gnu_getopt
+from typing import Any, Final, TextIO
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import react
+from twisted.python.failure import Failure
+from twisted.python.usage import Options, UsageError
+
+from . import __version__
+from .address import check_type
+from .amqp.client import Client
+from .bus import Target, dial
+from .config import load
+from .dead import DeadLetters, Letter, open_letters
+from .errors import AddressError, ConfigError, TxmicroError
+from .log import printable
+from .once import Once
+from .targets import targets
+
+DONE: Final = 0
+NOT_DONE: Final = 1
+WRONG: Final = 2
+
+PAGE: Final = 50
+LONGEST_PAGE: Final = 10_000
+
+
+class NoBroker(TxmicroError):
+    """No broker of the configuration lets us in; the message says why each."""
+
+
+# Command lines
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= LONGEST_PAGE):
+        raise ValueError(f"--limit is a whole number from 1 to {LONGEST_PAGE}")
+    return int(text)
+
+
+class _Options(Options):
+    def opt_version(self) -> None:
+        """Show the version, and leave."""
+        sys.stdout.write(f"txmicro {__version__}\n")
+        raise SystemExit(DONE)
+
+
+class DeadCommand(_Options):
+    """A command about the dead letters of one type."""
+
+    synopsis = "TYPE [options]"
+    optParameters: list[Any] = [
+        ["config", "c", None, "Configuration file. Without one: the defaults. TXMICRO_<KEY> wins over both."]
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As its base class, but options may also stand behind arguments."""
+        try:
+            found, words = gnu_getopt(list(options or ()), self.shortOpt, self.longOpt)
+        except GetoptError as error:
+            raise UsageError(str(error)) from error
+        given = [f"{name}{'=' * (f'{name[2:]}=' in self.longOpt)}{value}" for name, value in found]
+        super().parseOptions([*given, "--", *words])
+
+    def parseArgs(self, kind: str = "", *ids: str) -> None:
+        """TYPE, and what else the command takes."""
+        try:
+            self["type"] = check_type(kind)
+        except AddressError as error:
+            raise UsageError(str(error)) from error
+        self["ids"] = list(ids)
+        self.check()
+
+    def check(self) -> None:
+        """Raise UsageError unless the rest is right."""
+        if self["ids"]:
+            raise UsageError("this command takes no IDs")
+
+    async def obey(self, letters: DeadLetters, out: TextIO) -> None:
+        """Do it, and say on *out* what came of it."""
+        raise NotImplementedError
+
+
+class ListDead(DeadCommand):
+    """``txmicro dead list``."""
+
+    optParameters = [
+        ["limit", None, PAGE, f"How many to list, up to {LONGEST_PAGE}.", _limit],
+    ]
+    optFlags = [["json", None, "Write one JSON object, for programs."]]
+
+    async def obey(self, letters: DeadLetters, out: TextIO) -> None:
+        """List a page."""
+        page = [letter.summary() async for letter in letters.letters(self["limit"])]
+        page.sort(key=lambda letter: (letter["failed"] or "", letter["id"]))  # the broker keeps no order
+        if self["json"]:
+            _write(json.dumps({"type": self["type"], "total": letters.total, "letters": page}), out)
+        else:
+            _write_page(self["type"], page, letters.total, out)
+
+
+class ShowDead(DeadCommand):
+    """``txmicro dead show``."""
+
+    synopsis = "TYPE ID... [options]"
+
+    def check(self) -> None:
+        """It takes IDs."""
+        if not self["ids"]:
+            raise UsageError("which letter? give its ID, or its job's")
+
+    async def obey(self, letters: DeadLetters, out: TextIO) -> None:
+        """Show letters whole, each as a JSON object."""
+        for letter in await letters.find(self["ids"]):
+            _write(_in_full(letter), out)
+
+
+class ChangeDead(DeadCommand):
+    """A command that takes letters away."""
+
+    synopsis = "TYPE (ID... | --all) [options]"
+    optFlags = [["all", None, "All that are there when the command begins."]]
+
+    def check(self) -> None:
+        """It takes IDs or ``--all``."""
+        if bool(self["ids"]) == bool(self["all"]):
+            raise UsageError("which letters? give their IDs, or --all")
+
+    @property
+    def chosen(self) -> list[str] | None:
+        """The IDs; None: all letters."""
+        return None if self["all"] else self["ids"]
+
+
+class RequeueDead(ChangeDead):
+    """``txmicro dead requeue``."""
+
+    async def obey(self, letters: DeadLetters, out: TextIO) -> None:
+        """Have the jobs tried again."""
+        try:
+            await letters.requeue(self.chosen)
+        finally:
+            _write(f"{letters.done} requeued", out)
+        if letters.expired:
+            _write(f"{letters.expired} expired, left as they are", out)
+
+
+class DiscardDead(ChangeDead):
+    """``txmicro dead discard``."""
+
+    async def obey(self, letters: DeadLetters, out: TextIO) -> None:
+        """Throw them away."""
+        try:
+            await letters.discard(self.chosen)
+        finally:
+            _write(f"{letters.done} discarded", out)
+
+
+class Commands(_Options):
+    """A choice of commands."""
+
+    subCommands: list[Any] = []
+
+    def postOptions(self) -> None:
+        """There must be one."""
+        if self.subCommand is None:
+            raise UsageError(f"which command? {', '.join(name for name, *_ in self.subCommands)}")
+
+
+class DeadOptions(Commands):
+    """``txmicro dead``."""
+
+    subCommands = [
+        ["list", None, ListDead, "List the dead letters of a worker type."],
+        ["show", None, ShowDead, "Show dead letters whole."],
+        ["requeue", None, RequeueDead, "Have the jobs tried again, with all their attempts."],
+        ["discard", None, DiscardDead, "Throw dead letters away."],
+    ]
+
+
+class CommandLine(Commands):
+    """``txmicro``."""
+
+    synopsis = "Usage: txmicro COMMAND"
+    subCommands = [["dead", None, DeadOptions, "Look after durable jobs that were given up."]]
+
+
+def read(words: Sequence[str]) -> DeadCommand:
+    """The command of a command line; raises UsageError."""
+    options: Any = CommandLine()
+    options.parseOptions(list(words))
+    command: DeadCommand = options.subOptions.subOptions
+    return command
+
+
+# Answers
+
+
+def _write(text: str, out: TextIO) -> None:
+    print("\n".join(printable(line) for line in text.split("\n")), file=out)
+
+
+def _write_page(kind: str, page: list[dict[str, Any]], total: int, out: TextIO) -> None:
+    count = f"{total} dead letter{'' if total == 1 else 's'} of {kind}"
+    if len(page) < total:
+        count += f"; {len(page)} of them, --limit shows more"
+    _write(count, out)
+    if page:
+        _write(_row("ID", "STORED", "FAILED", "ATTEMPT", "REASON", "WORKER", "LAST FAILURE"), out)
+    for letter in page:
+        failure = letter["failure"]
+        text = f"{failure['type']}: {failure['message']}" if failure else "-"
+        _write(
+            _row(
+                letter["id"],
+                letter["stored"] or "-",
+                letter["failed"] or "-",
+                str(letter["attempt"]),
+                letter["reason"],
+                (failure["worker"] if failure else None) or "-",
+                f"{text:.200}",
+            ),
+            out,
+        )
+
+
+def _row(*cells: str) -> str:
+    widths = (24, 20, 20, 7, 14, 24, 0)
+    return "  ".join(f"{' '.join(cell.split()):<{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _in_full(letter: Letter) -> str:
+    contents = letter.contents()
+    try:
+        return json.dumps(contents, indent=2, ensure_ascii=False, default=_readable)
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # keys that are no text, or a depth, that JSON cannot have
+        return json.dumps({**contents, "body": repr(contents.get("body"))}, indent=2, default=_readable)
+
+
+def _readable(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else repr(value)
+
+
+# Doing it
+
+
+class Command:
+    """One run of the command.
+
+    :param out: for its answers. :param err: for why there is none.
+    :param time: Unix time, in seconds.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        environ: Mapping[str, str],
+        out: TextIO,
+        err: TextIO,
+        time: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._environ = environ
+        self._out = out
+        self._err = err
+        self._time = time
+        self._letters: DeadLetters | None = None
+        self._running: Deferred[None] | None = None
+        self._ended: Once[None] = Once()
+
+    def run(self, words: Sequence[str]) -> Deferred[int]:
+        """Do what the command line *words* says. Fires with the status to leave with; does not fail."""
+        try:
+            options = read(words)
+            config = load(options["config"], self._environ)
+            where = targets(self._reactor, config)
+        except UsageError as error:
+            return succeed(self._complain([f"{error}; txmicro --help says more"], WRONG))
+        except ConfigError as error:
+            return succeed(self._complain(error.problems, WRONG))
+        return self.obey(options, where, config.heartbeat)
+
+    def obey(self, options: DeadCommand, where: Sequence[Target], heartbeat: int) -> Deferred[int]:
+        """Do what *options* say at the first broker that lets us in. Fires with the status; does not fail."""
+        self._running = Deferred.fromCoroutine(self._obey(options, where, heartbeat))
+        ended = self._running.addCallbacks(lambda _: DONE, self._not_done)
+        return ended.addBoth(self._end)
+
+    def interrupt(self) -> Deferred[None] | None:
+        """Leave what is not done. Fires when it has ended in good order; None: there is nothing to end."""
+        if self._running is None:
+            return None
+        if self._letters is None:
+            self._running.cancel()
+        else:
+            self._letters.stopping = True
+        return self._ended.wait()
+
+    async def _obey(self, options: DeadCommand, where: Sequence[Target], heartbeat: int) -> None:
+        client = await self._connect(where, heartbeat)
+        try:
+            self._letters = await open_letters(client, options["type"], self._reactor, self._time)
+            try:
+                await options.obey(self._letters, self._out)
+            finally:
+                await self._letters.close()
+        finally:
+            await client.shutdown()
+
+    async def _connect(self, where: Sequence[Target], heartbeat: int) -> Client:
+        refusals = []
+        for target in where:
+            try:
+                return await dial(target, self._reactor, heartbeat, "txmicro dead")
+            except CancelledError:
+                raise
+            except Exception as error:  # an endpoint may fail with anything
+                refusals.append(f"no connection to {target.broker}: {error or type(error).__name__}")
+        raise NoBroker("\n".join(refusals))
+
+    def _not_done(self, failure: Failure) -> int:
+        if failure.trap(TxmicroError, CancelledError) is CancelledError:
+            return self._complain(["interrupted"], NOT_DONE)
+        return self._complain(failure.getErrorMessage().split("\n"), NOT_DONE)
+
+    def _complain(self, problems: Sequence[str], status: int) -> int:
+        for problem in problems:
+            _write(f"txmicro: {problem}", self._err)
+        return status
+
+    def _end(self, outcome: Any) -> Any:
+        self._ended.happen(None)
+        return outcome
+
+
+def launch(reactor: Any, words: Sequence[str]) -> Deferred[Any]:
+    """Run the command *words*; for :func:`~twisted.internet.task.react`, which leaves with its status."""
+    reactor.seconds = (
+        time.monotonic
+    )  # by default it is time.time, and a clock that is set back stops every timer
+    command = Command(reactor, os.environ, sys.stdout, sys.stderr)
+    reactor.addSystemEventTrigger("before", "shutdown", command.interrupt)
+    return command.run(words).addCallback(sys.exit)
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    react(launch, [sys.argv[1:]])
