@@ -630,7 +630,7 @@ class BadMessageTests(RecoveryTestCase):
 
     def test_more_workers_than_a_registry_takes(self) -> None:
         sender, worker = self.pair()
-        worker._running_station.peers._limit = 2
+        worker._running_station.membership.peers._limit = 2
         for number in range(5):
             sender._running_station.link.post.notify(
                 "worker.new.WB", {"id": f"WB:{number + 10}", "type": "WB"}

@@ -23,9 +23,9 @@ from .future import JobFuture
 from .intake import FORWARDED, Copy, Intake, Reply
 from .lane import DurableLane, Terms
 from .link import Link, Settle
-from .messages import Announcement, Deletion, Inquiry, Job, hop_key
+from .membership import Membership
+from .messages import Announcement, Inquiry, Job, hop_key
 from .outbox import Outbox, Sent
-from .registry import Registry
 from .retry import RetryPolicy
 from .runner import Handler, Runner
 
@@ -39,7 +39,7 @@ class Station:
     :param policy: what becomes of its durable jobs that fail; None: it takes none.
     :param in_thread: runs ``f(*args)`` in the pool, for a handler that is to run there.
     :param unheard: told of jobs that failed while nobody awaited them.
-    :ivar peers: the workers of this type, as far as they are known here, this one included.
+    :ivar membership: it among the other workers.
     """
 
     log = Logger()
@@ -56,20 +56,15 @@ class Station:
         max_runtime: float,
         unheard: Callable[[JobError], None],
     ) -> None:
-        self._me = me
         self.id, self.type = me().id, me().type
         self._clock = bus.clock
         self._ids = bus.ids
         self._unheard = unheard
         self._capacity = capacity if handler is not None else 0
-        self._announced = False
-        self._askers: list[Deferred[list[dict[str, Any]]]] = []
         self._metrics = bus.metrics.service(self.type)
-        topics = ("worker.getAll", f"worker.new.{self.type}", "worker.del", f"worker.del.{self.type}")
-        self.link = Link(bus, self, topics, service=self.type)
+        self.link = Link(bus, self, Membership.topics(self.type), service=self.type)
         self._post = self.link.post
-        self.peers = Registry(bus.clock)
-        self.peers.heard(me())
+        self.membership = Membership(bus.clock, self._post, me)
         self._outbox = Outbox(
             bus.clock,
             publish=self._publish,
@@ -98,7 +93,7 @@ class Station:
             self.id,
             capacity,
             policy,
-            leads=lambda: self.leads,
+            leads=lambda: self.membership.leads,
             room=self._has_room,
             start=self._runner.start,
             acks=self._acks,
@@ -135,15 +130,13 @@ class Station:
         if self._capacity:
             await self.link.take_jobs(self._capacity)
             await self.lane.take_jobs()
-        self._announced = True
-        self._announce(f"worker.new.{self.type}")
+        self.membership.enter()
 
     async def retire(self, grace: float, reason: JobError) -> None:
         """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*."""
-        self._announced = False
         await self.link.stop_jobs()
         await self.lane.stop_jobs()
-        self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
+        self.membership.leave()
         patience = self._clock.callLater(grace, self._hurry, reason)
         await self._intake.drain()
         await self.lane.drain()
@@ -170,19 +163,9 @@ class Station:
         await self.lane.leave()
         await self.link.close()
 
-    def _announce(self, topic: str) -> None:
-        self._post.notify(topic, self._me().body())
-
     def _flush(self) -> Deferred[Any]:
         self._acks.flush()
         return self._post.flush()
-
-    def list_workers(self) -> Deferred[list[dict[str, Any]]]:
-        """Ask the SystemManagers who is on the bus; the first answer counts."""
-        asker: Deferred[list[dict[str, Any]]] = Deferred(self._askers.remove)
-        self._askers.append(asker)
-        self._post.notify("worker.list", {"sender": {"id": self.id, "type": self.type}})
-        return asker
 
     # Jobs that are sent
 
@@ -362,58 +345,31 @@ class Station:
             self._outbox.nobody(messages.get(body, "address", str))
 
     def _told_peers(self, body: Any) -> None:
-        for peer in messages.get(body, "peers", list):
-            self.peers.heard(Announcement.from_body(peer))
+        self.membership.told_peers(body)
 
     def _told_list(self, body: Any) -> None:
-        workers = messages.get(body, "workers", list)
-        askers, self._askers = self._askers, []
-        for asker in askers:
-            asker.callback(workers)
+        self.membership.told_list(body)
 
     def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
         for start in range(0, len(keys), _KEYS_MAX):
             body = {"worker": self.id, "keys": keys[start : start + _KEYS_MAX]}
             self._post.reply(worker, kind, worker, self._post.encode(body))
 
-    # What is notified
-
     def notified(self, topic: str, body: Any) -> None:
         """A notification (link.Occupant)."""
-        if topic == "worker.getAll":
-            if self._announced:
-                self._announce(f"worker.new.resend.{self.type}")
-        elif topic.startswith("worker.new."):
-            self._met(Announcement.from_body(body, topic))
-        else:
-            self._parted(Deletion.from_body(body, topic))
-
-    def _met(self, peer: Announcement) -> None:
-        eldest = self.peers.eldest(self.type)
-        if self.peers.heard(peer) and eldest is not None and eldest.id == self.id:
-            peers = [known.body() for known in self.peers.of_type(self.type) if known.id != peer.id]
-            self._post.reply(peer.id, messages.PEERS, "", self._post.encode({"peers": peers}))
-
-    def _parted(self, deletion: Deletion) -> None:
-        if deletion.id != self.id:
-            self.peers.deleted(deletion.id)
-        elif self._announced:
-            self.log.warn("{worker} was declared gone, and says that it is not", worker=self.id)
-            self._announce(f"worker.new.{self.type}")
+        self.membership.notified(topic, body)
 
     # What the link says
 
     @property
     def leads(self) -> bool:
-        """Whether it is the eldest of its type, as far as is known here (link.Occupant)."""
-        eldest = self.peers.eldest(self.type)
-        return eldest is not None and eldest.id == self.id
+        """Whether it looks after what all of its type share (link.Occupant)."""
+        return self.membership.leads
 
     def up(self) -> None:
         """Everything stands (link.Occupant)."""
         self.lane.up()
-        if self._announced:
-            self._announce(f"worker.new.{self.type}")
+        self.membership.remind()
 
     def down(self) -> None:
         """Something was lost (link.Occupant)."""

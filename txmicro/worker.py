@@ -191,7 +191,7 @@ class Worker(Service):
     @property
     def peers(self) -> list[Announcement]:
         """The workers of this type that are known here, eldest first, this one included."""
-        return [] if self._station is None else self._station.peers.of_type(self.type)
+        return [] if self._station is None else self._station.membership.peers.of_type(self.type)
 
     def _unheard(self, error: JobError) -> None:
         self.metrics.record_error(error.type)
@@ -290,7 +290,7 @@ class Worker(Service):
         def late(_result: Any, _timeout: float) -> Any:
             raise NoAnswer(f"no SystemManager answered within {timeout:g} s")
 
-        return self._running_station.list_workers().addTimeout(timeout, self.bus.clock, late)
+        return self._running_station.membership.list_workers().addTimeout(timeout, self.bus.clock, late)
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Run ``function(*args)`` in the thread pool. Fires with its result, or fails with what it raised.
