@@ -167,6 +167,22 @@ class RabbitMQTests(Operating, LiveTestCase):
     def make_broker(self) -> LiveBroker:
         return RabbitMQ()
 
+    async def test_the_rights_that_the_documentation_names_are_enough(self) -> None:
+        broker: Any = self.broker
+        kind = self.worker.type
+        rights = (
+            rf"^txmicro\.dead\.{kind}\.operator$",
+            rf"^txmicro\.durable\.{kind}$",
+            rf"^txmicro\.dead\.{kind}$",
+        )
+        await broker.node.add_user("operator", *rights)
+        one, two = await self.give_up(2)
+        self.worker.works = True
+        for line in (f"show {one}", f"requeue {one}", "discard --all", "list"):
+            _, err, status = await self.txmicro(line, TXMICRO_BROKER_URL=self.url(user="operator:operator"))
+            self.assertEqual((err, status), ("", cli.DONE), line)
+        await self.until(lambda: self.worker.ran == {0: 1}, f"{one} is done, {two} is not")
+
 
 class LaunchTests(SynchronousTestCase):
     def test_it_leaves_with_the_commands_status_and_may_be_interrupted(self) -> None:

@@ -422,6 +422,12 @@ class TroubleTests(CommandTestCase):
         self.assertNoResult(running)
         self.assertEqual(self.result(running, 8.0), cli.DONE)
 
+    def test_letters_that_go_meanwhile_are_not_waited_for(self) -> None:
+        self.send(*range(4 * BATCH))
+        self.amid(self.broker.model.queues["txmicro.dead.WB"].purge)
+        self.assertEqual(self.run_command("discard WB --all"), f"{2 * BATCH} discarded\n")
+        self.check_settled()
+
     def test_a_type_without_dead_letters(self) -> None:
         self.assertIn("WX has no dead letters", self.refused("list WX"))
 
