@@ -145,6 +145,12 @@ class LetterTests(SystemTestCase):
         self.assertEqual((again.message_id, again.content_type), ("1/0", "text/odd"))
         self.assertEqual((again.expiration, again.delivery_mode, again.user_id), ("5000", 2, None))
 
+    def test_what_expires_in_years_is_no_longer_in_the_queue_than_rabbitmq_allows(self) -> None:
+        letter = self.letter(headers={durable.EXPIRES: NOON_MS + 2**40})
+        again = Properties.decode(letter.again(NOON_MS))
+        self.assertEqual(again.expiration, str(2**32 - 1))
+        self.assertEqual((again.headers or {})[durable.EXPIRES], NOON_MS + 2**40)
+
 
 class CommandTestCase(SystemTestCase):
     """A sender, a worker that gives jobs up, and operators."""

@@ -163,7 +163,7 @@ class Letter:
             headers={**kept, durable.ATTEMPT: 1},
             delivery_mode=2,
             reply_to=given.reply_to,
-            expiration=str(expires - now_ms) if expires else None,
+            expiration=str(min(expires - now_ms, durable.LONGEST_TTL)) if expires else None,
             message_id=given.message_id,
             timestamp=now_ms // 1000,
             message_type=given.message_type,
@@ -242,7 +242,7 @@ class DeadLetters:
             now = self._now()
             fresh = [letter for letter in batch if not letter.expired(now)]
             self.expired += len(batch) - len(fresh)
-            await self._answers(self._store(letter, now) for letter in fresh)
+            await self._answers(Deferred.fromCoroutine(self._store(letter, now)) for letter in fresh)
 
     async def discard(self, ids: Collection[str] | None) -> None:
         """Throw letters away; *ids* of them (None: all). Fails with :class:`NoSuchLetter` before it does."""
@@ -312,10 +312,10 @@ class DeadLetters:
         self._held += 1
         return Letter(reply.delivery_tag, content.properties, content.body)
 
-    def _store(self, letter: Letter, now: int) -> Deferred[None]:
+    async def _store(self, letter: Letter, now: int) -> None:
         prefix = self._channel.publisher(topology.durable_exchange(self._kind), topology.DURABLE_KEY, True)
-        storing = self._channel.publish_confirmed(prefix, letter.again(now), letter.body)
-        return storing.addCallback(lambda _: self._settle(letter))
+        await self._channel.publish_confirmed(prefix, letter.again(now), letter.body)
+        self._settle(letter)
 
     def _settle(self, letter: Letter) -> None:
         self._channel.ack(letter.tag)
