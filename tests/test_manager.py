@@ -174,7 +174,7 @@ class InquiryTests(SystemTestCase):
         self.process(sender)
         self.listen(sender)
         self.inquire("WX:*", sender)
-        self.advance(1.8)
+        self.advance(1.7)
         self.assertEqual(self.errors, [])
         self.advance(0.5)
         body = {

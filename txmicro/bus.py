@@ -144,7 +144,8 @@ class Bus(MultiService):
         self._listeners: dict[str, Listener] = {}
         self._connected: Once[Session] = Once()
         self._life: Deferred[None] | None = None
-        self._delay = backoffPolicy(initialDelay=0.1, maxDelay=3.0, factor=1.8, jitter=random)
+        # With the jitter at most 2.5 s, so that a process is back within 5 s after its broker is.
+        self._delay = backoffPolicy(initialDelay=0.1, maxDelay=1.5, factor=1.8, jitter=random)
 
     def startService(self) -> None:
         """Start the workers, and start to connect."""

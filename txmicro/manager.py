@@ -21,12 +21,13 @@ from .registry import Registry
 
 TYPE = "SystemManager"
 
-SECOND_LOOK = 2.0
-"""Seconds between the two looks at a queue that must both find nobody: one retry interval of the senders."""
+SECOND_LOOK = 1.8
+"""Seconds between the two looks at a queue that must both find nobody. An inquiry may come a retry interval (2 s) after
+the job: the answer shall come within another one."""
 
 SETTLING = 5.0
 """Seconds after the bus was lost and is back in which nobody is missed: workers find it again one by one, after
-pauses of up to four seconds (bus.py)."""
+pauses of up to 2.5 seconds (bus.py)."""
 
 MAX_INQUIRIES = 10_000
 """Addresses looked at at once; further inquiries are dropped, and their senders ask again."""
