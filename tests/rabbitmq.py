@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,10 @@ class Node:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process.stdin.close()
+            for _ in range(1000):  # the group's other processes die in their own time
+                if _refuses(self.port):
+                    break
+                time.sleep(0.01)
 
     @inlineCallbacks
     def restart(self) -> Any:
@@ -254,6 +259,11 @@ class Node:
                 probe.transport.abortConnection()
                 yield probe.gone
                 return
+
+
+def _refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return bool(probe.connect_ex((HOST, port)))
 
 
 class _Probe(Protocol):
