@@ -416,15 +416,19 @@ class Consuming(ClientCase):
     def test_each_consumer_has_a_tag_of_its_own(self) -> None:
         self.assertNotEqual(self.consume(), self.consume())
 
-    def test_messages_come_until_the_broker_has_cancelled(self) -> None:
+    def test_messages_come_until_the_broker_has_cancelled_and_said_all(self) -> None:
         tag = self.consume()
         cancelling = self.channel.cancel(tag)
         self.assertEqual(self.broker.heard_one().consumer_tag, tag)
         self.broker.content(Deliver(tag, 1, False, "", ""))
         self.broker.say(Basic.CancelOk(tag))
+        self.assertTrue(self.broker.heard_one().active)
+        self.assertNoResult(cancelling)
+        self.broker.content(Deliver(tag, 2, False, "", ""))  # it was on its way
+        self.broker.say(ChannelClass.FlowOk(True))
         self.assertIsNone(self.successResultOf(cancelling))
-        self.broker.content(Deliver(tag, 2, False, "", ""))
-        self.assertEqual([number for number, _, _ in self.got], [1])
+        self.broker.content(Deliver(tag, 3, False, "", ""))
+        self.assertEqual([number for number, _, _ in self.got], [1, 2])
         self.assertEqual(self.cancelled, [])
 
     def test_a_consumer_that_the_broker_cancels_hears_of_it_once(self) -> None:

@@ -110,8 +110,14 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
 
     def cancel(self, tag: str) -> Deferred[None]:
         """End the consumer *tag*; its callback may be called until the Deferred fires with None."""
+
+        def drained(_: object) -> None:
+            self._consumers.pop(tag, None)
+
+        # RabbitMQ's channel confirms the cancel before it hands on what its queue had sent it until then, and that
+        # before it looks at the next method: one that changes nothing.
         cancelling: Deferred[Any] = self.basic_cancel(consumer_tag=tag)
-        return cancelling.addCallback(lambda _: self._consumers.pop(tag, None)).addCallback(lambda _: None)
+        return cancelling.addCallback(lambda _: self.channel_flow(active=True)).addCallback(drained)
 
     def ack(self, delivery_tag: int) -> None:
         """The message is done. Nothing happens when the channel is gone: the broker has it back."""
