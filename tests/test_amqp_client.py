@@ -668,7 +668,7 @@ class Heartbeats(ClientCase):
         broker = self.opened(heartbeat=10)
         channel = broker.channel()
         lost, calling = broker.client.lost(), channel.basic_qos()
-        self.beats(24)
+        self.beats(19)
         self.assertFalse(broker.transport.disconnected)
         self.beats(1)
         self.assertTrue(broker.transport.disconnected)
@@ -679,7 +679,7 @@ class Heartbeats(ClientCase):
     def test_anything_it_says_is_a_sign_of_life(self) -> None:
         broker = self.opened(heartbeat=10)
         for _ in range(5):
-            self.beats(20)
+            self.beats(15)
             self.hear()
         self.assertFalse(broker.transport.disconnected)
 

@@ -421,13 +421,14 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _beat(self) -> None:
-        """Twice per interval: speak if we were silent, give up when the broker was for two intervals.
+        """Twice per interval: speak if we were silent, give up before the broker was for two intervals.
 
-        Counted in calls, not in seconds: when this process was stuck, what the broker sent is still unread.
+        Counted in calls, not in seconds: when this process was stuck, what the broker sent is still unread. The
+        broker speaks between any two of them; three without a word are 1.5 to 2 intervals.
         """
         self._silence = 0 if self._heard else self._silence + 1
-        if self._silence >= 4:
-            self._end(HeartbeatLost(f"nothing heard for {2 * self.heartbeatInterval} s"))
+        if self._silence >= 3:
+            self._end(HeartbeatLost(f"nothing heard for {1.5 * self.heartbeatInterval:g} s or more"))
             self.transport.abortConnection()
             return
         silent = not self._wrote
