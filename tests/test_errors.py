@@ -82,6 +82,15 @@ class Travelling(SynchronousTestCase):
         self.assertEqual(arrived, [failure["failure"]] * 3)
         return rebuild(arrived[0])
 
+    def test_errors_of_one_name_are_told_apart_by_their_modules(self) -> None:
+        def define(module: str) -> type[JobError]:
+            return type("Clash", (JobError,), {"__module__": module})
+
+        first, second = define("shop"), define("warehouse")
+        self.assertIs(type(rebuild(describe(first("no"), None))), first)
+        self.assertIs(type(rebuild(describe(second("no"), None))), second)
+        self.assertIs(type(rebuild({**describe(first("no"), None), "module": "elsewhere"})), second)
+
     def test_a_registered_type_arrives_as_itself(self) -> None:
         error = self.journey(SoldOut("none left"))
         self.assertIs(type(error), SoldOut)

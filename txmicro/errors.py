@@ -3,8 +3,8 @@
 Every error of txmicro is a :class:`TxmicroError`. Those that end a job are :class:`JobError`: they travel
 between processes as data (:func:`describe`, :func:`rebuild`), never as pickled objects. A subclass of
 :class:`JobError` registers itself by its class name, so that a handler's ``raise OutOfStock("…")`` is an
-``except OutOfStock`` at the sender, provided that both import the class (of two classes of one name,
-the latter counts). Anything else that a handler raises arrives as a :class:`RemoteError`.
+``except OutOfStock`` at the sender, provided that both import the class (of several of one name it is the one of
+the same module, or else the latest). Anything else that a handler raises arrives as a :class:`RemoteError`.
 """
 
 from __future__ import annotations
@@ -64,9 +64,10 @@ class BusClosed(TxmicroError):
 
 
 class Failure(TypedDict):
-    """How a failure travels: part of a reply's body."""
+    """How a failure travels: part of a reply's body. The module tells errors of one name apart."""
 
     type: str
+    module: str
     message: str
     retryable: bool
     worker: str | None
@@ -86,7 +87,7 @@ class JobError(TxmicroError):
     types: ClassVar[dict[str, type[JobError]]] = {}
 
     def __init_subclass__(cls) -> None:
-        JobError.types[cls.__name__] = cls
+        JobError.types[cls.__name__] = JobError.types[f"{cls.__module__}:{cls.__name__}"] = cls
 
     def __init__(
         self, message: str = "", *, worker: str | None = None, retryable: bool | None = None
@@ -199,9 +200,16 @@ def describe(error: BaseException, worker: str | None) -> Failure:
     if isinstance(error, JobError):
         message = _text(error.message) or _text(error)
         return Failure(
-            type=error.type, message=message, retryable=bool(error.retryable), worker=error.worker or worker
+            type=error.type,
+            module=type(error).__module__,
+            message=message,
+            retryable=bool(error.retryable),
+            worker=error.worker or worker,
         )
-    return Failure(type=type(error).__name__, message=_text(error), retryable=False, worker=worker)
+    kind = type(error)
+    return Failure(
+        type=kind.__name__, module=kind.__module__, message=_text(error), retryable=False, worker=worker
+    )
 
 
 def _text(value: object) -> str:
@@ -221,7 +229,7 @@ def rebuild(failure: Any) -> JobError:
     message = message if isinstance(message, str) else show(message)
     worker = worker if isinstance(worker, str) else None
     retryable = failure.get("retryable") is True
-    known = JobError.types.get(kind)
+    known = JobError.types.get(f"{failure.get('module')}:{kind}") or JobError.types.get(kind)
     if known is None or issubclass(known, RemoteError):
         return RemoteError(message, type=kind, worker=worker, retryable=retryable)
     error = known.__new__(known)
