@@ -47,6 +47,7 @@ class Book:
             PRAGMA synchronous = OFF;
             CREATE TABLE IF NOT EXISTS attempts (token TEXT, hop INTEGER, worker TEXT, at REAL);
             CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, token TEXT, hop INTEGER);
+            CREATE TABLE IF NOT EXISTS sent (token TEXT PRIMARY KEY, at REAL, ended REAL, error TEXT);
             """
         )
 
@@ -63,6 +64,22 @@ class Book:
         """*job* has its effect, unless it had it already."""
         row = job.key, job.data["token"], job.workers_list_id
         self._file.execute("INSERT OR IGNORE INTO effects VALUES (?, ?, ?)", row)
+
+    def sends(self, token: str, now: float) -> None:
+        """A process other than the suite's sends a job."""
+        self._file.execute("INSERT INTO sent VALUES (?, ?, NULL, NULL)", (token, now))
+
+    def ends(self, token: str, now: float, error: str | None) -> None:
+        """Its job has ended."""
+        self._file.execute("UPDATE sent SET ended = ?, error = ? WHERE token = ?", (now, error, token))
+
+    def sent(self) -> list[Entry]:
+        """The jobs that other processes have sent."""
+        rows = self._file.execute("SELECT * FROM sent")
+        return [
+            Entry(token, False, 1, at, ended=ended, error=None if error is None else JobError(error))
+            for token, at, ended, error in rows
+        ]
 
     def attempts(self) -> list[Attempt]:
         """All attempts, in the order of their times."""

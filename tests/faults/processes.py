@@ -17,6 +17,8 @@ from txmicro.once import Once
 
 ROOT = Path(__file__).parent.parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
+PATH = "FAULTS_PATH"
+"""The setting that says where further modules of a process are."""
 READY = b" is ready"
 BAD = (b"Traceback", b"Unhandled")
 START_TIMEOUT = 30.0
@@ -30,7 +32,7 @@ class ChildError(Exception):
 class Child(ProcessProtocol):
     """A twistd process. It ends with us, however we end.
 
-    :ivar id: the worker's id. :ivar pid: its process id.
+    :ivar id: the worker's id. :ivar log: the file that has its output. :ivar pid: its process id.
     :ivar complaints: how often it logged an exception.
     """
 
@@ -40,7 +42,8 @@ class Child(ProcessProtocol):
         self.id = id
         self.complaints = 0
         self.pid = 0
-        self._log = log.open("ab")
+        self.log = log
+        self._output = log.open("ab", buffering=0)
         self._ready: Once[Child] = Once()
         self._ended: Once[int] = Once()
 
@@ -48,13 +51,10 @@ class Child(ProcessProtocol):
         """Start it."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TXMICRO_")}
         command = ["setpriv", "--pdeathsig", "KILL", str(TWISTD), "-n", *arguments]
-        environ |= settings | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-        reactor.spawnProcess(self, command[0], command, env=environ, path=str(self._folder))
+        path = [settings.get(PATH, ""), str(ROOT)]
+        environ |= settings | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(filter(None, path))}
+        reactor.spawnProcess(self, command[0], command, env=environ, path=str(self.log.parent))
         self.pid = self.transport.pid
-
-    @property
-    def _folder(self) -> Path:
-        return Path(self._log.name).parent
 
     @property
     def alive(self) -> bool:
@@ -102,7 +102,7 @@ class Child(ProcessProtocol):
     # What the reactor tells (ProcessProtocol)
 
     def outReceived(self, data: bytes) -> None:
-        self._log.write(data)
+        self._output.write(data)
         self.complaints += sum(data.count(word) for word in BAD)
         if READY in data:
             self._ready.happen(self)
@@ -111,10 +111,10 @@ class Child(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         value: Any = reason.value
-        self._log.close()
+        self._output.close()
         self._ended.happen(value.exitCode if value.signal is None else -value.signal)
         if not self._ready.happened:
-            self._ready.happen(Failure(ChildError(f"{self.id} ended before it was ready: {self._log.name}")))
+            self._ready.happen(Failure(ChildError(f"{self.id} ended before it was ready: {self.log}")))
 
 
 def resident(pid: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -19,6 +20,7 @@ class Proxy:
     :ivar tear_after: bytes that each side of a connection still passes before the connection is reset, in the
         middle of a frame or not; None: all.
     :ivar refuse: whether new connections are reset at once.
+    :ivar lost: when clients have ended their connections, in the monotonic clock's seconds.
     """
 
     def __init__(self, port: int) -> None:
@@ -28,6 +30,7 @@ class Proxy:
         self.refuse = False
         self.tear_after: int | None = None
         self.pairs: set[Pair] = set()
+        self.lost: list[float] = []
         self._listening: Any = reactor.listenTCP(0, Factory.forProtocol(self._accept), interface=HOST)
 
     @property
@@ -44,7 +47,7 @@ class Proxy:
         self.frozen = True
 
     def thaw(self) -> None:
-        """Pass on what waits, and what comes."""
+        """Pass on what waits, and what comes, as far as both ends are still there."""
         self.frozen = False
         for pair in list(self.pairs):
             pair.flush()
@@ -85,7 +88,9 @@ class Pair:
             side.abort()
 
     def flush(self) -> None:
-        """Pass on what waits."""
+        """Pass on what waits, unless one end has gone: then the other hears of it."""
+        if self.near.gone or self.far.gone:
+            self.abort()
         for side in (self.near, self.far):
             side.flush()
 
@@ -100,7 +105,7 @@ class _Side(Protocol):
         self._pair = pair
         self._waiting = bytearray()
         self._passed = 0
-        self._gone = False
+        self.gone = False
 
     def connectionMade(self) -> None:
         if self is self._pair.near:
@@ -121,7 +126,7 @@ class _Side(Protocol):
     def flush(self) -> None:
         """Pass on what waits, as far as the proxy lets it."""
         proxy, target = self._pair.proxy, self.other.transport
-        if proxy.frozen or self._gone or target is None or not self._waiting:
+        if proxy.frozen or self.gone or target is None or not self._waiting:
             return
         data, self._waiting = bytes(self._waiting), bytearray()
         if proxy.tear_after is not None and self._passed + len(data) > proxy.tear_after:
@@ -133,10 +138,14 @@ class _Side(Protocol):
 
     def abort(self) -> None:
         """Reset it."""
-        self._gone = True
+        self.gone = True
         if self.transport is not None:
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Any = None) -> None:
-        if not self._pair.proxy.frozen:  # while frozen, nobody hears of that either
+        self.gone = True
+        proxy = self._pair.proxy
+        if self is self._pair.near:
+            proxy.lost.append(time.monotonic())
+        if not proxy.frozen:  # while frozen, the other end hears nothing of that either
             self._pair.abort()

@@ -127,9 +127,10 @@ class Stage:
     def spawn(self, kind: str = "WB", what: str = WORKER, **settings: str) -> Child:
         """Start a worker in a process of its own, and do not wait for it."""
         id = self.ids.worker(kind)
-        return self._launch(id, ["txmicro-worker", "--type", kind, "--class", what, "--id", id], settings)
+        return self.launch(id, ["txmicro-worker", "--type", kind, "--class", what, "--id", id], settings)
 
-    def _launch(self, id: str, arguments: list[str], settings: dict[str, str]) -> Child:
+    def launch(self, id: str, arguments: list[str], settings: dict[str, str]) -> Child:
+        """Start a daemon of twistd's, and do not wait for it."""
         child = Child(id, self.directory / f"{id.replace(':', '-')}.log")
         child.spawn(arguments, self.settings | settings)
         self.children.append(child)
@@ -143,7 +144,7 @@ class Stage:
 
     async def manager(self) -> Child:
         """Start a SystemManager, and wait until it is ready."""
-        child = self._launch(f"manager-{len(self.children)}", ["txmicro-manager"], {})
+        child = self.launch(f"manager-{len(self.children)}", ["txmicro-manager"], {})
         await child.ready()
         return child
 
@@ -156,16 +157,32 @@ class Stage:
         durable: bool = False,
         ms: int = 10,
         hops: int = 1,
+        by: Worker | None = None,
         **more: Any,
     ) -> Entry:
-        """Send a job and enter it into the ledger; *more* is added to its data."""
+        """Send a job and enter it into the ledger. *by*: who sends it; *more* is added to its data."""
         self._tokens += 1
         token = f"t{self._tokens}"
         doomed = bool(more.get("kill"))
         entry = Entry(token, durable, hops, time.monotonic(), doomed)
         data = {"token": token, "ms": ms, **more}
-        self.ledger.enter(entry, self.sender.send(address, data, timeout=self.timeout, durable=durable))
+        sender = by or self.sender
+        self.ledger.enter(entry, sender.send(address, data, timeout=self.timeout, durable=durable))
         return entry
+
+    def spawn_source(self) -> Child:
+        """Start a sender in a process of its own."""
+        return self.spawn("SOURCE", "tests.faults.workers:Source")
+
+    async def stop_source(self, source: Child) -> None:
+        """Have it send no more, wait until its jobs have ended, and enter them into the ledger."""
+        await self.sender.send(source.id, timeout=60)
+
+        def ended() -> bool:
+            return all(entry.ended is not None for entry in self.book.sent())
+
+        await until(ended, 200, "every send of the other process ended", every=1.0)
+        self.ledger.entries |= {entry.token: entry for entry in self.book.sent()}
 
     async def settled(self) -> None:
         """Wait until every send has ended."""

@@ -28,6 +28,10 @@ class Watcher:
         reply = await self._passive(queue)
         return -1 if reply is None else int(reply.message_count)
 
+    async def channel(self) -> Channel:
+        """A fresh channel, to do what one likes with."""
+        return await self._connect()
+
     async def _passive(self, queue: str) -> Any:
         try:
             channel = self._channel or await self._connect()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as _reactor
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 
 from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
@@ -47,10 +47,27 @@ class Effect(Worker):
         return job.data if not job.last else job.data["token"]
 
 
-class Relay(Worker):
-    """A sender in a process of its own: sends what it gets on to WB, and returns the answer."""
+class Source(Worker):
+    """A sender in a process of its own: sends jobs in a steady stream, until it is stopped; the book hears of them."""
 
-    type = "RELAY"
+    type = "SOURCE"
+    every = 0.05
 
-    async def do_job(self, job: Job) -> Any:
-        return await self.send("WB:*", job.data, timeout=120)
+    def opened(self) -> None:
+        self.book = Book(Path(os.environ[BOOK]))
+        self.count = 0
+        self.stream = LoopingCall(self.send_one)
+        self.stream.start(self.every, now=False)
+
+    def send_one(self) -> None:
+        self.count += 1
+        token = f"{self.id}/{self.count}"
+        self.book.sends(token, time.monotonic())
+        job = self.send("WB:*", {"token": token, "ms": 10}, timeout=180).when_done()
+        job.addCallbacks(lambda _: None, lambda failure: repr(failure.value))
+        job.addCallback(lambda error: self.book.ends(token, time.monotonic(), error))
+
+    def do_job(self, job: Job) -> None:
+        """Asked to: send no more."""
+        if self.stream.running:
+            self.stream.stop()

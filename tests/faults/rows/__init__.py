@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-NAMES = ("workers", "broker", "managing")
+NAMES = ("workers", "broker", "managing", "network", "clocks", "volume", "fuzz", "cluster")
 
 
 def load() -> None:

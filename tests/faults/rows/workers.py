@@ -11,6 +11,7 @@ from tests.faults.row import row
 from tests.faults.stage import Load, Stage, pause, until
 from tests.faults.watcher import Watcher
 from txmicro.errors import NoWorkerAvailable
+from txmicro.topology import DELIVERY_LIMIT
 
 
 @row(1, "kill -9 of a worker amid its jobs")
@@ -57,6 +58,7 @@ async def poison(stage: Stage) -> None:
     replacing = stage.keep_up(team)
     load = Load(40, lambda n: stage.send(durable=True, ms=50))
     await pause(2)
+    stage.timeout = 60
     doomed = [stage.send(durable=True, kill=True) for _ in range(poisons)]
     watcher = Watcher(stage.node.port)
     stage.at_end(watcher.close)
@@ -74,16 +76,15 @@ async def poison(stage: Stage) -> None:
     deaths = [attempt.token for attempt in stage.book.attempts() if attempt.token in tokens]
     stage.measured("attempts of each poison", sorted({deaths.count(token) for token in tokens}))
     stage.require(buried == poisons, f"{buried} of {poisons} poison jobs are among the dead letters")
-    limit = DEATHS
     stage.require(
-        {deaths.count(token) for token in tokens} == {limit}, f"a poison job ran other than {limit} times"
+        {deaths.count(token) for token in tokens} == {DEATHS}, f"a poison job ran other than {DEATHS} times"
     )
     await stage.node.ctl("purge_queue", dead)
 
 
-DEATHS = 6
-"""Attempts of a job that kills its worker: one in the durable queue, whose redelivery moves it to quarantine, and
-there as many as the delivery limit (5) allows before the broker gives it up."""
+DEATHS = 2 + DELIVERY_LIMIT
+"""Attempts of a job that kills its worker: one in the durable queue; then, in quarantine, one and as many more as it
+may come back."""
 
 
 @row(14, "a routing slip of four hops, a kill at each")

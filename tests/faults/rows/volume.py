@@ -1,0 +1,118 @@
+"""Many jobs, and many reconnects."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.faults.ledger import Entry
+from tests.faults.processes import Child
+from tests.faults.proxy import Proxy
+from tests.faults.report import percentile
+from tests.faults.row import row
+from tests.faults.stage import Sender, Stage, pause, until, url_of
+
+MIB = 1 << 20
+AHEAD = 2000
+"""Jobs that may be on their way to the broker at once."""
+
+
+@row(8, "a slow consumer and a backlog of 200,000 durable jobs", limit=3600)
+async def backlog(stage: Stage) -> None:
+    """Store them while nobody consumes; then one worker works them off, while interactive jobs come too."""
+    count = 10_000 if stage.quick else 200_000
+    stage.timeout = 3600
+    await stage.manager()
+    (first,) = await stage.workers(1)
+    await first.stop()
+    sender = await _roomy_sender(stage, count)
+    entries: list[Entry] = []
+    while len(entries) < count:
+        entries += [stage.send(durable=True, ms=10, by=sender) for _ in range(200)]
+        late = entries[-AHEAD] if len(entries) >= AHEAD else None
+        await until(lambda: late is None or late.stored, 120, "the broker stores the backlog")  # noqa: B023
+        await pause(0)
+    await until(lambda: entries[-1].stored and all(entry.stored for entry in entries), 120, "all is stored")
+    (worker,) = await stage.workers(1, TXMICRO_CAPACITY="40")
+    memory: list[int] = []
+    asked: list[Entry] = []
+    while not all(entry.ended for entry in entries[-AHEAD:]):
+        asked.append(stage.send(ms=10))
+        await pause(0.2)
+        memory.append(worker.memory())
+    await until(lambda: all(entry.ended for entry in asked), 60, "the interactive jobs are done")
+    waits = [(entry.ended or 0) - entry.sent for entry in asked]
+    stage.result.recovery += waits
+    slowest, grown = percentile(waits, 0.99), memory[-1] - memory[len(memory) // 4]
+    stage.measured("backlog", count)
+    stage.measured(
+        "the worker's memory, a quarter through and at the end (MiB)",
+        [m // MIB for m in (memory[len(memory) // 4], memory[-1])],
+    )
+    stage.require(grown < 8 * MIB, f"the worker grew by {grown / MIB:.1f} MiB")
+    stage.require(slowest < 0.11, f"p99 of interactive jobs is {slowest * 1000:.0f} ms, not below 110")
+
+
+async def _roomy_sender(stage: Stage, count: int) -> Sender:
+    sender = Sender()
+    await stage.join(sender, outbox_jobs=2 * count)
+    return sender
+
+
+@row(17, "1,000 reconnects, then 1,000,000 jobs", limit=7200)
+async def endurance(stage: Stage) -> None:
+    """Connections are reset again and again; then jobs, many. What the processes hold must not grow."""
+    reconnects, jobs, count = (60, 20_000, 3) if stage.quick else (1000, 1_000_000, 5)
+    proxy = Proxy(stage.node.port)
+    stage.at_end(proxy.close)
+    await stage.manager()
+    through = {"TXMICRO_BROKER_URL": url_of(stage.node, proxy.port)}
+    team = await stage.workers(count, **through)
+    await _jobs(stage, 5000)
+    await _reconnect(stage, proxy, 3, count)
+    before = await _holdings(stage, team)
+    rounds = reconnects // count
+    await _reconnect(stage, proxy, rounds, count)
+    await _jobs(stage, 5000)
+    between = await _holdings(stage, team)
+    await _jobs(stage, jobs)
+    after = await _holdings(stage, team)
+    stage.measured("reconnects", rounds * count)
+    for name, limit in (
+        ("memory (MiB)", 12),
+        ("descriptors", 2),
+        ("queues", 0),
+        ("channels", 0),
+        ("connections", 0),
+    ):
+        figures = [holdings[name] for holdings in (before, between, after)]
+        stage.measured(name, figures)
+        stage.require(max(figures[1:]) <= figures[0] + limit, f"{name} grew: {figures}")
+
+
+async def _reconnect(stage: Stage, proxy: Proxy, rounds: int, count: int) -> None:
+    for _ in range(rounds):
+        proxy.reset()
+        stage.recovered(await stage.consumers_back(count))
+
+
+async def _jobs(stage: Stage, count: int) -> None:
+    """Send so many, with a bounded number under way."""
+    for _ in range(count):
+        stage.send(ms=0)
+        if stage.ledger.open >= AHEAD:
+            await until(lambda: stage.ledger.open < AHEAD // 2, 60, "jobs are done", every=0.005)
+    await stage.settled()
+
+
+async def _holdings(stage: Stage, team: list[Child]) -> dict[str, int]:
+    """What the workers' processes and the broker hold, when all is quiet."""
+    await pause(3)
+    about: dict[str, Any] = {
+        "memory (MiB)": max(child.memory() for child in team) // MIB,
+        "descriptors": max(child.descriptors() for child in team),
+    }
+    for what in ("queues", "channels", "connections"):
+        listed = await stage.node.ctl(f"list_{what}", "--formatter", "json", "name")
+        about[what] = len(json.loads(listed))
+    return about
