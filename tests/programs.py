@@ -22,6 +22,10 @@ BIN = Path(sys.executable).parent
 PATIENCE = 30.0
 """Seconds after which a wait for a program has failed; on an idle machine they take about one."""
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Whoever runs the tests in a shell's background has them, and what they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Program(ProcessProtocol):
     """A process.
