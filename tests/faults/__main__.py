@@ -20,6 +20,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from tests.rabbitmq import Node, installed, reactor
 
 from . import rows
+from .cluster import Cluster
 from .report import Result, table, write
 from .row import ROWS, Row, Unavailable
 from .stage import Stage
@@ -83,14 +84,19 @@ async def play_one(row: Row, quick: bool) -> Result:
 async def _acts(row: Row, stage: Stage) -> None:
     if row.nodes and not installed():
         raise Unavailable("there is no rabbitmq-server")
-    await stage.open(make_nodes(row.nodes))
+    await stage.open(make_nodes(row.nodes, stage))
     await row.play(stage)
     await stage.finish()
 
 
-def make_nodes(count: int) -> list[Any]:
-    """The brokers of a row."""
-    return [Node(Path(tempfile.mkdtemp(prefix="txmicro-faults-"))) for _ in range(count)]
+def make_nodes(count: int, stage: Stage) -> list[Any]:
+    """The brokers of a row: one, or a cluster."""
+    folders = [Path(tempfile.mkdtemp(prefix="txmicro-faults-")) for _ in range(count)]
+    if count == 1:
+        return [Node(folders[0])]
+    cluster = Cluster(folders)
+    stage.at_end(cluster.close)
+    return list(cluster.nodes)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def bodies(worker: str, manager: str) -> list[tuple[str, str, str, Any]]:
     kind = worker.partition(":")[0]
     to, told = f"txmicro.to.{kind}", (f"txmicro.replies.{kind}", worker)
     job = {
-        "id": "0123456789abcdef-1", "workers_list": [f"{kind}:*", "WX:*"], "workers_list_id": 0, "data": {"a": [1, "b"]},
+        "id": "0123456789abcdef-1", "workers_list": [f"{kind}:*", "WX:*"], "workers_list_id": 0, "data": [1, "b"],
         "sender": {"id": "WA:1", "type": "WA"}, "origin": "WA:1", "tries": 0, "deadline": 1000,
     }  # fmt: skip
     last = {**job, "workers_list": [f"{kind}:*"]}
