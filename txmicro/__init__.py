@@ -9,6 +9,7 @@ from .errors import JobError, TxmicroError
 from .future import JobFuture
 from .manager import SystemManager
 from .messages import Forward, Job
+from .retry import RetryPolicy
 from .worker import Worker
 
-__all__ = ["Forward", "Job", "JobError", "JobFuture", "SystemManager", "TxmicroError", "Worker"]
+__all__ = ["Forward", "Job", "JobError", "JobFuture", "RetryPolicy", "SystemManager", "TxmicroError", "Worker"]
