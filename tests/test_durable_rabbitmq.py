@@ -115,7 +115,9 @@ class DurableJobs(Live):
                 return await handler(job)
 
             taker.do_job = do_job  # type: ignore[method-assign]
-        return taker, await self.start(taker, wire=wire, grace=5 if wire is None else 0.01)
+        if wire is not None:  # it may be cut before the worker is ready
+            return taker, self.launch(taker, wire=wire, grace=0.01)
+        return taker, await self.start(taker, grace=5)
 
     async def test_it_is_stored_and_done(self) -> None:
         await self.taker()
