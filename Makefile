@@ -2,6 +2,7 @@
 #
 #   make demo [ONCE=1]                   the whole system in one process; ONCE=1: leave when it has answered
 #   make test [TESTS=tests.test_config]  all tests, or some
+#   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
 #   make services                        RabbitMQ for the tests that use it (Debian)
 #   make coverage / lint / docs / clean
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 TESTS ?= tests
 
-.PHONY: demo test coverage lint docs services clean
+.PHONY: demo test coverage faults lint docs services clean
 
 demo: .venv/ready
 	$(BIN)/python -m examples.movies.demo $(if $(ONCE),--once)
@@ -22,6 +23,9 @@ coverage: .venv/ready
 	$(BIN)/coverage run -m twisted.trial $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+faults: .venv/ready
+	$(BIN)/python -m tests.faults $(if $(QUICK),--quick) $(addprefix --row=,$(ROW))
 
 lint: .venv/tools
 	$(BIN)/ruff check .

@@ -131,7 +131,8 @@ class _Side(Protocol):
         data, self._waiting = bytes(self._waiting), bytearray()
         if proxy.tear_after is not None and self._passed + len(data) > proxy.tear_after:
             target.write(data[: max(0, proxy.tear_after - self._passed)])
-            reactor.callLater(0, self._pair.abort)  # when these bytes have left
+            target.loseConnection()  # when these bytes have left; the other end is then reset
+            self.gone = True
             return
         self._passed += len(data)
         target.write(data)

@@ -29,7 +29,7 @@ async def kill_broker(stage: Stage) -> None:
 @row(11, "a queue, the inbox, an exchange deleted in use")
 async def deletions(stage: Stage) -> None:
     """An operator deletes what stands, one thing after the other; jobs shall be done again within 5 s."""
-    rounds = 1 if stage.quick else 5
+    rounds = 1 if stage.quick else 4
     await stage.manager()
     team = await stage.workers(2)
     load = Load(40, lambda n: stage.send(durable=n % 3 == 0, ms=20))

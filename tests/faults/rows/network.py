@@ -15,7 +15,7 @@ HEARTBEAT = 2
 @row(6, "a proxy freezes, delays, drops, resets mid-frame")
 async def proxied(stage: Stage) -> None:
     """Two workers, one of them behind a proxy, which does each of these, again and again."""
-    rounds = 3 if stage.quick else 20
+    rounds = 2 if stage.quick else 8
     proxy = Proxy(stage.node.port)
     stage.at_end(proxy.close)
     await stage.manager()

@@ -13,6 +13,8 @@ from tests.faults.row import row
 from tests.faults.stage import Sender, Stage, pause, until, url_of
 
 MIB = 1 << 20
+WARM = 12_000
+"""Jobs after which a worker remembers as many as it ever does."""
 AHEAD = 2000
 """Jobs that may be on their way to the broker at once."""
 
@@ -20,7 +22,7 @@ AHEAD = 2000
 @row(8, "a slow consumer and a backlog of 200,000 durable jobs", limit=3600)
 async def backlog(stage: Stage) -> None:
     """Store them while nobody consumes; then one worker works them off, while interactive jobs come too."""
-    count = 10_000 if stage.quick else 200_000
+    count = 30_000 if stage.quick else 200_000
     stage.timeout = 3600
     await stage.manager()
     (first,) = await stage.workers(1)
@@ -43,11 +45,11 @@ async def backlog(stage: Stage) -> None:
     await until(lambda: all(entry.ended for entry in asked), 60, "the interactive jobs are done")
     waits = [(entry.ended or 0) - entry.sent for entry in asked]
     stage.result.recovery += waits
-    slowest, grown = percentile(waits, 0.99), memory[-1] - memory[len(memory) // 4]
+    slowest, grown = percentile(waits, 0.99), memory[-1] - memory[len(memory) // 2]
     stage.measured("backlog", count)
     stage.measured(
-        "the worker's memory, a quarter through and at the end (MiB)",
-        [m // MIB for m in (memory[len(memory) // 4], memory[-1])],
+        "the worker's memory, half-way and at the end (MiB)",
+        [m // MIB for m in (memory[len(memory) // 2], memory[-1])],
     )
     stage.require(grown < 8 * MIB, f"the worker grew by {grown / MIB:.1f} MiB")
     stage.require(slowest < 0.11, f"p99 of interactive jobs is {slowest * 1000:.0f} ms, not below 110")
@@ -62,13 +64,13 @@ async def _roomy_sender(stage: Stage, count: int) -> Sender:
 @row(17, "1,000 reconnects, then 1,000,000 jobs", limit=7200)
 async def endurance(stage: Stage) -> None:
     """Connections are reset again and again; then jobs, many. What the processes hold must not grow."""
-    reconnects, jobs, count = (60, 20_000, 3) if stage.quick else (1000, 1_000_000, 5)
+    reconnects, jobs, count = (30, 40_000, 3) if stage.quick else (1000, 1_000_000, 5)
     proxy = Proxy(stage.node.port)
     stage.at_end(proxy.close)
     await stage.manager()
     through = {"TXMICRO_BROKER_URL": url_of(stage.node, proxy.port)}
     team = await stage.workers(count, **through)
-    await _jobs(stage, 5000)
+    await _jobs(stage, WARM * count)
     await _reconnect(stage, proxy, 3, count)
     before = await _holdings(stage, team)
     rounds = reconnects // count
