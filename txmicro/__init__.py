@@ -12,4 +12,13 @@ from .messages import Forward, Job
 from .retry import RetryPolicy
 from .worker import Worker
 
-__all__ = ["Forward", "Job", "JobError", "JobFuture", "RetryPolicy", "SystemManager", "TxmicroError", "Worker"]
+__all__ = [
+    "Forward",
+    "Job",
+    "JobError",
+    "JobFuture",
+    "RetryPolicy",
+    "SystemManager",
+    "TxmicroError",
+    "Worker",
+]
