@@ -214,7 +214,7 @@ class Config:
     timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")
     max_runtime: float = _key(_SECONDS, 1500.0, "how long a handler may run", unit="s")
     grace: float = _key(_SECONDS, 30.0, "how long stopping waits for running jobs", unit="s")
-    max_message: int = _key(_whole(4096), 32 * _MIB, "the largest message, encoded", unit="bytes")
+    max_message: int = _key(_whole(4096), 16 * _MIB, "the largest message, encoded", unit="bytes")
     outbox_jobs: int = _key(
         _COUNT, 200_000, "how many jobs a worker may have sent that are not done", unit="jobs"
     )
