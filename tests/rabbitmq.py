@@ -76,10 +76,13 @@ class Node:
     :param directory: for its data and logs; made if it is missing.
     :param tls: whether it also speaks TLS, to who shows a certificate that ``authority`` has signed. Then there is
         the mechanism EXTERNAL: the certificate's common name is the user.
-    :ivar port: where it speaks AMQP. :ivar tls_port: where it does so through TLS.
+    :ivar host: its address. :ivar port: where it speaks AMQP there. :ivar tls_port: where it does so through TLS.
     """
 
     authority: Authority
+    host = HOST
+    prefix: tuple[str, ...] = ()
+    """What its commands begin with."""
 
     def __init__(self, directory: Path, name: str = "txmicro", *, tls: bool = False) -> None:
         self.directory = directory
@@ -93,7 +96,7 @@ class Node:
     @property
     def url(self) -> str:
         """Its address, as user guest."""
-        return f"amqp://guest:guest@{HOST}:{self.port}/"
+        return f"amqp://guest:guest@{self.host}:{self.port}/"
 
     @property
     def running(self) -> bool:
@@ -109,7 +112,7 @@ class Node:
         with (self.directory / "output").open("wb") as output:
             # Not the reactor's spawnProcess: trial wants nothing in its reactor between tests.
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", SCRIPT, str(BINARIES / "rabbitmq-server")],
+                [*self.prefix, "/bin/sh", "-c", SCRIPT, str(BINARIES / "rabbitmq-server")],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -137,7 +140,7 @@ class Node:
             process.wait()
             process.stdin.close()
             for _ in range(1000):  # the group's other processes die in their own time
-                if _refuses(self.port):
+                if _refuses(self.host, self.port):
                     break
                 time.sleep(0.01)
 
@@ -152,9 +155,9 @@ class Node:
     @inlineCallbacks
     def ctl(self, *arguments: str) -> Any:
         """Run ``rabbitmqctl``. Fires with its output (str); fails with :class:`NodeError` on a bad exit."""
-        command = ("-q", "-n", self.name, *arguments)
+        words = [*self.prefix, str(BINARIES / "rabbitmqctl"), "-q", "-n", self.name, *arguments]
         out, err, code = yield getProcessOutputAndValue(
-            str(BINARIES / "rabbitmqctl"), command, env=self._environment(), path=str(self.directory)
+            words[0], words[1:], env=self._environment(), path=str(self.directory)
         )
         if code:
             raise NodeError(f"rabbitmqctl {' '.join(arguments)}: {code}\n{(out + err).decode()}")
@@ -197,7 +200,7 @@ class Node:
             cookie.write_text("txmicro")
             cookie.chmod(0o400)
         config = (
-            f"listeners.tcp.default = {HOST}:{self.port}\n"
+            f"listeners.tcp.default = {self.host}:{self.port}\n"
             "log.file.level = warning\n"
             "vm_memory_high_watermark.relative = 0.4\n"
             "disk_free_limit.absolute = 50MB\n"
@@ -231,7 +234,7 @@ class Node:
             "HOME": folder,
             "LANG": "C.UTF-8",
             "ERL_EPMD_PORT": str(self._epmd),
-            "ERL_EPMD_ADDRESS": HOST,
+            "ERL_EPMD_ADDRESS": self.host,
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
@@ -245,7 +248,7 @@ class Node:
 
     @inlineCallbacks
     def _wait_until_ready(self) -> Any:
-        endpoint = TCP4ClientEndpoint(reactor, HOST, self.port)
+        endpoint = TCP4ClientEndpoint(reactor, self.host, self.port)
         deadline = reactor.seconds() + START_TIMEOUT
         while True:
             try:
@@ -261,9 +264,9 @@ class Node:
                 return
 
 
-def _refuses(port: int) -> bool:
+def _refuses(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        return bool(probe.connect_ex((HOST, port)))
+        return bool(probe.connect_ex((host, port)))
 
 
 class _Probe(Protocol):

@@ -22,7 +22,7 @@ class Row:
     """A row of the suite.
 
     :ivar may_fail: whether jobs may fail with a typed error; otherwise one that does is a problem.
-    :ivar nodes: how many brokers it wants. :ivar limit: seconds after which it is given up.
+    :ivar nodes: how many brokers it wants; 0: it makes its own. :ivar limit: seconds after which it is given up.
     """
 
     number: int

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.rabbitmq import HOST, Node, reactor
+from tests.rabbitmq import Node, reactor
 from txmicro.address import Ids
 from txmicro.bus import Bus
 from txmicro.config import Config
@@ -74,6 +74,7 @@ class Stage:
         self.buses: list[Bus] = []
         self._closing: list[Callable[[], Any]] = []
         self._tokens = 0
+        self._over = False
 
     # Its life
 
@@ -107,19 +108,20 @@ class Stage:
         return bus
 
     def at_end(self, function: Callable[[], Any]) -> None:
-        """Call *function* when the row is over; what it returns is waited for."""
+        """Call *function* when the row is over and all processes are gone; what it returns is waited for."""
         self._closing.append(function)
 
     async def close(self) -> None:
         """Stop everything, whatever state it is in."""
-        for function in reversed(self._closing):
-            await _quietly(function())
+        self._over = True
         stopping = [bus.stopService().addTimeout(20, reactor) for bus in self.buses if bus.running]
         await _quietly(gatherResults(stopping, consumeErrors=True))
         await _quietly(gatherResults([child.kill() for child in self.children], consumeErrors=True))
         for node in self.nodes:
             node.kill()
             shutil.rmtree(node.directory, ignore_errors=True)
+        for function in reversed(self._closing):
+            await _quietly(function())
         self.book.close()
 
     # Processes
@@ -193,7 +195,7 @@ class Stage:
         going = [True]
 
         def replace(_: Any, dead: Child) -> None:
-            if going[0]:
+            if going[0] and not self._over:
                 team.remove(dead)
                 child = self.spawn()
                 team.append(child)
@@ -325,7 +327,7 @@ class Load:
 
 def url_of(node: Node, port: int = 0) -> str:
     """Where *node* is, itself or through a proxy on *port*."""
-    return f"amqp://guest:guest@{HOST}:{port or node.port}/%2f"
+    return f"amqp://guest:guest@{node.host}:{port or node.port}/%2f"
 
 
 async def until(holds: Callable[[], Any], seconds: float, what: str, every: float = 0.05) -> float:

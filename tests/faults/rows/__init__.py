@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-NAMES = ("workers", "broker", "managing", "network", "clocks", "volume", "fuzz", "cluster")
+NAMES = ("workers", "broker", "managing", "network", "clocks", "volume", "fuzz", "cluster", "partition")
 
 
 def load() -> None:

@@ -11,6 +11,7 @@ from tests.faults.stage import Load, Stage, pause, until
 @row(2, "kill -9 of the single broker under load")
 async def kill_broker(stage: Stage) -> None:
     """It comes back at once; all consumers shall be back within 5 s after it listens."""
+    stage.timeout = 45
     kills = 4 if stage.quick else 20
     await stage.manager()
     await stage.workers(3)
@@ -30,6 +31,7 @@ async def kill_broker(stage: Stage) -> None:
 async def deletions(stage: Stage) -> None:
     """An operator deletes what stands, one thing after the other; jobs shall be done again within 5 s."""
     rounds = 1 if stage.quick else 4
+    stage.timeout = 40
     await stage.manager()
     team = await stage.workers(2)
     load = Load(40, lambda n: stage.send(durable=n % 3 == 0, ms=20))

@@ -29,7 +29,7 @@ time.time_ns = lambda: int(jumping() * 1e9)
 @row(12, "SIGSTOP of worker, manager, sender; wall clock ± 1 h")
 async def stops(stage: Stage) -> None:
     """Each stands still for a while, amid load; then everybody's wall clock jumps."""
-    seconds = 15 if stage.quick else 60
+    seconds = 8 if stage.quick else 60
     stage.timeout = 240
     clock = _settable_clock(stage)
     manager = await stage.manager()

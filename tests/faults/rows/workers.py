@@ -58,7 +58,7 @@ async def poison(stage: Stage) -> None:
     replacing = stage.keep_up(team)
     load = Load(40, lambda n: stage.send(durable=True, ms=50))
     await pause(2)
-    stage.timeout = 60
+    stage.timeout = 30 if stage.quick else 60
     doomed = [stage.send(durable=True, kill=True) for _ in range(poisons)]
     watcher = Watcher(stage.node.port)
     stage.at_end(watcher.close)

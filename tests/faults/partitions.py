@@ -1,0 +1,130 @@
+"""Three RabbitMQ nodes as one cluster, each in a network namespace of its own; any way between two can be cut.
+
+A way is cut by a neighbour's false hardware address: what is sent leaves, and arrives nowhere, in silence and in
+that direction only. So it takes neither nft nor netem; it takes root.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .cluster import ClusterNode
+from .row import Unavailable
+
+NOWHERE = "02:00:00:00:00:01"
+HERE = 0
+"""The number of the suite's own end, where senders and workers are; the nodes are 1, 2, 3."""
+
+
+def run(*command: str) -> None:
+    """Run a command; raises Unavailable with what it said when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+
+
+class Network:
+    """A bridge, and namespaces that hang on it."""
+
+    def __init__(self, count: int) -> None:
+        if os.geteuid():
+            raise Unavailable("network namespaces take root")
+        self._bridge = f"flt{os.getpid() % 100_000}"
+        self._count = count
+        self._cuts: set[tuple[int, int]] = set()
+
+    def address(self, end: int) -> str:
+        """The address of an end."""
+        return f"10.213.7.{end + 1}"
+
+    def namespace(self, end: int) -> str:
+        """The namespace of a node."""
+        return f"{self._bridge}-{end}"
+
+    def open(self) -> None:
+        """Build it; raises Unavailable where that is not allowed."""
+        run("ip", "link", "add", self._bridge, "type", "bridge")
+        run("ip", "addr", "add", f"{self.address(HERE)}/24", "dev", self._bridge)
+        run("ip", "link", "set", self._bridge, "up")
+        for end in range(1, self._count + 1):
+            self._hang(end)
+
+    def _hang(self, end: int) -> None:
+        name, outside = self.namespace(end), f"{self._bridge}v{end}"
+        inside = ("ip", "-n", name)
+        run("ip", "netns", "add", name)
+        run("ip", "link", "add", outside, "type", "veth", "peer", "name", "way", "netns", name)
+        run("ip", "link", "set", outside, "master", self._bridge, "up")
+        run(*inside, "addr", "add", f"{self.address(end)}/24", "dev", "way")
+        run(*inside, "link", "set", "way", "up")
+        run(*inside, "link", "set", "lo", "up")
+
+    def cut(self, one: int, other: int, *, both: bool = True) -> None:
+        """Nothing gets from *one* to the *other* any more; nor back, if *both*."""
+        for way in ((one, other), (other, one)) if both else ((one, other),):
+            self._cuts.add(way)
+            run(*self._neighbour("replace", *way), "lladdr", NOWHERE, "nud", "permanent")
+
+    def reaches(self, one: int, other: int, port: int) -> bool:
+        """Whether a node can connect to a port of another one."""
+        where = (self.address(other), port)
+        dial = f"import socket; socket.create_connection({where!r}, 2)"
+        inside = ("ip", "netns", "exec", self.namespace(one))
+        dialled = subprocess.run((*inside, sys.executable, "-c", dial), capture_output=True, timeout=20)
+        return not dialled.returncode
+
+    def heal(self) -> None:
+        """All ways are open again."""
+        for way in self._cuts:
+            run(*self._neighbour("del", *way))
+        self._cuts.clear()
+
+    def _neighbour(self, what: str, one: int, other: int) -> list[str]:
+        where = ["ip"] if one == HERE else ["ip", "-n", self.namespace(one)]
+        device = self._bridge if one == HERE else "way"
+        return [*where, "neigh", what, self.address(other), "dev", device]
+
+    def close(self) -> None:
+        """Take it down; also what was built of it."""
+        names = [("netns", "del", self.namespace(end)) for end in range(1, self._count + 1)]
+        for command in (*names, ("link", "del", self._bridge)):
+            subprocess.run(("ip", *command), capture_output=True, timeout=20)
+
+
+class NetworkNode(ClusterNode):
+    """A node in a namespace of a :class:`Network`."""
+
+    def __init__(self, directory: Path, network: Network, end: int, epmd: int) -> None:
+        super().__init__(directory, epmd)
+        self.host = network.address(end)
+        self.prefix = ("ip", "netns", "exec", network.namespace(end))
+        self.name = f"faults@{_name(end)}"
+        self._hosts = {_name(number): network.address(number) for number in (1, 2, 3)}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        lines = [
+            f'{{host, {{{address.replace(".", ",")}}}, ["{name}"]}}.\n'
+            for name, address in self._hosts.items()
+        ]
+        with (self.directory / "rabbitmq.conf").open("a") as config:
+            config.write("loopback_users = none\n")
+        (self.directory / "hosts").write_text("".join([*lines, "{lookup, [file, native]}.\n"]))
+
+    def _environment(self) -> dict[str, str]:
+        return super()._environment() | {"ERL_INETRC": str(self.directory / "hosts")}
+
+
+def _name(end: int) -> str:
+    return f"node{end}"
+
+
+def make(directories: list[Path], network: Network, epmd: int) -> list[NetworkNode]:
+    """The nodes of a cluster on *network*, whose namespaces have port *epmd* free."""
+    nodes = [NetworkNode(directory, network, end, epmd) for end, directory in enumerate(directories, 1)]
+    for node in nodes:
+        node.peers = list(nodes)
+    return nodes
