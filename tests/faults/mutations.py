@@ -18,7 +18,13 @@ CODECS: Final = tuple(codec.by_name(name) for name in codec.NAMES)
 
 
 def bytes_mutated(chance: random.Random, data: bytes) -> bytes:
-    """*data* with some bytes changed, lost, doubled or added."""
+    """*data* with some bytes changed, lost, doubled or added; never *data* itself."""
+    while (wrong := _bytes_changed(chance, data)) == data:
+        pass
+    return wrong
+
+
+def _bytes_changed(chance: random.Random, data: bytes) -> bytes:
     wrong = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 5))):
         place = chance.randrange(len(wrong) + 1)
@@ -112,7 +118,7 @@ class Letters:
         chance = self.chance
         exchange, key, kind, value = chance.choice(self._bodies)
         format = chance.choice(CODECS)
-        what = chance.randrange(4)
+        what = chance.randrange(3)
         body = self._encode(format, value_mutated(chance, value) if what == 0 else value)
         if what == 1:
             body = bytes_mutated(chance, body)

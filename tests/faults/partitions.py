@@ -1,12 +1,13 @@
 """Three RabbitMQ nodes as one cluster, each in a network namespace of its own; any way between two can be cut.
 
-A way is cut by a neighbour's false hardware address: what is sent leaves, and arrives nowhere, in silence and in
-that direction only. So it takes neither nft nor netem; it takes root.
+A way is cut by an nft rule, in a node's namespace: packets are dropped, in silence and in that direction only. It
+takes root, and the packages iproute2 and nftables.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,22 @@ from pathlib import Path
 from .cluster import ClusterNode
 from .row import Unavailable
 
-NOWHERE = "02:00:00:00:00:01"
 HERE = 0
 """The number of the suite's own end, where senders and workers are; the nodes are 1, 2, 3."""
+NEEDED = {"ip": "iproute2", "nft": "nftables"}
+"""Commands, and the Debian packages that have them."""
+RULES = """
+table ip faults {
+  set cut { type ipv4_addr . ipv4_addr; }
+  chain input { type filter hook input priority 0; ip saddr . ip daddr @cut drop; }
+  chain output { type filter hook output priority 0; ip saddr . ip daddr @cut drop; }
+}
+"""
 
 
-def run(*command: str) -> None:
-    """Run a command; raises Unavailable with what it said when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+def run(*command: str, text: str = "") -> None:
+    """Run a command that reads *text*; raises Unavailable with what it said when it fails."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=20)
     if done.returncode:
         raise Unavailable(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
 
@@ -32,9 +41,11 @@ class Network:
     def __init__(self, count: int) -> None:
         if os.geteuid():
             raise Unavailable("network namespaces take root")
+        missing = [package for command, package in NEEDED.items() if shutil.which(command) is None]
+        if missing:
+            raise Unavailable(f"packages are missing: {', '.join(missing)}")
         self._bridge = f"flt{os.getpid() % 100_000}"
         self._count = count
-        self._cuts: set[tuple[int, int]] = set()
 
     def address(self, end: int) -> str:
         """The address of an end."""
@@ -61,12 +72,14 @@ class Network:
         run(*inside, "addr", "add", f"{self.address(end)}/24", "dev", "way")
         run(*inside, "link", "set", "way", "up")
         run(*inside, "link", "set", "lo", "up")
+        self._nft(end, RULES)
 
     def cut(self, one: int, other: int, *, both: bool = True) -> None:
         """Nothing gets from *one* to the *other* any more; nor back, if *both*."""
         for way in ((one, other), (other, one)) if both else ((one, other),):
-            self._cuts.add(way)
-            run(*self._neighbour("replace", *way), "lladdr", NOWHERE, "nud", "permanent")
+            source, target = map(self.address, way)
+            # The one that receives drops it; the suite's own namespace stays as it is.
+            self._nft(way[1] or way[0], f"add element ip faults cut {{ {source} . {target} }}")
 
     def reaches(self, one: int, other: int, port: int) -> bool:
         """Whether a node can connect to a port of another one."""
@@ -78,14 +91,11 @@ class Network:
 
     def heal(self) -> None:
         """All ways are open again."""
-        for way in self._cuts:
-            run(*self._neighbour("del", *way))
-        self._cuts.clear()
+        for end in range(1, self._count + 1):
+            self._nft(end, "flush set ip faults cut")
 
-    def _neighbour(self, what: str, one: int, other: int) -> list[str]:
-        where = ["ip"] if one == HERE else ["ip", "-n", self.namespace(one)]
-        device = self._bridge if one == HERE else "way"
-        return [*where, "neigh", what, self.address(other), "dev", device]
+    def _nft(self, end: int, rules: str) -> None:
+        run("ip", "netns", "exec", self.namespace(end), "nft", "-f", "-", text=rules)
 
     def close(self) -> None:
         """Take it down; also what was built of it."""

@@ -17,8 +17,6 @@ from txmicro.once import Once
 
 ROOT = Path(__file__).parent.parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
-PATH = "FAULTS_PATH"
-"""The setting that says where further modules of a process are."""
 READY = b" is ready"
 BAD = (b"Traceback", b"Unhandled")
 START_TIMEOUT = 30.0
@@ -51,8 +49,7 @@ class Child(ProcessProtocol):
         """Start it."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TXMICRO_")}
         command = ["setpriv", "--pdeathsig", "KILL", str(TWISTD), "-n", *arguments]
-        path = [settings.get(PATH, ""), str(ROOT)]
-        environ |= settings | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(filter(None, path))}
+        environ |= settings | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
         reactor.spawnProcess(self, command[0], command, env=environ, path=str(self.log.parent))
         self.pid = self.transport.pid
 
