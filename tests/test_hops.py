@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 
 from tests.system import SystemTestCase
 from txmicro import topology
+from txmicro.config import Config
 from txmicro.messages import Forward, Job
 from txmicro.worker import Worker
 
@@ -21,11 +22,11 @@ class HopTests(SystemTestCase):
     async def handle(self, job: Job) -> str:
         return await self.answer
 
-    def test_one_that_passed_a_job_on_and_stops_leaves_it_to_whoever_has_it(self) -> None:
+    def test_one_that_passed_a_job_on_and_has_no_more_time_leaves_it_to_whoever_has_it(self) -> None:
         async def forward(job: Job) -> Forward:
             return Forward("WB:*")
 
-        pilot = self.process(Worker("WD", do_job=forward))
+        pilot = self.process(Worker("WD", do_job=forward), config=Config(grace=1.0))
         job = self.sender.send("WD:*").when_done()
         self.advance(0.2)
         self.stop(pilot)

@@ -29,13 +29,17 @@ from txmicro.errors import (
     WorkerLost,
     WorkerStopped,
 )
-from txmicro.outbox import ENDED, KEPT, OUT, TAKEN, WAITING, Outbox, Sent
+from txmicro.lately import Lately
+from txmicro.outbox import Outbox
+from txmicro.sent import ENDED, KEPT, OUT, TAKEN, WAITING, Sent
+from txmicro.takers import Takers
 
 TICK = 0.125  # a power of two: sums of it are exact
 
 
 def leftovers(outbox: Outbox) -> dict[str, Any]:
-    return {name: value for name, value in vars(outbox).items() if isinstance(value, (dict, list)) and value}
+    kept = (dict, list, Lately, Takers)
+    return {name: value for name, value in vars(outbox).items() if isinstance(value, kept) and value}
 
 
 class Told:

@@ -179,6 +179,57 @@ class StoppingTests(SlipTestCase):
         self.check_free()
         self.assertEqual(set(self.ran.values()), {1})
 
+    def stop_while_the_next_hop_runs(self, seconds: float) -> Deferred[Any]:
+        """WB, which has passed a job on, stops *seconds* before WC is done, and another WB is there."""
+        gate: Deferred[None] = Deferred()
+
+        async def wait(job: Job) -> list[str]:
+            await gate
+            return [*job.data, job.address]
+
+        self.handlers["WC:*"] = wait
+        bus = self.worker("WB", config=Config(grace=20.0))
+        self.worker("WC")
+        job = self.sender.send(SLIP[:2], []).when_done()
+        self.advance(0.5)
+        self.worker("WB")
+        self.clock.callLater(seconds, gate.callback, None)
+        self.stopping = bus.stopService()
+        return job
+
+    def test_who_has_passed_a_job_on_waits_for_what_follows(self) -> None:
+        job = self.stop_while_the_next_hop_runs(10.0)
+        self.advance(9.9)
+        self.assertNoResult(self.stopping)
+        self.advance(0.5)
+        self.successResultOf(self.stopping)
+        self.assertEqual(self.successResultOf(job), SLIP[:2])
+        self.assertEqual(set(self.ran.values()), {1})
+        self.check_free()
+
+    def test_but_only_for_its_grace(self) -> None:
+        job = self.stop_while_the_next_hop_runs(25.0)
+        self.advance(19.9)
+        self.assertNoResult(self.stopping)
+        self.advance(0.5)
+        self.successResultOf(self.stopping)
+        self.assertEqual(self.result(job, 10.0), SLIP[:2])
+        self.check_free()
+
+    def test_what_cannot_be_passed_on_is_not_waited_for(self) -> None:
+        bus = self.worker("WB", config=Config(outbox_jobs=1))
+        self.handlers["WB:*"] = self.forward_to_nobody
+        waiting = [self.sender.send("WB:*", timeout=5.0).when_done() for _ in range(2)]
+        self.advance(0.5)
+        self.failureResultOf(waiting[1], BusOverloaded)
+        stopping = bus.stopService()
+        self.advance(5.0)
+        self.successResultOf(stopping)
+        self.failureResultOf(waiting[0], JobTimeout)
+
+    async def forward_to_nobody(self, job: Job) -> Forward:
+        return Forward("WX:*")
+
 
 class CancelTests(SlipTestCase):
     def setUp(self) -> None:

@@ -119,7 +119,7 @@ class JobFuture:
             if waiter in waiting:
                 waiting.remove(waiter)
 
-    # What the outbox tells (outbox.Owner). Each first notes what happened, then calls back those who wait, one
+    # What the outbox tells (sent.Owner). Each first notes what happened, then calls back those who wait, one
     # by one: a callback may look, cancel the job, or cancel another wait.
 
     def taken(self, worker: str) -> None:

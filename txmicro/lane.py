@@ -21,8 +21,8 @@ from .future import JobFuture
 from .intake import Reply
 from .link import Link
 from .messages import Job
-from .outbox import Sent
 from .retry import RetryPolicy
+from .sent import Sent
 from .storing import Parcel, Storing
 
 PATIENCE: Final = 5.0
@@ -259,7 +259,7 @@ class DurableLane:
 
 
 class _Kept:
-    """Owns a durable job at its sender (outbox.Owner): once it has ended, it need not be stored any more."""
+    """Owns a durable job at its sender (sent.Owner): once it has ended, it need not be stored any more."""
 
     __slots__ = ("_future", "storing")
 

@@ -3,7 +3,7 @@
 A state machine without I/O. What happens comes in through methods; what must go out leaves through the
 callables given to the constructor. They may call back into the outbox before they return.
 
-A job here is one hop (:class:`Sent`). It *waits* for its address' window to open, is *out* as a copy that
+A job here is one hop (:class:`~txmicro.sent.Sent`). It *waits* for its address' window to open, is *out* as a copy that
 nobody has acknowledged, is *taken* by a worker, and has *ended*. A durable one is *kept* by the broker, and
 only its end is awaited here. Its owner hears of the end exactly once.
 """
@@ -13,108 +13,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from itertools import takewhile
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.logger import Logger
 
 from .clock import Clock, Timer
 from .errors import BusOverloaded, JobCancelled, JobError, JobTimeout, NoWorkerAvailable, WorkerLost
+from .lately import Lately
 from .messages import NO_WORKER_TEXT
-
-WAITING: Final = "waiting"
-OUT: Final = "out"
-TAKEN: Final = "taken"
-KEPT: Final = "kept"
-ENDED: Final = "ended"
+from .sent import ENDED, KEPT, OUT, TAKEN, WAITING, Sent
+from .takers import Takers
 
 _LATE: Final = 0.5
 _ABANDONED: Final = 2  # retry intervals: longer than a copy lives, at the broker and held by a taker
 _MOST_ABANDONED: Final = 10_000
-_LOST_AFTER: Final = (
-    2  # probes that a taker may miss before what must not run twice is given up: it may reconnect
-)
-
-
-class Owner(Protocol):
-    """Who wants to know what becomes of a job."""
-
-    def taken(self, worker: str) -> None:
-        """*worker* has the job; called again when another one takes it."""
-
-    def done(self, worker: str, result: Any) -> None:
-        """The job ended well, says *worker*; *result* is None for a hop that another one followed."""
-
-    def failed(self, error: JobError) -> None:
-        """The job ended with *error*."""
-
-
-class Sent:
-    """One hop of a job, as its sender keeps it.
-
-    :ivar key: the hop's key, unique in an outbox.
-    :ivar job_id: the job's id, the same on every hop.
-    :ivar address: where it goes.
-    :ivar body: what ``publish`` sends; the outbox does not look at it.
-    :ivar deadline: the instant, in the clock's seconds, at which it fails with :class:`JobTimeout`.
-    :ivar owner: who is told.
-    :ivar size: bytes of memory that it takes here.
-    :ivar redeliver: whether it may run twice. If not, it is sent again only when the copy before was not run.
-    :ivar unrun: whether the copy that is out came back unrun.
-    :ivar copies: how many copies have left, the one that is being published included.
-    :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
-    :ivar taker: id of the latest worker that took it; None: nobody has it.
-    :ivar state: ``waiting``, ``out``, ``taken``, ``kept`` or ``ended``.
-    """
-
-    __slots__ = (
-        "address",
-        "body",
-        "copies",
-        "deadline",
-        "due",
-        "job_id",
-        "key",
-        "owner",
-        "redeliver",
-        "size",
-        "stale",
-        "state",
-        "taker",
-        "unrun",
-    )
-
-    def __init__(
-        self,
-        key: str,
-        job_id: str,
-        address: str,
-        body: Any,
-        deadline: float,
-        owner: Owner,
-        *,
-        size: int = 0,
-        redeliver: bool = True,
-    ) -> None:
-        self.key = key
-        self.job_id = job_id
-        self.address = address
-        self.body = body
-        self.deadline = deadline
-        self.owner = owner
-        self.size = size
-        self.redeliver = redeliver
-        self.unrun = False
-        self.copies = 0
-        self.stale = False
-        self.taker: str | None = None
-        self.state = WAITING
-        self.due = 0.0  # in the copies' time: when to send it again (out), from when on to probe (taken)
-
-    @property
-    def tries(self) -> int:
-        """How often it was sent before: 0 for the first copy."""
-        return max(0, self.copies - 1)
 
 
 class _Line:
@@ -125,17 +37,6 @@ class _Line:
     def __init__(self) -> None:
         self.out = 0
         self.waiting: OrderedDict[str, Sent] = OrderedDict()
-
-
-class _Taker:
-    """What one worker has, in the order of its acks, when to probe it next, and since when it is missing."""
-
-    __slots__ = ("due", "jobs", "missing")
-
-    def __init__(self, due: float) -> None:
-        self.due = due
-        self.missing: float | None = None
-        self.jobs: dict[str, Sent] = {}
 
 
 class Outbox:
@@ -180,21 +81,17 @@ class Outbox:
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._retry = retry
-        self._probe_every = probe_every
         self._tick = tick
 
         self._jobs: dict[str, Sent] = {}
         self._bytes = 0
         self._deadlines: list[tuple[float, str]] = []  # a heap; entries of jobs that have ended are stale
         self._lines: dict[str, _Line] = {}
-        # All copies wait equally long, so what is sent last is due last, and needs no heap. The same goes for
-        # the takers and for the addresses that were asked about.
+        # All copies wait equally long, so what is sent last is due last, and needs no heap.
         self._out: OrderedDict[str, Sent] = OrderedDict()
-        self._takers: OrderedDict[str, _Taker] = OrderedDict()
-        self._asked: OrderedDict[str, float] = OrderedDict()
-        self._abandoned: OrderedDict[str, float] = (
-            OrderedDict()
-        )  # given up untaken; until when to remember it
+        self._takers = Takers(probe_every)
+        self._asked = Lately(retry, max_jobs)  # the addresses of inquiries
+        self._abandoned = Lately(_ABANDONED * retry, _MOST_ABANDONED)  # the keys of what was given up untaken
 
         self._closed: JobError | None = None
         self._timer: Timer | None = None
@@ -294,12 +191,11 @@ class Outbox:
 
     def acked(self, worker: str, keys: Iterable[str]) -> None:
         """*worker* took these jobs. If two workers took one, the latest to say so is probed."""
-        if worker in self._takers:
-            self._takers[worker].missing = None
+        self._takers.heard(worker)
         for key in keys:
             sent = self._jobs.get(key)
             if sent is None:
-                if self._abandoned.pop(key, None) is not None:
+                if self._abandoned.pop(key):
                     self._safely(self._cancel, worker, key)
             elif sent.state is KEPT:
                 self._safely(sent.owner.taken, worker)
@@ -341,13 +237,7 @@ class Outbox:
         It may be dead, or reconnecting. What must not run twice stays with it for some probes more, and fails with
         :class:`WorkerLost` unless they reach it.
         """
-        taker = self._takers.get(worker)
-        if taker is None:
-            return
-        now = self._time()
-        taker.missing = now if taker.missing is None else taker.missing
-        lost = now - taker.missing >= _LOST_AFTER * self._probe_every
-        jobs = list(taker.jobs.values())
+        jobs, lost = self._takers.gone(worker, self._time())
         self._again([sent for sent in jobs if sent.redeliver])
         if lost:
             self._lose([sent for sent in jobs if not sent.redeliver])
@@ -418,12 +308,7 @@ class Outbox:
 
     def _taken(self, sent: Sent, worker: str) -> None:
         self._withdraw(sent)
-        taker = self._takers.get(worker)
-        sent.due = self._time() + self._probe_every
-        if taker is None:
-            taker = self._takers[worker] = _Taker(sent.due)
-        sent.state, sent.taker = TAKEN, worker
-        taker.jobs[sent.key] = sent
+        self._takers.take(sent, worker, self._time())
         self._refill(sent.address)
         self._safely(sent.owner.taken, worker)
 
@@ -464,10 +349,7 @@ class Outbox:
     def _withdraw(self, sent: Sent) -> None:
         """Take it from where its state says that it is."""
         if sent.state is TAKEN and sent.taker is not None:
-            taker = self._takers[sent.taker]
-            del taker.jobs[sent.key]
-            if not taker.jobs:
-                del self._takers[sent.taker]
+            self._takers.leave(sent, sent.taker)
             return
         if sent.state is KEPT:
             return
@@ -494,8 +376,8 @@ class Outbox:
         self._skipped = late and not self._skipped
         if not self._skipped:
             self._expire()
-            self._forget_asked()
-            self._forget_abandoned()
+            self._asked.forget(self._clock.seconds())
+            self._abandoned.forget(self._clock.seconds())
             self._resend()
             self._probe_silent()
         if self._jobs or self._asked or self._abandoned:
@@ -532,25 +414,15 @@ class Outbox:
 
     def _probe_silent(self) -> None:
         now = self._time()
-        while self._takers and self._paused_at is None:
-            worker, taker = next(iter(self._takers.items()))
-            if taker.due > now:
-                break
-            taker.due = now + self._probe_every
-            self._takers.move_to_end(worker)
-            silent = [sent.key for sent in takewhile(lambda sent: sent.due <= now, taker.jobs.values())]
+        while self._paused_at is None and (due := self._takers.next_due(now)) is not None:
+            worker, silent = due
             if silent:
                 self._safely(self._probe, worker, silent)
 
     def _ask(self, address: str) -> None:
         if address not in self._asked:
-            self._asked[address] = self._clock.seconds()
+            self._asked.add(address, self._clock.seconds())
             self._safely(self._inquire, address)
-
-    def _forget_asked(self) -> None:
-        now = self._clock.seconds()
-        while self._asked and next(iter(self._asked.values())) + self._retry <= now:
-            self._asked.popitem(last=False)
 
     # What others are told:
 
@@ -563,15 +435,8 @@ class Outbox:
 
     def _abandon(self, key: str) -> None:
         """Somebody may be taking it now, and is told when the ack comes."""
-        self._abandoned[key] = self._clock.seconds() + _ABANDONED * self._retry
-        if len(self._abandoned) > _MOST_ABANDONED:
-            self._abandoned.popitem(last=False)
+        self._abandoned.add(key, self._clock.seconds())
         self._run_timer()
-
-    def _forget_abandoned(self) -> None:
-        now = self._clock.seconds()
-        while self._abandoned and next(iter(self._abandoned.values())) <= now:
-            self._abandoned.popitem(last=False)
 
     def _safely(self, function: Callable[..., None], *args: Any) -> None:
         try:

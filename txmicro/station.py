@@ -18,16 +18,19 @@ from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .errors import DecodeError, JobCancelled, JobError, NotPermitted, WorkerStopped, describe, rebuild
+from .errors import JobCancelled, JobError, NotPermitted, WorkerStopped, describe
 from .future import JobFuture
+from .hops import Hops
+from .inbox import Inbox
 from .intake import FORWARDED, Copy, Intake, Reply
 from .lane import DurableLane, Terms
 from .link import Link, Settle
 from .membership import Membership
 from .messages import Announcement, Inquiry, Job, hop_key
-from .outbox import Outbox, Sent
+from .outbox import Outbox
 from .retry import RetryPolicy
 from .runner import Handler, Runner
+from .sent import Owner, Sent
 
 
 class Station:
@@ -113,6 +116,16 @@ class Station:
             capacity=capacity,
             others=self.lane.__len__,
         )
+        self._hops = Hops(self._send, self._hop_ended)
+        self._inbox = Inbox(
+            self.id,
+            outbox=self._outbox,
+            intake=self._intake,
+            runner=self._runner,
+            membership=self.membership,
+            post=self._post,
+            heard=self._heard,
+        )
 
     def _remember(self, job: Job, reply: Reply) -> None:
         self._intake.remember(job, reply)
@@ -133,19 +146,25 @@ class Station:
         self.membership.enter()
 
     async def retire(self, grace: float, reason: JobError) -> None:
-        """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*."""
+        """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*.
+
+        For as long it also watches over the hops of those that it has passed on: who sent them would find this
+        worker gone, and have them run again.
+        """
         await self.link.stop_jobs()
         await self.lane.stop_jobs()
         self.membership.leave()
         patience = self._clock.callLater(grace, self._hurry, reason)
         await self._intake.drain()
         await self.lane.drain()
+        await self._hops.drain()
         if patience.active():
             patience.cancel()
 
     def _hurry(self, reason: JobError) -> None:
         self.lane.give_back()
         self._runner.cancel_all(reason)
+        self._hops.abandon()
 
     def give_up(self, reason: JobError) -> None:
         """Fail what was sent and is not done."""
@@ -195,10 +214,10 @@ class Station:
         deadline = self._clock.seconds() + timeout
         return Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
 
-    def _send(self, job: Job, owner: JobFuture | _Hop) -> None:
+    def _send(self, job: Job, owner: Owner) -> bool:
         body = self._post.encode(job.body(self._clock.seconds()))
         content = body, job.traceparent
-        self._outbox.add(
+        return self._outbox.add(
             Sent(
                 job.key,
                 job.id,
@@ -243,7 +262,7 @@ class Station:
         hop = job.followed_by(result, self.id)
         if hop is None:
             return self._reply(job, messages.RESULT, {"result": result})
-        self._send(hop, _Hop(self, job))
+        self._hops.follow(job, hop)
         return Reply(hop.address, FORWARDED)
 
     def _fail(self, job: Job, error: BaseException) -> Reply:
@@ -268,7 +287,7 @@ class Station:
         body = {"worker": self.id, "keys": [job.key], "unrun": unrun}
         self._post.reply(job.sender, messages.REFUSED, job.sender, self._post.encode(body))
 
-    def hop_ended(self, job: Job, error: JobError | None) -> None:
+    def _hop_ended(self, job: Job, error: JobError | None) -> None:
         """The hop that was sent on behalf of *job* has ended; of *error* its origin has not heard yet.
 
         It is not told when it gave the job up itself, nor when this worker stops: who has the hop answers the
@@ -280,75 +299,11 @@ class Station:
         elif not isinstance(error, WorkerStopped | JobCancelled):
             self._intake.finished(job.key, self._fail(job, error))
 
-    # What is in the inbox
+    # What is said, and heard
 
     def told(self, kind: str, body: Any) -> None:
         """A control message (link.Occupant)."""
-        hear = _CONTROL.get(kind)
-        if hear is None:
-            raise DecodeError(f"a control message of unknown kind {kind!r:.50}")
-        hear(self, body)
-
-    def _told_ack(self, body: Any) -> None:
-        self._outbox.acked(messages.get_worker(body), messages.get_keys(body))
-
-    def _told_done(self, body: Any) -> None:
-        self._outbox.done(messages.get_worker(body), messages.get_keys(body))
-
-    def _told_result(self, body: Any) -> None:
-        key, worker = self._hear(body)
-        self._outbox.succeeded(key, worker, body.get("result"))
-
-    def _told_failure(self, body: Any) -> None:
-        key, _ = self._hear(body)
-        self._outbox.failed(key, rebuild(body.get("failure")))
-
-    def _hear(self, body: Any) -> tuple[str, str]:
-        """A job's answer has arrived. Whoever watches over its last hop may stop, also if nobody awaits it here."""
-        job, worker = messages.get_job_id(body), messages.get_worker(body)
-        index = messages.get(body, "workers_list_id", int, 0)
-        if index:
-            self._heard.add(hop_key(job, index), worker)
-        return hop_key(job, 0), worker
-
-    def _told_heard(self, body: Any) -> None:
-        for key in messages.get_keys(body):
-            self._intake.heard(key)
-
-    def _told_refused(self, body: Any) -> None:
-        unrun = messages.get(body, "unrun", bool)
-        self._outbox.refused(messages.get_worker(body), messages.get_keys(body), unrun=unrun)
-
-    def _told_cancel(self, body: Any) -> None:
-        running, forwarded = self._intake.cancelled(messages.get_keys(body))
-        for key in running:
-            self._runner.cancel(key, JobCancelled("its sender gave the job up"))
-        for key in forwarded:
-            self._outbox.cancel(messages.next_key(key))
-
-    def _told_probe(self, body: Any) -> None:
-        asker = messages.get_worker(body)
-        running, forwarded, unknown = self._intake.probed(asker, messages.get_keys(body))
-        status = {"worker": self.id, "running": running, "forwarded": forwarded, "unknown": unknown}
-        self._post.reply(asker, messages.STATUS, "", self._post.encode(status))
-
-    def _told_status(self, body: Any) -> None:
-        self._outbox.status(
-            messages.get_worker(body),
-            messages.get_keys(body, "running"),
-            messages.get(body, "forwarded", dict),
-            messages.get_keys(body, "unknown"),
-        )
-
-    def _told_error(self, body: Any) -> None:
-        if messages.get(messages.get(body, "target", dict), "id", str) == self.id:
-            self._outbox.nobody(messages.get(body, "address", str))
-
-    def _told_peers(self, body: Any) -> None:
-        self.membership.told_peers(body)
-
-    def _told_list(self, body: Any) -> None:
-        self.membership.told_list(body)
+        self._inbox.told(kind, body)
 
     def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
         for start in range(0, len(keys), _KEYS_MAX):
@@ -401,45 +356,9 @@ class Station:
         self._outbox.failed(key, NotPermitted(reason))
 
 
-class _Hop:
-    """Owns a hop that was sent on behalf of a job that was taken (outbox.Owner)."""
-
-    __slots__ = ("_job", "_station")
-
-    def __init__(self, station: Station, job: Job) -> None:
-        self._station = station
-        self._job = job
-
-    def taken(self, worker: str) -> None:
-        """Nobody waits to hear that."""
-
-    def done(self, worker: str, result: Any) -> None:
-        """What followed is done."""
-        self._station.hop_ended(self._job, None)
-
-    def failed(self, error: JobError) -> None:
-        """What followed failed, here: nobody took it, or in time."""
-        self._station.hop_ended(self._job, error)
-
-
 _FIRST_HOP = hop_key("", 0)
 
 _KEYS_MAX = 1000
 """Keys in one control message."""
 
 _COPY_LIFE = int(topology.COPY_TTL * 1000)
-
-_CONTROL: dict[str, Callable[[Station, Any], None]] = {
-    messages.ACK: Station._told_ack,
-    messages.DONE: Station._told_done,
-    messages.HEARD: Station._told_heard,
-    messages.REFUSED: Station._told_refused,
-    messages.RESULT: Station._told_result,
-    messages.FAILURE: Station._told_failure,
-    messages.CANCEL: Station._told_cancel,
-    messages.PROBE: Station._told_probe,
-    messages.STATUS: Station._told_status,
-    messages.ERROR: Station._told_error,
-    messages.PEERS: Station._told_peers,
-    messages.LIST: Station._told_list,
-}

@@ -1,0 +1,94 @@
+"""A hop of a job, as its sender keeps it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from .errors import JobError
+
+WAITING: Final = "waiting"
+OUT: Final = "out"
+TAKEN: Final = "taken"
+KEPT: Final = "kept"
+ENDED: Final = "ended"
+
+
+class Owner(Protocol):
+    """Who wants to know what becomes of a job."""
+
+    def taken(self, worker: str) -> None:
+        """*worker* has the job; called again when another one takes it."""
+
+    def done(self, worker: str, result: Any) -> None:
+        """The job ended well, says *worker*; *result* is None for a hop that another one followed."""
+
+    def failed(self, error: JobError) -> None:
+        """The job ended with *error*."""
+
+
+class Sent:
+    """One hop of a job, as its sender keeps it.
+
+    :ivar key: the hop's key, unique in an outbox.
+    :ivar job_id: the job's id, the same on every hop.
+    :ivar address: where it goes.
+    :ivar body: what ``publish`` sends; the outbox does not look at it.
+    :ivar deadline: the instant, in the clock's seconds, at which it fails with :class:`JobTimeout`.
+    :ivar owner: who is told.
+    :ivar size: bytes of memory that it takes here.
+    :ivar redeliver: whether it may run twice. If not, it is sent again only when the copy before was not run.
+    :ivar unrun: whether the copy that is out came back unrun.
+    :ivar copies: how many copies have left, the one that is being published included.
+    :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
+    :ivar taker: id of the latest worker that took it; None: nobody has it.
+    :ivar state: ``waiting``, ``out``, ``taken``, ``kept`` or ``ended``.
+    """
+
+    __slots__ = (
+        "address",
+        "body",
+        "copies",
+        "deadline",
+        "due",
+        "job_id",
+        "key",
+        "owner",
+        "redeliver",
+        "size",
+        "stale",
+        "state",
+        "taker",
+        "unrun",
+    )
+
+    def __init__(
+        self,
+        key: str,
+        job_id: str,
+        address: str,
+        body: Any,
+        deadline: float,
+        owner: Owner,
+        *,
+        size: int = 0,
+        redeliver: bool = True,
+    ) -> None:
+        self.key = key
+        self.job_id = job_id
+        self.address = address
+        self.body = body
+        self.deadline = deadline
+        self.owner = owner
+        self.size = size
+        self.redeliver = redeliver
+        self.unrun = False
+        self.copies = 0
+        self.stale = False
+        self.taker: str | None = None
+        self.state = WAITING
+        self.due = 0.0  # in the copies' time: when to send it again (out), from when on to probe (taken)
+
+    @property
+    def tries(self) -> int:
+        """How often it was sent before: 0 for the first copy."""
+        return max(0, self.copies - 1)

@@ -1,0 +1,86 @@
+"""Who has taken which jobs, whom to ask about those that are silent, and who is missing.
+
+Part of :mod:`txmicro.outbox`, which says when. Times are the copies' time, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import takewhile
+from typing import Final
+
+from .sent import TAKEN, Sent
+
+LOST_AFTER: Final = 2
+"""Probes that a taker may miss before what must not run twice is given up: it may be reconnecting."""
+
+
+class _Taker:
+    """What one worker has, in the order of its acks, when to probe it next, and since when it is missing."""
+
+    __slots__ = ("due", "jobs", "missing")
+
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.missing: float | None = None
+        self.jobs: dict[str, Sent] = {}
+
+
+class Takers:
+    """See the module.
+
+    :param every: seconds between two probes of a worker, and how long a job must have been silent.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every = every
+        # All wait equally long for their next probe: who is probed last is due last, and no heap is needed.
+        self._takers: OrderedDict[str, _Taker] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many workers have jobs."""
+        return len(self._takers)
+
+    def take(self, sent: Sent, worker: str, now: float) -> None:
+        """*worker* has it."""
+        sent.state, sent.taker = TAKEN, worker
+        sent.due = now + self._every
+        taker = self._takers.get(worker)
+        if taker is None:
+            taker = self._takers[worker] = _Taker(sent.due)
+        taker.jobs[sent.key] = sent
+
+    def leave(self, sent: Sent, worker: str) -> None:
+        """*worker* has it no more."""
+        taker = self._takers[worker]
+        del taker.jobs[sent.key]
+        if not taker.jobs:
+            del self._takers[worker]
+
+    def heard(self, worker: str) -> None:
+        """There is a word of *worker*: it is not missing."""
+        taker = self._takers.get(worker)
+        if taker is not None:
+            taker.missing = None
+
+    def gone(self, worker: str, now: float) -> tuple[list[Sent], bool]:
+        """What *worker*, whom a probe did not find, has; and whether it has been missing for too long."""
+        taker = self._takers.get(worker)
+        if taker is None:
+            return [], False
+        taker.missing = now if taker.missing is None else taker.missing
+        return list(taker.jobs.values()), now - taker.missing >= LOST_AFTER * self._every
+
+    def next_due(self, now: float) -> tuple[str, list[str]] | None:
+        """A worker whose probe is due, with the keys of what is silent there, if anything is; None: no one's is.
+
+        It is due again a while later.
+        """
+        for worker, taker in self._takers.items():
+            if taker.due > now:
+                break
+            taker.due = now + self._every
+            self._takers.move_to_end(worker)
+            jobs = takewhile(lambda sent: sent.due <= now, taker.jobs.values())
+            return worker, [sent.key for sent in jobs]
+        return None
