@@ -89,9 +89,10 @@ class Book:
         """The steps that had their effect; twice where one had two."""
         return list(self._file.execute("SELECT token, hop FROM effects"))
 
-    def count(self) -> int:
-        """How many effects there are."""
-        return int(self._file.execute("SELECT count(*) FROM effects").fetchone()[0])
+    def repeated(self) -> int:
+        """How many hops a worker began with although it had begun with them before."""
+        twice = "SELECT 1 FROM attempts GROUP BY token, hop, worker HAVING count(*) > 1"
+        return int(self._file.execute(f"SELECT count(*) FROM ({twice})").fetchone()[0])
 
 
 @dataclass(slots=True, eq=False)

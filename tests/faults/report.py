@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from .ledger import Verdict
 
+TABLE = (".. list-table::", "   :header-rows: 1", "   :widths: 3 22 25 9 6 6 9 8 12", "")
+PAGE_COLUMNS = (
+    *("#", "Fault", "What holds", "Jobs", "Lost", "Failed", "Duplicate deliveries", "Duplicate effects"),
+    "Recovery (s): p50 / p99 / max",
+)
 COLUMNS = ("row", "fault", "jobs", "lost", "failed", "dup. deliveries", "dup. effects", "recovery", "passed")
 
 
@@ -23,23 +31,28 @@ def percentile(values: Sequence[float], share: float) -> float:
 class Result:
     """How a row went.
 
+    :ivar promise: what it shows. :ivar broker: the product and version that it was played with.
     :ivar recovery: seconds that each recovery took. :ivar problems: why it has not passed, in words.
+    :ivar unavailable: what this machine lacks to play it; it has then not passed.
     :ivar measured: further figures.
     """
 
     row: int
     fault: str
     quick: bool
+    promise: str = ""
+    broker: str = ""
     verdict: Verdict = field(default_factory=Verdict)
     recovery: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unavailable: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
-        return not self.problems
+        """Whether it was played, and nothing was found."""
+        return not self.problems and not self.unavailable
 
     def summary(self) -> dict[str, float]:
         """p50, p99 and the longest of the recoveries; empty if there were none."""
@@ -61,16 +74,27 @@ class Result:
             "recoveries": len(self.recovery),
             "measured": self.measured,
             "problems": self.problems,
+            "unavailable": self.unavailable,
+            "promise": self.promise,
+            "broker": self.broker,
             "seconds": round(self.seconds, 1),
             "quick": self.quick,
         }
 
     def cells(self) -> list[str]:
-        """Its line of the table."""
+        """Its line of the table that is printed."""
+        return [str(self.row), self.fault, *self._figures(), "yes" if self.passed else "NO"]
+
+    def page_cells(self) -> list[str]:
+        """Its line of the table in the documentation."""
+        holds = self.promise if self.passed else f"**Not passed.** {self.promise}"
+        return [str(self.row), self.fault, holds, *self._figures()]
+
+    def _figures(self) -> list[str]:
         v = self.verdict
         times = " / ".join(f"{value:.2f}" for value in self.summary().values())
         counts = (v.jobs, v.lost, v.failed, v.duplicate_deliveries, v.duplicate_effects)
-        return [str(self.row), self.fault, *map(str, counts), times or "-", "yes" if self.passed else "NO"]
+        return [*(f"{count:,}" for count in counts), times or "-"]
 
 
 def write(results: Iterable[Result], path: Path) -> None:
@@ -79,8 +103,26 @@ def write(results: Iterable[Result], path: Path) -> None:
     path.write_text(json.dumps([result.as_dict() for result in results], indent=1) + "\n")
 
 
+def page(results: Sequence[Result], when: date) -> str:
+    """The run as a part of the documentation, in reStructuredText."""
+    passed = sum(result.passed for result in results)
+    minutes = sum(result.seconds for result in results) / 60
+    kind = "quick" if any(result.quick for result in results) else "full"
+    broker = next((result.broker for result in results if result.broker), "no broker")
+    head = (
+        f"{when:%-d %B %Y}: a {kind} run of {minutes:.0f} minutes, with {broker}, Python {platform.python_version()} "
+        f"and {os.cpu_count()} processors. {passed} of {len(results)} rows passed."
+    )
+    lines = [
+        line
+        for cells in (PAGE_COLUMNS, *(result.page_cells() for result in results))
+        for line in (f"   * - {cells[0]}", *(f"     - {cell}" for cell in cells[1:]))
+    ]
+    return "\n".join([head, "", *TABLE, *lines, ""])
+
+
 def table(results: Iterable[Result]) -> str:
-    """The results as a table in reStructuredText; recovery is p50 / p99 / max in seconds."""
+    """The results as a table for the terminal; recovery is p50 / p99 / max in seconds."""
     lines = [list(COLUMNS), *(result.cells() for result in results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     rule = "  ".join("=" * width for width in widths)

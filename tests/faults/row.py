@@ -21,12 +21,14 @@ class Unmet(Exception):
 class Row:
     """A row of the suite.
 
+    :ivar fault: as the issue that asks for it has it. :ivar promise: what it shows, in a sentence.
     :ivar may_fail: whether jobs may fail with a typed error; otherwise one that does is a problem.
     :ivar nodes: how many brokers it wants; 0: it makes its own. :ivar limit: seconds after which it is given up.
     """
 
     number: int
     fault: str
+    promise: str
     play: Play
     may_fail: bool
     nodes: int
@@ -37,12 +39,12 @@ ROWS: dict[int, Row] = {}
 
 
 def row(
-    number: int, fault: str, *, may_fail: bool = False, nodes: int = 1, limit: float = 1800.0
+    number: int, fault: str, promise: str, *, may_fail: bool = False, nodes: int = 1, limit: float = 1800.0
 ) -> Callable[[Play], Play]:
     """Register a coroutine function, which takes a :class:`~tests.faults.stage.Stage`, as row *number*."""
 
     def register(play: Play) -> Play:
-        ROWS[number] = Row(number, fault, play, may_fail, nodes, limit)
+        ROWS[number] = Row(number, fault, promise, play, may_fail, nodes, limit)
         return play
 
     return register

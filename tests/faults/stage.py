@@ -84,7 +84,10 @@ class Stage:
         for node in nodes:
             await node.start()
         self.settings["TXMICRO_BROKER_URL"] = ",".join(map(url_of, nodes))
-        await self.join(self.sender)
+        bus = await self.join(self.sender)
+        if bus.session is not None:
+            features = bus.session.features
+            self.result.broker = f"{features.product} {'.'.join(map(str, features.version))}"
 
     @property
     def node(self) -> Node:
@@ -250,6 +253,8 @@ class Stage:
         self.require(
             self.row.may_fail or not verdict.failed, f"{verdict.failed} jobs failed: {self._failures()}"
         )
+        again = self.book.repeated()
+        self.require(not again, f"{again} times a worker ran what it had run before")
         loud = [child.id for child in self.children if child.complaints]
         self.require(not loud, f"logged exceptions: {', '.join(loud[:5])}")
 

@@ -15,12 +15,14 @@ from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
 from txmicro.worker import Worker
 
+from . import sabotage
 from .ledger import Book
 
 BOOK = "FAULTS_BOOK"
 """The environment's variable that says where the :class:`Book` is."""
 
 reactor: Any = _reactor
+sabotage.take_out()
 
 
 class Effect(Worker):

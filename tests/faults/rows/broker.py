@@ -8,7 +8,11 @@ from tests.faults.row import row
 from tests.faults.stage import Load, Stage, pause, until
 
 
-@row(2, "kill -9 of the single broker under load")
+@row(
+    2,
+    "kill -9 the single broker under load, ≥ 20 times",
+    "What was accepted outlives the broker; all consumers are back within 5 s after it listens.",
+)
 async def kill_broker(stage: Stage) -> None:
     """It comes back at once; all consumers shall be back within 5 s after it listens."""
     stage.timeout = 45
@@ -27,7 +31,11 @@ async def kill_broker(stage: Stage) -> None:
     stage.require(slowest <= 5, f"consumers were back after {slowest:.2f} s, not within 5")
 
 
-@row(11, "a queue, the inbox, an exchange deleted in use")
+@row(
+    11,
+    "the type's queue, the inbox, an exchange deleted while in use",
+    "What is deleted on the broker is declared again within 5 s.",
+)
 async def deletions(stage: Stage) -> None:
     """An operator deletes what stands, one thing after the other; jobs shall be done again within 5 s."""
     rounds = 1 if stage.quick else 4
@@ -62,7 +70,11 @@ async def _works_again(stage: Stage) -> None:
     stage.recovered(time.monotonic() - began)
 
 
-@row(7, "memory alarm (connection.blocked) under load")
+@row(
+    7,
+    "memory alarm (connection.blocked) for 60 s under load",
+    "Jobs wait at their senders, whose clocks stand still, and no burst of copies follows.",
+)
 async def blocked(stage: Stage) -> None:
     """Nothing can be published for a while; afterwards all is done, and without a burst of copies."""
     seconds = 15 if stage.quick else 60

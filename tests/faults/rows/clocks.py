@@ -28,7 +28,11 @@ class Teller(Worker):
         return time.time()
 
 
-@row(12, "SIGSTOP of worker, manager, sender; wall clock ± 1 h")
+@row(
+    12,
+    "SIGSTOP 60 s of worker, manager, sender; wall clock ± 1 h",
+    "Time is monotonic: no clock declares anybody gone, and who stood still goes on.",
+)
 async def stops(stage: Stage) -> None:
     """Each stands still for a while, amid load; then everybody's wall clock jumps."""
     seconds = 8 if stage.quick else 60

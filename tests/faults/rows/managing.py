@@ -10,7 +10,11 @@ from tests.faults.stage import Load, Stage, pause, until
 KEEPALIVE = 2.0
 
 
-@row(13, "the SystemManager is killed under load")
+@row(
+    13,
+    "SystemManager killed under load",
+    "Jobs need no manager, and a new one knows everybody within one keepalive.",
+)
 async def kill_manager(stage: Stage) -> None:
     """Traffic goes on without it, and a new one knows everybody within one keepalive."""
     kills = 3 if stage.quick else 15

@@ -12,7 +12,11 @@ from tests.faults.stage import Load, Stage, pause, until, url_of
 HEARTBEAT = 2
 
 
-@row(6, "a proxy freezes, delays, drops, resets mid-frame")
+@row(
+    6,
+    "a proxy freezes (no FIN), delays, drops, resets mid-frame",
+    "A silent broker is given up within two heartbeats.",
+)
 async def proxied(stage: Stage) -> None:
     """Two workers, one of them behind a proxy, which does each of these, again and again."""
     rounds = 1 if stage.quick else 8

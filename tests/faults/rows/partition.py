@@ -44,7 +44,13 @@ def one_way(network: Network) -> tuple[int, int]:
 PARTITIONS: tuple[Callable[[Network], tuple[int, int]], ...] = (minority, halves, bridge, one_way)
 
 
-@row(5, "partition: minority, halves, bridge, one-way", nodes=0, may_fail=True)
+@row(
+    5,
+    "partition (minority, halves, bridge, one-way) 10 s and 30 s",
+    "Whatever the nodes believe of each other, no job is lost.",
+    nodes=0,
+    may_fail=True,
+)
 async def partitions(stage: Stage) -> None:
     """Each of them for 10 s and for 30 s."""
     network = Network(3)

@@ -22,7 +22,11 @@ AHEAD = 2000
 """Jobs that may be on their way to the broker at once."""
 
 
-@row(8, "a slow consumer and a backlog of 200,000 durable jobs", limit=3600)
+@row(
+    8,
+    "a slow consumer and a backlog of 200,000 durable jobs",
+    "A backlog costs a worker no memory, and interactive jobs do not wait behind it.",
+)
 async def backlog(stage: Stage) -> None:
     """Store them while nobody consumes; then one worker works them off, while interactive jobs come too."""
     count = 30_000 if stage.quick else 200_000
@@ -64,7 +68,11 @@ async def _roomy_sender(stage: Stage, count: int) -> Sender:
     return sender
 
 
-@row(17, "1,000 reconnects, then 1,000,000 jobs", limit=3600)
+@row(
+    17,
+    "1,000 reconnects, then 1,000,000 jobs",
+    "Nothing is held longer than it is used.",
+)
 async def endurance(stage: Stage) -> None:
     """Connections are reset again and again; then jobs, many. What the processes hold must not grow."""
     count, waves, rounds, jobs = (4, 2, 4, 30_000) if stage.quick else (10, 10, 10, 1_000_000)
