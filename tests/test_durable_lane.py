@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from tests.system import SystemTestCase
 from txmicro import durable, messages, storing, topology
 from txmicro.amqp.channel import Channel
+from txmicro.broker import channels
 from txmicro.bus import Target
 from txmicro.config import Config
 from txmicro.durable_link import DurableLink
@@ -23,9 +24,12 @@ from txmicro.errors import (
     JobError,
     JobTimeout,
     NotStored,
+    QueueMismatch,
     RemoteError,
     WorkerStopped,
 )
+from txmicro.future import JobFuture
+from txmicro.lane import PATIENCE
 from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
 from txmicro.worker import Worker
@@ -799,3 +803,117 @@ class _Nowhere:
 
     def connect(self, factory: Any) -> Deferred[Any]:
         return Deferred()
+
+
+class MismatchTests(LaneTestCase):
+    """A queue of the lane stands as another one: an operator's, or an older version's."""
+
+    queue = "txmicro.jobs.WB.durable"
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.process(self.sender)
+        self.other = Worker("WC", do_job=echo)
+        self.said: list[str] = []
+        hear: Any = self.hear
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+
+    def hear(self, event: LogEvent) -> None:
+        self.said.append(formatEvent(event) or "")
+
+    def declare(self, **arguments: Any) -> None:
+        nobody = channels.Session(self.broker.model)
+        arguments = {"x-queue-type": "quorum", **arguments}
+        self.broker.model.declare_queue(nobody, self.queue, durable=True, arguments=arguments)
+
+    def delete(self) -> None:
+        self.broker.model._delete_queue(self.broker.model.queues[self.queue])
+
+    def mismatches(self) -> float:
+        name, labels = "microservices_job_errors_total", {"service": "WB", "error_type": "QueueMismatch"}
+        return self.worked.bus.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def test_a_worker_does_not_start_and_says_which_queue_and_what_differs(self) -> None:
+        self.declare(**{"x-delivery-limit": 3})
+        worker = self.worker(echo)
+        closed: list[None] = []
+        worker.closed = lambda: closed.append(None)  # type: ignore[method-assign]
+        bus = self.process(worker, self.other)
+        error = self.failureResultOf(worker.when_ready(), QueueMismatch).value
+        self.assertEqual(error.queue, self.queue)
+        self.assertIn("x-delivery-limit", error.difference)
+        self.assertIn("delete it", str(error))
+        self.assertEqual(closed, [None])
+        self.assertEqual(self.result(self.sender.send("WC:*", 1).when_done()), {"echo": 1})
+        self.assertEqual(self.result(self.sender.send("WC:*", 2, durable=True).when_done()), {"echo": 2})
+        self.assertEqual([name for name in self.broker.model.queues if worker.id in name], [])
+        self.advance(10.0)
+        self.assertEqual(self.ran, [])
+        self.stop(bus)
+        self.assertEqual(closed, [None])
+
+    def test_jobs_that_it_has_taken_by_then_are_done(self) -> None:
+        worker, job = self.begin_with_a_job()
+        ready = worker.when_ready()
+        self.assertEqual(len(self.ran), 2)
+        self.advance(5.0)
+        self.assertNoResult(ready)
+        self.gates[1].callback("done")
+        self.assertEqual(self.result(job.when_done()), "done")
+        self.failureResultOf(ready, QueueMismatch)
+
+    def test_it_is_stopped_amid_that(self) -> None:
+        worker, _ = self.begin_with_a_job()
+        self.stop(worker.bus)
+        self.failureResultOf(worker.when_ready(), CancelledError)
+
+    def begin_with_a_job(self) -> tuple[Worker, JobFuture]:
+        """Start a worker that finds a job in its queue, as the one that is there has its hands full."""
+        self.gates: list[Deferred[str]] = []
+
+        async def wait(job: Job) -> str:
+            self.gates.append(Deferred())
+            return await self.gates[-1]
+
+        self.declare(**{"x-delivery-limit": 3})
+        self.process(self.worker(wait, durable=False, capacity=1))
+        _, job = (self.sender.send("WB:*") for _ in range(2))
+        self.advance(0.2)
+        worker = self.worker(wait)
+        self.process(worker)
+        return worker, job
+
+    def test_later_it_goes_on_without_and_takes_durable_jobs_once_the_queue_is_gone(self) -> None:
+        self.worked = self.worker(echo)
+        self.process(self.worked)
+        self.delete()
+        self.declare()
+        self.advance(15.0)
+        said = [text for text in self.said if self.queue in text]
+        self.assertEqual(len(said), 1)
+        self.assertIn("keeps trying", said[0])
+        self.assertGreater(self.mismatches(), 3)
+        self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
+        self.delete()
+        self.advance(5.0)
+        self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 2.0), {"echo": 2})
+
+    def test_a_start_that_waited_too_long_for_the_broker_goes_on_without_too(self) -> None:
+        self.declare()
+        keeping = Deferred[Any]()
+        build = DurableLink._build
+
+        async def late(link: DurableLink, *args: Any) -> None:
+            await keeping
+            await build(link, *args)
+
+        self.patch(DurableLink, "_build", late)
+        self.worked = self.worker(echo)
+        self.process(self.worked)
+        self.advance(PATIENCE)
+        self.assertIs(self.successResultOf(self.worked.when_ready()), self.worked)
+        keeping.callback(None)
+        self.advance(0.5)
+        self.assertEqual(self.mismatches(), 1)
+        self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})

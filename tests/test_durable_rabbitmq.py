@@ -15,7 +15,7 @@ from txmicro import durable, storing, topology
 from txmicro.amqp.client import Channel
 from txmicro.amqp.frames import Deliver, Properties
 from txmicro.bus import Bus
-from txmicro.errors import JobError, JobTimeout, NotStored
+from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch
 from txmicro.future import JobFuture
 from txmicro.messages import Job
 from txmicro.retry import RetryPolicy
@@ -255,6 +255,23 @@ class DurableJobs(Live):
         for job in jobs:
             job.cancel()
         await self.watch()
+        await self.check_empty()
+
+    async def test_a_queue_that_stands_as_another_one_is_named_and_once_deleted_declared_anew(self) -> None:
+        queue = topology.durable_queue("WD")
+        await self.watching.queue_declare(
+            queue=queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3}
+        )
+        taker, other = Taker(self.ledger), Worker("WO", do_job=lambda job: job.data)
+        self.launch(taker, other)
+        error = await self.failed(taker.when_ready(), QueueMismatch)
+        self.assertEqual(error.queue, queue)
+        self.assertIn("inequivalent arg 'x-", error.difference)
+        await other.when_ready()
+        self.assertEqual(await self.sender.send("WO:*", 1), 1)
+        await self.watching.queue_delete(queue=queue)
+        await self.taker()
+        self.assertEqual(await self.sender.send("WD:*", 2, durable=True), 2)
         await self.check_empty()
 
     def more_done_than(self, amount: int) -> bool:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from . import messages, topology
 from .amqp.client import Channel, Client
 from .amqp.frames import Deliver, Properties
 from .bus import Bus
 from .durable import Delivery
-from .errors import DecodeError
+from .errors import DecodeError, QueueMismatch
 from .messages import Job
 from .once import Once
 from .place import Place
@@ -56,7 +57,7 @@ class DurableLink(Place):
         arrived: Callable[[Delivery], None],
         lost: Callable[[], None],
     ) -> None:
-        super().__init__(bus, worker)
+        super().__init__(bus, worker, kind)
         self._kind = kind
         self._reader = reader
         self._lead = leads
@@ -64,12 +65,20 @@ class DurableLink(Place):
         self._lost = lost
         self._wanted: Wanted | None = None
         self._first: Once[None] = Once()
+        self._awaited = False  # by who starts
 
     def start(self, wanted: Wanted) -> Deferred[None]:
-        """Consume, from now on. Fires when that stands for the first time; cancelling stops the wait."""
-        self._wanted = wanted
+        """Consume, from now on. Fires when that stands for the first time; cancelling stops the wait.
+
+        Fails with :class:`QueueMismatch`, and takes nothing, when a queue stands there as another one. What is found
+        so when nobody waits any more is tried again, as it may be put right.
+        """
+        self._wanted, self._awaited = wanted, True
         self._begin()
-        return self._first.wait()
+        return self._first.wait(self._not_awaited)
+
+    def _not_awaited(self) -> None:
+        self._awaited = False
 
     async def stop(self) -> None:
         """Take no more; what is here can still be settled."""
@@ -110,13 +119,18 @@ class DurableLink(Place):
             await self._cancel_tags(channel)
 
     def _stood(self) -> None:
+        self._awaited = False
         self._first.happen(None)
 
     def _fell(self) -> None:
         self._lost()
 
-    def _gives_up(self, _reason: BaseException) -> bool:
-        return False
+    def _gives_up(self, reason: BaseException) -> bool:
+        if not (self._awaited and isinstance(reason, QueueMismatch)):
+            return False
+        self._awaited = False
+        self._first.happen(Failure(reason))
+        return True
 
     @property
     def _leads(self) -> bool:

@@ -51,6 +51,21 @@ class DuplicateWorker(TxmicroError):
     """Another worker on the bus has this id."""
 
 
+class QueueMismatch(TxmicroError):
+    """A queue of ours stands on the broker, but not as this txmicro declares it.
+
+    :ivar queue: its name. :ivar difference: the broker's words for what differs.
+    """
+
+    def __init__(self, queue: str, difference: str) -> None:
+        super().__init__(
+            f"the queue {queue!r} stands on the broker, but not as this txmicro declares it ({difference}): "
+            "empty it by the workers that declared it so, then delete it, and it will be declared anew"
+        )
+        self.queue = queue
+        self.difference = difference
+
+
 class ConsumerCancelled(TxmicroError):
     """The broker ended a consumer: its queue was deleted, or moved to another node."""
 

@@ -123,7 +123,10 @@ class DurableLane:
     # Its life
 
     async def take_jobs(self) -> None:
-        """Consume durable jobs; returns when that stands, or takes longer than others should wait for it."""
+        """Consume durable jobs; returns when that stands, or takes longer than others should wait for it.
+
+        Raises :class:`~txmicro.errors.QueueMismatch`.
+        """
         if not self.slots:
             return
         standing = self._link.start(Wanted(self.slots, self.policy.steps))

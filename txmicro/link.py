@@ -16,7 +16,6 @@ from .amqp.errors import AccessRefused
 from .amqp.frames import Deliver, Properties
 from .bus import Bus
 from .errors import DecodeError, DuplicateWorker, TxmicroError
-from .log import Said
 from .messages import Job
 from .place import Place
 from .post import Post
@@ -84,11 +83,9 @@ class Link(Place):
     """
 
     def __init__(self, bus: Bus, occupant: Occupant, topics: tuple[str, ...], *, service: str) -> None:
-        super().__init__(bus, occupant.id)
+        super().__init__(bus, occupant.id, service)
         self._occupant = occupant
         self._topics = topics
-        self._metrics = bus.metrics.service(service)
-        self._said = Said()
         self.post = Post(bus, occupant.id, self._metrics, occupant.returned, self._refused)
         self.reader = Reader(bus, occupant.id, self._metrics)
         self._capacity = 0

@@ -55,7 +55,9 @@ class Membership:
             self._say(f"worker.new.{self.type}")
 
     def leave(self) -> None:
-        """Say that it goes."""
+        """Say that it goes, if it has said that it is there."""
+        if not self._announced:
+            return
         self._announced = False
         self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
 

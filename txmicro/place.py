@@ -16,9 +16,10 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from .amqp.client import Channel, ChannelClosed, Client, ConnectionLost
-from .amqp.errors import AccessRefused
+from .amqp.errors import PRECONDITION_FAILED, AccessRefused
 from .bus import REFUSED_DELAY, Bus
-from .errors import BusClosed, ConsumerCancelled
+from .errors import BusClosed, ConsumerCancelled, QueueMismatch
+from .log import Said
 from .once import Once
 from .session import Session
 from .topology import Exchange, Queue
@@ -40,14 +41,16 @@ CLOSE_TIMEOUT: Final = 3.0
 class Place:
     """See the module.
 
-    :param worker: id of the worker whose it is.
+    :param worker: id of the worker whose it is. :param service: under which name it is counted what goes wrong.
     """
 
     log = Logger()
 
-    def __init__(self, bus: Bus, worker: str) -> None:
+    def __init__(self, bus: Bus, worker: str, service: str) -> None:
         self._bus = bus
         self._worker = worker
+        self._metrics = bus.metrics.service(service)
+        self._said = Said()
         self._session: Session | None = None
         self._channel: Channel | None = None
         self._tags: list[str] = []  # of the consumers of jobs
@@ -111,13 +114,23 @@ class Place:
                 attempt = 0 if self._bus.clock.seconds() - began > STABLE_AFTER else attempt + 1
                 if self._gives_up(reason):
                     return
-                self.log.warn(
-                    "{worker} lost its place on the bus: {reason}", worker=self._worker, reason=reason
-                )
+                self._complain(reason)
                 refused = isinstance(reason, AccessRefused)
                 await deferLater(self._bus.clock, REFUSED_DELAY if refused else self._delay(attempt))
         except (CancelledError, BusClosed):
             return
+
+    def _complain(self, reason: BaseException) -> None:
+        if not isinstance(reason, QueueMismatch):
+            self.log.warn("{worker} lost its place on the bus: {reason}", worker=self._worker, reason=reason)
+            return
+        self._metrics.record_error(QueueMismatch.__name__)
+        if self._said.first(reason.difference):
+            self.log.error(
+                "{worker} cannot have its place on the bus, and keeps trying (this is said once): {reason}",
+                worker=self._worker,
+                reason=reason,
+            )
 
     async def _stay(self, session: Session) -> BaseException:
         """Build all of it, and stay until something is lost; returns what was."""
@@ -167,13 +180,18 @@ class Place:
         session.declared(exchange.name)
 
     async def _declare(self, channel: Channel, queue: Queue) -> None:
-        await channel.queue_declare(
-            queue=queue.name,
-            durable=queue.durable,
-            exclusive=queue.exclusive,
-            auto_delete=queue.auto_delete,
-            arguments=queue.arguments,
-        )
+        try:
+            await channel.queue_declare(
+                queue=queue.name,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                auto_delete=queue.auto_delete,
+                arguments=queue.arguments,
+            )
+        except ChannelClosed as error:
+            if error.reply_code == PRECONDITION_FAILED:
+                raise QueueMismatch(queue.name, error.reply_text) from error
+            raise
         for exchange, key in queue.bindings:
             await channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
         self._declared[queue.name] = queue

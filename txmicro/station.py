@@ -139,7 +139,7 @@ class Station:
     # Its life
 
     async def enter(self) -> None:
-        """Take jobs, and say so."""
+        """Take jobs, and say so. Raises :class:`~txmicro.errors.QueueMismatch`: call :meth:`retire` then, too."""
         if self._capacity:
             await self.link.take_jobs(self._capacity)
             await self.lane.take_jobs()
@@ -155,11 +155,13 @@ class Station:
         await self.lane.stop_jobs()
         self.membership.leave()
         patience = self._clock.callLater(grace, self._hurry, reason)
-        await self._intake.drain()
-        await self.lane.drain()
-        await self._hops.drain()
-        if patience.active():
-            patience.cancel()
+        try:
+            await self._intake.drain()
+            await self.lane.drain()
+            await self._hops.drain()
+        finally:
+            if patience.active():
+                patience.cancel()
 
     def _hurry(self, reason: JobError) -> None:
         self.lane.give_back()

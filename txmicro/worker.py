@@ -19,7 +19,7 @@ from . import __version__
 from .address import check_type, parse_id
 from .bus import Bus
 from .config import Config
-from .errors import AddressError, BusClosed, JobError, NoAnswer, WorkerStopped
+from .errors import AddressError, BusClosed, JobError, NoAnswer, QueueMismatch, WorkerStopped
 from .future import JobFuture
 from .lane import Terms
 from .messages import Announcement, Job
@@ -129,7 +129,11 @@ class Worker(Service):
             await station.link.close()
             raise
         self._opened = True
-        await station.enter()
+        try:
+            await station.enter()
+        except QueueMismatch:
+            await self._retire(station, WorkerStopped("its worker could not start", worker=self.id))
+            raise
         self.log.info("{worker} is ready", worker=self.id)
         return self
 
@@ -141,7 +145,7 @@ class Worker(Service):
 
     def when_ready(self) -> Deferred[Worker]:
         """Fires with the worker once it is announced; fails with what kept it from starting (DuplicateWorker,
-        what ``opened`` raised, CancelledError when it was stopped before). Cancelling stops the wait.
+        QueueMismatch, what ``opened`` raised, CancelledError when it was stopped before). Cancelling stops the wait.
         """
         return self._ready.wait()
 
@@ -159,9 +163,19 @@ class Worker(Service):
         if self._start is not None:
             self._start.cancel()
         if self._started:
-            await station.retire(self.config.grace, reason)
+            await self._retire(station, reason)
+        else:
+            await self._leave(station, reason)
+        self.log.info("{worker} has stopped", worker=self.id)
+
+    async def _retire(self, station: Station, reason: JobError) -> None:
+        await station.retire(self.config.grace, reason)
+        await self._leave(station, reason)
+
+    async def _leave(self, station: Station, reason: JobError) -> None:
         self._closing = True
         if self._opened:
+            self._opened = False
             try:
                 await maybeDeferred(self.closed)
             except Exception:  # a hook of the user's must not keep the rest from stopping
@@ -169,7 +183,6 @@ class Worker(Service):
         self._station = None
         station.give_up(reason)
         await station.leave()
-        self.log.info("{worker} has stopped", worker=self.id)
 
     @property
     def _capacity(self) -> int:
