@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.faults import sabotage
+from tests.faults.__main__ import acceptable
 from tests.faults.ledger import Attempt, Book, Entry, Ledger, Verdict, judge
 from tests.faults.mutations import Letters, bytes_mutated, frames
 from tests.faults.proxy import Proxy
-from tests.faults.report import Result, percentile, table, write
-from tests.rabbitmq import HOST, reactor
+from tests.faults.report import TABLE, Result, page, percentile, table, write
+from tests.rabbitmq import HOST, REQUIRED, reactor
 from txmicro.amqp.frames import HEARTBEAT, PROTOCOL_HEADER
 from txmicro.errors import JobError, JobTimeout
 from txmicro.future import JobFuture
@@ -137,6 +141,13 @@ class BookTests(SynchronousTestCase):
             self.book.effect(self.job(id))
         self.assertEqual(self.book.effects(), [("t", 0), ("t", 0)])
 
+    def test_it_counts_what_a_worker_ran_twice(self) -> None:
+        for worker in ("WB:1", "WB:2"):
+            self.book.attempt(self.job(), worker, 1.0)
+        self.assertEqual(self.book.repeated(), 0)
+        self.book.attempt(self.job(), "WB:1", 2.0)
+        self.assertEqual(self.book.repeated(), 1)
+
     def test_processes_share_it(self) -> None:
         other = Book(self.path)
         self.addCleanup(other.close)
@@ -180,6 +191,55 @@ class ReportTests(SynchronousTestCase):
         self.assertEqual(lines[2], rule)
         self.assertTrue(lines[3].endswith("NO"))
         self.assertIn("1.00 / 1.00 / 1.00", lines[4])
+
+    def test_the_page_says_what_was_run_and_what_holds(self) -> None:
+        results = [
+            Result(
+                1, "kill", False, Verdict(jobs=1234), promise="They run.", broker="RabbitMQ 4", seconds=90
+            ),
+            Result(2, "stop", False, problems=["lost"], promise="They go on.", seconds=90),
+        ]
+        text = page(results, date(2026, 11, 3))
+        self.assertIn("3 November 2026: a full run of 3 minutes, with RabbitMQ 4", text)
+        self.assertIn("1 of 2 rows passed", text)
+        self.assertIn("     - They run.\n     - 1,234\n", text)
+        self.assertIn("     - **Not passed.** They go on.\n", text)
+
+    def test_every_line_of_the_page_has_as_many_cells_as_its_head(self) -> None:
+        lines = page([Result(1, "kill", False)], date(2026, 11, 3)).splitlines()
+        head, row = (number for number, line in enumerate(lines) if line.startswith("   * - "))
+        self.assertEqual(row - head, len(lines) - row)
+        self.assertEqual(len(TABLE[2].split()) - 1, row - head)
+
+    def test_a_row_that_cannot_be_played_has_not_passed_and_fails_where_it_must_be_played(self) -> None:
+        result = Result(5, "part", False, unavailable="no nft")
+        self.assertFalse(result.passed)
+        self.patch(os, "environ", {})
+        self.assertTrue(acceptable(result))
+        os.environ[REQUIRED] = "1"
+        self.assertFalse(acceptable(result))
+
+    def test_a_row_with_a_problem_is_never_acceptable(self) -> None:
+        self.patch(os, "environ", {})
+        self.assertFalse(acceptable(Result(5, "part", False, problems=["lost"])))
+        self.assertTrue(acceptable(Result(5, "part", False)))
+
+
+class SabotageTests(SynchronousTestCase):
+    """Each mechanism is where the sabotage looks for it: what is taken out under a wrong name would stay in."""
+
+    def test_only_what_is_there_is_replaced(self) -> None:
+        for name in sabotage.MECHANISMS:
+            self.patch(os, "environ", {sabotage.WITHOUT: name})
+            replaced: list[tuple[type, str]] = []
+            sabotage.take_out(lambda owner, what, by: replaced.append((owner, what)))  # noqa: B023
+            self.assertTrue(replaced)
+            for owner, what in replaced:
+                self.assertIn(what, vars(owner))
+
+    def test_nothing_is_replaced_otherwise(self) -> None:
+        self.patch(os, "environ", {})
+        sabotage.take_out(lambda owner, what, by: self.fail(what))
 
 
 class MutationTests(SynchronousTestCase):

@@ -76,7 +76,7 @@ async def play(chosen: list[Row], quick: bool, results: list[Result]) -> None:
     end = time.monotonic() + (QUICK_LIMIT if quick else math.inf)
     for row in chosen:
         print(f"row {row.number}: {row.fault} …", flush=True)
-        result = Result(row.number, row.fault, quick, row.promise)
+        result = Result(row.number, row.fault, quick, promise=row.promise)
         await play_one(row, result, min(row.limit, end - time.monotonic()))
         results.append(result)
         write(results, RESULTS)

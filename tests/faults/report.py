@@ -40,14 +40,14 @@ class Result:
     row: int
     fault: str
     quick: bool
-    promise: str = ""
-    broker: str = ""
     verdict: Verdict = field(default_factory=Verdict)
     recovery: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unavailable: str = ""
     measured: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    promise: str = ""
+    broker: str = ""
 
     @property
     def passed(self) -> bool:
