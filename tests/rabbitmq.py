@@ -83,6 +83,8 @@ class Node:
     host = HOST
     prefix: tuple[str, ...] = ()
     """What its commands begin with."""
+    erlang = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+    """Options of its virtual machine: one that leaves the processor to others."""
 
     def __init__(self, directory: Path, name: str = "txmicro", *, tls: bool = False) -> None:
         self.directory = directory
@@ -243,7 +245,7 @@ class Node:
             "RABBITMQ_MNESIA_BASE": f"{folder}/data",
             "RABBITMQ_LOG_BASE": f"{folder}/log",
             "RABBITMQ_PID_FILE": f"{folder}/pid",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": self.erlang,
         }
 
     @inlineCallbacks

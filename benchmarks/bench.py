@@ -1,0 +1,87 @@
+"""What all benches have in common: what they are given, and what they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.rabbitmq import Node, free_port
+
+from .programs import Program, ProgramError, twistd
+from .systems import System
+
+
+class Sample(NamedTuple):
+    """One measurement.
+
+    :ivar case: what tells it from others of its bench and system, such as ``in_flight``.
+    :ivar values: what was measured; the unit is in the name.
+    """
+
+    bench: str
+    system: str
+    case: Mapping[str, Any]
+    values: Mapping[str, float]
+
+
+@dataclass
+class Stage:
+    """Where a bench runs.
+
+    :ivar node: a RabbitMQ of its own. :ivar systems: those that are to be measured and can be.
+    :ivar directory: for logs and data. :ivar quick: whether to be quick rather than exact.
+    :ivar samples: what was measured so far. :ivar absent: why a system is not among them.
+    """
+
+    node: Node
+    systems: Sequence[System]
+    directory: Path
+    quick: bool
+    samples: list[Sample] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def log(self, name: str) -> Path:
+        """The file for what a program writes."""
+        return self.directory / f"{name}.log"
+
+    def record(self, bench: str, system: str, case: Mapping[str, Any], values: Mapping[str, float]) -> None:
+        """Keep a measurement, and show it."""
+        self.samples.append(Sample(bench, system, case, values))
+        shown = [f"{name}={value}" for name, value in case.items()]
+        shown += [f"{name}={value:,.2f}" for name, value in values.items()]
+        print(f"{bench:8} {system:16} {'  '.join(shown)}", flush=True)
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Go on when *what* cannot be measured, and say so in the report."""
+        try:
+            yield
+        except ProgramError as error:
+            self.absent[what] = str(error)
+            print(f"{what}: {error}", flush=True)
+
+    @contextmanager
+    def broker(self, system: System) -> Iterator[str]:
+        """The URL of the broker for *system*; an embedded one lives as long as the context."""
+        if not system.embedded:
+            yield self.node.url
+            return
+        port = free_port()
+        settings = {"TXMICRO_BROKER_LISTEN_PORT": str(port)}
+        with Program(twistd("txmicro-broker"), self.log("embedded-broker"), settings) as broker:
+            broker.says("listens on")
+            yield f"amqp://guest:guest@127.0.0.1:{port}"
+
+    @contextmanager
+    def pair(self, system: System, *arguments: str) -> Iterator[tuple[Program, Program]]:
+        """A worker and a sender of *system*, both ready; *arguments* are added to their command lines."""
+        with self.broker(system) as url:
+            log = self.log(system.name)
+            with Program([*system.command("work", url), *arguments], log) as worker:
+                worker.says("ready")
+                with Program([*system.command("send", url), *arguments], log) as sender:
+                    sender.says("ready")
+                    yield worker, sender

@@ -1,0 +1,137 @@
+"""From what was measured to the table and to ``results.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+from .bench import Sample
+
+BASE: Final = "txmicro"
+"""The system that the others are compared with."""
+
+COMMON: Final = ("in_flight", "per_second", "p50_ms", "p99_ms")
+"""What every result has; None where it means nothing."""
+
+Result = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, the key of a result, and how a number is written."""
+
+    heading: str
+    key: str
+    form: str = ",.0f"
+
+
+RATES: Final = (
+    Column("median/s", "per_second"),
+    Column("min", "per_second_min"),
+    Column("max", "per_second_max"),
+    Column("ratio", "ratio", ".2f"),
+    Column("p50 ms", "p50_ms", ",.2f"),
+    Column("p99 ms", "p99_ms", ",.2f"),
+)
+
+CASES: Final = (
+    Column("in flight", "in_flight", "d"),
+    Column("format", "format", "s"),
+    Column("bytes", "bytes", ",d"),
+    Column("workers", "workers", ",d"),
+    Column("types", "types", "d"),
+)
+"""What tells the results of one system in one bench apart."""
+
+COLUMNS: Final = (
+    *CASES,
+    *RATES,
+    Column("MB/s", "mb_per_second", ",.1f"),
+    Column("sender µs", "sender_us"),
+    Column("worker µs", "worker_us"),
+    Column("all known s", "known_s", ".2f"),
+    Column("after exec s", "known_after_exec_s", ".2f"),
+    Column("manager CPU %", "manager_cpu_percent", ".2f"),
+    Column("msgs/keepalive", "messages_per_keepalive"),
+    Column("KB/worker", "rss_kb_per_worker"),
+    Column("announced s", "announced_s", ".2f"),
+    Column("RSS idle MB", "rss_idle_mb", ".1f"),
+    Column("KB/further worker", "rss_kb_per_further_worker"),
+    Column("jobs", "jobs", ",.0f"),
+    Column("RSS warm MB", "rss_warm_mb", ".1f"),
+    Column("RSS then MB", "rss_then_mb", ".1f"),
+    Column("sender RSS MB", "rss_sender_mb", ".1f"),
+)
+
+
+def summarize(samples: Iterable[Sample]) -> list[Result]:
+    """One result for each bench, system and case: the medians of its rounds, and its ratio to :data:`BASE`."""
+    groups: dict[tuple[Any, ...], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.bench, sample.system, *sample.case.items()), []).append(sample)
+    results = [_summary(group) for group in groups.values()]
+    base = {_place(result): result["per_second"] for result in results if result["system"] == BASE}
+    for result in results:
+        rate, other = result["per_second"], base.get(_place(result))
+        result["ratio"] = rate / other if rate is not None and other else None
+    return results
+
+
+def _summary(group: Sequence[Sample]) -> Result:
+    first = group[0]
+    result: Result = {"bench": first.bench, "system": first.system, **dict.fromkeys(COMMON), **first.case}
+    for name in first.values:
+        result[name] = median(sample.values[name] for sample in group)
+    if "per_second" in first.values:
+        rates = [sample.values["per_second"] for sample in group]
+        result |= {"per_second_min": min(rates), "per_second_max": max(rates)}
+    return result | {"rounds": [dict(sample.values) for sample in group]}
+
+
+def _place(result: Result) -> tuple[Any, ...]:
+    return (result["bench"], *(result.get(column.key) for column in CASES))
+
+
+def table(results: Sequence[Result]) -> str:
+    """The results of one bench as text; columns that nobody has are left out."""
+    columns = [column for column in COLUMNS if any(result.get(column.key) is not None for result in results)]
+    rows = [["system", *(column.heading for column in columns)]]
+    rows += [[result["system"], *(_cell(result.get(each.key), each.form) for each in columns)] for result in results]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    rows.insert(1, ["=" * width for width in widths])
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def _cell(value: Any, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def text(
+    header: str, results: Sequence[Result], settings: Mapping[str, str], absent: Mapping[str, str]
+) -> str:
+    """All tables, under *header*; *settings* of the systems; *absent* says why a system is not there."""
+    benches = dict.fromkeys(result["bench"] for result in results)
+    parts = [header]
+    for bench in benches:
+        mine = sorted((each for each in results if each["bench"] == bench), key=_order)
+        parts.append(f"{bench}\n\n{table(mine)}")
+    for heading, notes in (("settings", settings), ("absent", absent)):
+        if notes:
+            parts.append("\n".join([heading, "", *(f"{name}: {note}" for name, note in notes.items())]))
+    return "\n\n\n".join(parts) + "\n"
+
+
+def _order(result: Result) -> tuple[Any, ...]:
+    """By case, and in it the fastest first."""
+    case = tuple(result.get(column.key) or 0 for column in CASES if column.key != "format")
+    return (*case, result.get("format") or "", -(result["per_second"] or 0))
+
+
+def write(results: Sequence[Result], path: Path) -> None:
+    """Write ``results.json``: a list of objects."""
+    path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
