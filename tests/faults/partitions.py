@@ -6,6 +6,7 @@ takes root, and the packages iproute2 and nftables.
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
@@ -57,6 +58,7 @@ class Network:
 
     def open(self) -> None:
         """Build it; raises Unavailable where that is not allowed."""
+        atexit.register(self.close)
         run("ip", "link", "add", self._bridge, "type", "bridge")
         run("ip", "addr", "add", f"{self.address(HERE)}/24", "dev", self._bridge)
         run("ip", "link", "set", self._bridge, "up")
@@ -99,6 +101,7 @@ class Network:
 
     def close(self) -> None:
         """Take it down; also what was built of it."""
+        atexit.unregister(self.close)
         names = [("netns", "del", self.namespace(end)) for end in range(1, self._count + 1)]
         for command in (*names, ("link", "del", self._bridge)):
             subprocess.run(("ip", *command), capture_output=True, timeout=20)

@@ -75,7 +75,7 @@ async def _roomy_sender(stage: Stage, count: int) -> Sender:
 )
 async def endurance(stage: Stage) -> None:
     """Connections are reset again and again; then jobs, many. What the processes hold must not grow."""
-    count, waves, rounds, jobs = (4, 2, 4, 30_000) if stage.quick else (10, 10, 10, 1_000_000)
+    count, waves, rounds, jobs = (4, 1, 4, 30_000) if stage.quick else (16, 7, 9, 1_000_000)
     proxies = [Proxy(stage.node.port) for _ in range(count)]
     for proxy in proxies:
         stage.at_end(proxy.close)
