@@ -67,7 +67,7 @@ class Stage:
     def broker(self, system: System) -> Iterator[str]:
         """The URL of the broker for *system*; an embedded one lives as long as the context."""
         if not system.embedded:
-            yield self.node.url
+            yield self.node.url.rstrip("/")  # a path of "/" is a virtual host without a name
             return
         port = free_port()
         settings = {"TXMICRO_BROKER_LISTEN_PORT": str(port)}

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-PATIENCE = 60.0
+PATIENCE = 30.0
 """Seconds in which a program must say what it is waited for."""
 
 ROOT = Path(__file__).parent.parent

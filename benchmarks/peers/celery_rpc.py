@@ -17,6 +17,7 @@ app.conf.update(
     result_serializer="msgpack",
     accept_content=["msgpack"],
     worker_prefetch_multiplier=100,
+    worker_redirect_stdouts=False,
     worker_send_task_events=False,
     task_send_sent_event=False,
     broker_connection_retry_on_startup=True,

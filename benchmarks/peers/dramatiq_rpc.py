@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from concurrent.futures import Future
@@ -27,6 +28,7 @@ class MessagePack(dramatiq.Encoder):
         return msgpack.unpackb(data)
 
 
+logging.getLogger("dramatiq").setLevel(logging.ERROR)  # it warns of each result that is no stored one
 dramatiq.set_encoder(MessagePack())
 dramatiq.set_broker(RabbitmqBroker(url=sys.argv[2], middleware=[Callbacks()]))
 pending: dict[int, Future[Any]] = {}

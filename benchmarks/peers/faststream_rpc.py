@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 from faststream import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
+from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue, RabbitResponse
 from protocol import TIMEOUT, ready, serve
 
 
@@ -26,8 +26,9 @@ async def work() -> None:
     """Be the worker."""
 
     @broker.subscriber(RabbitQueue("faststream", auto_delete=True), ack_policy=AckPolicy.ACK_FIRST)
-    async def echo(data: Any) -> bytes:
-        return msgpack.packb(data)
+    async def echo(data: Any) -> RabbitResponse:
+        # RabbitMQ 3.10 delivers a mandatory answer to a direct reply-to, and returns it as well.
+        return RabbitResponse(msgpack.packb(data), mandatory=False)
 
     await broker.start()
     ready()
