@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.system import SystemTestCase
-from txmicro import cli, durable, topology
+from txmicro import cli, dead, durable, topology
 from txmicro.amqp import uri
 from txmicro.amqp.frames import Properties
 from txmicro.broker.channels import Channel, Session
@@ -110,7 +110,7 @@ class LetterTests(SystemTestCase):
             ):
                 letter = self.letter(headers=headers)
                 json.dumps(letter.summary())
-                letter.again(NOON_MS)
+                letter.again(NOON_MS, NOON_MS)
 
     def test_a_body_that_cannot_be_read_is_shown_in_hex(self) -> None:
         contents = self.letter(b"\x01\xff", content_type="application/json").contents()
@@ -132,13 +132,14 @@ class LetterTests(SystemTestCase):
         given = self.letter(
             headers=headers, message_id="1/0", content_type="text/odd", user_id="guest", expiration="1"
         )
-        again = Properties.decode(given.again(NOON_MS))
+        again = Properties.decode(given.again(NOON_MS, NOON_MS - 1))
         self.assertEqual(
             again.headers,
             {
                 durable.ATTEMPT: 1,
                 durable.ATTEMPTS: 7,
                 durable.EXPIRES: NOON_MS + 5000,
+                durable.REQUEUED: NOON_MS - 1,
                 "traceparent": "00-1",
             },
         )
@@ -147,7 +148,7 @@ class LetterTests(SystemTestCase):
 
     def test_what_expires_in_years_is_no_longer_in_the_queue_than_rabbitmq_allows(self) -> None:
         letter = self.letter(headers={durable.EXPIRES: NOON_MS + 2**40})
-        again = Properties.decode(letter.again(NOON_MS))
+        again = Properties.decode(letter.again(NOON_MS, NOON_MS))
         self.assertEqual(again.expiration, str(2**32 - 1))
         self.assertEqual((again.headers or {})[durable.EXPIRES], NOON_MS + 2**40)
 
@@ -396,6 +397,112 @@ class RequeueTests(CommandTestCase):
         self.assertEqual(len(self.listed()), 2)
 
 
+class CopiesTests(CommandTestCase):
+    """A letter is there twice when a connection breaks between confirm and acknowledgement."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.jobs = self.send("one", "two", "three")
+        self.ran()
+        self.copy(0)
+
+    def copy(self, number: int, later: int = 0) -> None:
+        """Put another one of a job's letter, which failed *later* seconds later, at the end."""
+        queue = self.broker.model.queues[topology.dead_queue("WB")]
+        key = f"{self.jobs[number].id}/0"
+        [first] = [each for each in queue.ready if each.properties.message_id == key][:1]
+        headers = dict(first.properties.headers or {})
+        headers[durable.FAILED] += later * 1000
+        self.put(first.body, message_id=key, content_type=first.properties.content_type, headers=headers)
+
+    def test_a_listing_has_one_and_counts_one(self) -> None:
+        answer = self.run_command("list WB").splitlines()
+        self.assertEqual(answer[0], "3 dead letters of WB")
+        self.assertEqual(self.listed(), sorted(f"{job.id}/0" for job in self.jobs))
+        self.assertIn("3 dead letters of WB; 2 of them", self.run_command("list WB --limit 2"))
+        self.check_settled()
+
+    def test_of_very_many_only_the_first_are_looked_at(self) -> None:
+        self.patch(dead, "COUNTED", 3)
+        self.assertIn("4 dead letters of WB; 1 of them", self.run_command("list WB --limit 1"))
+        self.assertIn("3 dead letters of WB\n", self.run_command("list WB --limit 4"))
+
+    def test_the_latest_is_shown(self) -> None:
+        self.copy(1, later=3600)
+        for _ in range(2):
+            listed = json.loads(self.run_command("list WB --json"))["letters"]
+            shown = json.loads(self.run_command(f"show WB {self.jobs[1].id}"))
+            [summary] = [each for each in listed if each["id"] == shown["id"]]
+            self.assertEqual(summary["failed"], shown["failed"])
+            self.assertEqual(
+                shown["headers"][durable.FAILED], max(int(h[durable.FAILED]) for h in self.headers(1))
+            )
+
+    def headers(self, number: int) -> list[dict[str, Any]]:
+        ready = self.broker.model.queues[topology.dead_queue("WB")].ready
+        key = f"{self.jobs[number].id}/0"
+        return [each.properties.headers or {} for each in ready if each.properties.message_id == key]
+
+    def test_by_id_it_is_requeued_once_and_all_copies_go(self) -> None:
+        self.copy(0)
+        self.assertEqual(self.run_command(f"requeue WB {self.jobs[0].id}"), "1 requeued\n")
+        self.assertEqual(self.ran(), ["one"])
+        self.assertEqual(len(self.headers(0)), 1)
+        self.check_settled()
+
+    def test_all_are_requeued_once_wherever_their_copies_are(self) -> None:
+        more = self.send(*range(2 * BATCH))
+        self.copy(0)
+        self.copy(1)
+        self.ran()
+        self.worker.works = True
+        self.assertEqual(self.run_command("requeue WB --all"), f"{len(more) + 3} requeued\n")
+        self.assertEqual(len(self.ran()), len(more) + 3)
+        self.assertEqual(self.listed(), [])
+        self.check_settled()
+
+    def test_what_was_requeued_and_fails_again_is_no_copy_of_itself(self) -> None:
+        """Although other letters vanished meanwhile, so that the command comes upon it."""
+        self.send(*range(3 * BATCH))
+        queue = self.broker.model.queues[topology.dead_queue("WB")]
+
+        def drop_the_others() -> None:
+            for _ in range(len(queue.ready)):
+                letter = queue.ready.popleft()
+                if durable.REQUEUED in (letter.properties.headers or {}):
+                    queue.ready.append(letter)
+
+        self.amid(drop_the_others)
+        self.worker.ran.clear()
+        self.run_command("requeue WB --all", 3.0)
+        ran = {job.key for job in self.worker.ran}
+        self.assertTrue(BATCH <= len(ran) < 3 * BATCH)
+        self.assertLessEqual(ran, set(self.listed("--limit 100")))
+
+    def test_those_that_expired_count_once(self) -> None:
+        for _ in range(2):
+            self.put(b"{}", message_id="late/0", headers={durable.EXPIRES: NOON_MS})
+        self.assertEqual(self.run_command("requeue WB --all"), "3 requeued\n1 expired, left as they are\n")
+        self.assertEqual(
+            self.refused("requeue WB late"), "txmicro: expired, and to be discarded only: late/0\n"
+        )
+
+    def test_all_are_discarded(self) -> None:
+        self.assertEqual(self.run_command(f"discard WB {self.jobs[0].id}"), "1 discarded\n")
+        self.assertEqual(self.headers(0), [])
+        self.copy(1)
+        self.assertEqual(self.run_command("discard WB --all"), "2 discarded\n")
+        self.assertEqual(self.listed(), [])
+        self.check_settled()
+
+    def test_what_cannot_be_read_has_copies_only_of_the_same_bytes(self) -> None:
+        self.run_command("discard WB --all")
+        for body in (b"\x00", b"\x01", b"\x00"):
+            self.put(body, message_id="odd", headers={durable.REASON: durable.UNREADABLE})
+        self.assertEqual(self.listed(), ["odd", "odd"])
+        self.assertEqual(self.run_command("discard WB odd"), "2 discarded\n")
+
+
 class DiscardTests(CommandTestCase):
     def test_some_and_all(self) -> None:
         jobs = self.send(*range(5))
@@ -465,7 +572,7 @@ class TroubleTests(CommandTestCase):
         self.amid(lambda: [each.transport.abortConnection() for each in self.broker.connections])
         self.refused("requeue WB --all", 10.0)
         self.run_command("requeue WB --all", 10.0)
-        self.assertEqual(set(self.ran()), set(range(4 * BATCH)))
+        self.assertEqual(sorted(self.ran()), list(range(4 * BATCH)))
 
     def test_interrupted_amid_the_work_it_ends_what_it_began(self) -> None:
         self.send(*range(10 * BATCH))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from io import StringIO
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -11,7 +12,7 @@ from twisted.internet.task import deferLater
 
 from tests.live import PATIENCE, Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ, Wire
 from tests.rabbitmq import reactor
-from txmicro import durable, storing, topology
+from txmicro import cli, durable, storing, topology
 from txmicro.amqp.client import Channel
 from txmicro.amqp.frames import Deliver, Properties
 from txmicro.bus import Bus
@@ -273,6 +274,34 @@ class DurableJobs(Live):
         await self.taker()
         self.assertEqual(await self.sender.send("WD:*", 2, durable=True), 2)
         await self.check_empty()
+
+    async def test_copies_of_a_dead_letter_are_one_to_an_operator(self) -> None:
+        async def refuse(job: Job) -> None:
+            raise JobError("no")
+
+        _, bus = await self.taker(refuse)
+        job = self.sender.send("WD:*", durable=True)
+        await self.failed(job.when_done(), JobError)
+        await bus.stopService()
+        key = f"{job.id}/0"
+        exchange = topology.durable_exchange("WD")
+        for name in (key, key, *(f"other{n}/0" for n in range(40)), key):
+            prefix = self.watching.publisher(exchange, topology.DEAD)
+            await self.watching.publish_confirmed(prefix, Properties(message_id=name).encode(), b"{}")
+        self.assertIn("41 dead letters of WD\n", await self.operate("list"))
+        self.assertEqual(await self.operate("discard", "other3", "other5"), "2 discarded\n")
+        self.assertEqual(await self.operate("requeue", key), "1 requeued\n")
+        self.assertEqual(await self.depth(topology.durable_queue("WD")), 1)
+        self.assertEqual(await self.depth(topology.dead_queue("WD")), 38)
+        self.assertEqual(await self.operate("requeue", "--all"), "38 requeued\n")
+        self.assertEqual(await self.depth(topology.dead_queue("WD")), 0)
+
+    async def operate(self, command: str, *words: str) -> str:
+        """What ``txmicro dead`` answers."""
+        out, err = StringIO(), StringIO()
+        obeying = cli.Command(reactor, {"TXMICRO_BROKER_URL": self.url()}, out, err)
+        self.assertEqual((await obeying.run(["dead", command, "WD", *words]), err.getvalue()), (cli.DONE, ""))
+        return out.getvalue()
 
     def more_done_than(self, amount: int) -> bool:
         return len(self.ledger.effects) > amount

@@ -104,12 +104,13 @@ class ListDead(DeadCommand):
 
     async def obey(self, letters: DeadLetters, out: TextIO) -> None:
         """List a page."""
-        page = [letter.summary() async for letter in letters.letters(self["limit"])]
+        page = [letter.summary() for letter in await letters.page(self["limit"])]
+        total = letters.total - letters.copies
         page.sort(key=lambda letter: (letter["failed"] or "", letter["id"]))  # the broker keeps no order
         if self["json"]:
-            _write(json.dumps({"type": self["type"], "total": letters.total, "letters": page}), out)
+            _write(json.dumps({"type": self["type"], "total": total, "letters": page}), out)
         else:
-            _write_page(self["type"], page, letters.total, out)
+            _write_page(self["type"], page, total, out)
 
 
 class ShowDead(DeadCommand):
@@ -124,7 +125,7 @@ class ShowDead(DeadCommand):
 
     async def obey(self, letters: DeadLetters, out: TextIO) -> None:
         """Show letters whole, each as a JSON object."""
-        for letter in await letters.find(self["ids"]):
+        for letter in await letters.show(self["ids"]):
             _write(_in_full(letter), out)
 
 

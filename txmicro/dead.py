@@ -5,8 +5,9 @@ takes away with the connection. A quorum queue does not keep others off by an ex
 
 A letter is taken by ``basic.get`` and leaves its queue only by an acknowledgement, which follows the broker's
 confirm that it has the job again. What is not acknowledged goes back, at the latest when the channel closes. So
-nothing gets lost; what is cut off between confirm and acknowledgement is there twice. The order is not kept: a quorum
-queue puts what comes back in front of what never left, but behind what came back before.
+nothing gets lost; what is cut off between confirm and acknowledgement is there twice. Copies of one letter are one to
+an operator. The order is not kept: a quorum queue puts what comes back in front of what never left, but behind what
+came back before.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ PATIENCE: Final = 30.0
 
 LONGEST: Final = 1000
 """Characters of a text that a summary has."""
+
+COUNTED: Final = 10_000
+"""Letters that are looked at to list them, so that copies are not counted; beyond, they count."""
 
 LOOKS: Final = 100
 LOOK_EVERY: Final = 0.01
@@ -76,17 +80,20 @@ class Letter:
 
     :ivar id: the hop's key, or else one made of the body, for what was sent without.
     :ivar job: the id of the job whose hop it is.
+    :ivar identity: what its copies have in common. The key alone says nothing of what cannot be read.
     """
 
-    __slots__ = ("body", "headers", "id", "job", "properties", "tag")
+    __slots__ = ("body", "headers", "id", "identity", "job", "properties", "tag")
 
     def __init__(self, tag: int, properties: Properties, body: bytes) -> None:
         self.tag = tag
         self.properties = properties
         self.headers = properties.headers or {}
         self.body = body
-        self.id = properties.message_id or f"sha256:{sha256(body).hexdigest()[:16]}"
+        digest = f"sha256:{sha256(body).hexdigest()[:16]}"
+        self.id = properties.message_id or digest
         self.job = self.id.rpartition("/")[0] or self.id
+        self.identity = f"{self.id} {digest}" if self.reason == durable.UNREADABLE else self.id
 
     @property
     def stored(self) -> datetime | None:
@@ -149,8 +156,12 @@ class Letter:
         expires = durable.number(self.headers, durable.EXPIRES, 0)
         return 0 < expires <= now_ms
 
-    def again(self, now_ms: int) -> bytes:
-        """The properties with which it is tried again, as at first: encoded.
+    def outdates(self, other: Letter) -> bool:
+        """Whether *other*, a copy, is the older one."""
+        return (self.failed or _LONG_AGO) > (other.failed or _LONG_AGO)
+
+    def again(self, now_ms: int, run_ms: int) -> bytes:
+        """The properties with which it is tried again, as at first, by a command that began at *run_ms*: encoded.
 
         Only headers of ours go along: a stranger's ``CC`` would choose more queues for it.
         """
@@ -160,7 +171,7 @@ class Letter:
         given = self.properties
         return Properties(
             content_type=given.content_type,
-            headers={**kept, durable.ATTEMPT: 1},
+            headers={**kept, durable.ATTEMPT: 1, durable.REQUEUED: run_ms},
             delivery_mode=2,
             reply_to=given.reply_to,
             expiration=str(min(expires - now_ms, durable.LONGEST_TTL)) if expires else None,
@@ -169,6 +180,9 @@ class Letter:
             message_type=given.message_type,
             app_id=given.app_id,
         ).encode()
+
+
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 
 def _is_ours(header: str) -> bool:
@@ -196,9 +210,10 @@ class DeadLetters:
 
     :param clock: the reactor, as far as time goes.
     :param time: Unix time, in seconds.
-    :ivar total: how many there were at the beginning. What comes later is left alone.
-    :ivar done: how many were requeued or discarded.
-    :ivar expired: how many were not requeued, as their senders do not want them any more.
+    :ivar total: how many there were at the beginning, copies included. What comes later is left alone.
+    :ivar copies: how many of those that were looked at are copies of others.
+    :ivar done: how many were requeued or discarded, of copies one.
+    :ivar expired: how many were not requeued, as their senders do not want them any more; of copies one.
     :ivar stopping: set it to have the work end, as :class:`Interrupted`, after what is under way.
     """
 
@@ -206,28 +221,54 @@ class DeadLetters:
         self, channel: Channel, kind: str, total: int, clock: Any, time: Callable[[], float]
     ) -> None:
         self.total = total
-        self.done = self.expired = 0
+        self.copies = 0
         self.stopping = False
         self._channel = channel
         self._kind = kind
         self._clock = clock
         self._time = time
+        self._began = self._now()
         self._held = 0
+        self._settled: set[str] = set()  # identities
+        self._late: set[str] = set()
 
-    async def letters(self, most: int) -> AsyncIterator[Letter]:
-        """The first *most* letters."""
-        async for batch in self._batches(most):
+    @property
+    def done(self) -> int:
+        """See the class."""
+        return len(self._settled)
+
+    @property
+    def expired(self) -> int:
+        """See the class."""
+        return len(self._late)
+
+    async def page(self, most: int) -> list[Letter]:
+        """The first *most* letters, of copies the latest."""
+        known: set[str] = set()
+        page: dict[str, Letter] = {}
+        async for batch in self._batches(max(most, COUNTED)):
             for letter in batch:
-                yield letter
+                self.copies += letter.identity in known
+                known.add(letter.identity)
+                if letter.identity in page or len(page) < most:
+                    _keep_latest(page, letter)
+        return list(page.values())
 
-    async def find(self, ids: Collection[str]) -> list[Letter]:
-        """All letters that are called so; raises :class:`NoSuchLetter` when one of *ids* is nobody's."""
+    async def show(self, ids: Collection[str]) -> list[Letter]:
+        """All letters that are called so, of copies the latest; raises :class:`NoSuchLetter`."""
+        latest: dict[str, Letter] = {}
+        for letter in await self._find(ids):
+            _keep_latest(latest, letter)
+        return list(latest.values())
+
+    async def _find(self, ids: Collection[str]) -> list[Letter]:
         missing, found = set(ids), []
-        async for letter in self.letters(self.total):
-            names = {letter.id, letter.job}
-            if not names.isdisjoint(ids):
-                found.append(letter)
-                missing -= names
+        async for batch in self._batches(self.total):
+            for letter in batch:
+                names = {letter.id, letter.job}
+                if not names.isdisjoint(ids):
+                    found.append(letter)
+                    missing -= names
         if missing:
             raise NoSuchLetter(f"no dead letter of {self._kind} is called {', '.join(sorted(missing))}")
         return found
@@ -240,9 +281,15 @@ class DeadLetters:
         """
         async for batch in self._chosen(ids):
             now = self._now()
-            fresh = [letter for letter in batch if not letter.expired(now)]
-            self.expired += len(batch) - len(fresh)
-            await self._answers(Deferred.fromCoroutine(self._store(letter, now)) for letter in fresh)
+            self._late |= {letter.identity for letter in batch if letter.expired(now)}
+            chosen = [each for each in batch if not (each.identity in self._late or self._is_new(each))]
+            await self._answers(
+                Deferred.fromCoroutine(self._store(copies, now)) for copies in _by_identity(chosen)
+            )
+
+    def _is_new(self, letter: Letter) -> bool:
+        """Whether it is one that was requeued by this very command, and has failed again: no copy of it."""
+        return durable.number(letter.headers, durable.REQUEUED, 0) == self._began
 
     async def discard(self, ids: Collection[str] | None) -> None:
         """Throw letters away; *ids* of them (None: all). Fails with :class:`NoSuchLetter` before it does."""
@@ -272,10 +319,10 @@ class DeadLetters:
             async for batch in self._batches(self.total):
                 yield batch
             return
-        found = await self.find(ids)
-        late = [letter.id for letter in found if letter.expired(self._now())]
+        found = await self._find(ids)
+        late = {letter.id for letter in found if letter.expired(self._now())}
         if late and not expired:
-            raise LetterExpired(f"expired, and to be discarded only: {', '.join(late)}")
+            raise LetterExpired(f"expired, and to be discarded only: {', '.join(sorted(late))}")
         for start in range(0, len(found), BATCH):
             yield found[start : start + BATCH]
 
@@ -312,15 +359,21 @@ class DeadLetters:
         self._held += 1
         return Letter(reply.delivery_tag, content.properties, content.body)
 
-    async def _store(self, letter: Letter, now: int) -> None:
-        prefix = self._channel.publisher(topology.durable_exchange(self._kind), topology.DURABLE_KEY, True)
-        await self._channel.publish_confirmed(prefix, letter.again(now), letter.body)
-        self._settle(letter)
+    async def _store(self, copies: list[Letter], now: int) -> None:
+        """Have the broker keep one of *copies*, unless it has one already, and let go of all."""
+        letter = copies[0]
+        if letter.identity not in self._settled:
+            prefix = self._channel.publisher(
+                topology.durable_exchange(self._kind), topology.DURABLE_KEY, True
+            )
+            await self._channel.publish_confirmed(prefix, letter.again(now, self._began), letter.body)
+        for copy in copies:
+            self._settle(copy)
 
     def _settle(self, letter: Letter) -> None:
         self._channel.ack(letter.tag)
         self._held -= 1
-        self.done += 1
+        self._settled.add(letter.identity)
 
     def _now(self) -> int:
         return int(self._time() * 1000)
@@ -335,6 +388,19 @@ class DeadLetters:
             if not succeeded:
                 answer.raiseException()
         return [answer for _, answer in answers]
+
+
+def _keep_latest(letters: dict[str, Letter], letter: Letter) -> None:
+    known = letters.get(letter.identity)
+    if known is None or letter.outdates(known):
+        letters[letter.identity] = letter
+
+
+def _by_identity(letters: Iterable[Letter]) -> Iterable[list[Letter]]:
+    groups: dict[str, list[Letter]] = {}
+    for letter in letters:
+        groups.setdefault(letter.identity, []).append(letter)
+    return groups.values()
 
 
 async def open_letters(client: Client, kind: str, clock: Any, time: Callable[[], float]) -> DeadLetters:

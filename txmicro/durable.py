@@ -28,9 +28,10 @@ STORED: Final = "txmicro-stored"  # Unix time in ms at which it was sent first
 FAILURE: Final = "txmicro-failure"  # the last failure, shortened: type, message, retryable, worker
 REASON: Final = "txmicro-reason"  # why it was given up
 FAILED: Final = "txmicro-failed"  # Unix time in ms of the last failure
+REQUEUED: Final = "txmicro-requeued"  # Unix time in ms at which an operator began to have it tried again
 TRACEPARENT: Final = "traceparent"
 
-_NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED)
+_NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED, REQUEUED)
 _LARGEST: Final = 2**53
 _LONGEST: Final = 500  # characters of a failure
 
