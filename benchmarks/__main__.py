@@ -20,11 +20,11 @@ from twisted.internet.task import react
 
 from tests.rabbitmq import BINARIES, Node, installed
 
-from . import jobs, report
+from . import jobs, report, rest
 from .bench import Stage
 from .systems import BUILD, SYSTEMS, Absent, System
 
-BENCHES = {bench.NAME: bench for bench in (jobs,)}
+BENCHES = {bench.NAME: bench for bench in (jobs, rest)}
 NEEDED = {"wrk": "wrk", "gcc": "gcc", "setpriv": "util-linux"}
 """Programs, and the Debian packages that have them."""
 

@@ -31,7 +31,7 @@ async def join(reactor: Any, options: argparse.Namespace, worker: Worker) -> Non
     bus = Bus(
         reactor,
         [target(reactor, options.url)],
-        config=Config(data_transfer_protocol=options.format, capacity=options.capacity),
+        config=Config(data_transfer_protocol=options.format),
         metrics=Metrics(CollectorRegistry()),
         ids=Ids(),
         random=random.random,
@@ -66,7 +66,6 @@ async def main(reactor: Any, *arguments: str) -> None:
     parser.add_argument("url")
     parser.add_argument("--durable", action="store_true")
     parser.add_argument("--format", default="MessagePack")
-    parser.add_argument("--capacity", type=int, default=Config().capacity)
     options = parser.parse_args(arguments)
     await (work if options.role == "work" else send)(reactor, options)
 
