@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
-from etc.rabbitmq.movies import MOVIES
+from etc.rabbitmq.movies import MOVIES, OPERATORS
 from examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
 from tests.live import LiveBroker, LiveTestCase, Member, RabbitMQ
 from tests.rabbitmq import HOST, reactor
+from txmicro import cli, topology
 from txmicro.amqp.client import Channel, ChannelClosed, Client
 from txmicro.amqp.errors import AccessRefused, AuthenticationFailed
 from txmicro.amqp.frames import Properties
@@ -33,7 +35,7 @@ MOVIE = {"title": "Metropolis", "year": 1927}
 class DefinitionsTests(SynchronousTestCase):
     def test_the_file_of_the_example_is_up_to_date(self) -> None:
         written = json.loads((ROOT / "etc/rabbitmq/movies.json").read_text())
-        self.assertEqual(written, definitions(MOVIES))
+        self.assertEqual(written, definitions(MOVIES, operators=OPERATORS))
 
     def test_the_topics_of_a_pattern(self) -> None:
         given = definitions([Role("WB", publishes=["movie.*", "film.#", "a.b"])])["topic_permissions"]
@@ -63,9 +65,9 @@ class PermissionsTests(LiveTestCase):
         broker: Any = self.broker
         self.node = broker.node
         self.definitions = Path(self.mktemp()).absolute()
-        self.definitions.write_text(json.dumps(definitions(MOVIES, VHOST)))
+        self.definitions.write_text(json.dumps(definitions(MOVIES, VHOST, OPERATORS)))
         await self.node.ctl("import_definitions", str(self.definitions))
-        for user in ("SystemManager", *(role.kind for role in MOVIES)):
+        for user in ("SystemManager", "operator", *(role.kind for role in MOVIES)):
             await self.node.ctl("change_password", user, f"{user}-password")
 
     async def tearDown(self) -> None:  # type: ignore[override]
@@ -141,9 +143,9 @@ class PermissionsTests(LiveTestCase):
         error = await self.failed(self.intrude(attempt, *arguments, **more), ChannelClosed)
         self.assertIsInstance(error, AccessRefused, str(error))
 
-    async def intruded(self) -> Worker:
+    async def intruded(self, user: str = "WB") -> Worker:
         rest = await self.movies()
-        self.intruder = await self.log_in("WB", "WB-password")
+        self.intruder = await self.log_in(user, f"{user}-password")
         return rest
 
     async def log_in(self, user: str, password: str) -> Client:
@@ -233,6 +235,60 @@ class PermissionsTests(LiveTestCase):
             self.assertEqual(
                 {str(each["worker"]) for each in said}, {rest.id, self.manager.id, self.database.id}
             )
+
+    # Operators
+
+    async def operate(self, command: str, *words: str) -> tuple[int, str]:
+        """The status of ``txmicro dead``, and what it says."""
+        url = self.url(user="operator:operator-password", vhost=VHOST)
+        said = StringIO()
+        operating = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
+        return await operating.run(["dead", command, *words]), said.getvalue()
+
+    async def test_an_operator_looks_after_the_dead_letters_of_its_types(self) -> None:
+        rest = await self.movies()
+        jobs = [rest.send("WD:*", {"method": "DELETE"}, durable=True) for _ in range(2)]
+        for job in jobs:
+            await self.failed(job, BadRequest)
+        _, page = await self.operate("list", "WD")
+        self.assertIn("2 dead letters of WD", page)
+        status, letter = await self.operate("show", "WD", jobs[0].id)
+        self.assertEqual((status, json.loads(letter)["body"]["data"]), (cli.DONE, {"method": "DELETE"}))
+        self.assertEqual(await self.operate("requeue", "WD", jobs[0].id), (cli.DONE, "1 requeued\n"))
+        self.assertEqual(await self.operate("discard", "WD", jobs[1].id), (cli.DONE, "1 discarded\n"))
+        self.assertEqual(await self.operate("list", "WB"), (cli.DONE, "0 dead letters of WB\n"))
+        status, said = await self.operate("list", "WC")
+        self.assertEqual(status, cli.NOT_DONE)
+        self.assertIn("the right to configure it is missing", said)
+
+    async def test_and_at_nothing_else(self) -> None:
+        await self.intruded("operator")
+        for queue in (
+            "txmicro.jobs.WD",
+            "txmicro.jobs.WD.durable",
+            "txmicro.quarantine.WD",
+            "txmicro.dead.WC",
+            f"txmicro.inbox.{self.database.id}",
+        ):
+            await self.failed(self.intrude(call, "basic_get", queue=queue), ChannelClosed)
+        for queue in ("txmicro.jobs.WD", "txmicro.dead.WD", "txmicro.dead.WC.operator"):
+            await self.refused(call, "queue_declare", queue=queue, exclusive=True)
+            await self.refused(call, "queue_delete", queue=queue)
+        for exchange, key in (
+            ("txmicro.to.WD", "*"),
+            ("txmicro.to.WD", "durable"),
+            ("txmicro.durable.WC", "durable"),
+            ("txmicro.replies.WA", "WA:1"),
+            (NOTES, "worker.getAll"),
+            ("txmicro.events", "log.info.WA"),
+            ("", "txmicro.jobs.WD"),
+        ):
+            await self.refused(publish, exchange, key)
+        lock = topology.operator_queue("WD")
+        away = {"x-dead-letter-exchange": "txmicro.durable.WD", "x-dead-letter-routing-key": "durable"}
+        await self.refused(call, "queue_declare", queue=lock, exclusive=True, arguments=away)
+        own = {"exchange": "txmicro.dead.WD.own", "exchange_type": "direct"}
+        await self.refused(call, "exchange_declare", **own)
 
 
 def line(text: str) -> dict[str, Any]:

@@ -37,19 +37,35 @@ class Role:
     subscribes: Sequence[str] = ()
 
 
-def definitions(roles: Sequence[Role], vhost: str = "/") -> dict[str, Any]:
-    """What ``rabbitmqctl import_definitions`` takes: users for *roles* and for the SystemManager, and their rights.
+@dataclass(frozen=True)
+class Operator:
+    """Somebody who looks after dead letters with ``txmicro dead``, and may do nothing else.
+
+    :ivar user: its name. :ivar kinds: the types whose dead letters they are.
+    """
+
+    user: str
+    kinds: Sequence[str]
+
+
+def definitions(
+    roles: Sequence[Role], vhost: str = "/", operators: Sequence[Operator] = ()
+) -> dict[str, Any]:
+    """What ``rabbitmqctl import_definitions`` takes: users for *roles*, *operators* and the SystemManager, and
+    their rights.
 
     The users have no passwords: they log in by certificate, or get one with ``rabbitmqctl change_password``.
     """
-    users = [MANAGER, *(role.kind for role in roles)]
+    users = [MANAGER, *(role.kind for role in roles), *(operator.user for operator in operators)]
+    rights = (
+        _manager_rights(),
+        *(_rights(role, roles) for role in roles),
+        *map(_operator_rights, operators),
+    )
     return {
         "vhosts": [{"name": vhost}],
         "users": [{"name": name, "password_hash": "", "tags": ""} for name in users],
-        "permissions": [
-            {"vhost": vhost, **each}
-            for each in (_manager_rights(), *(_rights(role, roles) for role in roles))
-        ],
+        "permissions": [{"vhost": vhost, **each} for each in rights],
         "topic_permissions": [
             {"vhost": vhost, **each}
             for each in (*_manager_topics(), *(t for role in roles for t in _topics(role)))
@@ -95,6 +111,16 @@ def _manager_rights() -> dict[str, str]:
         "configure": _any(own),
         "write": _any(own, *shared, everybody),
         "read": _any(own, *shared),
+    }
+
+
+def _operator_rights(operator: Operator) -> dict[str, str]:
+    """To have the lock, to take letters, and to have the jobs tried again."""
+    return {
+        "user": operator.user,
+        "configure": _any(*_names(map(topology.operator_queue, operator.kinds))),
+        "write": _any(*_names(map(topology.durable_exchange, operator.kinds))),
+        "read": _any(*_names(map(topology.dead_queue, operator.kinds))),
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 
-from txmicro.permissions import Role, definitions
+from txmicro.permissions import Operator, Role, definitions
 
 MOVIES = [
     Role("WA", sends=["WD"]),
@@ -18,6 +18,7 @@ MOVIES = [
     Role("WC", subscribes=["log.#"]),
     Role("WD", sends=["WB"]),
 ]
+OPERATORS = [Operator("operator", ["WB", "WD"])]  # for txmicro dead
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(definitions(MOVIES), indent=2) + "\n")
+    sys.stdout.write(json.dumps(definitions(MOVIES, operators=OPERATORS), indent=2) + "\n")
