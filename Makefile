@@ -3,6 +3,7 @@
 #   make demo [ONCE=1]                   the whole system in one process; ONCE=1: leave when it has answered
 #   make test [TESTS=tests.test_config]  all tests, or some
 #   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
+#   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
 #   make services                        RabbitMQ for the tests that use it (Debian)
 #   make coverage / lint / docs / clean
 
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 TESTS ?= tests
 
-.PHONY: demo test coverage faults lint docs services clean
+.PHONY: demo test coverage faults bench lint docs services clean
 
 demo: .venv/ready
 	$(BIN)/python -m examples.movies.demo $(if $(ONCE),--once)
@@ -26,6 +27,9 @@ coverage: .venv/ready
 
 faults: .venv/ready
 	$(BIN)/python -m tests.faults $(if $(QUICK),--quick) $(addprefix --row=,$(ROW))
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(addprefix --bench=,$(BENCH)) $(addprefix --system=,$(SYSTEM))
 
 lint: .venv/tools
 	$(BIN)/ruff check .

@@ -18,13 +18,13 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.rabbitmq import BINARIES, Node, installed
+from tests.rabbitmq import Node, installed
 
-from . import jobs, report, rest
+from . import jobs, payload, report, rest, start, workers
 from .bench import Stage
-from .systems import BUILD, SYSTEMS, Absent, System
+from .systems import BUILD, SETTINGS, SYSTEMS, Absent, System, plot
 
-BENCHES = {bench.NAME: bench for bench in (jobs, rest)}
+BENCHES = {bench.NAME: bench for bench in (jobs, rest, payload, workers, start)}
 NEEDED = {"wrk": "wrk", "gcc": "gcc", "setpriv": "util-linux"}
 """Programs, and the Debian packages that have them."""
 
@@ -40,7 +40,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="all of it in two minutes, and not exact")
     parser.add_argument("--bench", action="append", choices=list(BENCHES), help="only this one")
-    parser.add_argument("--system", action="append", choices=[each.name for each in SYSTEMS], help="only this one")
+    parser.add_argument(
+        "--system", action="append", choices=[each.name for each in SYSTEMS], help="only this one"
+    )
     options = parser.parse_args(arguments)
     check()
     react(lambda _: Deferred.fromCoroutine(run(options)))
@@ -70,6 +72,7 @@ async def run(options: argparse.Namespace) -> None:
             tell(stage, header(await stage.node.ctl("version"), options.quick, time.monotonic() - began))
     finally:
         stage.node.kill()
+    plot()
 
 
 def prepare(stage: Stage, names: list[str] | None) -> list[System]:
@@ -91,8 +94,7 @@ def tell(stage: Stage, heading: str) -> None:
     """Write what is known so far."""
     results = report.summarize(stage.samples)
     report.write(results, BUILD / "results.json")
-    settings = {system.name: system.settings for system in stage.systems}
-    text = report.text(heading, results, settings, stage.absent)
+    text = report.text(heading, results, SETTINGS, stage.absent)
     (BUILD / "results.txt").write_text(text, "utf-8")
     print(f"\n{text}", flush=True)
 

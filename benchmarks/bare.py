@@ -119,7 +119,9 @@ class Database:
         found.addCallback(self._found, properties)
 
     def _found(self, rows: list[tuple[str]], properties: Properties) -> None:
-        self._node.send(properties.reply_to or "", properties, msgpack.packb([json.loads(row[0]) for row in rows]))
+        self._node.send(
+            properties.reply_to or "", properties, msgpack.packb([json.loads(row[0]) for row in rows])
+        )
 
 
 def _fill(transaction: Any) -> None:

@@ -44,7 +44,7 @@ class Program:
         self._rest = b""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
-            self._process = subprocess.Popen(
+            self._process: Any = subprocess.Popen(
                 [*_TIED, *self._command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ class Program:
     @property
     def pid(self) -> int:
         """Of the process, and of its group."""
-        return self._process.pid
+        return int(self._process.pid)
 
     def says(self, word: str, patience: float = PATIENCE) -> str:
         """Wait until it prints a line with *word* in it; gives that line."""
@@ -75,7 +75,6 @@ class Program:
 
     def ask(self, line: str, patience: float = PATIENCE) -> dict[str, Any]:
         """Send it a line, and wait for its answer, a line of JSON."""
-        assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.says("{", patience))
@@ -90,7 +89,6 @@ class Program:
         return self._lines.pop(0)
 
     def _read(self, what: str) -> None:
-        assert self._process.stdout is not None
         data = os.read(self._process.stdout.fileno(), 65536)
         if not data:
             raise self._error(f"ended without saying {what!r}")

@@ -98,11 +98,19 @@ def table(results: Sequence[Result]) -> str:
     """The results of one bench as text; columns that nobody has are left out."""
     columns = [column for column in COLUMNS if any(result.get(column.key) is not None for result in results)]
     rows = [["system", *(column.heading for column in columns)]]
-    rows += [[result["system"], *(_cell(result.get(each.key), each.form) for each in columns)] for result in results]
+    rows += [
+        [result["system"], *(_cell(result.get(each.key), each.form) for each in columns)]
+        for result in results
+    ]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     rows.insert(1, ["=" * width for width in widths])
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
         for row in rows
     )
 
@@ -120,7 +128,8 @@ def text(
     for bench in benches:
         mine = sorted((each for each in results if each["bench"] == bench), key=_order)
         parts.append(f"{bench}\n\n{table(mine)}")
-    for heading, notes in (("settings", settings), ("absent", absent)):
+    used = {each["system"]: settings[each["system"]] for each in results if each["system"] in settings}
+    for heading, notes in (("settings", used), ("absent", absent)):
         if notes:
             parts.append("\n".join([heading, "", *(f"{name}: {note}" for name, note in notes.items())]))
     return "\n\n\n".join(parts) + "\n"

@@ -45,7 +45,9 @@ def txmicro(stage: Stage, number: int) -> Iterator[int]:
         "TXMICRO_METRICS_PORT": str(free_port()),
         "TXMICRO_REST_PORT": str(port),
         "TXMICRO_STORE_URL": f"sqlite:///{stage.directory}/txmicro-{number}.db",
-        "TXMICRO_WORKER_TYPES": json.dumps({kind: f"examples.movies.workers:{name}" for kind, name in TYPES.items()}),
+        "TXMICRO_WORKER_TYPES": json.dumps(
+            {kind: f"examples.movies.workers:{name}" for kind, name in TYPES.items()}
+        ),
     }
     lines = ["txmicro-manager", *(f"txmicro-worker --type {kind}" for kind in TYPES)]
     with running(stage, "rest-txmicro", "is ready", *map(twistd, lines), environ=settings):
@@ -104,4 +106,8 @@ def wrk(stage: Stage, port: int, connections: int, seconds: int) -> dict[str, fl
         answer = json.loads(program.says('"jobs"', seconds + PATIENCE))
     if answer["errors"]:
         raise ProgramError(f"wrk at {connections} connections: {answer['errors']} errors")
-    return {"per_second": answer["jobs"] / answer["seconds"], "p50_ms": answer["p50_ms"], "p99_ms": answer["p99_ms"]}
+    return {
+        "per_second": answer["jobs"] / answer["seconds"],
+        "p50_ms": answer["p50_ms"],
+        "p99_ms": answer["p99_ms"],
+    }

@@ -100,9 +100,7 @@ SYSTEMS: Final = (
     System("txmicro", "acks, TTL copies, duplicate memory, metrics; capacity 100", TXMICRO),
     System("txmicro-durable", "quorum queue, confirms, late acks; capacity 100", TXMICRO, ["--durable"]),
     System("txmicro-embedded", "as txmicro, on the embedded broker", TXMICRO, embedded=True),
-    System(
-        "c-librabbitmq", "raw RPC, no acks: the broker's own limit", [str(LIMIT)], prepare=_compile
-    ),
+    System("c-librabbitmq", "raw RPC, no acks: the broker's own limit", [str(LIMIT)], prepare=_compile),
     System(
         "node-amqplib",
         "raw RPC, no acks, noDelay, msgpack5",
@@ -140,3 +138,16 @@ SYSTEMS: Final = (
         prepare=_python("dramatiq[rabbitmq]", "msgpack"),
     ),
 )
+
+SETTINGS: Final = {system.name: system.settings for system in SYSTEMS} | {
+    "bare": "Klein, txmicro's AMQP client and adbapi, without acks, futures, deadlines, metrics and limits"
+}
+
+
+def plot() -> None:
+    """Draw what is in ``results.json``; says so where that cannot be done."""
+    try:
+        _python("matplotlib")()
+        run(VENV / "bin" / "python", ROOT / "benchmarks" / "plot.py", BUILD)
+    except Absent as error:
+        print(f"no plots: {error}", flush=True)

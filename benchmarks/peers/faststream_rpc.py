@@ -18,7 +18,10 @@ async def decode(message: RabbitMessage) -> Any:
 
 
 broker = RabbitBroker(
-    sys.argv[2], decoder=decode, logger=None, default_channel=Channel(prefetch_count=500, publisher_confirms=False)
+    sys.argv[2],
+    decoder=decode,
+    logger=None,
+    default_channel=Channel(prefetch_count=500, publisher_confirms=False),
 )
 
 

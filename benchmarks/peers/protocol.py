@@ -82,9 +82,7 @@ async def serve(
         report(took, perf_counter() - began)
 
 
-async def _repeat(
-    call: Callable[[Any], Awaitable[Any]], task: Task, began: float, took: list[float]
-) -> None:
+async def _repeat(call: Callable[[Any], Awaitable[Any]], task: Task, began: float, took: list[float]) -> None:
     now = began
     while now < began + task.seconds:
         sent = perf_counter()
