@@ -372,7 +372,7 @@ class PauseTests(OutboxCase):
 
 
 class ProbeTests(OutboxCase):
-    def test_a_taker_is_probed_for_what_is_silent(self) -> None:
+    def test_a_taker_is_probed_for_all_it_has(self) -> None:
         self.add("a/0", "b/0")
         self.outbox.acked("WB:1", ["a/0", "b/0"])
         self.wait(1)
@@ -380,8 +380,8 @@ class ProbeTests(OutboxCase):
         self.outbox.acked("WB:1", ["c/0"])
         self.heard()
         self.wait(1)
-        self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0", "b/0"])])
-        self.outbox.status("WB:1", ["a/0"], ["b/0"], [])
+        self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0", "b/0", "c/0"])])
+        self.outbox.status("WB:1", ["a/0", "c/0"], ["b/0"], [])
         self.wait(2)
         self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0", "b/0", "c/0"])])
 
@@ -393,15 +393,23 @@ class ProbeTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.heard(), [("probe", "WB:1", ["a/0"]), ("probe", "WB:2", ["b/0"])])
 
-    def test_nothing_silent_no_probe(self) -> None:
+    def test_a_dead_takers_jobs_are_missed_within_two_seconds_whenever_it_took_them(self) -> None:
         self.add("a/0")
         self.outbox.acked("WB:1", ["a/0"])
-        self.wait(1)
+        self.wait(0.1)
         self.add("b/0")
         self.outbox.acked("WB:1", ["b/0"])
         self.outbox.succeeded("a/0", "WB:1", 1)
         self.heard()
         self.wait(2)
+        self.assertEqual(self.heard(), [("probe", "WB:1", ["b/0"])])
+
+    def test_a_taker_that_has_nothing_is_not_probed(self) -> None:
+        self.add("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.outbox.succeeded("a/0", "WB:1", 1)
+        self.heard()
+        self.wait(3)
         self.assertEqual(self.heard(), [])
 
     def test_the_latest_taker_is_probed(self) -> None:

@@ -21,13 +21,13 @@ class TakersTests(SynchronousTestCase):
         self.takers = Takers(2.0)
         self.jobs = [sent(key) for key in "abc"]
 
-    def test_only_what_was_silent_long_enough_is_asked_about(self) -> None:
+    def test_a_worker_is_asked_about_all_it_has_also_what_it_has_just_taken(self) -> None:
         first, second, _ = self.jobs
         self.takers.take(first, "WB:1", 0.0)
         self.takers.take(second, "WB:1", 1.0)
         self.assertEqual((first.state, first.taker), (TAKEN, "WB:1"))
         self.assertIsNone(self.takers.next_due(1.9))
-        self.assertEqual(self.takers.next_due(2.0), ("WB:1", ["a"]))
+        self.assertEqual(self.takers.next_due(2.0), ("WB:1", ["a", "b"]))
         self.assertIsNone(self.takers.next_due(3.9))
         self.assertEqual(self.takers.next_due(4.0), ("WB:1", ["a", "b"]))
 

@@ -51,7 +51,7 @@ class Outbox:
     :param window: how many untaken copies may be out per address; the jobs beyond wait, in order.
     :param max_jobs: how many jobs are kept. :param max_bytes: how many bytes they may take.
     :param retry: seconds after which a copy that nobody acknowledged is sent again.
-    :param probe_every: seconds between two probes of a worker, and how long a job must have been silent.
+    :param probe_every: seconds between two probes of a worker, and before the first one.
     :param tick: seconds between two looks at what is due.
     """
 
@@ -379,7 +379,7 @@ class Outbox:
             self._asked.forget(self._clock.seconds())
             self._abandoned.forget(self._clock.seconds())
             self._resend()
-            self._probe_silent()
+            self._probe_takers()
         if self._jobs or self._asked or self._abandoned:
             self._run_timer()
 
@@ -412,12 +412,10 @@ class Outbox:
                 self._await_ack(sent)
                 self._ask(sent.address)
 
-    def _probe_silent(self) -> None:
+    def _probe_takers(self) -> None:
         now = self._time()
         while self._paused_at is None and (due := self._takers.next_due(now)) is not None:
-            worker, silent = due
-            if silent:
-                self._safely(self._probe, worker, silent)
+            self._safely(self._probe, *due)
 
     def _ask(self, address: str) -> None:
         if address not in self._asked:

@@ -1,4 +1,4 @@
-"""Who has taken which jobs, whom to ask about those that are silent, and who is missing.
+"""Who has taken which jobs, when to ask each about all it has, and who is missing.
 
 Part of :mod:`txmicro.outbox`, which says when. Times are the copies' time, in seconds.
 """
@@ -6,7 +6,6 @@ Part of :mod:`txmicro.outbox`, which says when. Times are the copies' time, in s
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import takewhile
 from typing import Final
 
 from .sent import TAKEN, Sent
@@ -29,7 +28,7 @@ class _Taker:
 class Takers:
     """See the module.
 
-    :param every: seconds between two probes of a worker, and how long a job must have been silent.
+    :param every: seconds between two probes of a worker, and before the first one.
     """
 
     def __init__(self, every: float) -> None:
@@ -44,10 +43,9 @@ class Takers:
     def take(self, sent: Sent, worker: str, now: float) -> None:
         """*worker* has it."""
         sent.state, sent.taker = TAKEN, worker
-        sent.due = now + self._every
         taker = self._takers.get(worker)
         if taker is None:
-            taker = self._takers[worker] = _Taker(sent.due)
+            taker = self._takers[worker] = _Taker(now + self._every)
         taker.jobs[sent.key] = sent
 
     def leave(self, sent: Sent, worker: str) -> None:
@@ -72,15 +70,15 @@ class Takers:
         return list(taker.jobs.values()), now - taker.missing >= LOST_AFTER * self._every
 
     def next_due(self, now: float) -> tuple[str, list[str]] | None:
-        """A worker whose probe is due, with the keys of what is silent there, if anything is; None: no one's is.
+        """A worker whose probe is due, with the keys of all it has; None: no one's is.
 
-        It is due again a while later.
+        It is due again a while later. Also what it has just taken is asked about: else a job would not be missed
+        before the second probe after its worker's death.
         """
         for worker, taker in self._takers.items():
             if taker.due > now:
                 break
             taker.due = now + self._every
             self._takers.move_to_end(worker)
-            jobs = takewhile(lambda sent: sent.due <= now, taker.jobs.values())
-            return worker, [sent.key for sent in jobs]
+            return worker, list(taker.jobs)
         return None

@@ -44,7 +44,7 @@ def _memory(replace: Replace) -> None:
 
 def _probes(replace: Replace) -> None:
     """Who took a job is never asked about it."""
-    replace(Outbox, "_probe_silent", _nothing)
+    replace(Outbox, "_probe_takers", _nothing)
 
 
 def _republish(replace: Replace) -> None:

@@ -24,10 +24,10 @@ async def kill_workers(stage: Stage) -> None:
 
     Copies younger than 1.8 s come back from the broker at once; of the long jobs only a probe finds out.
     """
-    kills = 30 if stage.quick else 200
+    kills = 20 if stage.quick else 200
     await stage.manager()
     team = await stage.workers(4)
-    load = Load(60, lambda n: stage.send(durable=n % 3 == 0, ms=LONG if n % 20 == 1 else 100))
+    load = Load(100, lambda n: stage.send(durable=n % 3 == 0, ms=LONG if n % 20 == 1 else 200))
     killed: list[tuple[str, float]] = []
     while len(killed) < kills:
         await pause(0.3)
