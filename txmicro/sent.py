@@ -86,7 +86,7 @@ class Sent:
         self.stale = False
         self.taker: str | None = None
         self.state = WAITING
-        self.due = 0.0  # in the copies' time: when to send it again (out), from when on to probe (taken)
+        self.due = 0.0  # in the copies' time: when to send it again
 
     @property
     def tries(self) -> int:
