@@ -24,6 +24,7 @@ from txmicro.amqp.frames import (
     Ack,
     Content,
     Deliver,
+    Form,
     FrameError,
     FrameReader,
     InvalidArgument,
@@ -160,6 +161,7 @@ METHODS = st.sampled_from([kind for kind in commands.INDEX_MAPPING.values() if k
     methods
 )
 CONTENTS = st.builds(Content, st.sampled_from(CONTENT).flatmap(methods), PROPERTIES, st.binary(max_size=9000))
+DELIVERIES = st.builds(Content, methods(commands.Basic.Deliver), PROPERTIES, st.binary(max_size=60))
 THINGS = st.tuples(st.integers(1, 65535), METHODS | CONTENTS | st.just(Heartbeat()))
 
 
@@ -265,6 +267,37 @@ class AgainstPamqp(SynchronousTestCase):
             Properties.decode(bytes(damaged))
         except FrameError as error:
             self.assertEqual(error.code, 502)
+
+    @settings(PROPERTY, max_examples=150)
+    @given(PROPERTIES, st.integers(0, 2**63 - 1))
+    def test_a_form_is_filled_in_as_properties_are_encoded(self, properties: Properties, time: int) -> None:
+        properties.timestamp = time
+        properties.message_id = properties.message_id or None
+        own = {"headers", "expiration", "message_id", "timestamp"}
+        shared = {name: getattr(properties, name) for name in Properties.__slots__ if name not in own}
+        filled = Form(Properties(**shared)).fill(
+            properties.message_id or "", time, properties.expiration, properties.headers
+        )
+        self.assertEqual(filled, properties.encode())
+
+    @settings(PROPERTY, max_examples=500)
+    @given(st.lists(st.tuples(st.integers(0, 3), DELIVERIES), min_size=1, max_size=3), st.data())
+    def test_the_short_cut_for_deliveries_reads_what_the_long_way_reads(
+        self, contents: list[tuple[int, Content]], data: st.DataObject
+    ) -> None:
+        stream = bytearray(b"".join(by_pamqp(channel, content, 4096) for channel, content in contents))
+        if data.draw(st.booleans()):
+            stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+        at_once, byte_by_byte = Reading(), Reading()
+        outcomes = []
+        for reading, pieces in (at_once, [bytes(stream)]), (byte_by_byte, [bytes((one,)) for one in stream]):
+            try:
+                reading.feed(*pieces)
+                outcomes.append(0)
+            except FrameError as error:
+                outcomes.append(error.code)
+        self.assertEqual(outcomes[0], outcomes[1])
+        self.assertEqual(at_once.events, byte_by_byte.events)
 
     @settings(PROPERTY, max_examples=100)
     @given(st.binary(max_size=200))

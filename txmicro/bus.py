@@ -32,6 +32,7 @@ from .amqp.errors import (
     VhostError,
 )
 from .amqp.frames import Properties
+from .amqp.turn import Turn
 from .amqp.uri import Broker
 from .codec import Codec, by_name
 from .config import Config
@@ -61,20 +62,21 @@ class Target:
     broker: Broker
 
 
-def dial(target: Target, clock: Any, heartbeat: int, name: str) -> Deferred[Client]:
+def dial(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None = None) -> Deferred[Client]:
     """Connect to a broker.
 
     :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: what the broker's own tools show.
+    :param turn: shared with other connections; None: one of its own.
 
     Fires with the client once the broker has let us in. Fails with TimeoutError after ``HANDSHAKE_TIMEOUT``, or
     with what the endpoint or the broker has against it. Cancelling it drops the connection.
     """
-    return Deferred.fromCoroutine(_handshake(target, clock, heartbeat, name)).addTimeout(
+    return Deferred.fromCoroutine(_handshake(target, clock, heartbeat, name, turn)).addTimeout(
         HANDSHAKE_TIMEOUT, clock
     )
 
 
-async def _handshake(target: Target, clock: Any, heartbeat: int, name: str) -> Client:
+async def _handshake(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None) -> Client:
     broker = target.broker
     factory = Factory.forProtocol(
         lambda: Client(
@@ -85,6 +87,7 @@ async def _handshake(target: Target, clock: Any, heartbeat: int, name: str) -> C
             heartbeat=heartbeat if broker.heartbeat is None else broker.heartbeat,
             clock=clock,
             connection_name=name,
+            turn=turn,
         )
     )
     factory.noisy = False
@@ -141,6 +144,7 @@ class Bus(MultiService):
         self._targets = list(targets)
         self._heartbeat = config.heartbeat
         self._connection_name = name
+        self._turn = Turn(clock)
         self._listeners: dict[str, Listener] = {}
         self._connected: Once[Session] = Once()
         self._life: Deferred[None] | None = None
@@ -239,7 +243,7 @@ class Bus(MultiService):
         return Session(publishing, consuming, publisher, keeper, partial(self._dial, target))
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
-        return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})")
+        return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)
 
     def _stand(self, session: Session, target: Target) -> None:
         self.log.info(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from .address import parse, parse_id
@@ -48,6 +49,7 @@ def get(body: Any, name: str, kind: type | tuple[type, ...], default: Any = _MIS
     return value
 
 
+@lru_cache(10_000)  # the same few, with every message
 def _worker_id(text: str) -> str:
     try:
         return str(parse_id(text))
@@ -56,6 +58,13 @@ def _worker_id(text: str) -> str:
 
 
 def _address(text: Any) -> str:
+    if not isinstance(text, str):
+        raise DecodeError(f"{show(text)} is no address")
+    return _text_address(text)
+
+
+@lru_cache(10_000)
+def _text_address(text: str) -> str:
     try:
         return str(parse(text))
     except AddressError as error:

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from . import messages, topology
 from .address import ANY
 from .amqp.errors import AccessRefused, Returned
-from .amqp.frames import Properties
+from .amqp.frames import Form, Properties
 from .bus import Bus
 from .errors import BusClosed, MessageTooLarge
 from .metrics import ServiceMetrics
@@ -53,6 +53,7 @@ class Post:
         self._codec = bus.codec
         self._max_message = bus.max_message
         self._time = bus.ids.time
+        self._forms: dict[tuple[str, int, str | None], Form] = {}
 
     def encode(self, body: dict[str, Any]) -> bytes:
         """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``."""
@@ -172,14 +173,21 @@ class Post:
         delivery_mode: int = 1,
         content_type: str | None = None,
     ) -> bytes:
-        return Properties(
-            content_type=content_type or self._codec.content_type,
-            headers=headers,
-            delivery_mode=delivery_mode,
-            reply_to=self._worker,
-            expiration=expiration,
-            message_id=key or None,
-            timestamp=int(self._time()),
-            message_type=kind,
-            app_id=APP_ID,
-        ).encode()
+        form = self._forms.get((kind, delivery_mode, content_type))
+        if form is None:
+            form = self._form(kind, delivery_mode, content_type)
+        return form.fill(key, int(self._time()), expiration, headers)
+
+    def _form(self, kind: str, delivery_mode: int, content_type: str | None) -> Form:
+        if len(self._forms) >= 100:  # a stranger's content types, passed on with what cannot be read
+            self._forms.clear()
+        form = self._forms[kind, delivery_mode, content_type] = Form(
+            Properties(
+                content_type=content_type or self._codec.content_type,
+                delivery_mode=delivery_mode,
+                reply_to=self._worker,
+                message_type=kind,
+                app_id=APP_ID,
+            )
+        )
+        return form

@@ -18,6 +18,7 @@ from txmicro.errors import TxmicroError
 from txmicro.once import Once
 
 from .confirms import Confirms
+from .deliveries import Deliveries
 from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned, closed_by
 from .frames import (
     HEADER_OVERHEAD,
@@ -36,6 +37,7 @@ OnReturn = Callable[[Any, Properties, bytes], None]
 
 
 class _Consumer(NamedTuple):
+    no_ack: bool
     on_message: OnMessage
     on_cancel: Callable[[], None]
 
@@ -63,6 +65,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         self._calls: deque[tuple[Any, Deferred[Any]]] = deque()
         self._consumers: dict[str, _Consumer] = {}
         self._tags = 0
+        self._deliveries = Deliveries()
         self._confirms: Confirms | None = None
         self._lost: Once[BaseException] = Once()
 
@@ -102,7 +105,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         """
         self._tags += 1
         tag = f"c{self._tags}"
-        self._consumers[tag] = _Consumer(callback, on_cancel)
+        self._consumers[tag] = _Consumer(no_ack, callback, on_cancel)
         consuming: Deferred[Any] = self.basic_consume(
             queue=queue, consumer_tag=tag, no_ack=no_ack, exclusive=exclusive, arguments=arguments or {}
         )
@@ -120,13 +123,18 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         return cancelling.addCallback(lambda _: self.channel_flow(active=True)).addCallback(drained)
 
     def ack(self, delivery_tag: int) -> None:
-        """The message is done. Nothing happens when the channel is gone: the broker has it back."""
-        if self.reason is None:
-            self.client.write(ack_frame(self.id, delivery_tag))
+        """The message is done. Nothing happens when the channel is gone: the broker has it back.
+
+        The broker hears of it at the end of this turn of the reactor, with all that are done by then.
+        """
+        if self.reason is None and self._deliveries.done(delivery_tag):
+            self.client.acks_due(self)
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
         """Give the message back to its queue, or (not *requeue*) to its dead letters. As :meth:`ack`."""
         if self.reason is None:
+            self._deliveries.rejected(delivery_tag)
+            self.write_acks()
             self.client.write(reject_frame(self.id, delivery_tag, requeue))
 
     # Publishing.
@@ -198,6 +206,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
             return fail()
         if len(data) > self.client.frame_max:
             return fail(InvalidArgument(f"{frame.name} of {len(data)} bytes: it does not fit into a frame"))
+        self.write_acks()
         self.client.write(data)
         if not method.responses or getattr(frame, "nowait", False):
             return succeed(None)
@@ -230,10 +239,25 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         self._calls.popleft()[1].callback(reply)
 
     def delivered(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
-        """A message for a consumer."""
+        """A message for a consumer; without one it stays unacknowledged, until the channel closes."""
         consumer = self._consumers.get(deliver.consumer_tag)
+        if consumer is None or not consumer.no_ack:
+            self._deliveries.arrived(deliver.delivery_tag)
         if consumer is not None:
-            self._call(consumer.on_message, deliver, properties, body)
+            try:
+                consumer.on_message(deliver, properties, body)
+            except Exception:  # as in _call, which would cost every message
+                self._callback_failed()
+
+    def fetched(self, delivery_tag: int) -> None:
+        """A message that ``basic_get`` fetches; it may want no acknowledgement, but nobody else's shall cover it."""
+        self._deliveries.arrived(delivery_tag)
+
+    def write_acks(self) -> None:
+        """Tell the broker of the messages that are done."""
+        if self.reason is None:
+            for tag, multiple in self._deliveries.take():
+                self.client.write(ack_frame(self.id, tag, multiple))
 
     def returned(self, method: Any, properties: Properties, body: bytes) -> None:
         """A message of ours that had no queue."""
@@ -265,7 +289,10 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         try:
             callback(*args)
         except Exception:  # the stream goes on, whatever a callback does
-            self.log.failure("a callback of channel {channel} failed", channel=self.id)
+            self._callback_failed()
+
+    def _callback_failed(self) -> None:
+        self.log.failure("a callback of channel {channel} failed", channel=self.id)
 
     def _not_consuming(self, reason: Failure, tag: str) -> Failure:
         self._consumers.pop(tag, None)

@@ -61,6 +61,7 @@ from .frames import (
     method_frame,
 )
 from .spec import METHODS, SPEC
+from .turn import Turn
 
 __all__ = [
     "AuthenticationFailed",
@@ -140,6 +141,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     :param frame_max: the largest frame we take, in bytes; the broker may want them smaller.
     :param connection_name: what the broker's own tools show.
     :param body_max: the largest message we take, in bytes.
+    :param turn: what the connections of this process share; None: one of its own.
     :ivar server_properties: what the broker says about itself, once it has.
     :ivar blocked: the broker takes nothing, for it lacks memory or disk space.
     :ivar paused: the transport takes nothing, for its buffer is full.
@@ -161,6 +163,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         frame_max: int = FRAME_MAX,
         connection_name: str = "",
         body_max: int = BODY_MAX,
+        turn: Turn | None = None,
     ) -> None:
         # txamqp's own heartbeat would move two timers per frame, so it stays off.
         super().__init__(_Delegate(), vhost, SPEC, heartbeat=0, clock=clock)
@@ -187,9 +190,10 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self._method, self._content, lambda: None, frame_max=frame_max, body_max=body_max
         )
         self._out: list[bytes] = []
-        self._reading = False
-        self._flushing: Any = None  # calls that the clock holds
-        self._beating: Any = None
+        self._acking: list[Channel] = []
+        self._turn = turn or Turn(clock)
+        self._due = False  # whether the turn's end flushes
+        self._beating: Any = None  # calls that the clock holds
         self._aborting: Any = None
         self._wrote = self._heard = False
         self._silence = 0
@@ -256,13 +260,19 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     def write(self, data: bytes) -> None:
         """Send *data*, whole frames, together with all that is written in this turn of the reactor."""
         self._out.append(data)
-        if not self._reading and self._flushing is None:
-            self._flushing = self.clock.callLater(0, self._flush)
+        if not self._due:
+            self._flush_later()
+
+    def acks_due(self, channel: Channel) -> None:
+        """*channel* has acknowledgements to write, at the end of this turn."""
+        self._acking.append(channel)
+        if not self._due:
+            self._flush_later()
 
     def flush(self) -> None:
         """Hand what was written to the transport now, instead of at the end of this turn."""
-        if self._out and not self.closed:
-            self._flush()
+        self._turn.forget(self._flush)
+        self._flush()
 
     # What the transport calls.
 
@@ -279,15 +289,12 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Take the next bytes of the stream."""
         if self.closed:
             return
-        self._heard = self._reading = True
-        try:
-            self._reader.feed(data)
-        except FrameError as error:
-            self._malformed(error)
-        finally:
-            self._reading = False
-        if self._flushing is None and self._out:
-            self._flush()
+        self._heard = True
+        with self._turn.reading():
+            try:
+                self._reader.feed(data)
+            except FrameError as error:
+                self._malformed(error)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell everybody who waits for something."""
@@ -296,7 +303,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             error = AuthenticationFailed(ACCESS_REFUSED, "the broker hung up at our credentials")
         cause = self._fail(error)
         self._out.clear()
-        _stop(self._flushing)
+        self._turn.forget(self._flush)
         _stop(self._aborting)
         self.disconnected.fire()
         self._ready.happen(Failure(cause))
@@ -358,6 +365,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     # Inside.
 
     def _say_good_bye(self, reason: TxmicroError) -> None:
+        self._write_acks()  # after it they would come too late
         closing = self.channels[0].connection_close(reply_code=200)
         closing.addCallbacks(lambda _: self._end(reason), lambda _: None)
         for channel in self.channels.values():
@@ -408,17 +416,28 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         elif isinstance(method, Basic.Return):
             channel.returned(method, properties, body)
         elif isinstance(method, Basic.GetOk):
+            channel.fetched(method.delivery_tag or 0)
             content = Content(method, properties, body)
             channel.replied(Message(METHODS[method.index], tuple(value for _, value in method), content))
         else:
             raise FrameError("basic.publish from a broker", code=COMMAND_INVALID, channel=number)
 
+    def _flush_later(self) -> None:
+        self._due = True
+        self._turn.at_end(self._flush)
+
+    def _write_acks(self) -> None:
+        for channel in self._acking:
+            channel.write_acks()
+        self._acking.clear()
+
     def _flush(self) -> None:
-        _stop(self._flushing)
-        self._flushing = None
-        out, self._out = self._out, []
-        self._wrote = True
-        self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+        self._write_acks()
+        self._due = False
+        if self._out:
+            out, self._out = self._out, []
+            self._wrote = True
+            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _beat(self) -> None:
         """Twice per interval: speak if we were silent, give up before the broker was for two intervals.
@@ -457,8 +476,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if self.closed:
             return
         self._fail(reason)
-        if self._out:
-            self._flush()
+        self.flush()
         self._abort_in(CLOSE_TIMEOUT)
         self.transport.unregisterProducer()  # a paused producer would keep the transport open
         self.transport.loseConnection()

@@ -253,6 +253,47 @@ class Properties:
         return cls(*values)
 
 
+class Form:
+    """The properties that messages of one kind share, encoded once.
+
+    They differ in headers, expiration, message id and time.
+
+    :param shared: properties without those four.
+    """
+
+    __slots__ = ("_after", "_amid", "_before", "_flags")
+
+    def __init__(self, shared: Properties) -> None:
+        values = [(flag, getattr(shared, name), write) for flag, name, write in _WRITERS]
+        present = [(flag, write(value)) for flag, value, write in values if value is not None]
+        self._flags = _TIMESTAMP | sum(flag for flag, _ in present)
+        self._before = b"".join(data for flag, data in present if flag > _HEADERS)
+        self._amid = b"".join(data for flag, data in present if _HEADERS > flag > _EXPIRATION)
+        self._after = b"".join(data for flag, data in present if flag < _TIMESTAMP)
+
+    def fill(
+        self,
+        message_id: str,
+        timestamp: int,
+        expiration: str | None = None,
+        headers: dict[str, Any] | None = None,
+    ) -> bytes:
+        """What :meth:`Properties.encode` gives; an empty *message_id*, and None: absent."""
+        flags = self._flags
+        table = expires = id = b""
+        if headers is not None:
+            flags |= _HEADERS
+            table = encode_table(headers)
+        if expiration is not None:
+            flags |= _EXPIRATION
+            expires = shortstr(expiration)
+        if message_id:
+            flags |= _MESSAGE_ID
+            id = shortstr(message_id)
+        time = _seconds(timestamp)
+        return b"".join((_pack_flags(flags), self._before, table, self._amid, expires, id, time, self._after))
+
+
 _Read: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
 _Write: TypeAlias = Callable[[Any], bytes]
 
@@ -286,6 +327,10 @@ _KINDS: Final[dict[str, tuple[_Read | None, _Write]]] = {
     "timestamp": (_read_timestamp, _seconds),
 }
 _NAMES: Final = Basic.Properties.attributes()
+_HEADERS: Final = Basic.Properties.flags["headers"]
+_EXPIRATION: Final = Basic.Properties.flags["expiration"]
+_MESSAGE_ID: Final = Basic.Properties.flags["message_id"]
+_TIMESTAMP: Final = Basic.Properties.flags["timestamp"]
 _CLUSTER_ID: Final = _NAMES.index("cluster_id")  # deprecated, and the last: read past it
 _READERS: Final = [_KINDS[Basic.Properties.amqp_type(name)][0] for name in _NAMES]
 _WRITERS: Final = [

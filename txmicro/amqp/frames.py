@@ -14,7 +14,7 @@ from pamqp import base, commands, frame
 from pamqp.decode import long_str
 
 from .errors import COMMAND_INVALID, SYNTAX_ERROR, UNEXPECTED_FRAME, FrameError, InvalidArgument
-from .fields import Properties, decode_table, shortstr
+from .fields import Form, Properties, decode_table, shortstr
 
 __all__ = [
     "BODY_MAX",
@@ -27,6 +27,7 @@ __all__ = [
     "Ack",
     "Content",
     "Deliver",
+    "Form",
     "FrameError",
     "FrameReader",
     "InvalidArgument",
@@ -57,6 +58,7 @@ _ACK: Final = commands.Basic.Ack.index
 _REJECT: Final = commands.Basic.Reject.index
 
 _frame_head = struct.Struct(">BHI").unpack_from
+_header_frame = struct.Struct(">BHIHHQ").unpack_from  # a content header's frame, up to its properties
 _index = struct.Struct(">I").unpack_from
 _content_head = struct.Struct(">HHQ").unpack_from
 _tag = struct.Struct(">Q").unpack_from
@@ -211,9 +213,46 @@ class FrameReader:
                 return position
             if data[stop] != _END:
                 raise FrameError("a frame without its end", channel=channel)
+            if kind == _METHOD and size > 4 and _index(data, start)[0] == _DELIVER:
+                position = self._read_delivery(channel, data, start, stop)
+                if position:
+                    continue
             position = stop + 1
             read(channel, data, start, stop)
         self._need = OVERHEAD if position < end else 0
+        return position
+
+    def _read_delivery(self, channel: int, data: bytes, start: int, stop: int) -> int:
+        """A short cut for what comes most: a ``basic.deliver``, its header and one body, all of them here and right.
+
+        Gives the position after it. 0: it is not so simple, or something is wrong with it; nothing has happened
+        then, and frame by frame it will show.
+        """
+        try:
+            kind, number, size, class_id, weight, length = _header_frame(data, stop + 1)
+            head = stop + 8 + size  # the end of the header frame
+            body_kind, body_number, body_size = _frame_head(data, head + 1)
+            body = head + 8
+            position: int = body + length + 1
+            if not (
+                kind == _HEADER
+                and body_kind == _BODY
+                and channel == number == body_number
+                and 0 < channel <= self.channel_max
+                and channel not in self._assemblies
+                and class_id == _BASIC
+                and not weight
+                and 0 < length == body_size <= self.frame_max - OVERHEAD
+                and 14 <= size <= self.frame_max - OVERHEAD
+                and length + self._held <= self.body_max
+                and data[head] == data[position - 1] == _END
+            ):
+                return 0
+            deliver = _decode_deliver(data, start + 4, stop)
+            properties = self._decode_properties(data, stop + 20, head)
+        except (IndexError, struct.error, FrameError):
+            return 0
+        self._content(channel, deliver, properties, data[body : position - 1])
         return position
 
     def _read_method(self, channel: int, data: bytes, start: int, stop: int) -> None:

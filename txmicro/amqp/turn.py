@@ -1,0 +1,60 @@
+"""One write per connection and turn of the reactor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from txmicro.clock import Clock
+
+
+class Turn:
+    """What is to be done when a turn of the reactor ends. The connections of a process share one.
+
+    A turn that began with reading ends with it: what one connection read and another one writes leaves at once,
+    and not a round of the reactor later. Any other turn ends when the clock makes the calls that are due.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._due: list[Callable[[], None]] = []
+        self._call: Any = None
+        self._reading = False
+
+    def at_end(self, function: Callable[[], None]) -> None:
+        """Call *function* at the end of this turn; it must not raise, and may ask for more of this."""
+        self._due.append(function)
+        if not self._reading and self._call is None:
+            self._call = self._clock.callLater(0, self._called)
+
+    def forget(self, function: Callable[[], None]) -> None:
+        """Do not call *function*."""
+        if function in self._due:
+            self._due.remove(function)
+        if not self._due and self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While something is read: the turn ends with the outermost of these."""
+        if self._reading:
+            yield
+            return
+        self._reading = True
+        try:
+            yield
+        finally:
+            self._reading = False
+            if self._call is None:
+                self._end()
+
+    def _called(self) -> None:
+        self._call = None
+        self._end()
+
+    def _end(self) -> None:
+        for function in self._due:  # grows meanwhile
+            function()
+        self._due.clear()
