@@ -32,22 +32,24 @@ class Turns(SynchronousTestCase):
         self.assertEqual(self.called, ["a", "b", "c"])
 
     def test_a_turn_that_reads_ends_with_the_outermost_reading(self) -> None:
-        with self.turn.reading():
-            with self.turn.reading():
-                self.call("a")
+        def outer(data: bytes) -> None:
+            self.turn.read(lambda data: self.call(data.decode()), data)
             self.assertEqual(self.called, [])
+
+        self.turn.read(outer, b"a")
         self.assertEqual(self.called, ["a"])
 
     def test_it_ends_also_when_reading_fails(self) -> None:
-        with self.assertRaises(ZeroDivisionError), self.turn.reading():
-            self.call("a")
+        def fails(data: bytes) -> None:
+            self.call(data.decode())
             raise ZeroDivisionError
+
+        self.assertRaises(ZeroDivisionError, self.turn.read, fails, b"a")
         self.assertEqual(self.called, ["a"])
 
     def test_what_waits_for_the_clock_is_not_called_twice(self) -> None:
         self.call("a")
-        with self.turn.reading():
-            self.call("b")
+        self.turn.read(lambda data: self.call(data.decode()), b"b")
         self.clock.advance(0)
         self.assertEqual(self.called, ["a", "b"])
 

@@ -290,11 +290,13 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if self.closed:
             return
         self._heard = True
-        with self._turn.reading():
-            try:
-                self._reader.feed(data)
-            except FrameError as error:
-                self._malformed(error)
+        self._turn.read(self._feed, data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+        except FrameError as error:
+            self._malformed(error)
 
     def connectionLost(self, reason: Failure) -> None:
         """Tell everybody who waits for something."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from txmicro.clock import Clock
@@ -36,15 +35,14 @@ class Turn:
             self._call.cancel()
             self._call = None
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """While something is read: the turn ends with the outermost of these."""
+    def read(self, feed: Callable[[bytes], None], data: bytes) -> None:
+        """Call *feed* with *data*, and end the turn with that, unless it is within another call of this."""
         if self._reading:
-            yield
+            feed(data)
             return
         self._reading = True
         try:
-            yield
+            feed(data)
         finally:
             self._reading = False
             if self._call is None:
