@@ -20,10 +20,11 @@ async def measure(stage: Stage) -> None:
         for system in stage.systems:
             if system.name not in stage.absent:
                 with stage.attempt(system.name):
-                    _measure(stage, system, seconds, levels)
+                    measure_one(stage, system, seconds, levels)
 
 
-def _measure(stage: Stage, system: System, seconds: float, levels: tuple[int, ...]) -> None:
+def measure_one(stage: Stage, system: System, seconds: float, levels: tuple[int, ...]) -> None:
+    """Measure one system at several numbers of jobs in flight."""
     with stage.pair(system) as (worker, sender):
         ask(worker, sender, levels[-1], seconds / 3, SIZE)  # until caches are warm
         for in_flight in levels:
