@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from .errors import AddressError, show
@@ -35,12 +36,23 @@ class Address(NamedTuple):
 
 def parse(text: str) -> Address:
     """Read ``TYPE:*`` or a worker id; raises :class:`AddressError`."""
-    kind, colon, name = text.partition(":") if isinstance(text, str) else ("", "", "")
+    if not isinstance(text, str):
+        raise _no_address(text)
+    return _parse(text)
+
+
+@lru_cache(10_000)  # jobs go to the same few addresses
+def _parse(text: str) -> Address:
+    kind, colon, name = text.partition(":")
     if not (colon and _TYPE.fullmatch(kind) and (name == ANY or _NAME.fullmatch(name))):
-        raise AddressError(
-            f"{show(text)} is no address: expected TYPE:* or a worker id such as WB:1795449588399-3fa9"
-        )
+        raise _no_address(text)
     return Address(kind, name)
+
+
+def _no_address(text: object) -> AddressError:
+    return AddressError(
+        f"{show(text)} is no address: expected TYPE:* or a worker id such as WB:1795449588399-3fa9"
+    )
 
 
 def parse_id(text: str) -> Address:

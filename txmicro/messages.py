@@ -58,17 +58,11 @@ def _worker_id(text: str) -> str:
 
 
 def _address(text: Any) -> str:
-    if not isinstance(text, str):
-        raise DecodeError(f"{show(text)} is no address")
-    return _text_address(text)
-
-
-@lru_cache(10_000)
-def _text_address(text: str) -> str:
     try:
-        return str(parse(text))
+        parse(text)
     except AddressError as error:
         raise DecodeError(str(error)) from None
+    return str(text)
 
 
 def get_job_id(body: Any) -> str:

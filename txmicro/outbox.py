@@ -117,8 +117,12 @@ class Outbox:
             self._safely(sent.owner.failed, self._closed)
             return True
         self._keep(sent)
-        self._line(sent.address).waiting[sent.key] = sent
-        self._refill(sent.address)
+        line = self._line(sent.address)
+        if line.out < self._window and not line.waiting and self._paused_at is None:
+            line.out += 1
+            self._put_out(sent)
+        else:
+            line.waiting[sent.key] = sent
         sent.stale = True
         return True
 
@@ -155,7 +159,8 @@ class Outbox:
 
     def cancel(self, key: str) -> None:
         """Give a job up: it fails with :class:`JobCancelled`, and its taker is told."""
-        for sent in self._end([key]):
+        sent = self._end_one(key)
+        if sent is not None:
             self._give_up(sent, JobCancelled("cancelled by its sender"))
 
     def pause(self) -> None:
@@ -181,7 +186,10 @@ class Outbox:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for sent in self._remove(list(self._jobs)):
+        jobs = list(self._jobs.values())
+        for sent in jobs:
+            self._remove(sent.key)
+        for sent in jobs:
             self._safely(sent.owner.failed, error)
         self._deadlines.clear()
         self._asked.clear()
@@ -204,12 +212,14 @@ class Outbox:
 
     def succeeded(self, key: str, worker: str, result: Any) -> None:
         """*worker* has the job's result. The first one wins; one for an unknown key is ignored."""
-        for sent in self._end([key]):
+        sent = self._end_one(key)
+        if sent is not None:
             self._safely(sent.owner.done, worker, result)
 
     def failed(self, key: str, error: JobError) -> None:
         """The job failed at a worker."""
-        for sent in self._end([key]):
+        sent = self._end_one(key)
+        if sent is not None:
             self._safely(sent.owner.failed, error)
 
     def done(self, worker: str, keys: Iterable[str]) -> None:
@@ -304,7 +314,6 @@ class Outbox:
     def _await_ack(self, sent: Sent) -> None:
         sent.due = self._time() + self._retry
         self._out[sent.key] = sent
-        self._out.move_to_end(sent.key)
 
     def _taken(self, sent: Sent, worker: str) -> None:
         self._withdraw(sent)
@@ -330,21 +339,24 @@ class Outbox:
 
     def _end(self, keys: Iterable[str]) -> list[Sent]:
         """End those that are here, and let others take their places only when all have left."""
-        jobs = self._remove(keys)
+        jobs = [sent for sent in map(self._remove, keys) if sent is not None]
         for address in {sent.address: None for sent in jobs}:
             self._refill(address)
         return jobs
 
-    def _remove(self, keys: Iterable[str]) -> list[Sent]:
-        jobs = []
-        for key in keys:
-            sent = self._jobs.pop(key, None)
-            if sent is not None:
-                self._withdraw(sent)
-                self._bytes -= sent.size
-                sent.state = ENDED
-                jobs.append(sent)
-        return jobs
+    def _end_one(self, key: str) -> Sent | None:
+        sent = self._remove(key)
+        if sent is not None:
+            self._refill(sent.address)
+        return sent
+
+    def _remove(self, key: str) -> Sent | None:
+        sent = self._jobs.pop(key, None)
+        if sent is not None:
+            self._withdraw(sent)
+            self._bytes -= sent.size
+            sent.state = ENDED
+        return sent
 
     def _withdraw(self, sent: Sent) -> None:
         """Take it from where its state says that it is."""
@@ -406,6 +418,7 @@ class Outbox:
             sent = next(iter(self._out.values()))
             if sent.due > now:
                 break
+            self._out.move_to_end(sent.key)
             if sent.redeliver or sent.unrun:
                 self._put_out(sent)
             else:  # its one copy may wait at the broker until the deadline
