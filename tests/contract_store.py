@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from txmicro.errors import BadRequest, EncodeError
-from txmicro.stores import Store, StoreError
+from txmicro.stores import DocumentTooDeep, DocumentTooLarge, Store, StoreError, StoreTimeout
+from txmicro.stores.base import MAX_DEPTH, MAX_DOCUMENT
 
 INJECTIONS = [
     "' OR 1=1 --",
@@ -35,12 +36,70 @@ INJECTIONS = [
 ]
 
 
+OPERATORS: list[Any] = [
+    {"$ne": 1},
+    {"$gt": ""},
+    {"$regex": ".*"},
+    {"$where": "sleep(1000)"},
+    {"$expr": {"$eq": [1, 1]}},
+    {"$not": {"$eq": 1}},
+    {"$exists": True},
+    {"$in": [1]},
+    {"$or": []},
+    {"$function": {"body": "", "args": [], "lang": "js"}},
+    {"$numberDouble": "NaN"},
+    {},
+]
+# In their order.
+VALUES: list[Any] = [
+    None,
+    float("-inf"),
+    -(2**62),  # the server in Java takes -2**63 for the infinity
+    -1.5,
+    0,
+    0.5,
+    1,
+    2**53,
+    2**53 + 1,
+    float("inf"),
+    "",
+    "$gt",
+    "10",
+    "9",
+    "Z",
+    "a",
+    "z",
+    "ä",
+    "\N{CLAPPER BOARD}",
+    False,
+    True,
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(1979, 5, 25, tzinfo=UTC),
+    datetime(1979, 5, 25, 0, 0, 0, 1000, tzinfo=UTC),
+    datetime(1979, 5, 25, 0, 0, 1, tzinfo=UTC),
+]
+UNORDERED: list[Any] = [[], [1], ["a"], {}, {"a": 1}, b"", b"1", float("nan"), {"$date": "a", "b": 1}]
+RANGES: list[tuple[Any, Any, slice]] = [
+    (0, 1, slice(4, 7)),
+    (-1.5, None, slice(3, 10)),
+    (None, 0, slice(1, 5)),
+    (float("-inf"), float("inf"), slice(1, 10)),
+    (2**53 + 1, None, slice(8, 10)),
+    ("", None, slice(10, 19)),
+    (None, "10", slice(10, 13)),
+    ("a", "z", slice(15, 17)),
+    (None, datetime(1979, 5, 25, tzinfo=UTC), slice(21, 23)),
+    (datetime(1979, 5, 25, tzinfo=UTC), None, slice(22, 25)),
+    (datetime(1979, 5, 25, 0, 0, 0, 1000), datetime(1979, 5, 25, 0, 0, 1), slice(23, 25)),
+]
+
+
 class StoreContract(TestCase):
     """The base of one class per store, which says how it is opened."""
 
-    store: Store
+    store: Store[Any]
 
-    def open(self) -> Deferred[Store]:
+    def open(self) -> Deferred[Store[Any]]:
         raise NotImplementedError
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
@@ -119,16 +178,24 @@ class StoreContract(TestCase):
             self.assertIn("culprit", str(raised.exception))
         self.assertEqual(await self.store.find({}), [])
 
-    async def test_the_deepest_document_that_can_be_encoded_does_no_harm(self) -> None:
+    async def test_the_deepest_document_can_be_stored_and_one_that_is_deeper_is_refused(self) -> None:
         value: list[Any] = []
-        for depth in range(1100):
-            try:
-                await self.store.insert(f"k/{depth}", {"n": depth, "deep": value})
-            except EncodeError:
-                break
+        for _ in range(MAX_DEPTH - 2):  # the document itself is a level, and this list
             value = [value]
-        self.assertGreater(depth, 100)
-        self.assertEqual(await self.found({"n": depth - 1}), [depth - 1])
+        stored = await self.store.insert("k/0", {"n": 0, "deep": value})
+        self.assertEqual(await self.store.find({"n": 0}), [stored])
+        for deeper in ([value], {"a": value}, (value,)):
+            with self.assertRaises(DocumentTooDeep):
+                await self.store.insert("k/1", {"deep": deeper})
+        self.assertEqual(await self.found({}), [0])
+
+    async def test_the_largest_document_can_be_stored_and_one_that_is_larger_is_refused(self) -> None:
+        text = "x" * (MAX_DOCUMENT - 1000)
+        self.assertEqual(len((await self.store.insert("k/0", {"n": 0, "text": text}))["text"]), len(text))
+        with self.assertRaises(DocumentTooLarge) as raised:
+            await self.store.insert("k/1", {"text": text + "x" * 1000})
+        self.assertFalse(raised.exception.retryable)
+        self.assertEqual(await self.found({}), [0])
 
     async def test_filters_are_equalities_that_all_hold(self) -> None:
         await self.insert({"n": 0, "a": "x"}, {"n": 1, "a": "x", "b": "y"}, {"n": 2, "a": "y"})
@@ -177,15 +244,16 @@ class StoreContract(TestCase):
         self.assertEqual(await self.found({"v": when}), [0])
 
     async def test_what_is_no_scalar_is_no_filter(self) -> None:
-        for value in ({"$ne": 1}, [[1]], {1}, object()):
+        for value in (*OPERATORS, [[1]], [{"$ne": 1}], {1}, object(), 2**63, [-(2**63) - 1]):
             with self.assertRaises(BadRequest):
                 await self.store.find({"v": value})
         with self.assertRaises(BadRequest):
             await self.store.find({1: "v"})  # type: ignore[dict-item]
 
     async def test_too_many_filters_are_refused(self) -> None:
-        with self.assertRaises(BadRequest):
-            await self.store.find({f"field{number}": 1 for number in range(1000)})
+        for many in ({f"field{number}": 1 for number in range(1000)}, {"field": [1] * 2000}):
+            with self.assertRaises(BadRequest):
+                await self.store.find(many)
 
     async def test_the_name_of_a_field_is_only_a_name(self) -> None:
         documents: list[dict[str, Any]] = [{"n": n, name: 1} for n, name in enumerate(INJECTIONS)]
@@ -209,6 +277,141 @@ class StoreContract(TestCase):
         for number, value in enumerate(values[:5]):
             self.assertEqual(await self.found({"title": value}), [number], value)
         self.assertEqual(await self.found({"title": [None, "x"]}), [0, 3])
+
+    async def test_a_range_has_both_its_ends(self) -> None:
+        await self.insert(*({"n": number} for number in range(5)))
+        self.assertEqual(await self.found({}, ranges={"n": [1, 3]}), [1, 2, 3])
+        self.assertEqual(await self.found({}, ranges={"n": [3, None]}), [3, 4])
+        self.assertEqual(await self.found({}, ranges={"n": (None, 0.5)}), [0])
+        self.assertEqual(await self.found({}, ranges={"n": [3, 1]}), [])
+        self.assertEqual(await self.found({"n": [0, 2]}, ranges={"n": [1, 3]}), [2])
+
+    async def test_a_range_holds_only_what_is_of_its_kind(self) -> None:
+        for field in ("v", "title"):  # the latter is indexed
+            await self.insert_values(field)
+            for low, high, expected in RANGES:
+                found = await self.store.find({}, ranges={field: [low, high]}, sort=[field])
+                self.assertEqual(
+                    [document[field] for document in found], VALUES[expected], (field, low, high)
+                )
+
+    async def test_what_has_no_order_is_no_range(self) -> None:
+        bad: list[Any] = [1, "ab", [], [1], [1, 2, 3], [None, None], [1, "2"], [True, False], [[1], [2]]]
+        bad += [[b"a", b"b"], [{"$gt": 1}, None], [float("nan"), 1], [1, 2**63], {"$gt": 1}, {0: 1, 1: 2}]
+        for limits in bad:
+            with self.assertRaises(BadRequest):
+                await self.store.find({}, ranges={"n": limits})
+
+    async def test_a_range_that_cannot_be_encoded_is_refused(self) -> None:
+        for low in ("\ud800", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))):
+            with self.assertRaises(EncodeError):
+                await self.store.find({}, ranges={"n": [low, None]})
+
+    async def test_sorted_ones_come_by_kind_and_value(self) -> None:
+        for field in ("v", "title"):  # the latter is indexed
+            expected = await self.insert_values(field)
+            self.assertEqual(await self.sorted(field, [field]), expected)
+            self.assertEqual(await self.sorted(field, [f"-{field}"]), expected[::-1])
+
+    async def test_pages_of_sorted_ones_follow_each_other(self) -> None:
+        await self.insert_values("v")
+        await self.insert_values("title")  # indexed; half of the documents lack the one, half the other
+        for sort in (["v"], ["-v"], ["title"], ["-title"], ["v", "-title"]):
+            expected = await self.store.find({}, 1000, ranges={"n": [0, None]}, sort=sort)
+            paged: list[dict[str, Any]] = []
+            after = None
+            while page := await self.store.find({}, 3, after, sort=sort, ranges={"n": [0, None]}):
+                paged += page
+                after = page[-1]["id"]
+            self.assertEqual(len(paged), 2 * len(VALUES))
+            self.assertEqual(paged, expected, sort)
+
+    async def test_sorting_goes_by_several_fields(self) -> None:
+        pairs = [(1, "b"), (2, "a"), (1, "a"), (2, "b"), (1, "a")]
+        ids = await self.insert(*({"n": n, "x": x, "y": y} for n, (x, y) in enumerate(pairs)))
+        self.assertEqual(await self.found({}, sort=["x", "y"]), [2, 4, 0, 1, 3])
+        self.assertEqual(await self.found({}, sort=["x", "-y"]), [0, 4, 2, 3, 1])
+        self.assertEqual(await self.found({}, sort=["-x", "y"]), [1, 3, 2, 4, 0])
+        self.assertEqual(await self.found({}, sort=["-x", "y"], after=ids[3], limit=2), [2, 4])
+        self.assertEqual(await self.found({}, sort=["-x", "y"], after=ids[2]), [4, 0])
+        self.assertEqual(await self.found({}, sort=["-id"], after=max(ids), limit=1, fields=[]), [None])
+
+    async def test_what_is_equal_stays_in_the_order_of_insertion(self) -> None:
+        await self.insert(*({"n": number, "v": "same"} for number in range(4)))
+        self.assertEqual(await self.found({}, sort=["v"]), [0, 1, 2, 3])
+        self.assertEqual(await self.found({}, sort=["-v"]), [3, 2, 1, 0])
+
+    async def test_nothing_follows_what_has_no_place_in_the_order(self) -> None:
+        ids = await self.insert({"v": [1]}, {"v": {"a": 1}}, {"v": b"1"}, {"v": float("nan")})
+        self.assertEqual(await self.store.find({}, sort=["v"]), [])
+        for after in ids:
+            with self.assertRaises(BadRequest):
+                await self.store.find({}, sort=["v"], after=after)
+
+    async def test_only_the_fields_that_are_wanted_are_given_back(self) -> None:
+        (id,) = await self.insert({"a": 1, "b": {"c": 2}, "$where": 3, "a.b": 4, "_id": 5})
+        for fields, expected in (
+            ([], {}),
+            (["a"], {"a": 1}),
+            (("b", "gone"), {"b": {"c": 2}}),
+            (["b.c", "$where", "a.b"], {"$where": 3, "a.b": 4}),
+            (["_id", "_order", "_words", "id"], {"_id": 5}),
+        ):
+            self.assertEqual(await self.store.find({}, fields=fields), [{"id": id, **expected}])
+
+    async def test_bad_names_of_fields_are_refused(self) -> None:
+        bad: list[Any] = ["a", [1], {"a": 1}, [["a"]], [{"$sort": 1}], [None], ["a"] * 1000]
+        for names in bad:
+            for option in ("fields", "sort"):
+                with self.assertRaises(BadRequest):
+                    await self.store.find({}, **{option: names})
+        for option in ("ranges", "words"):
+            with self.assertRaises(BadRequest):
+                await self.store.find({}, **{option: {1: [1, 2]}})
+
+    async def test_a_text_is_found_by_its_words(self) -> None:
+        texts: list[Any] = [
+            "The Alien, again",
+            "ALIENS",
+            "Amélie: the film",
+            ["the end", 5, "alien"],
+            None,
+            7,
+        ]
+        await self.insert(*({"n": number, "plot": text} for number, text in enumerate(texts)))
+        for words, expected in (
+            ("alien", [0, 3]),
+            ("again THE", [0]),
+            ("amelie", [2]),
+            ("the", [0, 2, 3]),
+            ("5", []),
+            ("alie", []),
+            ("the " * 1000, [0, 2, 3]),
+        ):
+            self.assertEqual(await self.found({}, words={"plot": words}), expected, words)
+        self.assertEqual(await self.found({"n": 3}, words={"plot": "alien"}, sort=["-n"]), [3])
+
+    async def test_words_are_found_only_where_they_are_looked_for(self) -> None:
+        await self.insert({"plot": "alien"})
+        many = " ".join(f"word{number}" for number in range(1000))
+        for words in (
+            {"title": "alien"},
+            {"plot": ""},
+            {"plot": "..."},
+            {"plot": 5},
+            {"plot": many},
+            {"plot": {}},
+        ):
+            with self.assertRaises(BadRequest):
+                await self.store.find({}, words=words)
+
+    async def test_what_is_not_done_in_time_says_so(self) -> None:
+        for timeout in (0, -1, float("nan")):
+            for late in (self.store.insert("k/0", {}, timeout=timeout), self.store.find({}, timeout=timeout)):
+                with self.assertRaises(StoreTimeout) as raised:
+                    await late
+                self.assertTrue(raised.exception.retryable)
+        self.assertEqual(await self.store.find({}, timeout=1e9), [])
 
     async def test_pages_follow_each_other(self) -> None:
         ids = await self.insert(*({"n": number, "odd": number % 2} for number in range(7)))
@@ -256,6 +459,19 @@ class StoreContract(TestCase):
             self.assert_cancellable(self.store.find({}))
         await self.insert({"n": 0})
         self.assertEqual(await self.found({}), [0])
+
+    async def insert_values(self, field: str) -> list[Any]:
+        """Insert all kinds of values; gives those that have an order, in this order."""
+        order = [number * 7 % len(VALUES) for number in range(len(VALUES))]  # 7 has no part in their number
+        for number in order:
+            await self.store.insert(f"{field}/{number}", {"n": number, field: VALUES[number]})
+        for number, value in enumerate(UNORDERED):
+            await self.store.insert(f"{field}/no/{number}", {"n": -1, field: value})
+        return VALUES
+
+    async def sorted(self, field: str, sort: list[str]) -> list[Any]:
+        found = await self.store.find({}, 1000, ranges={"n": [0, None]}, sort=sort)
+        return [document[field] for document in found if field in document]
 
     def assert_cancellable(self, waiting: Deferred[Any]) -> None:
         ended: list[Any] = []

@@ -13,20 +13,22 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from txmicro.errors import DecodeError
-from txmicro.stores import Store, StoreError, open_store, sqlite
+from txmicro.stores import Store, StoreError, open_store, sqlite, sqlite_query
+from txmicro.stores.query import read_query
 from txmicro.stores.sqlite import SQLiteStore, open_sqlite
+from txmicro.stores.sqlite_query import Statement
 
 from . import contract_store
 
 
 class MemoryTests(contract_store.StoreContract):
-    def open(self) -> Deferred[Store]:
-        return open_store("sqlite://", reactor, indexes=["title"])
+    def open(self) -> Deferred[Store[Any]]:
+        return open_store("sqlite://", reactor, indexes=["title"], texts=["plot"])
 
 
 class FileTests(contract_store.StoreContract):
-    def open(self) -> Deferred[Store]:
-        return open_store(f"sqlite:///{self.mktemp()}", reactor, indexes=["title"])
+    def open(self) -> Deferred[Store[Any]]:
+        return open_store(f"sqlite:///{self.mktemp()}", reactor, indexes=["title"], texts=["plot"])
 
 
 class OpenTests(TestCase):
@@ -151,18 +153,27 @@ class SQLiteTests(TestCase):
         store = await self.open(f"sqlite:///{path}")
         self.assertEqual([document["n"] for document in await store.find({})], [1])
 
+    async def plan(self, store: SQLiteStore, filters: dict[str, Any] | None = None, **options: Any) -> str:
+        asked: dict[str, Any] = {"ranges": {}, "words": {}, "fields": None, "sort": [], **options}
+        query = Statement(read_query(filters or {}, 10, None, texts=["plot"], **asked), store._keys).select(
+            None
+        )
+        steps = await store._pool.runQuery(f"EXPLAIN QUERY PLAN {query.text}", query.values)
+        return "; ".join(step[3] for step in steps)
+
     async def test_an_indexed_field_is_not_looked_for_in_every_document(self) -> None:
         store = await self.open(indexes=["title"])
         for filters, plan in (
-            ({"title": "x"}, "documents_title"),
-            ({"title": ["x", 1, True]}, "documents_title"),
+            ({"title": "x"}, "by_title"),
+            ({"title": ["x", 1, True]}, "by_title"),
             ({"id": "x"}, "sqlite_autoindex_documents_1"),
-            ({"year": 1}, "INTEGER PRIMARY KEY"),
+            ({"year": 1}, "SCAN documents"),
         ):
-            conditions, values = store._conditions(filters)
-            query = f"SELECT document FROM documents WHERE sequence > 0{conditions} ORDER BY sequence"
-            steps = await store._pool.runQuery(f"EXPLAIN QUERY PLAN {query}", values)
-            self.assertIn(plan, steps[0][3], filters)
+            self.assertIn(plan, await self.plan(store, filters), filters)
+        self.assertIn("by_title", await self.plan(store, ranges={"title": ["a", "b"]}))
+        self.assertIn("by_title", await self.plan(store, sort=["-title"]))
+        self.assertNotIn("TEMP B-TREE", await self.plan(store, sort=["-title"]))
+        self.assertIn("INTEGER PRIMARY KEY", await self.plan(store, words={"plot": "alien"}))
 
     async def test_a_full_disk_fails_the_inserts_and_may_pass(self) -> None:
         store = await self.open()
@@ -223,7 +234,7 @@ class SQLiteTests(TestCase):
         store = await self.open()
         await gatherResults([store.insert(f"job/{number}", {"n": number}) for number in range(2_000)])
         endless = "(SELECT count(*) FROM documents a, documents b, documents c) > length(?) + length(?)"
-        self.patch(sqlite, "_EQUALS", endless)
+        self.patch(sqlite_query, "_EQUALS", endless)
         find = store.find({"field": 1})
         cancelled: list[Any] = []
         find.addBoth(cancelled.append)

@@ -36,6 +36,40 @@ class DBWorkerTests(TestCase):
             page = await bus.send("WB:*", {**get(), "limit": 1, "after": ids[0]})
             self.assertEqual([movie["id"] for movie in page], [ids[1]])
 
+    async def test_found_ones_are_chosen_sorted_and_cut(self) -> None:
+        class Movies(DBWorker):
+            texts = ("plot",)
+
+        plots = {1979: "An alien ship", 1986: "Many aliens", 1997: "The ship of an alien"}
+        async with running(Movies(), config=CONFIG) as bus:
+            for year, plot in plots.items():
+                await bus.send("WB:*", post(year=year, plot=plot))
+            for asked, years in (
+                ({"ranges": {"year": [1980, None]}}, [1986, 1997]),
+                ({"words": {"plot": "ship ALIEN"}, "sort": ["-year"]}, [1997, 1979]),
+            ):
+                found = await bus.send("WB:*", {**get(), **asked, "fields": ["year"]})
+                self.assertEqual(
+                    [{**movie, "id": ""} for movie in found], [{"id": "", "year": y} for y in years]
+                )
+
+    async def test_the_store_has_as_long_as_the_job(self) -> None:
+        worker = DBWorker()
+        given: list[float] = []
+
+        async with running(worker, config=CONFIG) as bus:
+            for name in ("insert", "find"):
+                do = getattr(worker.store, name)
+
+                def noting(*args: Any, timeout: float, do: Any = do, **options: Any) -> Any:
+                    given.append(timeout)
+                    return do(*args, **options)
+
+                self.patch(worker.store, name, noting)
+            await bus.send("WB:*", post(), timeout=7)
+            await bus.send("WB:*", get(), timeout=9)
+        self.assertEqual([round(timeout) for timeout in given], [7, 9])
+
     async def test_a_job_done_twice_stores_once(self) -> None:
         worker = DBWorker()
         async with running(worker, config=CONFIG) as bus:
@@ -50,6 +84,9 @@ class DBWorkerTests(TestCase):
         bad += [{**get(), "limit": limit} for limit in (0, -1, MAX_LIMIT + 1, "10", None, True, 1.5)]
         bad += [{**get(), "after": after} for after in (1, ["x"], "nobody")]
         bad += [get(title={"$ne": 1}), get(title=[[1]])]
+        for option in ("ranges", "words", "fields", "sort"):
+            bad += [{**get(), option: value} for value in ("x", 1, [1], {"a": {"$gt": 1}})]
+        bad += [{**get(), option: value} for option in ("ranges", "words", "sort") for value in (None, "x")]
         async with running(DBWorker(), config=CONFIG) as bus:
             for data in bad:
                 with self.assertRaises(BadRequest) as raised:

@@ -19,21 +19,31 @@ class DBWorker(Worker):
 
     - ``{"method": "POST", "params": document}`` stores; its result is the stored document with its ``id``. The
       document's key is ``job.key``, so a job that is done twice stores once;
-    - ``{"method": "GET", "params": filters, "limit": 100, "after": id}`` finds, as
+    - ``{"method": "GET", "params": filters, "limit": 100, "after": id, "ranges": {"year": [1970, 1979]}, "words":
+      {"plot": "alien ship"}, "fields": ["title"], "sort": ["-year"]}`` finds, as
       :meth:`txmicro.stores.Store.find` says; its result is a list. All but ``method`` may be left out.
 
-    Anything else fails with :class:`~txmicro.errors.BadRequest`.
+    Anything else fails with :class:`~txmicro.errors.BadRequest`. What the store has not done by the job's deadline
+    fails with :class:`~txmicro.stores.StoreTimeout`.
 
-    :cvar indexes: the fields that filters often name.
+    :cvar indexes: the fields that filters, ranges and sorting often name.
+    :cvar texts: the fields whose words can be looked for.
     """
 
     type = "WB"
     indexes: Sequence[str] = ()
-    store: Store
+    texts: Sequence[str] = ()
+    store: Store[Any]
 
     async def opened(self) -> None:
         """Open the store."""
-        self.store = await open_store(self.config.store_url, self.bus.clock, indexes=self.indexes)
+        self.store = await open_store(
+            self.config.store_url,
+            self.bus.clock,
+            indexes=self.indexes,
+            texts=self.texts,
+            capacity=self.config.capacity,
+        )
 
     async def closed(self) -> None:
         """Close the store."""
@@ -41,22 +51,39 @@ class DBWorker(Worker):
 
     async def do_job(self, job: Job) -> Any:
         """Store or find."""
-        method, params, limit, after = _read(job.data)
+        method, params = _read(job.data)
+        left = job.deadline - self.bus.clock.seconds()
         if method == "POST":
-            return await self.store.insert(job.key, params)
+            return await self.store.insert(job.key, params, timeout=left)
         if method == "GET":
-            return await self.store.find(params, limit, after)
+            return await self.store.find(params, **_options(job.data), timeout=left)
         raise BadRequest(f"method: {method!r:.100} is neither GET nor POST")
 
 
-def _read(data: Any) -> tuple[Any, dict[str, Any], int, str | None]:
+def _read(data: Any) -> tuple[Any, dict[str, Any]]:
     if not isinstance(data, dict):
         raise BadRequest(f"expected an object, got {type(data).__name__}")
-    params, limit, after = data.get("params", {}), data.get("limit", 100), data.get("after")
-    if not isinstance(params, dict):
-        raise BadRequest(f"params: expected an object, got {type(params).__name__}")
+    return data.get("method"), _mapping(data, "params")
+
+
+def _options(data: dict[str, Any]) -> dict[str, Any]:
+    limit, after = data.get("limit", 100), data.get("after")
     if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
         raise BadRequest(f"limit: {limit!r:.100} is no number from 1 to {MAX_LIMIT}")
     if not isinstance(after, str | None):
         raise BadRequest(f"after: {after!r:.100} is no id")
-    return data.get("method"), params, limit, after
+    return {
+        "limit": limit,
+        "after": after,
+        "ranges": _mapping(data, "ranges"),
+        "words": _mapping(data, "words"),
+        "fields": data.get("fields"),
+        "sort": data.get("sort", []),
+    }
+
+
+def _mapping(data: dict[str, Any], name: str) -> dict[str, Any]:
+    value = data.get(name, {})
+    if not isinstance(value, dict):
+        raise BadRequest(f"{name}: expected an object, got {type(value).__name__}")
+    return value

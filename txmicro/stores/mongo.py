@@ -1,0 +1,239 @@
+"""Documents in MongoDB, through pymongo's client in threads of its own.
+
+One collection, ``documents``, in the database that the URL names (``txmicro`` if it names none). ``_id`` is the
+document's id, ``_order`` the time of its insertion, ``_words`` what its texts are found by, and the other fields are
+the document's own, as BSON has them (:mod:`txmicro.codec`).
+
+All inserts that arrive while one batch is written share the next. A write is safe when the majority of the servers
+has it (``w=majority``), unless the URL says otherwise. What breaks off is tried again until the deadline: as the id
+comes from the key, it is stored once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import pymongo
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from pymongo.read_concern import ReadConcern
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.threads import deferToThreadPool
+
+from txmicro import codec
+from txmicro.errors import BadRequest, JobError
+
+from .base import PAGE, Row, Store
+from .errors import DocumentTooLarge, StoreError, StoreTimeout
+from .mongo_client import Client, connect
+from .mongo_query import ID, ORDER, OWN, WORDS, Search, stored_name, users_name
+from .query import Query
+from .words import entries
+
+ATTEMPT: Final = 10.0
+"""How long one attempt to write may take, in seconds: then it is made again through another connection."""
+
+_DUPLICATE: Final = 11000
+_TOO_LARGE: Final = (10334, 17280)
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml: LockTimeout, MaxTimeMSExpired,
+# WriteConcernFailed, ExceededTimeLimit, OutOfDiskSpace.
+_PASSING: Final = frozenset({24, 50, 64, 262, 14031})
+
+Result = TypeVar("Result")
+
+
+class MongoStore(Store[bytes]):
+    """Implements :class:`txmicro.stores.Store`; made by :func:`open_mongo`."""
+
+    def __init__(self, client: Client, reactor: Any, texts: Sequence[str], now: Callable[[], float]) -> None:
+        super().__init__(reactor, texts)
+        self._client = client
+        self._reactor = reactor
+        self._now = now
+        self._latest = 0
+        self._reads = DeferredSemaphore(client.readers)
+        self._documents = client.documents
+        self._safe = client.documents.with_options(read_concern=ReadConcern("majority"))
+
+    def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[bytes, set[str]]:
+        words = entries(document, self.texts)
+        self._latest = max(self._latest + 1, int(self._now() * 1e6))
+        own = {ID: id, ORDER: self._latest, **({WORDS: sorted(words)} if words else {})}
+        return codec.BSON.encode(own | {stored_name(name): value for name, value in document.items()}), words
+
+    def _load(self, encoded: bytes) -> dict[str, Any]:
+        document = codec.BSON.decode(encoded)
+        users = {users_name(name): value for name, value in document.items() if name not in OWN}
+        return {"id": document[ID], **users}
+
+    def _insert(self, rows: Sequence[Row[bytes]]) -> Deferred[list[bytes | JobError]]:
+        return self._in_thread(self._write_all, rows, max(row.deadline for row in rows))
+
+    async def _find(self, query: Query, deadline: float) -> list[dict[str, Any]]:
+        codec.BSON.encode({"filters": query.filters, "ranges": query.ranges})  # it says what it cannot carry
+        search = Search(query)
+        await self._reads.acquire()
+        try:
+            documents = await self._in_thread(self._read, search, deadline)
+        except PyMongoError as error:
+            raise self._typed(error) from error
+        return [self._load(document) for document in documents]
+
+    async def _close(self) -> None:
+        for _ in range(self._client.readers):
+            await self._reads.acquire()
+        self._client.leave()
+
+    def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Deferred[Result]:
+        return deferToThreadPool(self._reactor, self._client.threads, function, *arguments)
+
+    def _typed(self, error: Exception) -> StoreError:
+        return typed(error)
+
+    # These run in the client's threads:
+
+    def _write_all(self, rows: Sequence[Row[bytes]], deadline: float) -> list[bytes | JobError]:
+        documents = [RawBSONDocument(row.document) for row in rows]
+        try:
+            self._attempt(lambda: self._documents.insert_many(documents, ordered=False), deadline, ATTEMPT)
+        except BulkWriteError as error:
+            return self._outcomes(rows, error.details or {}, deadline)
+        return [row.document for row in rows]
+
+    def _outcomes(
+        self, rows: Sequence[Row[bytes]], details: Mapping[str, Any], deadline: float
+    ) -> list[bytes | JobError]:
+        errors = {error["index"]: error for error in details["writeErrors"]}
+        taken = [rows[index].id for index, error in errors.items() if error["code"] == _DUPLICATE]
+        first = self._attempt(lambda: self._stored(taken), deadline) if taken else {}
+        unsure = details["writeConcernErrors"]
+
+        def outcome(index: int, row: Row[bytes]) -> bytes | JobError:
+            error = errors.get(index)
+            if error is None:
+                return _failure(64, str(unsure[0]["errmsg"])) if unsure else row.document
+            if error["code"] != _DUPLICATE:
+                return _failure(error["code"], error["errmsg"])
+            return first.get(row.id) or StoreError("MongoDB: stored, but not safe yet", retryable=True)
+
+        return [outcome(index, row) for index, row in enumerate(rows)]
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, bytes]:
+        return {document[ID]: bytes(document.raw) for document in self._safe.find({ID: {"$in": ids}})}
+
+    def _read(self, search: Search, deadline: float) -> list[bytes]:
+        try:
+            return self._attempt(lambda: self._page(search), deadline)
+        finally:
+            self._reactor.callFromThread(self._reads.release)
+
+    def _page(self, search: Search) -> list[bytes]:
+        place = None if search.after is None else self._place(search)
+        page: list[bytes] = []
+        size = 0
+        found = self._documents.find(
+            search.filter(place), search.fields, sort=search.sort, limit=search.limit
+        )
+        with found:
+            for document in found:
+                page.append(bytes(document.raw))
+                size += len(page[-1])
+                if size >= PAGE:
+                    break
+        return page
+
+    def _place(self, search: Search) -> Mapping[str, Any]:
+        place = self._documents.find_one(search.place, [name for name, _ in search.sort])
+        if place is None:
+            raise BadRequest(
+                f"after: no document with the id {search.after!r:.100} has a place in this order"
+            )
+        return place
+
+    def _attempt(
+        self, function: Callable[[], Result], deadline: float, longest: float = float("inf")
+    ) -> Result:
+        """What *function* returns, which is called again when a connection breaks, until *deadline*.
+
+        pymongo lets no server be asked more than twice a second whether it is back, so this does not spin.
+        """
+        while True:
+            left = deadline - self._clock.seconds()
+            if left <= 0:
+                raise NetworkTimeout("no time was left")
+            try:
+                with pymongo.timeout(min(left, longest)):
+                    return function()
+            except AutoReconnect as error:
+                if error.timeout and left <= longest:
+                    raise
+
+
+def open_mongo(
+    url: str,
+    reactor: Any,
+    *,
+    indexes: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    capacity: int = 100,
+    timeout: float = 30.0,
+    now: Callable[[], float] = time.time,
+) -> Deferred[Store[bytes]]:
+    """Open the database at *url* and create what it lacks.
+
+    :param capacity: how many jobs run at once. :param timeout: how long a server is waited for, in seconds.
+    :param now: Unix time in seconds, for the order of insertion.
+
+    Fires with the store; fails with :class:`StoreError`. Cancelling stops the wait.
+    """
+    return Deferred.fromCoroutine(_open(url, reactor, indexes, texts, capacity, timeout, now))
+
+
+async def _open(
+    url: str,
+    reactor: Any,
+    indexes: Sequence[str],
+    texts: Sequence[str],
+    capacity: int,
+    timeout: float,
+    now: Callable[[], float],
+) -> Store[bytes]:
+    try:
+        client = connect(url, capacity)
+    except Exception as error:
+        # Its text may have a part of the password in it.
+        raise StoreError(f"store_url: pymongo cannot read it: {type(error).__name__}") from None
+    try:
+        await deferToThreadPool(reactor, client.threads, client.prepare, indexes, texts, timeout)
+    except BaseException as error:  # also when it is cancelled
+        client.leave()
+        if isinstance(error, PyMongoError):
+            raise StoreError(f"store_url: {typed(error).message}", retryable=True) from error
+        raise
+    return MongoStore(client, reactor, texts, now)
+
+
+def typed(error: Exception) -> StoreError:
+    """What *error*, of pymongo, is to whoever asked."""
+    if isinstance(error, ServerSelectionTimeoutError):
+        return StoreError(f"MongoDB: no server is there: {error!s:.300}", retryable=True)
+    if isinstance(error, PyMongoError) and error.timeout:
+        return StoreTimeout(f"MongoDB: {error!s:.300}")
+    if isinstance(error, OperationFailure):
+        return _failure(error.code or 0, str(error))
+    return StoreError(f"MongoDB: {error!s:.300}", retryable=isinstance(error, AutoReconnect))
+
+
+def _failure(code: int, text: str) -> StoreError:
+    if code in _TOO_LARGE:
+        return DocumentTooLarge(f"MongoDB: {text:.300}")
+    return StoreError(f"MongoDB: {text:.300}", retryable=code in _PASSING)

@@ -1,0 +1,150 @@
+"""What is asked of a store, checked and in one shape, so that every store reads it alike.
+
+Names and values are data, and only data: what compares them is chosen here, by the argument that they came in.
+There is no text that would make a filter an operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from txmicro.errors import BadRequest, show
+
+from .words import words_of
+
+MAX_CONDITIONS: Final = 32
+"""The most filters, ranges and words' fields together."""
+MAX_CHOICES: Final = 1000
+"""The most values of which a field has to be one."""
+MAX_FIELDS: Final = 100
+"""The most fields to give back."""
+MAX_SORT: Final = 4
+"""The most fields to sort by."""
+MAX_WORDS: Final = 32
+"""The most words to find in one field."""
+
+_SCALARS: Final = (str, int, float, bytes, datetime, type(None))
+_INT64: Final = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question.
+
+    :ivar filters: by field, the values of which it has to be one.
+    :ivar ranges: by field, the least and the greatest value; None: there is no such limit.
+    :ivar words: by field, the words that it has to have.
+    :ivar fields: which ones are wanted besides ``id``; None: all.
+    :ivar sort: fields, and whether each descends.
+    :ivar limit: how many documents at most. :ivar after: the id of the document that they come after.
+    """
+
+    filters: Mapping[str, Sequence[Any]]
+    ranges: Mapping[str, tuple[Any, Any]]
+    words: Mapping[str, Sequence[str]]
+    fields: tuple[str, ...] | None
+    sort: tuple[tuple[str, bool], ...]
+    limit: int
+    after: str | None
+
+    def pick(self, document: dict[str, Any]) -> dict[str, Any]:
+        """What of *document* is wanted."""
+        if self.fields is None:
+            return document
+        wanted = ("id", *self.fields)
+        return {name: value for name, value in document.items() if name in wanted}
+
+
+def read_query(
+    filters: Mapping[str, Any],
+    limit: int,
+    after: str | None,
+    *,
+    ranges: Mapping[str, Sequence[Any]],
+    words: Mapping[str, str],
+    fields: Sequence[str] | None,
+    sort: Sequence[str],
+    texts: Sequence[str],
+) -> Query:
+    """The query that :meth:`Store.find <txmicro.stores.Store.find>` was asked; *texts* have words to be found by.
+
+    Raises :class:`~txmicro.errors.BadRequest`.
+    """
+    _check_number("filters", len(filters) + len(ranges) + len(words), MAX_CONDITIONS)
+    _check_names("filters", [*filters, *ranges, *words])
+    return Query(
+        {name: _choices(name, value) for name, value in filters.items()},
+        {name: _range(name, value) for name, value in ranges.items()},
+        {name: _words(name, value, texts) for name, value in words.items()},
+        None if fields is None else tuple(_names("fields", fields, MAX_FIELDS)),
+        tuple((name.removeprefix("-"), name.startswith("-")) for name in _names("sort", sort, MAX_SORT)),
+        limit,
+        after,
+    )
+
+
+def _check_number(what: str, number: int, most: int) -> None:
+    if number > most:
+        raise BadRequest(f"{number} {what}: expected at most {most}")
+
+
+def _check_names(what: str, names: Sequence[Any]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise BadRequest(f"{what}: {show(name)} is no field's name")
+
+
+def _names(what: str, names: Any, most: int) -> Sequence[str]:
+    if not isinstance(names, (list, tuple)):
+        raise BadRequest(f"{what}: expected a list of fields' names, not {show(names)}")
+    _check_number(what, len(names), most)
+    _check_names(what, names)
+    return names
+
+
+def _choices(name: str, value: Any) -> Sequence[Any]:
+    choices = list(value) if isinstance(value, (list, tuple)) else [value]
+    _check_number(f"values for {name!r:.100}", len(choices), MAX_CHOICES)
+    for choice in choices:
+        if not isinstance(choice, _SCALARS):
+            raise BadRequest(
+                f"filter {name!r:.100}: expected a scalar or a list of scalars, not {show(value)}"
+            )
+        _check_integer(name, choice)
+    return choices
+
+
+def _check_integer(name: str, value: Any) -> None:
+    if isinstance(value, int) and value not in _INT64:
+        raise BadRequest(f"filter {name!r:.100}: an integer of more than 64 bits cannot be looked for")
+
+
+def _range(name: str, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise BadRequest(f"range {name!r:.100}: expected the least and the greatest value, not {show(value)}")
+    kinds = {_kind(limit) for limit in value if limit is not None}
+    if len(kinds) != 1 or kinds == {None}:
+        raise BadRequest(f"range {name!r:.100}: expected two numbers, texts or dates, not {show(value)}")
+    for limit in value:
+        _check_integer(name, limit)
+    return value[0], value[1]
+
+
+def _kind(value: Any) -> type | None:
+    """Which of the kinds that have a range *value* is of; None: of none."""
+    if isinstance(value, bool) or value != value:  # NaN
+        return None
+    return next((kind for kind in (str, datetime, (int, float)) if isinstance(value, kind)), None)  # type: ignore[return-value]
+
+
+def _words(name: str, value: Any, texts: Sequence[str]) -> Sequence[str]:
+    if name not in texts:
+        raise BadRequest(f"words: {name!r:.100} is no field whose words can be looked for")
+    words = sorted(words_of(value)) if isinstance(value, str) else []
+    if not words:
+        raise BadRequest(f"words {name!r:.100}: expected a text with words in it, not {show(value)}")
+    _check_number(f"words for {name!r:.100}", len(words), MAX_WORDS)
+    return words
