@@ -39,6 +39,8 @@ _LONGEST: Final = 255
 
 def get(body: Any, name: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
     """``body[name]`` if it is there and a *kind*; raises :class:`DecodeError` that says what was expected."""
+    if type(body) is dict and type(value := body.get(name)) is kind:  # as it nearly always is
+        return value
     if not isinstance(body, dict):
         raise DecodeError(f"expected an object, got {type(body).__name__}")
     value = body.get(name, default)

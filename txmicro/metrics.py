@@ -11,23 +11,23 @@
 
 Label values come from other programs too, and each one costs memory here and in Prometheus for ever. So each
 label takes :data:`LIMIT` of them, and the rest count as ``other``.
+
+What is recorded with every job is counted in plain numbers, which become samples when somebody reads them: the
+client library's own counters take a lock each time. So recording belongs to the reactor's thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
 from time import perf_counter
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 LIMIT: Final = 100
 """How many values a label takes."""
@@ -64,6 +64,73 @@ def _clean(value: str) -> str:
     return value[:_LONGEST].encode("utf-8", "backslashreplace").decode()
 
 
+class _Tally:
+    """A child of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, _label: str) -> None:
+        self.value = 0
+
+
+class _Durations:
+    """A child of a histogram: how many fell into each bucket, and their sum."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, _label: str) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """How many were at most as long as each bucket's bound."""
+        bounds = [*map(floatToGoString, BUCKETS), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+class _Family(Collector, Generic[Child]):
+    """Children by service and by one more label."""
+
+    def __init__(self, name: str, text: str, label: str, child: Callable[[str], Child]) -> None:
+        self._name = f"microservices_{name}"
+        self._text = text
+        self._labels = ["service", label]
+        self._child = child
+        self._services: dict[str, _Children[Child]] = {}
+
+    def of(self, service: str) -> _Children[Child]:
+        """The children of a service."""
+        return self._services.setdefault(service, _Children(self._child))
+
+    def _all(self) -> Iterator[tuple[list[str], Child]]:
+        for service, children in self._services.items():
+            for value, child in children.items():
+                yield [service, value], child
+
+
+class _Counters(_Family[_Tally]):
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """What the registry asks for."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, tally in self._all():
+            family.add_metric(labels, tally.value)
+        yield family
+
+
+class _Histograms(_Family[_Durations]):
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """What the registry asks for."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, durations in self._all():
+            family.add_metric(labels, durations.buckets(), durations.sum)
+        yield family
+
+
 class Metrics:
     """The metric families of one process; several services in it share them.
 
@@ -74,16 +141,14 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, seconds: Callable[[], float] = perf_counter) -> None:
         self.registry = registry
         self.seconds = seconds
-        self.received = self._counter("messages_received", "Messages received", "type")
-        self.sent = self._counter("messages_sent", "Messages sent", "type")
-        self.errors = self._counter("job_errors", "Jobs that failed, and other errors", "error_type")
-        self.jobs = Histogram(
-            "microservices_job_processing_seconds",
-            "Time spent processing jobs",
-            ["service", "job_type"],
-            buckets=BUCKETS,
-            registry=registry,
+        self.received = _Counters("messages_received", "Messages received", "type", _Tally)
+        self.sent = _Counters("messages_sent", "Messages sent", "type", _Tally)
+        self.errors = _Counters("job_errors", "Jobs that failed, and other errors", "error_type", _Tally)
+        self.jobs = _Histograms(
+            "job_processing_seconds", "Time spent processing jobs", "job_type", _Durations
         )
+        for family in (self.received, self.sent, self.errors, self.jobs):
+            registry.register(family)
         self.connected_workers = Gauge(
             "microservices_connected_workers", "Workers connected to the bus", registry=registry
         )
@@ -94,9 +159,6 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
-
-    def _counter(self, name: str, text: str, label: str) -> Counter:
-        return Counter(f"microservices_{name}", text, ["service", label], registry=self.registry)
 
     def service(self, name: str) -> ServiceMetrics:
         """The metrics of the service called *name*: a worker type, or the SystemManager's."""
@@ -120,27 +182,24 @@ class ServiceMetrics:
     """What one service records; also the API for the metrics of one's own, in :attr:`registry`."""
 
     def __init__(self, metrics: Metrics, name: str) -> None:
-        def children(family: Any) -> Any:
-            return _Children(lambda value: family.labels(name, value))
-
         self.registry = metrics.registry
         self._metrics = metrics
-        self._received: _Children[Counter] = children(metrics.received)
-        self._sent: _Children[Counter] = children(metrics.sent)
-        self._errors: _Children[Counter] = children(metrics.errors)
-        self._jobs: _Children[Histogram] = children(metrics.jobs)
+        self._received = metrics.received.of(name)
+        self._sent = metrics.sent.of(name)
+        self._errors = metrics.errors.of(name)
+        self._jobs = metrics.jobs.of(name)
 
     def record_message_received(self, type: str) -> None:
         """A message of *type* came in."""
-        self._received[type].inc()
+        self._received[type].value += 1
 
     def record_message_sent(self, type: str) -> None:
         """A message of *type* went out."""
-        self._sent[type].inc()
+        self._sent[type].value += 1
 
     def record_error(self, error_type: str) -> None:
         """A job failed, or something else did, with an error of *error_type*."""
-        self._errors[error_type].inc()
+        self._errors[error_type].value += 1
 
     def observe_job(self, job_type: str, seconds: float) -> None:
         """A job of *job_type* took *seconds*."""
