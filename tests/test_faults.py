@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ from typing import Any
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.faults import sabotage
+from tests.documents import ROOT
+from tests.faults import rows, sabotage
 from tests.faults.__main__ import acceptable
 from tests.faults.ledger import Attempt, Book, Entry, Ledger, Verdict, judge
 from tests.faults.mutations import Letters, bytes_mutated, frames
 from tests.faults.proxy import Proxy
 from tests.faults.report import TABLE, Result, page, percentile, table, write
+from tests.faults.row import ROWS
 from tests.rabbitmq import HOST, REQUIRED, reactor
 from txmicro.amqp.frames import HEARTBEAT, PROTOCOL_HEADER
 from txmicro.errors import JobError, JobTimeout
@@ -223,6 +227,22 @@ class ReportTests(SynchronousTestCase):
         self.patch(os, "environ", {})
         self.assertFalse(acceptable(Result(5, "part", False, problems=["lost"])))
         self.assertTrue(acceptable(Result(5, "part", False)))
+
+
+class DocumentationTests(SynchronousTestCase):
+    text = (ROOT / "docs/reliability.rst").read_text("utf-8")
+
+    def test_every_test_that_it_names_exists(self) -> None:
+        named = re.findall(r"``(tests\.\w+\.\w+\.\w+)``", self.text)
+        self.assertGreater(len(named), len(ROWS))
+        for name in named:
+            self.assertTrue(callable(namedAny(name)), name)
+
+    def test_every_row_and_mechanism_is_there(self) -> None:
+        rows.load()
+        for number in ROWS:
+            self.assertIn(f"\n{number}. ", self.text)
+        self.assertEqual(set(re.findall("--without ([a-z]+)", self.text)), sabotage.MECHANISMS.keys())
 
 
 class SabotageTests(SynchronousTestCase):

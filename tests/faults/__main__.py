@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         except SystemExit as ended:
             if ended.code:
                 raise
-    (BUILD / "table.rst").write_text(page(results, date.today()))
+    (BUILD / "table.txt").write_text(page(results, date.today()))
     print(table(results))
     return 0 if results and all(map(acceptable, results)) else 1
 

@@ -16,7 +16,7 @@ from tests.faults.stage import Load, Stage, pause, until
 async def kill_broker(stage: Stage) -> None:
     """It comes back at once; all consumers shall be back within 5 s after it listens."""
     stage.timeout = 45
-    kills = 4 if stage.quick else 20
+    kills = 3 if stage.quick else 20
     await stage.manager()
     await stage.workers(3)
     load = Load(60, lambda n: stage.send(durable=n % 2 == 0, ms=50))

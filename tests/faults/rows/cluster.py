@@ -70,7 +70,7 @@ async def _stall(stage: Stage) -> float:
 )
 async def majority_lost(stage: Stage) -> None:
     """While they are gone nothing can be stored; senders hear of it in time, and all goes on afterwards."""
-    rounds, seconds = (1, 15) if stage.quick else (3, 30)
+    rounds, seconds = (1, 10) if stage.quick else (3, 30)
     await stage.manager()
     await stage.workers(3)
     load = Load(30, lambda n: stage.send(durable=n % 2 == 0, ms=30))

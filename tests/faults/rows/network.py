@@ -19,7 +19,7 @@ HEARTBEAT = 2
 )
 async def proxied(stage: Stage) -> None:
     """Two workers, one of them behind a proxy, which does each of these, again and again."""
-    rounds = 1 if stage.quick else 8
+    rounds = 1 if stage.quick else 6
     stage.timeout = 40
     proxy = Proxy(stage.node.port)
     stage.at_end(proxy.close)

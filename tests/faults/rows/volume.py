@@ -29,7 +29,7 @@ AHEAD = 2000
 )
 async def backlog(stage: Stage) -> None:
     """Store them while nobody consumes; then one worker works them off, while interactive jobs come too."""
-    count = 30_000 if stage.quick else 200_000
+    count = 10_000 if stage.quick else 200_000
     stage.timeout = 3600
     await stage.manager()
     (first,) = await stage.workers(1)
