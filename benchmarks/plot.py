@@ -11,6 +11,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 mpl.rcParams["svg.hashsalt"] = "txmicro"  # the same results make the same file
+mpl.rcParams["svg.fonttype"] = "none"
 
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -47,7 +48,7 @@ def draw_jobs(results: list[Result]) -> Any:
 def _bars(axes: Any, results: list[Result], key: str, form: str) -> None:
     colours = [_colour(each["system"]) for each in results]
     bars = axes.barh([each["system"] for each in results], [each[key] for each in results], color=colours)
-    axes.bar_label(bars, labels=[form.format(each[key]) for each in results], padding=14, fontsize=8)
+    axes.bar_label(bars, labels=[form.format(each[key]) for each in results], padding=6, fontsize=8)
     axes.margins(x=0.18)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

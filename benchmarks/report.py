@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
+from . import targets
 from .bench import Sample
 
 BASE: Final = "txmicro"
@@ -102,16 +103,19 @@ def table(results: Sequence[Result]) -> str:
         [result["system"], *(_cell(result.get(each.key), each.form) for each in columns)]
         for result in results
     ]
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of them the heading, in columns; text is on the left of the first one only."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    rows.insert(1, ["=" * width for width in widths])
+    ruled = [rows[0], ["=" * width for width in widths], *rows[1:]]
     return "\n".join(
         "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in ruled
     )
 
 
@@ -128,8 +132,11 @@ def text(
     for bench in benches:
         mine = sorted((each for each in results if each["bench"] == bench), key=_order)
         parts.append(f"{bench}\n\n{table(mine)}")
+    reached = targets.rows(results)
+    if reached:
+        parts.append(f"targets\n\n{_columns([['what', 'target', 'reached', 'enough'], *reached])}")
     used = {each["system"]: settings[each["system"]] for each in results if each["system"] in settings}
-    for heading, notes in (("settings", used), ("absent", absent)):
+    for heading, notes in (("settings", used), ("absent, or failed", absent)):
         if notes:
             parts.append("\n".join([heading, "", *(f"{name}: {note}" for name, note in notes.items())]))
     return "\n\n\n".join(parts) + "\n"

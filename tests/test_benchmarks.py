@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import jobs, report
+from benchmarks import jobs, report, targets
 from benchmarks.bench import Sample, Stage
 from benchmarks.peers import protocol
 from benchmarks.programs import Program, ProgramError
@@ -92,6 +92,28 @@ class TableTests(SynchronousTestCase):
         results = report.summarize(sample("txmicro", 10, level) for level in (100, 1, 16))
         rows = report.text("", results, {}, {}).splitlines()[7:10]
         self.assertEqual([row.split()[1] for row in rows], ["1", "16", "100"])
+
+
+class TargetTests(SynchronousTestCase):
+    def test_they_are_told_of_what_was_measured(self) -> None:
+        rates = {"txmicro": 1000, "txmicro-durable": 500, "c-librabbitmq": 2500}
+        results = report.summarize(sample(name, rate, 100) for name, rate in rates.items())
+        self.assertEqual(
+            targets.rows(results),
+            [
+                ["jobs/s at 100 ÷ C's", "≥ 0.5", "0.40", "NO"],
+                ["p99 at 100 ÷ p50", "≤ 2", "2.00", "yes"],
+                ["durable jobs/s at 100 ÷ interactive", "≥ 0.4", "0.50", "yes"],
+            ],
+        )
+        self.assertIn("\ntargets\n", report.text("", results, {}, {}))
+
+    def test_each_is_of_something_that_is_measured(self) -> None:
+        systems = {system.name for system in SYSTEMS} | {"bare"}
+        for target in targets.TARGETS:
+            for figure in filter(None, (target.figure, target.base)):
+                self.assertIn(figure.system, systems)
+                self.assertIn(figure.key, {column.key for column in report.COLUMNS})
 
 
 class ProtocolTests(SynchronousTestCase):
