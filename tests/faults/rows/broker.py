@@ -66,7 +66,7 @@ async def _works_again(stage: Stage) -> None:
     """Wait for an interactive and a durable job; the longer of the two counts."""
     began = time.monotonic()
     jobs = [stage.send(ms=1), stage.send(ms=1, durable=True)]
-    await until(lambda: all(job.ended for job in jobs), 60, "jobs are done after a deletion")
+    await until(lambda: all(job.ended for job in jobs), 20, "jobs are done after a deletion")
     stage.recovered(time.monotonic() - began)
 
 
