@@ -1,7 +1,8 @@
 """``python -m benchmarks [--quick] [--bench NAME …] [--system NAME …]``: measure, and tell how it went.
 
-Everything is written to ``build/bench``: the tables to ``results.txt``, the numbers to ``results.json``, the plots
-to ``*.png`` and ``*.svg``, what the programs said to ``logs``. Leaves with status 0 unless it cannot measure at all.
+Everything is written to ``build/bench``: the tables to ``results.txt``, what the README shows to ``headline.rst``,
+the numbers to ``results.json``, the plots to ``*.png`` and ``*.svg``, what the programs said to ``run``. Leaves with
+status 0 unless it cannot measure at all.
 """
 
 from __future__ import annotations
@@ -9,24 +10,27 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shutil
 import signal
 import sys
 import time
 from pathlib import Path
+from shutil import rmtree, which
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.rabbitmq import Node, installed
+from tests.rabbitmq import Node
 
 from . import jobs, payload, report, rest, start, workers
 from .bench import Stage
 from .systems import BUILD, SETTINGS, SYSTEMS, Absent, System, plot
 
 BENCHES = {bench.NAME: bench for bench in (jobs, rest, payload, workers, start)}
-NEEDED = {"wrk": "wrk", "gcc": "gcc", "setpriv": "util-linux"}
-"""Programs, and the Debian packages that have them."""
+NEEDED = {"rabbitmq-server": "rabbitmq-server", "setpriv": "util-linux"}
+WANTED = {"gcc": "gcc librabbitmq-dev", "node": "nodejs", "npm": "npm", "wrk": "wrk"}
+"""Programs without which nothing is measured, or not all, and the Debian packages that have them."""
+
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 
 
 class Broker(Node):
@@ -49,19 +53,24 @@ def main(arguments: list[str]) -> None:
 
 
 def check() -> None:
-    """Leave, and say what to install, where something is missing that all of it needs."""
-    missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
-    if not installed():
-        missing.append("rabbitmq-server")
+    """Say what to install where something is missing; leave if nothing can be measured without it."""
+    missing = {
+        program: package for program, package in (NEEDED | WANTED).items() if not which(program, path=PATH)
+    }
     if missing:
-        sys.exit(f"missing; on Debian: apt-get install librabbitmq-dev {' '.join(missing)}")
+        print(
+            f"not here: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing.values())}",
+            file=sys.stderr,
+        )
+    if missing.keys() & NEEDED.keys():
+        sys.exit(1)
 
 
 async def run(options: argparse.Namespace) -> None:
     """Make everything ready, measure, and write the report after each bench."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the benches block, and the reactor with them
         signal.signal(number, signal.default_int_handler)
-    shutil.rmtree(BUILD / "run", ignore_errors=True)
+    rmtree(BUILD / "run", ignore_errors=True)
     stage = Stage(Broker(BUILD / "run" / "rabbitmq"), [], BUILD / "run", options.quick)
     stage.systems = prepare(stage, options.system)
     await stage.node.start()
@@ -94,6 +103,7 @@ def tell(stage: Stage, heading: str) -> None:
     """Write what is known so far."""
     results = report.summarize(stage.samples)
     report.write(results, BUILD / "results.json")
+    (BUILD / "headline.rst").write_text(report.headline(results), "utf-8")
     text = report.text(heading, results, SETTINGS, stage.absent)
     (BUILD / "results.txt").write_text(text, "utf-8")
     print(f"\n{text}", flush=True)

@@ -107,16 +107,15 @@ def table(results: Sequence[Result]) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first of them the heading, in columns; text is on the left of the first one only."""
+    """Rows, the first of them the heading, in columns: the first to the left, numbers to the right."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     ruled = [rows[0], ["=" * width for width in widths], *rows[1:]]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in ruled
-    )
+    return "\n".join(_line(row, widths) for row in ruled)
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(row, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
 
 
 def _cell(value: Any, form: str) -> str:
@@ -146,6 +145,20 @@ def _order(result: Result) -> tuple[Any, ...]:
     """By case, and in it the fastest first."""
     case = tuple(result.get(column.key) or 0 for column in CASES if column.key != "format")
     return (*case, result.get("format") or "", -(result["per_second"] or 0))
+
+
+def headline(results: Sequence[Result]) -> str:
+    """The table of the README, in reStructuredText: jobs with 100 in flight, and the time of one."""
+    jobs = {(each["system"], each["in_flight"]): each for each in results if each["bench"] == "jobs"}
+    many = sorted((each for (_, level), each in jobs.items() if level == 100), key=_order)
+    rows = [["System", "jobs/s, 100 in flight", "ratio", "ms a job, one in flight"]]
+    rows += [[f"``{each['system']}``", *_shown(each, jobs.get((each["system"], 1), {}))] for each in many]
+    top, rule, *body = _columns(rows).splitlines()
+    return "\n".join([rule, top, rule, *body, rule, ""])
+
+
+def _shown(many: Result, one: Result) -> list[str]:
+    return [_cell(many["per_second"], ",.0f"), _cell(many["ratio"], ".2f"), _cell(one.get("p50_ms"), ".2f")]
 
 
 def write(results: Sequence[Result], path: Path) -> None:

@@ -94,6 +94,22 @@ class TableTests(SynchronousTestCase):
         self.assertEqual([row.split()[1] for row in rows], ["1", "16", "100"])
 
 
+class HeadlineTests(SynchronousTestCase):
+    def test_it_is_a_table_of_the_readme(self) -> None:
+        results = report.summarize([sample("txmicro", 2000, 100), sample("c", 8000, 100), sample("c", 500)])
+        self.assertEqual(
+            report.headline(results).splitlines(),
+            [
+                "===========  =====================  =====  =======================",
+                "System       jobs/s, 100 in flight  ratio  ms a job, one in flight",
+                "===========  =====================  =====  =======================",
+                "``c``                        8,000   4.00                     2.00",
+                "``txmicro``                  2,000   1.00",
+                "===========  =====================  =====  =======================",
+            ],
+        )
+
+
 class TargetTests(SynchronousTestCase):
     def test_they_are_told_of_what_was_measured(self) -> None:
         rates = {"txmicro": 1000, "txmicro-durable": 500, "c-librabbitmq": 2500}
