@@ -31,7 +31,7 @@ from .watcher import Watcher
 from .workers import BOOK
 
 WORKER = "tests.faults.workers:Effect"
-PATIENCE = 120.0
+PATIENCE, QUICK_PATIENCE = 120.0, 45.0
 """Seconds that everything has to come to its end when the faults are over."""
 
 
@@ -49,6 +49,7 @@ class Stage:
 
     :ivar result: what the row found. :ivar quick: whether to do less than a full run.
     :ivar timeout: seconds that a job's sender waits for its end.
+    :ivar patience: seconds that everything has to come to its end when the faults are over.
     """
 
     def __init__(self, row: Row, result: Result, directory: Path) -> None:
@@ -56,6 +57,7 @@ class Stage:
         self.result = result
         self.quick = result.quick
         self.timeout = 90.0
+        self.patience = QUICK_PATIENCE if self.quick else PATIENCE
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         self.directory = directory.absolute()
@@ -191,7 +193,7 @@ class Stage:
 
     async def settled(self) -> None:
         """Wait until every send has ended."""
-        await until(lambda: not self.ledger.open, self.timeout + PATIENCE, "every send ended", every=0.2)
+        await until(lambda: not self.ledger.open, self.timeout + self.patience, "every send ended", every=0.2)
 
     def keep_up(self, team: list[Child]) -> Callable[[], None]:
         """Start a worker for each of *team* that ends, and so on; until the function that this gives is called."""
@@ -269,7 +271,7 @@ class Stage:
             effects = self.book.effects()
             return judge(self.ledger.entries.values(), (), effects).lost
 
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.patience
         while left() and time.monotonic() < deadline:
             await deferLater(reactor, 1.0)
 
