@@ -242,7 +242,8 @@ class DocumentationTests(SynchronousTestCase):
         rows.load()
         for number in ROWS:
             self.assertIn(f"\n{number}. ", self.text)
-        self.assertEqual(set(re.findall("--without ([a-z]+)", self.text)), sabotage.MECHANISMS.keys())
+        taken_out = re.findall(r"^     - ``([a-z]+)``$", self.text, re.MULTILINE)
+        self.assertEqual(set(taken_out), sabotage.MECHANISMS.keys())
 
 
 class SabotageTests(SynchronousTestCase):
