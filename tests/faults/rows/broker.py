@@ -44,13 +44,16 @@ async def deletions(stage: Stage) -> None:
     team = await stage.workers(2)
     load = Load(40, lambda n: stage.send(durable=n % 3 == 0, ms=20))
     queues = ["txmicro.jobs.WB", f"txmicro.inbox.{team[0].id}", f"txmicro.inbox.{stage.sender.id}"]
-    exchanges = ["txmicro.to.WB", "txmicro.replies.WB", "txmicro.replies.SENDER", "txmicro.durable.WB"]
+    exchanges = [
+        *("txmicro.to.WB", "txmicro.replies.WB", "txmicro.durable.WB"),
+        *("txmicro.replies.SENDER", "txmicro.notifications", "txmicro.events"),
+    ]
     for _ in range(rounds):
         for queue in queues:
             await pause(1)
             await stage.node.delete_queue(queue)
             await _works_again(stage)
-        for exchange in [*exchanges, "txmicro.notifications", "txmicro.events"]:
+        for exchange in exchanges[:: 2 if stage.quick else 1]:
             await pause(1)
             await stage.node.ctl("eval", DELETE_EXCHANGE.replace("NAME", exchange))
             await _works_again(stage)
