@@ -14,7 +14,7 @@ from typing import Any, Final
 from pamqp.commands import Basic, Connection
 from pamqp.commands import Channel as ChannelClass
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, ITCPTransport, IWriteDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import TwistedDelegate
@@ -193,6 +193,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self._acking: list[Channel] = []
         self._turn = turn or Turn(clock)
         self._due = False  # whether the turn's end flushes
+        self._direct = False  # whether the transport can send at once
         self._beating: Any = None  # calls that the clock holds
         self._aborting: Any = None
         self._wrote = self._heard = False
@@ -280,6 +281,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Introduce ourselves."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # a turn's output is one write: nothing is worth waiting for
+        self._direct = IWriteDescriptor.providedBy(self.transport)
         self.transport.registerProducer(self, True)
         self.write(PROTOCOL_HEADER)
         opening: Deferred[Any] = self.start(self.response, self.mechanism)
@@ -440,6 +442,9 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             out, self._out = self._out, []
             self._wrote = True
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
+            if self._direct:
+                # The reactor would do so one round later. If it fails, the reactor will find that out, too.
+                self.transport.doWrite()
 
     def _beat(self) -> None:
         """Twice per interval: speak if we were silent, give up before the broker was for two intervals.
