@@ -365,9 +365,11 @@ class StoreContract(TestCase):
             for option in ("fields", "sort"):
                 with self.assertRaises(BadRequest):
                     await self.store.find({}, **{option: names})
-        for option in ("ranges", "words"):
-            with self.assertRaises(BadRequest):
-                await self.store.find({}, **{option: {1: [1, 2]}})
+        unnamed: Any = {1: [1, 2]}
+        with self.assertRaises(BadRequest):
+            await self.store.find({}, ranges=unnamed)
+        with self.assertRaises(BadRequest):
+            await self.store.find({}, words=unnamed)
 
     async def test_a_text_is_found_by_its_words(self) -> None:
         texts: list[Any] = [
@@ -394,14 +396,9 @@ class StoreContract(TestCase):
     async def test_words_are_found_only_where_they_are_looked_for(self) -> None:
         await self.insert({"plot": "alien"})
         many = " ".join(f"word{number}" for number in range(1000))
-        for words in (
-            {"title": "alien"},
-            {"plot": ""},
-            {"plot": "..."},
-            {"plot": 5},
-            {"plot": many},
-            {"plot": {}},
-        ):
+        bad: list[Any] = [{"title": "alien"}, {"plot": many}]
+        bad += [{"plot": value} for value in ("", "...", 5, None, ["alien"], {"$all": ["alien"]})]
+        for words in bad:
             with self.assertRaises(BadRequest):
                 await self.store.find({}, words=words)
 
@@ -430,6 +427,35 @@ class StoreContract(TestCase):
     async def test_an_unknown_place_is_an_error_and_not_the_end(self) -> None:
         with self.assertRaises(BadRequest):
             await self.store.find({}, after="nowhere")
+
+    async def test_what_is_no_place_and_no_limit_is_refused(self) -> None:
+        bad: list[Any] = [{"$gt": ""}, 1, b"a", ["a"], True]
+        for after in bad:
+            with self.assertRaises(BadRequest):
+                await self.store.find({}, after=after)
+        bad = [0, -1, "1", None, 1.5, True, {"$gt": 0}]
+        for limit in bad:
+            with self.assertRaises(BadRequest):
+                await self.store.find({}, limit=limit)
+
+    async def test_documents_that_are_looked_for_by_id_together_are_found_each(self) -> None:
+        ids = await self.insert({"n": 0, "a": 1}, {"n": 1, "a": 2}, {"n": 2, "a": 3})
+        asked = [*ids, "nobody", ids[0]]
+        found = await gatherResults([self.store.find({"id": id}, fields=["n"]) for id in asked])
+        expected: list[Any] = [[{"id": id, "n": n}] for n, id in enumerate(ids)]
+        self.assertEqual(found, [*expected, [], expected[0]])
+        for other in ({"n": 1}, {"a": 1, "n": 0}):
+            expected = [0] if other["n"] == 0 else []
+            self.assertEqual(await self.found({"id": ids[0], **other}), expected)
+
+    async def test_an_id_that_cannot_be_encoded_is_refused_by_itself(self) -> None:
+        (id,) = await self.insert({"n": 0})
+        good = [self.store.find({"id": id}) for _ in range(3)]
+        bad = self.store.find({"id": "\ud800"})
+        good.append(self.store.find({"id": id}))
+        with self.assertRaises(EncodeError):
+            await bad
+        self.assertEqual([len(found) for found in await gatherResults(good)], [1] * 4)
 
     async def test_closing_finishes_what_has_begun(self) -> None:
         inserts = [self.store.insert(f"job/{number}", {"n": number}) for number in range(50)]

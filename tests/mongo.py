@@ -163,10 +163,11 @@ async def require_mongo() -> Server:
 def own_server() -> Server:
     """A server for a test that kills or freezes it, not started yet; it ends with the tests at the latest."""
     server = Server(Path(tempfile.mkdtemp(prefix="txmicro-mongo-")))
-    atexit.register(_end, server)
+    atexit.register(end, server)
     return server
 
 
-def _end(server: Server) -> None:
+def end(server: Server) -> None:
+    """Kill it and remove what it had."""
     server.kill()
     shutil.rmtree(server.directory, ignore_errors=True)

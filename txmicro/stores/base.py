@@ -16,6 +16,7 @@ from txmicro.errors import BadRequest, JobError
 from .deadlines import Deadlines
 from .errors import DocumentTooDeep, DocumentTooLarge, StoreError, StoreTimeout
 from .query import Query, read_query
+from .together import Together, Waiting
 
 TIMEOUT: Final = 30.0
 """How long anything may take, in seconds, if it is not said."""
@@ -25,8 +26,6 @@ MAX_DEPTH: Final = 100
 """How deep a document is nested at most, itself included: MongoDB's limit, kept by every store."""
 PAGE: Final = 2**20
 """A find stops after this many bytes, whatever its limit: the reactor stands still to read them."""
-BATCH: Final = 500
-"""The most documents that are written together."""
 
 # Of our own, drawn once; another one would give all documents other ids.
 _NAMESPACE: Final = UUID("8a2e6d0c-5b7f-4b57-9c39-6f0f3f0b7f51")
@@ -35,26 +34,16 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 Encoded = TypeVar("Encoded", str, bytes)
 
 
-class Row(Generic[Encoded]):
-    """An insert that waits; ``stored`` is fired with the stored document, encoded."""
+class Row(Waiting, Generic[Encoded]):
+    """An insert that waits; ``done`` is fired with the stored document, encoded."""
 
-    __slots__ = ("deadline", "document", "entries", "id", "stored")
+    __slots__ = ("document", "entries", "id")
 
     def __init__(self, id: str, document: Encoded, entries: set[str], deadline: float) -> None:
+        super().__init__(deadline)
         self.id = id
         self.document: Encoded = document
         self.entries = entries
-        self.deadline = deadline
-        self.stored: Deferred[Encoded] = Deferred()
-
-    def end(self, outcome: Encoded | JobError) -> None:
-        """Fire with *outcome*, or fail with it; nothing if nobody waits any more."""
-        if self.stored.called:
-            return
-        if isinstance(outcome, JobError):
-            self.stored.errback(outcome)
-        else:
-            self.stored.callback(outcome)
 
 
 class Store(ABC, Generic[Encoded]):
@@ -67,8 +56,7 @@ class Store(ABC, Generic[Encoded]):
         self.texts = tuple(texts)
         self._clock = clock
         self._deadlines = Deadlines(clock)
-        self._waiting: list[Row[Encoded]] = []
-        self._writer: Deferred[None] | None = None
+        self._inserts: Together[Row[Encoded]] = Together(clock, self._insert, self._typed)
         self._closed = False
 
     def insert(
@@ -87,10 +75,8 @@ class Store(ABC, Generic[Encoded]):
             row = self._row(key, document, self._deadline(timeout))
         except JobError as error:
             return fail(error)
-        self._waiting.append(row)
-        if self._writer is None:
-            self._writer = Deferred.fromCoroutine(self._write())
-        return self._deadlines.keep(row.stored, row.deadline).addCallback(self._load)
+        self._inserts.add(row)
+        return self._deadlines.keep(row.done, row.deadline).addCallback(self._load)
 
     def find(
         self,
@@ -134,7 +120,7 @@ class Store(ABC, Generic[Encoded]):
             )
         except JobError as error:
             return fail(error)
-        return self._deadlines.keep(Deferred.fromCoroutine(self._find(query, deadline)), deadline)
+        return self._deadlines.keep(self._find(query, deadline), deadline)
 
     def close(self) -> Deferred[None]:
         """Finish what has begun and let go of everything; what comes later fails. Fires when it is done."""
@@ -144,8 +130,7 @@ class Store(ABC, Generic[Encoded]):
         return Deferred.fromCoroutine(self._finish())
 
     async def _finish(self) -> None:
-        if self._writer is not None:
-            await self._writer
+        await self._inserts.idle()
         await self._close()
         self._deadlines.stop()
 
@@ -168,19 +153,6 @@ class Store(ABC, Generic[Encoded]):
         _check_depth(document)
         return Row(name, encoded, entries, deadline)
 
-    async def _write(self) -> None:
-        while self._waiting:
-            now = self._clock.seconds()
-            rows, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            rows = [row for row in rows if row.deadline > now]  # nobody waits for the others
-            try:
-                outcomes = await self._insert(rows) if rows else []
-            except Exception as error:  # whatever it is, nobody may wait for ever
-                outcomes = [self._typed(error) for _ in rows]
-            for row, outcome in zip(rows, outcomes, strict=True):
-                row.end(outcome)
-        self._writer = None
-
     @abstractmethod
     def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[Encoded, set[str]]:
         """The document as it is stored, and what words it is found by; raises EncodeError."""
@@ -194,8 +166,8 @@ class Store(ABC, Generic[Encoded]):
         """Store *rows*; fires with the outcome of each: the stored document, or why it is not stored."""
 
     @abstractmethod
-    async def _find(self, query: Query, deadline: float) -> list[dict[str, Any]]:
-        """Find; it is cancelled at *deadline* if it has not ended by itself."""
+    def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
+        """Find; the Deferred is cancelled at *deadline* if it has not ended by itself."""
 
     @abstractmethod
     async def _close(self) -> None:

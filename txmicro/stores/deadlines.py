@@ -54,8 +54,10 @@ class Deadlines:
         return outcome
 
     def _look(self) -> None:
+        self._timer = None
         now = self._clock.seconds() / TICK
         for tick in [tick for tick in self._ticks if tick <= now]:
             for waiting in self._ticks.pop(tick):
                 waiting.cancel()
-        self._timer = self._clock.callLater(TICK, self._look) if self._ticks else None
+        if self._ticks:
+            self._timer = self._clock.callLater(TICK, self._look)

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import pymongo
 from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -26,21 +27,26 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 from pymongo.read_concern import ReadConcern
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from txmicro import codec
 from txmicro.errors import BadRequest, JobError
 
 from .base import PAGE, Row, Store
 from .errors import DocumentTooLarge, StoreError, StoreTimeout
+from .lanes import Lanes
 from .mongo_client import Client, connect
 from .mongo_query import ID, ORDER, OWN, WORDS, Search, stored_name, users_name
 from .query import Query
+from .together import Together, Waiting
 from .words import entries
 
 ATTEMPT: Final = 10.0
 """How long one attempt to write may take, in seconds: then it is made again through another connection."""
+PAUSE: Final = 0.05
+"""How long to wait, in seconds, before looking again whether a document of another worker is safe."""
 
 _DUPLICATE: Final = 11000
 _TOO_LARGE: Final = (10334, 17280)
@@ -51,17 +57,28 @@ _PASSING: Final = frozenset({24, 50, 64, 262, 14031})
 Result = TypeVar("Result")
 
 
+class Wanted(Waiting):
+    """A document that is looked for by its id."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: str, deadline: float) -> None:
+        super().__init__(deadline)
+        self.id = id
+
+
 class MongoStore(Store[bytes]):
     """Implements :class:`txmicro.stores.Store`; made by :func:`open_mongo`."""
 
     def __init__(self, client: Client, reactor: Any, texts: Sequence[str], now: Callable[[], float]) -> None:
         super().__init__(reactor, texts)
         self._client = client
-        self._reactor = reactor
         self._now = now
         self._latest = 0
-        self._reads = DeferredSemaphore(client.readers)
+        self._reading = Lanes(reactor, client.threads, client.readers)
+        self._writing = Lanes(reactor, client.threads, 1)
         self._documents = client.documents
+        self._gets: Together[Wanted] = Together(reactor, self._get, typed, client.readers // 4 or 1)
         self._safe = client.documents.with_options(read_concern=ReadConcern("majority"))
 
     def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[bytes, set[str]]:
@@ -76,25 +93,38 @@ class MongoStore(Store[bytes]):
         return {"id": document[ID], **users}
 
     def _insert(self, rows: Sequence[Row[bytes]]) -> Deferred[list[bytes | JobError]]:
-        return self._in_thread(self._write_all, rows, max(row.deadline for row in rows))
+        return self._writing.call(self._write_all, rows, max(row.deadline for row in rows))
 
-    async def _find(self, query: Query, deadline: float) -> list[dict[str, Any]]:
-        codec.BSON.encode({"filters": query.filters, "ranges": query.ranges})  # it says what it cannot carry
-        search = Search(query)
-        await self._reads.acquire()
+    def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
         try:
-            documents = await self._in_thread(self._read, search, deadline)
-        except PyMongoError as error:
-            raise self._typed(error) from error
-        return [self._load(document) for document in documents]
+            codec.BSON.encode(
+                {"filters": query.filters, "ranges": query.ranges}
+            )  # it says what it cannot carry
+        except JobError as error:
+            return fail(error)
+        if query.id is None:
+            found = self._reading.call(self._read, Search(query), deadline)
+        else:
+            wanted = Wanted(query.id, deadline)
+            self._gets.add(wanted)
+            found = wanted.done
+        return found.addCallbacks(self._load_all, self._failed, (query,))
+
+    def _get(self, wanted: Sequence[Wanted]) -> Deferred[list[list[bytes]]]:
+        return self._reading.call(self._get_all, wanted, max(each.deadline for each in wanted))
+
+    def _load_all(self, documents: Sequence[bytes], query: Query) -> list[dict[str, Any]]:
+        return [query.pick(self._load(document)) for document in documents]
+
+    def _failed(self, failure: Failure) -> Failure:
+        error = failure.value
+        return Failure(typed(error)) if isinstance(error, PyMongoError) else failure
 
     async def _close(self) -> None:
-        for _ in range(self._client.readers):
-            await self._reads.acquire()
+        await self._gets.idle()
+        await self._writing.idle()
+        await self._reading.idle()
         self._client.leave()
-
-    def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Deferred[Result]:
-        return deferToThreadPool(self._reactor, self._client.threads, function, *arguments)
 
     def _typed(self, error: Exception) -> StoreError:
         return typed(error)
@@ -114,7 +144,7 @@ class MongoStore(Store[bytes]):
     ) -> list[bytes | JobError]:
         errors = {error["index"]: error for error in details["writeErrors"]}
         taken = [rows[index].id for index, error in errors.items() if error["code"] == _DUPLICATE]
-        first = self._attempt(lambda: self._stored(taken), deadline) if taken else {}
+        first = self._first(taken, deadline) if taken else {}
         unsure = details["writeConcernErrors"]
 
         def outcome(index: int, row: Row[bytes]) -> bytes | JobError:
@@ -127,14 +157,23 @@ class MongoStore(Store[bytes]):
 
         return [outcome(index, row) for index, row in enumerate(rows)]
 
-    def _stored(self, ids: Sequence[str]) -> dict[str, bytes]:
-        return {document[ID]: bytes(document.raw) for document in self._safe.find({ID: {"$in": ids}})}
+    def _first(self, ids: Sequence[str], deadline: float) -> dict[str, bytes]:
+        """The documents of *ids* that are safe. Another worker may be writing one: it will be, or its time ends."""
+        while True:
+            first = self._attempt(lambda: self._stored(self._safe, ids), deadline)
+            if len(first) == len(set(ids)) or self._clock.seconds() + PAUSE >= deadline:
+                return first
+            time.sleep(PAUSE)
+
+    def _stored(self, documents: Collection[RawBSONDocument], ids: Sequence[str]) -> dict[str, bytes]:
+        return {document[ID]: bytes(document.raw) for document in documents.find({ID: {"$in": ids}})}
+
+    def _get_all(self, wanted: Sequence[Wanted], deadline: float) -> list[list[bytes]]:
+        found = self._attempt(lambda: self._stored(self._documents, [each.id for each in wanted]), deadline)
+        return [[found[each.id]] if each.id in found else [] for each in wanted]
 
     def _read(self, search: Search, deadline: float) -> list[bytes]:
-        try:
-            return self._attempt(lambda: self._page(search), deadline)
-        finally:
-            self._reactor.callFromThread(self._reads.release)
+        return self._attempt(lambda: self._page(search), deadline)
 
     def _page(self, search: Search) -> list[bytes]:
         place = None if search.after is None else self._place(search)

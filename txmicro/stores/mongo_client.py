@@ -66,7 +66,7 @@ class Client:
     def join(self) -> None:
         """Be one more user."""
         self._users += 1
-        self.threads.adjustPoolsize(maxthreads=self.readers + self._users)  # each has its writer
+        self.threads.adjustPoolsize(maxthreads=self._users * (self.readers + 1))  # and one that writes
 
     def leave(self) -> None:
         """Be one user less. The last one closes everything, and waits for threads that are still busy."""

@@ -1,7 +1,7 @@
 """A query as MongoDB's filter, and fields' names as they are stored.
 
 All operators are written here. A user's value is only ever an operand, and a user's name never begins with ``$`` or
-has a dot in it: such a name, and one of our own, is stored with a ``%`` in front and percent-escapes.
+has a dot in it: in such a name, and in one that is ours, that is percent-escaped.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from .query import Query
 from .words import entry
@@ -20,7 +20,8 @@ ORDER: Final = "_order"
 WORDS: Final = "_words"
 OWN: Final = frozenset({ID, ORDER, WORDS})
 
-_ODD: Final = re.compile(r"[$%]|_(?:id|order|words)\Z|\Z|.*[.\0]", re.DOTALL)
+_EMPTY: Final = "%"  # what the empty name is stored as
+_ODD: Final = re.compile(r"[%.\0]|\A\$|\A_(?=(?:id|order|words)\Z)|\A\Z")
 
 # https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/, as far as it is ours: types that are
 # equal in rank stand together. A missing field is sorted as a null.
@@ -30,16 +31,16 @@ _SORTABLE: Final = [kind for rank in _RANKS for kind in rank]
 
 def stored_name(name: str) -> str:
     """The field that *name* is stored in."""
-    if name == "id":
-        return ID
-    if not _ODD.match(name):
-        return name
-    return "%" + quote(name, safe=" ", errors="surrogatepass").replace(".", "%2E")
+    return ID if name == "id" else _ODD.sub(_escape, name)
 
 
 def users_name(stored: str) -> str:
     """The name that is stored in this field."""
-    return unquote(stored[1:], errors="surrogatepass") if stored.startswith("%") else stored
+    return unquote(stored) if stored != _EMPTY else ""
+
+
+def _escape(odd: re.Match[str]) -> str:
+    return f"%{ord(odd[0]):02X}" if odd[0] else _EMPTY
 
 
 class Search:
@@ -85,11 +86,19 @@ class Search:
 
 
 def _all(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {"$and": list(conditions)} if conditions else {}
+    """That all of them hold: of as few levels as can be, so that any server sees which index serves it."""
+    together: dict[str, Any] = {}
+    for condition in conditions:
+        if together.keys() & condition.keys():
+            return {"$and": list(conditions)}
+        together |= condition
+    return together
 
 
 def _equals(name: str, choices: Sequence[Any]) -> dict[str, Any]:
     """MongoDB would also find a list that has the value in it, and by null a field that is missing."""
+    if name == ID:  # which is always a text
+        return {ID: choices[0] if len(choices) == 1 else {"$in": choices}}
     one = {name: {"$in": [choice for choice in choices if choice is not None], "$not": {"$type": "array"}}}
     return {"$or": [one, {name: {"$type": "null"}}]} if None in choices else one
 

@@ -50,6 +50,13 @@ class Query:
     limit: int
     after: str | None
 
+    @property
+    def id(self) -> str | None:
+        """The id, if only documents of one id are asked for."""
+        ids = self.filters.get("id", ())
+        others = len(self.filters) > 1 or self.ranges or self.words or self.sort or self.after
+        return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and not others else None
+
     def pick(self, document: dict[str, Any]) -> dict[str, Any]:
         """What of *document* is wanted."""
         if self.fields is None:
@@ -73,6 +80,10 @@ def read_query(
 
     Raises :class:`~txmicro.errors.BadRequest`.
     """
+    if type(limit) is not int or limit < 1:
+        raise BadRequest(f"limit: {show(limit)} is no number above 0")
+    if not isinstance(after, str | None):
+        raise BadRequest(f"after: {show(after)} is no id")
     _check_number("filters", len(filters) + len(ranges) + len(words), MAX_CONDITIONS)
     _check_names("filters", [*filters, *ranges, *words])
     return Query(

@@ -77,7 +77,10 @@ class SQLiteStore(Store[str]):
     def _insert(self, rows: Sequence[Row[str]]) -> Deferred[list[str | JobError]]:
         return self._pool.runInteraction(_insert, rows)  # type: ignore[no-any-return]
 
-    async def _find(self, query: Query, deadline: float) -> list[dict[str, Any]]:
+    def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
+        return Deferred.fromCoroutine(self._search(query))
+
+    async def _search(self, query: Query) -> list[dict[str, Any]]:
         statement = Statement(query, self._keys)
         stop = Event()
         await self._reads.acquire()

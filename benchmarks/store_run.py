@@ -1,0 +1,200 @@
+"""``python -m benchmarks.store_run VARIANT URL SECONDS``: a process of ``benchmarks.stores``; prints JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from pymongo import AsyncMongoClient, MongoClient
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+
+IN_FLIGHT = 100
+DOCUMENT = {"title": "Alien", "year": 1979, "plot": "x" * 200, "cast": ["Weaver", "Holm"], "rating": 8.5}
+
+Call = Callable[[str], Any]
+"""One call: with a fresh key, or with the id of a document."""
+Measured = dict[str, float]
+
+
+async def measure(seconds: float, insert: Call, find: Call) -> Measured:
+    """How many inserts, and then finds, end in a second, with 100 of them under way."""
+    run = f"{time.time_ns()}"
+    keys = (f"{run}/{number}" for number in count())
+    stored = [(await insert(f"{run}/first/{number}"))["id"] for number in range(IN_FLIGHT)]
+    inserted = await _rate(seconds, lambda: insert(next(keys)))
+    return {"insert": inserted, "find": await _rate(seconds, lambda: find(random.choice(stored)))}
+
+
+async def _rate(seconds: float, call: Callable[[], Any]) -> float:
+    until, done = time.perf_counter() + seconds, count()
+
+    async def one_after_the_other() -> None:
+        while time.perf_counter() < until:
+            await call()
+            next(done)
+
+    began = time.perf_counter()
+    await gatherResults([ensureDeferred(one_after_the_other()) for _ in range(IN_FLIGHT)])
+    return next(done) / (time.perf_counter() - began)
+
+
+def bare(url: str, seconds: float) -> Measured:
+    """The client of pymongo in threads, as many of them as are best."""
+    documents: Any = MongoClient(url, w="majority").get_default_database()["documents"]
+    run = f"{time.time_ns()}"
+    documents.create_index([("_order", 1), ("_id", 1)])  # as the store has it
+    documents.insert_one({"_id": run, "_order": 0, **DOCUMENT})
+    keys = (f"{run}/{number}" for number in count())
+    calls: dict[str, Callable[[], Any]] = {
+        "insert": lambda: documents.insert_one({"_id": next(keys), "_order": time.time_ns(), **DOCUMENT}),
+        "find": lambda: list(documents.find({"_id": run})),
+    }
+    return {
+        name: max(_in_threads(call, threads, seconds / 3) for threads in (4, 8, 16))
+        for name, call in calls.items()
+    }
+
+
+def _in_threads(call: Callable[[], Any], threads: int, seconds: float) -> float:
+    until, done = time.perf_counter() + seconds, count()
+
+    def one_after_the_other() -> None:
+        while time.perf_counter() < until:
+            call()
+            next(done)
+
+    began = time.perf_counter()
+    running = [threading.Thread(target=one_after_the_other) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return next(done) / (time.perf_counter() - began)
+
+
+async def store(reactor: Any, url: str, seconds: float) -> Measured:
+    """A store as it is."""
+    from txmicro.stores import open_store
+
+    opened = await open_store(url, reactor)
+    try:
+        return await measure(
+            seconds, lambda key: opened.insert(key, DOCUMENT), lambda id: opened.find({"id": id})
+        )
+    finally:
+        await opened.close()
+
+
+async def single(reactor: Any, url: str, seconds: float) -> Measured:
+    """The MongoDB store, each insert and each find in a thread of its own, and by itself."""
+    from txmicro.stores import mongo, mongo_client, together
+
+    together.MOST = 1  # type: ignore[misc]
+    mongo.MongoStore.writers = mongo_client.MAX_READERS
+    return await store(reactor, url, seconds)
+
+
+async def with_asyncio(reactor: Any, url: str, seconds: float) -> Measured:
+    """The MongoDB store on pymongo's asynchronous client."""
+    from bson.raw_bson import RawBSONDocument
+
+    from txmicro.stores import mongo
+    from txmicro.stores.mongo_client import _RAW
+
+    client: Any = AsyncMongoClient(url, w="majority")
+    documents = client.get_default_database().get_collection("documents", _RAW)
+
+    class Asynchronous(mongo.MongoStore):
+        def _insert(self, rows: Sequence[Any]) -> Any:
+            return Deferred.fromFuture(asyncio.ensure_future(self._insert_all(rows)))
+
+        async def _insert_all(self, rows: Sequence[Any]) -> Any:
+            await documents.insert_many([RawBSONDocument(row.document) for row in rows], ordered=False)
+            return [row.document for row in rows]
+
+        async def _find(self, query: Any, deadline: float) -> Any:
+            search = mongo.Search(query)
+            page = await Deferred.fromFuture(asyncio.ensure_future(self._found(search)))
+            return [self._load(document) for document in page]
+
+        async def _found(self, search: Any) -> Any:
+            options = {"sort": search.sort, "limit": search.limit}
+            return [each.raw async for each in documents.find(search.filter(None), **options)]
+
+    mongo.MongoStore = Asynchronous  # type: ignore[misc]
+    try:
+        return await store(reactor, url, seconds)
+    finally:
+        await Deferred.fromFuture(asyncio.ensure_future(client.close()))
+
+
+async def chain(reactor: Any, url: str, seconds: float) -> Measured:
+    """Jobs, to the DB worker of another process, through the broker at *url*."""
+    from txmicro import Worker
+    from txmicro.address import Ids
+    from txmicro.bus import Bus
+    from txmicro.config import Config
+    from txmicro.metrics import Metrics
+    from txmicro.targets import target
+
+    sender = Worker("Bench")
+    bus = Bus(
+        reactor,
+        [target(reactor, url)],
+        config=Config(data_transfer_protocol="MessagePack"),
+        metrics=Metrics(CollectorRegistry()),
+        ids=Ids(),
+        random=random.random,
+    )
+    sender.setServiceParent(bus)
+    bus.startService()
+    await sender.when_ready()
+
+    def post(key: str) -> Any:
+        return sender.send("WB:*", {"method": "POST", "params": DOCUMENT})
+
+    def get(id: str) -> Any:
+        return sender.send("WB:*", {"method": "GET", "params": {"id": id}})
+
+    try:
+        return await measure(seconds, post, get)
+    finally:
+        await bus.stopService()
+
+
+RUNS: dict[str, Any] = {
+    "threads": store,
+    "sqlite": store,
+    "single": single,
+    "asyncio": with_asyncio,
+    "chain": chain,
+}
+
+
+def main(variant: str, url: str, seconds: str) -> None:
+    """Measure, and print it."""
+    if variant == "bare":
+        print(json.dumps(bare(url, float(seconds))), flush=True)
+        return
+    if variant == "asyncio":
+        from twisted.internet import asyncioreactor
+
+        asyncioreactor.install()
+    from twisted.internet.task import react  # not before the reactor is chosen
+
+    async def run(reactor: Any) -> None:
+        print(json.dumps(await RUNS[variant](reactor, url, float(seconds))), flush=True)
+
+    react(run)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
