@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import re
+from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from tests.faults import rows, sabotage
 from tests.faults.__main__ import acceptable
 from tests.faults.ledger import Attempt, Book, Entry, Ledger, Verdict, judge
 from tests.faults.mutations import Letters, bytes_mutated, frames
+from tests.faults.page import HEAD, main, page
 from tests.faults.proxy import Proxy
-from tests.faults.report import TABLE, Result, page, percentile, table, write
+from tests.faults.report import Result, percentile, table, write
 from tests.faults.row import ROWS
 from tests.rabbitmq import HOST, REQUIRED, reactor
 from txmicro.amqp.frames import HEARTBEAT, PROTOCOL_HEADER
@@ -203,17 +206,27 @@ class ReportTests(SynchronousTestCase):
             ),
             Result(2, "stop", False, problems=["lost"], promise="They go on.", seconds=90),
         ]
-        text = page(results, date(2026, 11, 3))
+        text = page([result.as_dict() for result in results], date(2026, 11, 3))
         self.assertIn("3 November 2026: a full run of 3 minutes, with RabbitMQ 4", text)
         self.assertIn("1 of 2 rows passed", text)
         self.assertIn("     - They run.\n     - 1,234\n", text)
         self.assertIn("     - **Not passed.** They go on.\n", text)
 
     def test_every_line_of_the_page_has_as_many_cells_as_its_head(self) -> None:
-        lines = page([Result(1, "kill", False)], date(2026, 11, 3)).splitlines()
+        lines = page([Result(1, "kill", False).as_dict()], date(2026, 11, 3)).splitlines()
         head, row = (number for number, line in enumerate(lines) if line.startswith("   * - "))
         self.assertEqual(row - head, len(lines) - row)
-        self.assertEqual(len(TABLE[2].split()) - 1, row - head)
+        self.assertEqual(len(HEAD[2].split()) - 1, row - head)
+
+    def test_of_several_runs_the_last_that_has_a_row_counts(self) -> None:
+        paths = [Path(self.mktemp()) for _ in range(2)]
+        write([Result(1, "kill", False, problems=["lost"]), Result(2, "stop", False)], paths[0])
+        write([Result(1, "kill", False, measured={"kills": 2000, "each": [1, 2]})], paths[1])
+        said = io.StringIO()
+        with redirect_stdout(said):
+            main([str(path) for path in paths])
+        self.assertIn("2 of 2 rows passed", said.getvalue())
+        self.assertIn("- row 1: kills: 2,000; each: 1, 2\n", said.getvalue())
 
     def test_a_row_that_cannot_be_played_has_not_passed_and_fails_where_it_must_be_played(self) -> None:
         result = Result(5, "part", False, unavailable="no nft")

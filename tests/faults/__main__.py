@@ -26,7 +26,8 @@ from tests.rabbitmq import REQUIRED, Node, installed, reactor
 
 from . import rows, sabotage
 from .cluster import Cluster
-from .report import Result, page, table, write
+from .page import page
+from .report import Result, table, write
 from .row import ROWS, Row, Unavailable
 from .stage import Stage
 
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
         except SystemExit as ended:
             if ended.code:
                 raise
-    (BUILD / "table.txt").write_text(page(results, date.today()))
+    (BUILD / "table.txt").write_text(page([result.as_dict() for result in results], date.today()))
     print(table(results))
     return 0 if results and all(map(acceptable, results)) else 1
 

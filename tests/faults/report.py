@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 from .ledger import Verdict
 
-TABLE = (".. list-table::", "   :header-rows: 1", "   :widths: 3 22 25 9 6 6 9 8 12", "")
-PAGE_COLUMNS = (
-    *("#", "Fault", "What holds", "Jobs", "Lost", "Failed", "Duplicate deliveries", "Duplicate effects"),
-    "Recovery (s): p50 / p99 / max",
-)
+COUNTS = ("jobs", "lost", "failed", "duplicate_deliveries", "duplicate_effects")
 COLUMNS = ("row", "fault", "jobs", "lost", "failed", "dup. deliveries", "dup. effects", "recovery", "passed")
 
 
@@ -83,42 +76,19 @@ class Result:
 
     def cells(self) -> list[str]:
         """Its line of the table that is printed."""
-        return [str(self.row), self.fault, *self._figures(), "yes" if self.passed else "NO"]
+        return [str(self.row), self.fault, *figures(self.as_dict()), "yes" if self.passed else "NO"]
 
-    def page_cells(self) -> list[str]:
-        """Its line of the table in the documentation."""
-        holds = self.promise if self.passed else f"**Not passed.** {self.promise}"
-        return [str(self.row), self.fault, holds, *self._figures()]
 
-    def _figures(self) -> list[str]:
-        v = self.verdict
-        times = " / ".join(f"{value:.2f}" for value in self.summary().values())
-        counts = (v.jobs, v.lost, v.failed, v.duplicate_deliveries, v.duplicate_effects)
-        return [*(f"{count:,}" for count in counts), times or "-"]
+def figures(about: Mapping[str, Any]) -> list[str]:
+    """The numbers of a result's line, of what :meth:`Result.as_dict` gives."""
+    counts = [f"{about[name]:,}" for name in COUNTS]
+    return [*counts, " / ".join(f"{value:.2f}" for value in about["recovery"].values()) or "-"]
 
 
 def write(results: Iterable[Result], path: Path) -> None:
     """Write results.json."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([result.as_dict() for result in results], indent=1) + "\n")
-
-
-def page(results: Sequence[Result], when: date) -> str:
-    """The run as a part of the documentation, in reStructuredText."""
-    passed = sum(result.passed for result in results)
-    minutes = sum(result.seconds for result in results) / 60
-    kind = "quick" if any(result.quick for result in results) else "full"
-    broker = next((result.broker for result in results if result.broker), "no broker")
-    head = (
-        f"{when:%-d %B %Y}: a {kind} run of {minutes:.0f} minutes, with {broker}, Python {platform.python_version()} "
-        f"and {os.cpu_count()} processors. {passed} of {len(results)} rows passed."
-    )
-    lines = [
-        line
-        for cells in (PAGE_COLUMNS, *(result.page_cells() for result in results))
-        for line in (f"   * - {cells[0]}", *(f"     - {cell}" for cell in cells[1:]))
-    ]
-    return "\n".join([head, "", *TABLE, *lines, ""])
 
 
 def table(results: Iterable[Result]) -> str:
