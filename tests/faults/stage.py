@@ -225,6 +225,11 @@ class Stage:
         if not holds:
             self.result.problems.append(problem)
 
+    def require_within(self, limit: float, seconds: float, what: str) -> None:
+        """Note that *what* took longer than *limit*, which is threefold in a quick run: CI's machines do other work."""
+        most = limit * 3 if self.quick else limit
+        self.require(seconds <= most, f"{what} took {seconds:.2f} s, not at most {most:g}")
+
     def recovered(self, seconds: float) -> None:
         """Note how long a recovery took."""
         self.result.recovery.append(seconds)

@@ -40,7 +40,7 @@ async def kill_leader(stage: Stage) -> None:
     load.stop()
     await stage.settled()
     stalls = stage.result.summary()
-    stage.require(stalls["p99"] < 10, f"p99 of the stalls is {stalls['p99']:.1f} s, not below 10")
+    stage.require_within(10, stalls["p99"], "the stalls' p99")
 
 
 async def _leader(stage: Stage) -> str:
@@ -96,5 +96,5 @@ def _check_bounded(stage: Stage, jobs: list[Entry]) -> None:
     for job in jobs:
         stage.require(job.ended is not None, "a job's sender heard nothing while a majority was gone")
         late = (job.ended or 0) - job.sent
-        stage.require(late < 9.5, f"a job with a timeout of 8 s ended after {late:.1f} s")
+        stage.require_within(9.5, late, "a job with a timeout of 8 s")
         stage.require(job.error is None or isinstance(job.error, JobError), f"ended with {job.error!r}")

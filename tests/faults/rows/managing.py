@@ -26,7 +26,7 @@ async def kill_manager(stage: Stage) -> None:
         await pause(1)
         await manager.kill()
         alone = [stage.send(ms=1) for _ in range(20)]
-        await until(lambda: all(job.ended for job in alone), 5, "jobs go on without a manager")  # noqa: B023
+        await until(lambda: all(job.ended for job in alone), 15, "jobs go on without a manager")  # noqa: B023
         manager = await stage.manager()
         began = time.monotonic()
         while not everybody <= {about["id"] for about in await stage.sender.list_workers()}:
@@ -35,4 +35,4 @@ async def kill_manager(stage: Stage) -> None:
         stage.recovered(time.monotonic() - began)
     load.stop()
     slowest = max(stage.result.recovery)
-    stage.require(slowest <= KEEPALIVE, f"the registry took {slowest:.2f} s, more than one keepalive")
+    stage.require_within(KEEPALIVE, slowest, "the registry")

@@ -62,7 +62,7 @@ async def backlog(stage: Stage) -> None:
         [m // MIB for m in (memory[len(memory) // 2], memory[-1])],
     )
     stage.require(grown < 8 * MIB, f"the worker grew by {grown / MIB:.1f} MiB")
-    stage.require(slowest < 0.11, f"p99 of interactive jobs is {slowest * 1000:.0f} ms, not below 110")
+    stage.require_within(0.11, slowest, "the interactive jobs' p99")
 
 
 async def _roomy_sender(stage: Stage, count: int) -> Sender:

@@ -58,7 +58,7 @@ def _rerun(stage: Stage, killed: list[tuple[str, float]]) -> None:
     slowest = stage.result.summary().get("p99", 0.0)
     stage.measured("kills", len(killed))
     stage.require(stage.result.recovery, "no worker was killed amid a job")
-    stage.require(slowest < 2.5, f"p99 of running elsewhere is {slowest:.2f} s, not below 2.5")
+    stage.require_within(2.5, slowest, "running elsewhere, at p99,")
 
 
 @row(
@@ -177,4 +177,4 @@ async def last_worker(stage: Stage) -> None:
                 isinstance(entry.error, NoWorkerAvailable), f"a job for nobody ended with {entry.error!r}"
             )
     slowest = max(stage.result.recovery)
-    stage.require(slowest <= limit, f"a typed error took {slowest:.2f} s, more than two retry intervals")
+    stage.require_within(limit, slowest, "a typed error")
