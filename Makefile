@@ -4,7 +4,7 @@
 #   make test [TESTS=tests.test_config]  all tests, or some
 #   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
 #   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
-#   make services                        RabbitMQ for the tests that use it (Debian)
+#   make services                        RabbitMQ and MongoDB for the tests that use it (Debian)
 #   make coverage / lint / docs / clean
 
 PYTHON ?= python3
@@ -41,6 +41,7 @@ docs: .venv/tools
 
 services:
 	.ci/services
+	.ci/mongodb
 
 clean:
 	rm -rf .venv build dist *.egg-info _trial_temp* .coverage*

@@ -8,13 +8,24 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from typing import Any
 
+import pymongo
+from bson.raw_bson import RawBSONDocument
 from prometheus_client import CollectorRegistry
 from pymongo import AsyncMongoClient, MongoClient
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
+
+from txmicro import Worker
+from txmicro.address import Ids
+from txmicro.bus import Bus
+from txmicro.config import Config
+from txmicro.metrics import Metrics
+from txmicro.stores import mongo, mongo_client, open_store, together
+from txmicro.targets import target
+from txmicro.workers.db import DBWorker
 
 IN_FLIGHT = 100
 DOCUMENT = {"title": "Alien", "year": 1979, "plot": "x" * 200, "cast": ["Weaver", "Holm"], "rating": 8.5}
@@ -82,8 +93,6 @@ def _in_threads(call: Callable[[], Any], threads: int, seconds: float) -> float:
 
 async def store(reactor: Any, url: str, seconds: float) -> Measured:
     """A store as it is."""
-    from txmicro.stores import open_store
-
     opened = await open_store(url, reactor)
     try:
         return await measure(
@@ -95,56 +104,63 @@ async def store(reactor: Any, url: str, seconds: float) -> Measured:
 
 async def single(reactor: Any, url: str, seconds: float) -> Measured:
     """The MongoDB store, each insert and each find in a thread of its own, and by itself."""
-    from txmicro.stores import mongo, mongo_client, together
-
     together.MOST = 1  # type: ignore[misc]
     mongo.MongoStore.writers = mongo_client.MAX_READERS
     return await store(reactor, url, seconds)
 
 
+class AsyncStore(mongo.MongoStore):
+    """The MongoDB store on pymongo's asynchronous client, which needs Twisted's asyncio reactor."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        client: Any = AsyncMongoClient(self._client._url, w="majority")
+        self._asynchronous = client
+        self._raw = client.get_default_database().get_collection("documents", self._documents.codec_options)
+
+    def _insert(self, rows: Sequence[Any]) -> Any:
+        return _deferred(self._insert_all(rows))
+
+    async def _insert_all(self, rows: Sequence[Any]) -> Any:
+        with pymongo.timeout(30):
+            await self._raw.insert_many([RawBSONDocument(row.document) for row in rows], ordered=False)
+        return [row.document for row in rows]
+
+    def _get(self, wanted: Sequence[Any]) -> Any:
+        return _deferred(self._found(wanted))
+
+    async def _found(self, wanted: Sequence[Any]) -> Any:
+        query = {"_id": {"$in": [each.id for each in wanted]}}
+        with pymongo.timeout(30):
+            found = {each["_id"]: bytes(each.raw) async for each in self._raw.find(query)}
+        return [[found[each.id]] if each.id in found else [] for each in wanted]
+
+    async def _close(self) -> None:
+        await _deferred(self._asynchronous.close())
+        await super()._close()
+
+
+def _deferred(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return Deferred.fromFuture(asyncio.ensure_future(coroutine))
+
+
+class AsyncDBWorker(DBWorker):
+    """A DB worker with that store."""
+
+    async def opened(self) -> None:
+        """Open the store."""
+        mongo.MongoStore = AsyncStore  # type: ignore[misc]
+        await super().opened()
+
+
 async def with_asyncio(reactor: Any, url: str, seconds: float) -> Measured:
-    """The MongoDB store on pymongo's asynchronous client."""
-    from bson.raw_bson import RawBSONDocument
-
-    from txmicro.stores import mongo
-    from txmicro.stores.mongo_client import _RAW
-
-    client: Any = AsyncMongoClient(url, w="majority")
-    documents = client.get_default_database().get_collection("documents", _RAW)
-
-    class Asynchronous(mongo.MongoStore):
-        def _insert(self, rows: Sequence[Any]) -> Any:
-            return Deferred.fromFuture(asyncio.ensure_future(self._insert_all(rows)))
-
-        async def _insert_all(self, rows: Sequence[Any]) -> Any:
-            await documents.insert_many([RawBSONDocument(row.document) for row in rows], ordered=False)
-            return [row.document for row in rows]
-
-        async def _find(self, query: Any, deadline: float) -> Any:
-            search = mongo.Search(query)
-            page = await Deferred.fromFuture(asyncio.ensure_future(self._found(search)))
-            return [self._load(document) for document in page]
-
-        async def _found(self, search: Any) -> Any:
-            options = {"sort": search.sort, "limit": search.limit}
-            return [each.raw async for each in documents.find(search.filter(None), **options)]
-
-    mongo.MongoStore = Asynchronous  # type: ignore[misc]
-    try:
-        return await store(reactor, url, seconds)
-    finally:
-        await Deferred.fromFuture(asyncio.ensure_future(client.close()))
+    """That store."""
+    mongo.MongoStore = AsyncStore  # type: ignore[misc]
+    return await store(reactor, url, seconds)
 
 
 async def chain(reactor: Any, url: str, seconds: float) -> Measured:
     """Jobs, to the DB worker of another process, through the broker at *url*."""
-    from txmicro import Worker
-    from txmicro.address import Ids
-    from txmicro.bus import Bus
-    from txmicro.config import Config
-    from txmicro.metrics import Metrics
-    from txmicro.targets import target
-
     sender = Worker("Bench")
     bus = Bus(
         reactor,

@@ -8,8 +8,7 @@ threads         the store as it is: that client in threads, inserts that arrive 
 single          the same, each insert written by itself
 asyncio         the store on pymongo's asynchronous client and Twisted's asyncio reactor
 sqlite          the store on SQLite, in a file
-chain, mongodb  jobs through RabbitMQ, one process that sends and one DB worker with the store
-chain, sqlite   the same
+chain, …        jobs through RabbitMQ, one process that sends and one DB worker with such a store
 ==============  =================================================================================================
 """
 
@@ -37,6 +36,14 @@ TARGET = 0.8
 """What the store reaches of bare pymongo, at least."""
 
 
+CHAINS = (
+    ("mongodb", "", "txmicro.workers.db:DBWorker"),
+    ("mongodb asyncio", "--reactor=asyncio", "benchmarks.store_run:AsyncDBWorker"),
+    ("sqlite", "", "txmicro.workers.db:DBWorker"),
+)
+"""Name, options of twistd, class of the DB worker."""
+
+
 class Bench:
     """Runs each variant for *seconds*, in *directory*."""
 
@@ -62,16 +69,16 @@ class Bench:
     def round(self, number: int) -> None:
         """Measure everything once."""
         urls = {
-            "mongodb": self.server.url(f"round{number}"),
+            "mongodb": self.server.url(f"chain{number}"),
             "sqlite": f"sqlite:///{self.directory}/{number}.db",
         }
         for variant in ("bare", "threads", "single", "asyncio"):
-            self.measure(variant, variant, urls["mongodb"])
+            self.measure(variant, variant, self.server.url(f"{variant}{number}"))
         self.measure("sqlite", "sqlite", urls["sqlite"])
         if self.node is not None:
-            for store, url in urls.items():
-                with self.worker(url):
-                    self.measure(f"chain, {store}", "chain", self.node.url)
+            for name, options, kind in CHAINS:
+                with self.worker(options, urls[name.split()[0]], kind):
+                    self.measure(f"chain, {name}", "chain", self.node.url.rstrip("/"))
 
     def measure(self, name: str, variant: str, url: str) -> None:
         """Measure one, and print it."""
@@ -82,10 +89,11 @@ class Bench:
         print(line(name, figures), flush=True)
 
     @contextmanager
-    def worker(self, store_url: str) -> Iterator[None]:
+    def worker(self, options: str, store_url: str, kind: str) -> Iterator[None]:
         """A process with a DB worker."""
-        environ = {"TXMICRO_BROKER_URL": str(self.node and self.node.url), "TXMICRO_STORE_URL": store_url}
-        command = twistd("--pidfile= txmicro-worker --class txmicro.workers.db:DBWorker")
+        broker = self.node.url.rstrip("/") if self.node else ""
+        environ = {"TXMICRO_BROKER_URL": broker, "TXMICRO_STORE_URL": store_url}
+        command = twistd(f"{options} --pidfile= txmicro-worker --class {kind}")
         with Program(command, self.directory / "log", environ) as program:
             program.says("is ready")
             yield
@@ -93,7 +101,7 @@ class Bench:
 
 def line(name: str, figures: dict[str, Any]) -> str:
     """A line of the table."""
-    return f"{name:15} {figures['insert']:8.0f} inserts/s {figures['find']:8.0f} finds/s"
+    return f"{name:23} {figures['insert']:8.0f} inserts/s {figures['find']:8.0f} finds/s"
 
 
 def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
