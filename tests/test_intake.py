@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.intake import FORWARDED, Copy, Intake, Reply
 from txmicro.messages import FAILURE, RESULT, Job
+from txmicro.settling import MOMENT
 
 ANSWER = Reply("WA:1", RESULT, b"42")
 
@@ -507,6 +508,52 @@ class DrainTests(IntakeCase):
         self.failureResultOf(first, CancelledError)
         self.intake.finished("a/0", ANSWER)
         self.assertIsNone(self.successResultOf(second))
+
+
+class SettlingTests(IntakeCase):
+    """With a capacity that has room for some that are done and not settled."""
+
+    capacity = 16
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.arrive("a", "b")
+        self.heard()
+        self.intake.finished("a/0", ANSWER)
+
+    def test_what_ends_in_one_moment_is_settled_together(self) -> None:
+        self.assertEqual(self.heard(), [])
+        self.intake.finished("b/0", ANSWER)
+        self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "b/0")])
+
+    def test_or_after_that_moment(self) -> None:
+        self.clock.advance(MOMENT)
+        self.assertEqual(self.heard(), [("settle", "a/0")])
+
+    def test_or_before_it_is_said_that_all_have_ended(self) -> None:
+        draining = self.intake.drain()
+        self.assertEqual(self.heard(), [])
+        draining.addCallback(lambda _: self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "b/0")]))
+        self.intake.finished("b/0", ANSWER)
+        self.successResultOf(draining)
+
+    def test_or_when_it_stops_while_none_runs(self) -> None:
+        self.intake.finished("b/0", ANSWER)
+        self.arrive("c")
+        self.intake.finished("c/0", ANSWER)
+        self.heard()
+        self.successResultOf(self.intake.drain())
+        self.assertEqual(self.heard(), [("settle", "c/0")])
+
+    def test_or_never_when_their_channel_is_lost(self) -> None:
+        self.intake.reset()
+        self.clock.advance(MOMENT)
+        self.assertEqual(self.heard(), [])
+
+    def test_closing_leaves_nothing_behind(self) -> None:
+        self.intake.close()
+        self.assertEqual(self.heard(), [("settle", "a/0")])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class ResetTests(IntakeCase):

@@ -17,10 +17,12 @@ from twisted.internet.defer import Deferred, succeed
 
 from .clock import Clock, Timer
 from .messages import Job
+from .settling import Settling
 
 FORWARDED: Final = "forwarded"
 
 _SAY_AGAIN_EVERY: Final = 1.0
+_SHARE: Final = 8  # of the capacity: what is done and not settled keeps the broker from sending more
 
 
 class Reply(NamedTuple):
@@ -114,6 +116,7 @@ class Intake:
         self._finished_bytes = 0
         self._unheard: dict[str, None] = {}  # in order, as a set is not
         self._timer: Timer | None = None
+        self._settling = Settling(clock, capacity // _SHARE)
         self._starting = False
         self._paused = False
         self._draining = False
@@ -133,7 +136,8 @@ class Intake:
     def arrived(self, copy: Copy) -> None:
         """Take a copy: start it, hold it, or answer it as the duplicate that it is.
 
-        It is settled when its handler ends; at once if it is a duplicate, too late, or not taken any more.
+        It is settled in the moment after its handler ended; at once if it is a duplicate, too late, or not taken
+        any more.
         """
         job = copy.job
         copy.arrived, copy.sender = self._clock.seconds(), job.sender
@@ -158,6 +162,7 @@ class Intake:
 
     def reset(self) -> None:
         """The channel is gone, and its deliveries with it: what runs goes on, what is held comes again."""
+        self._settling.clear()
         self._held.clear()
         for copy in self._running.values():
             copy.settle = _settle_nothing
@@ -174,7 +179,7 @@ class Intake:
     # What the worker does:
 
     def finished(self, key: str, reply: Reply) -> None:
-        """The handler ended and *reply* has left: settle the copy, remember the reply, start what is held.
+        """The handler ended and *reply* has left: have the copy settled, remember the reply, start what is held.
 
         It may come again for a job that was forwarded, when that failed on its way: *reply* is now the answer.
         """
@@ -182,10 +187,11 @@ class Intake:
         if copy is None:
             self._amend(key, reply)
             return
-        copy.settle(True)
+        self._settling.add(copy.settle)
         self.remember(copy.job, reply, copy.sender)
         self.start_held()
-        if not self._running:
+        if self._draining and not self._running:
+            self._settling.flush()
             waiting, self._drained = self._drained, []
             for waiter in waiting:
                 waiter.callback(None)
@@ -238,6 +244,7 @@ class Intake:
         for copy in held.values():
             self._give_back(copy)
         if not self._running:
+            self._settling.flush()
             return succeed(None)
         waiter: Deferred[None] = Deferred(self._drained.remove)
         self._drained.append(waiter)
@@ -245,6 +252,7 @@ class Intake:
 
     def close(self) -> None:
         """Forget what was finished, so that nothing is said again; who still watches over a hop is told."""
+        self._settling.stop()
         for key, finished in self._finished.items():
             self._let_go(key, finished)
         self._finished.clear()
