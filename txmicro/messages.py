@@ -75,9 +75,11 @@ def get_job_id(body: Any) -> str:
     return text
 
 
-def _number(body: Any, name: str, default: int) -> float:
+def _number(body: dict[str, Any], name: str, default: int) -> float:
     """A number that can be reckoned with: neither NaN nor beyond what anyone means."""
-    value: float = get(body, name, (int, float), default)
+    value: float = body.get(name, default)
+    if type(value) is not int:
+        value = get(body, name, (int, float))
     if not 0 <= value <= _LARGEST:
         raise DecodeError(f"{name!r} is {show(value)}, expected a number from 0 to {_LARGEST}")
     return value
@@ -238,7 +240,7 @@ class Job:
             int(_number(body, "tries", 0)),
             redelivered,
             traceparent,
-            redeliver=get(body, "redeliver", bool, True),
+            redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
         )
 
 
