@@ -97,6 +97,16 @@ class OpenTests(TestCase):
         again = await self.open(url)
         self.assertEqual(await again.insert("k/0", {"n": 2}), stored)
 
+    async def test_texts_of_before_are_found_by_their_words_too(self) -> None:
+        url = f"sqlite:///{self.mktemp()}"
+        before = await self.open(url, texts=["title"])
+        plots: list[Any] = ["word0", ["word1", "x"], "word1 y", 5]
+        await gatherResults([before.insert(f"k/{n}", {"n": n, "plot": plot}) for n, plot in enumerate(plots)])
+        for _ in range(2):
+            store = await self.open(url, texts=["title", "plot"])
+            found = await store.find({}, words={"plot": "word1"})
+            self.assertEqual([document["n"] for document in found], [1, 2])
+
     async def test_a_worker_imports_only_the_store_that_it_uses(self) -> None:
         script = "import sys, txmicro.stores; sys.exit('sqlite3' in sys.modules or 'pymongo' in sys.modules)"
         self.assertEqual(subprocess.run([sys.executable, "-c", script]).returncode, 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -60,13 +61,11 @@ class Lanes:
 
     def _work(self) -> None:
         """Call until nothing is left: in a thread, as :meth:`_put`."""
-        while self._calls:
-            try:
+        with suppress(IndexError):  # nothing is left
+            while True:
                 called, function, arguments = self._calls.popleft()
-            except IndexError:  # another thread was faster
-                break
-            if not called.called:
-                self._put(called, _call(function, arguments))
+                if not called.called:
+                    self._put(called, _call(function, arguments))
         self._put(None, None)
 
     def _put(self, called: Deferred[Any] | None, result: Any) -> None:

@@ -177,9 +177,9 @@ def _create(transaction: Transaction, indexes: Sequence[str], texts: Sequence[st
 
 def _index_text(transaction: Transaction, field: str) -> None:
     """Write down the words of documents that were inserted before anybody looked for words in *field*."""
-    transaction.execute("SELECT sequence, json_extract(document, ?) FROM documents", (f"$.{field}",))
-    for sequence, text in transaction.fetchall():
-        _insert_words(transaction, sequence, entries({field: text}, [field]))
+    connection: sqlite3.Connection = transaction.connection
+    for sequence, document in connection.execute("SELECT sequence, document FROM documents"):
+        _insert_words(transaction, sequence, entries(_load(document), [field]))
 
 
 def _insert(transaction: Transaction, rows: Sequence[Row[str]]) -> list[str]:
