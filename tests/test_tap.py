@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -120,6 +121,14 @@ class BuildTests(BuildTestCase):
     def test_the_clock_is_one_that_nobody_sets_back(self) -> None:
         self.build(tap.broker)
         self.assertIs(self.reactor.seconds, time.monotonic)
+
+    def test_garbage_is_looked_for_rarely_and_not_in_what_was_there_at_the_start(self) -> None:
+        done: list[tuple[Any, ...]] = []
+        self.patch(gc, "set_threshold", lambda *numbers: done.append(numbers))
+        self.patch(gc, "freeze", lambda: done.append(("freeze", self.reactor.hasRun)))
+        tap.collect_rarely(self.reactor)
+        self.reactor.run()
+        self.assertEqual(done, [(tap.GARBAGE,), ("freeze", True)])
 
     def test_a_manager(self) -> None:
         process = self.build(tap.manager, "--config", CONFIG)
