@@ -7,9 +7,12 @@ from typing import Any
 import treq
 from klein import Klein
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.resource import Resource
 from werkzeug.exceptions import Conflict, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
 
@@ -21,10 +24,21 @@ from txmicro.workers.rest import RestWorker, status
 from txmicro.workers.site import LimitedRequest
 
 
+class Part(Resource):
+    """Has all that its path begins with."""
+
+    isLeaf = True
+
+    def render_GET(self, request: LimitedRequest) -> bytes:
+        return request.json([each.decode() for each in request.postpath or ()])
+
+
 class Things(RestWorker):
     """A REST worker with paths of all kinds."""
 
     type = "WT"
+    asked = 0
+    waits = False
 
     def routes(self, app: Klein) -> None:
         app.route("/plain")(self.plain)
@@ -32,6 +46,10 @@ class Things(RestWorker):
         app.route("/conflict")(self.conflict)
         app.route("/own")(self.own)
         app.route("/ask")(self.answer)
+        app.route("/text")(self.text)
+        app.route("/nothing")(self.nothing)
+        app.route("/part", branch=True)(self.part)
+        app.route("/wait")(self.wait)
         app.handle_errors(LookupError)(self.explain)
 
     def plain(self, request: LimitedRequest) -> bytes:
@@ -45,6 +63,24 @@ class Things(RestWorker):
 
     def own(self, request: LimitedRequest) -> bytes:
         raise LookupError("no such thing")
+
+    def text(self, request: LimitedRequest) -> str:
+        return '"text"'
+
+    def part(self, request: LimitedRequest) -> Any:
+        return Part()
+
+    def nothing(self, request: LimitedRequest) -> None:
+        self.asked += 1
+        request.setResponseCode(204)
+
+    async def wait(self, request: LimitedRequest) -> bytes:
+        self.waits = True
+        try:
+            await Deferred()
+        except CancelledError as error:
+            raise ValueError("nobody hears this") from error
+        return b""
 
     async def answer(self, request: LimitedRequest) -> bytes:
         return request.json(await self.ask(request, "WX:*", "question"))
@@ -93,6 +129,28 @@ class RestWorkerTests(TestCase):
     async def test_a_worker_may_explain_its_own_errors(self) -> None:
         async with things() as ask:
             self.assertEqual(await ask("/own"), (410, {"error": "Gone", "message": "no such thing"}))
+
+    async def test_what_klein_can_render_it_renders(self) -> None:
+        async with things() as ask:
+            self.assertEqual(await ask("/text"), (200, "text"))
+            self.assertEqual(await ask("/part/of/it"), (200, ["of", "it"]))
+
+    async def test_a_handler_that_gives_nothing_back_is_called_once(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            response = await treq.get(f"http://127.0.0.1:{rest.port}/nothing", persistent=False)
+            self.assertEqual((response.code, rest.asked), (204, 1))
+
+    async def test_a_mistake_that_nobody_hears_of_is_logged(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            asking = treq.get(f"http://127.0.0.1:{rest.port}/wait", persistent=False)
+            while not rest.waits:
+                await deferLater(reactor, 0)
+            asking.addErrback(lambda _: None).cancel()
+            while not (logged := self.flushLoggedErrors(ValueError)):
+                await deferLater(reactor, 0)
+            self.assertEqual(len(logged), 1)
 
     async def test_a_job_may_have_any_result(self) -> None:
         async with things(Worker("WX", do_job=lambda job: [job.data, None, 1.5])) as ask:

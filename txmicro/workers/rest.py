@@ -18,7 +18,9 @@ from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
@@ -37,6 +39,8 @@ from .site import LimitedRequest, LimitedSite
 
 MAX_FIELDS: Final = 1000
 """The most fields that a form may have."""
+
+log = Logger()
 
 _SCALAR: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -58,13 +62,14 @@ class RestWorker(Worker):
         """Add the paths: ``app.route("/movies/")(self.movies)``.
 
         A handler gets a :class:`~txmicro.workers.site.LimitedRequest`. It gives back
-        ``request.json(value, code)``, or raises.
+        ``request.json(value, code)``, or raises. What else Klein can render takes its time; there is no ``url_for``
+        while the handler runs.
         """
         raise NotImplementedError
 
     def opened(self) -> None:
         """Listen. A port that is taken is a :class:`~txmicro.errors.ConfigError`."""
-        app = Klein()
+        app = _App()
         self.routes(app)
         app.handle_errors(Exception)(self._failed)
         ids, config, reactor = self.bus.ids, self.config, self._reactor
@@ -179,14 +184,50 @@ def _readings(text: str) -> list[Any]:
     return [text] if value == text or value in (inf, -inf) else [text, value]
 
 
+class _App(Klein):
+    """Klein, for a request that may have been handled."""
+
+    def execute_endpoint(self, endpoint: str, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """What the handler gives back; its outcome, if there is one."""
+        if hasattr(request, "outcome"):
+            return request.outcome
+        return super().execute_endpoint(endpoint, request, *args, **kwargs)
+
+
 class _Root(KleinResource):
-    """Klein's resource, without paths that Klein takes for others (``//movies/``, ``/movies%2F``) or for no text."""
+    """Klein's resource, without paths that Klein takes for others (``//movies/``, ``/movies%2F``) or for no text.
+
+    What is found and gives back bytes is answered here, as Klein's way to that takes longer than all else that
+    happens to a request. For the rest, errors before all, Klein is given the outcome.
+    """
+
+    def __init__(self, app: _App) -> None:
+        super().__init__(app)
+        self._routes = app.url_map.bind("")  # no route depends on the host
 
     def render(self, request: Any) -> Any:
         path = b"/" + b"/".join(request.postpath)
         if path.startswith(b"//") or path.count(b"/") != request.path.count(b"/") or not _is_text(path):
             raise NotFound
-        return super().render(request)
+        try:
+            endpoint, arguments = self._routes.match(path.decode(), request.method.decode())
+        except (HTTPException, UnicodeDecodeError):
+            return super().render(request)
+        answering = maybeDeferred(self._app.execute_endpoint, endpoint, request, **arguments)
+        request.notifyFinish().addErrback(lambda _: answering.cancel())
+        answering.addBoth(self._answer, request)
+        return NOT_DONE_YET
+
+    def _answer(self, outcome: Any, request: Any) -> None:
+        if request.channel is None:  # the client has gone
+            if isinstance(outcome, Failure) and not outcome.check(CancelledError):
+                log.failure("the handler of a request that nobody awaits any more failed", outcome)
+        elif isinstance(outcome, bytes):
+            request.write(outcome)
+            request.finish()
+        else:
+            request.outcome = outcome
+            super().render(request)
 
 
 def _is_text(data: bytes) -> bool:

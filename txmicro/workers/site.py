@@ -29,12 +29,14 @@ class LimitedRequest(Request):
     """A request of a :class:`LimitedSite`. Every answer tells its time and a job's id, and errors are JSON.
 
     :ivar job_id: the id in the answer: that of the job that was sent, or a fresh one if there was none.
+    :ivar outcome: what its handler gave back, or its failure, where that is left to Klein.
     """
 
     channel: Any
     content: Any
     job_id: str | None = None
     refused: bool = False
+    outcome: Any
     _arrived: float | None = None
 
     def gotLength(self, length: int | None) -> None:
