@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
@@ -34,7 +34,7 @@ class Lanes:
         self._calls: deque[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = deque()
         self._results: deque[tuple[Deferred[Any] | None, Any]] = deque()
         self._woken = False
-        self._idle: Once[None] | None = None
+        self._idle: Once[None] = Once()
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Deferred[Result]:
         """Call ``function(*arguments)`` in a thread. Fires with its result, or fails with what it raised.
@@ -49,11 +49,7 @@ class Lanes:
 
     def idle(self) -> Deferred[None]:
         """Fires with None when all calls have ended."""
-        if self._idle is None:
-            self._idle = Once()
-        if not self._busy:
-            self._idle.happen(None)
-        return self._idle.wait()
+        return self._idle.wait() if self._busy else succeed(None)
 
     def _begin(self) -> None:
         self._busy += 1
@@ -88,8 +84,9 @@ class Lanes:
         self._busy -= 1
         if self._calls:
             self._begin()
-        elif self._idle is not None and not self._busy:
-            self._idle.happen(None)
+        elif not self._busy:
+            idle, self._idle = self._idle, Once()
+            idle.happen(None)
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
