@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
@@ -8,9 +9,10 @@ from twisted.trial.unittest import TestCase
 
 from examples.movies.workers import DBWorker
 from tests import mongo
+from tests.documents import ROOT
 from tests.rabbitmq import reactor
 from tests.test_movies import movies
-from txmicro.config import Config
+from txmicro.config import Config, load
 from txmicro.errors import JobError, JobTimeout
 from txmicro.stores import StoreError
 from txmicro.testing import running
@@ -49,6 +51,11 @@ class MoviesTests(TestCase):
             ):
                 found = await http("GET", f"/movies/?{query}")
                 self.assertEqual((found.code, found.value), (200, []), query)
+
+    def test_the_configuration_with_mongodb_differs_from_the_other_in_its_store(self) -> None:
+        ours, other = (load(str(ROOT / f"etc/{name}.json"), {}) for name in ("config-mongodb", "config"))
+        self.assertTrue(ours.store_url.startswith("mongodb://"))
+        self.assertEqual(replace(ours, store_url=other.store_url, broker_url=other.broker_url), other)
 
 
 class ChainTests(TestCase):
