@@ -9,6 +9,7 @@ for a body that is too large, what werkzeug's exceptions say for themselves, 500
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from json import loads
 from math import inf
 from typing import Any, Final
@@ -42,6 +43,7 @@ MAX_FIELDS: Final = 1000
 
 log = Logger()
 
+_PATHS: Final = 100  # of those that were asked for, to be remembered
 _SCALAR: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _THEIRS: Final = {EncodeError: 400, MessageTooLarge: 413}  # when it happens here, to what the client sent
@@ -203,14 +205,15 @@ class _Root(KleinResource):
 
     def __init__(self, app: _App) -> None:
         super().__init__(app)
-        self._routes = app.url_map.bind("")  # no route depends on the host
+        # No route depends on the host. The same few paths come again and again, unless parts of them vary.
+        self._match = lru_cache(_PATHS)(app.url_map.bind("").match)
 
     def render(self, request: Any) -> Any:
-        path = b"/" + b"/".join(request.postpath)
-        if path.startswith(b"//") or path.count(b"/") != request.path.count(b"/") or not _is_text(path):
+        path = _text(b"/" + b"/".join(request.postpath))
+        if path.startswith("//") or path.count("/") != request.path.count(b"/"):
             raise NotFound
         try:
-            endpoint, arguments = self._routes.match(path.decode(), request.method.decode())
+            endpoint, arguments = self._match(path, request.method.decode())
         except (HTTPException, UnicodeDecodeError):
             return super().render(request)
         answering = maybeDeferred(self._app.execute_endpoint, endpoint, request, **arguments)
@@ -230,12 +233,11 @@ class _Root(KleinResource):
             super().render(request)
 
 
-def _is_text(data: bytes) -> bool:
+def _text(path: bytes) -> str:
     try:
-        data.decode()
+        return path.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        raise NotFound from None
 
 
 def _traceparent(request: LimitedRequest) -> str | None:
