@@ -505,6 +505,58 @@ class DeathTests(LaneTestCase):
         self.assertEqual(len(self.ran), 1)
         self.check_empty()
 
+    def test_an_answer_that_is_given_while_nothing_stands_is_heard_later(self) -> None:
+        waiting: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            return await waiting
+
+        worker = self.worker(handle)
+        self.process(self.sender)
+        self.process(worker)
+        job = self.sender.send("WB:*", durable=True)
+        self.advance(0.5)
+        channel = worker._running_station.link._channel
+        assert channel is not None
+        channel.ack(4711)  # the broker closes the channel, but not that of the durable jobs
+        self.clock.advance(0)
+        self.clock.advance(0)
+        self.assertIsNone(worker._running_station.link.post.session)
+        waiting.callback("done")
+        self.assertEqual(self.result(job.when_done(), 3.0), "done")
+        self.assertEqual(len(self.ran), 1)
+        self.check_empty()
+
+    def test_an_answer_that_is_lost_with_its_connection_is_said_again_though_the_job_is_settled(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        lost: list[str] = []
+        lose = self.patch(worker._running_station.link.post, "reply", lambda *_: lost.append("reply"))
+        job = self.sender.send("WB:*", 1, durable=True)
+        self.advance(1)
+        self.assertTrue(lost)
+        self.check_empty()
+        lose.restore()
+        assert worker.bus.session is not None
+        worker.bus.session.publishing.transport.abortConnection()
+        self.assertEqual(self.result(job.when_done(), 3.0), {"echo": 1})
+        self.assertEqual(len(self.ran), 1)
+
+    def test_it_need_not_wait_for_the_exchange_that_the_other_lane_declares(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        self.advance(0.5)
+        durable_link = worker._running_station.lane._link
+        channel = durable_link._channel
+        assert channel is not None
+        self.result(channel.exchange_delete(exchange=topology.to_exchange("WB")))
+        channel.ack(4711)
+        self.advance(1)
+        self.assertTrue(durable_link.stands)
+        self.assertEqual(self.result(self.sender.send("WB:*", 1, durable=True).when_done(), 5.0), {"echo": 1})
+
     def test_a_worker_that_stops_settles_what_it_has_also_after_a_loss(self) -> None:
         waiting: Deferred[str] = Deferred()
 

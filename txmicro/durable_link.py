@@ -103,7 +103,9 @@ class DurableLink(Place):
             self.log.warn(
                 "dead letters and retries may be lost when this broker fails: RabbitMQ has safe ones since 3.10"
             )
-        await self._declare_exchange(session, channel, topology.Exchange(topology.durable_exchange(kind)))
+        # Where jobs come from is the link's to declare, but if it was deleted, the link may not have noticed yet.
+        for exchange in (topology.to_exchange(kind), topology.durable_exchange(kind)):
+            await self._declare_exchange(session, channel, topology.Exchange(exchange))
         for queue in topology.durable_queues(kind, wanted.steps, session.features):
             await self._declare(channel, queue)
         sources = (

@@ -19,6 +19,7 @@ from .durable_link import DurableLink, Wanted
 from .errors import AddressError, JobError, NotStored, WorkerStopped, describe
 from .future import JobFuture
 from .intake import Reply
+from .lately import Lately
 from .link import Link
 from .messages import Job
 from .retry import RetryPolicy
@@ -27,6 +28,13 @@ from .storing import Parcel, Storing
 
 PATIENCE: Final = 5.0
 """Seconds that a start waits for the durable lane: a quorum queue may be without a leader for long."""
+
+MAYBE_LOST: Final = 30.0
+"""Seconds that an answer may have been under way when it is found that a connection has been deaf: two heartbeat
+intervals, and some more."""
+
+REPEATED_MAX: Final = 10_000
+"""How many answers are said again after a loss."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ class DurableLane:
         self._failed = failed
         self._stored = stored
         self._remember = remember
+        self._repeat = repeat
+        self._said = Lately(MAYBE_LOST, REPEATED_MAX)
         self._storing = Storing(bus.clock, link.post.store)
         self._intake = DurableIntake(
             worker.partition(":")[0],
@@ -144,8 +154,15 @@ class DurableLane:
         await self._link.close()
 
     def up(self) -> None:
-        """Everything stands."""
+        """Everything stands.
+
+        What was said lately may be lost with what stood before, and nobody asks for the end of a durable job: it is
+        said again.
+        """
         self._storing.up()
+        self._said.forget(self._clock.seconds())
+        for key in self._said:
+            self._repeat(key)
 
     def resume(self) -> None:
         """The connection takes messages."""
@@ -259,6 +276,9 @@ class DurableLane:
         reply = Reply(job.origin, kind, self._post.encode(job.outcome(self.id, outcome)))
         self._post.reply(reply.to, kind, job.key, reply.body)
         self._remember(job, reply)
+        now = self._clock.seconds()
+        self._said.forget(now)
+        self._said.add(job.key, now)
 
 
 class _Kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 
 class Lately:
@@ -21,6 +22,9 @@ class Lately:
 
     def __contains__(self, key: str) -> bool:
         return key in self._until
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._until)
 
     def add(self, key: str, now: float) -> None:
         """Remember *key* from *now* on."""
