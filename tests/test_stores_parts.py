@@ -171,8 +171,8 @@ class LanesTests(TestCase):
         self.pool.start()
         self.addCleanup(self.pool.stop)
 
-    def lanes(self, most: int) -> Lanes:
-        return Lanes(reactor, self.pool, most)
+    def lanes(self, most: int, patience: float = 0.0) -> Lanes:
+        return Lanes(reactor, self.pool, most, patience)
 
     async def test_calls_give_what_their_functions_give(self) -> None:
         lanes = self.lanes(2)
@@ -235,6 +235,27 @@ class LanesTests(TestCase):
         lanes.call(ended.append, 2)
         await lanes.idle()
         self.assertEqual(sorted(ended), [1, 2])
+
+    async def test_with_patience_one_thread_does_what_comes(self) -> None:
+        lanes = self.lanes(4, patience=60.0)
+        threads = await gatherResults([lanes.call(threading.get_ident) for _ in range(100)])
+        self.assertEqual(len(set(threads)), 1)
+        await lanes.idle()
+
+    async def test_another_thread_helps_when_the_patience_is_over(self) -> None:
+        lanes, door = self.lanes(2, patience=0.001), threading.Event()
+        slow = lanes.call(door.wait, 10)
+        await lanes.call(door.set)
+        self.assertTrue(await slow)
+        await lanes.idle()
+
+    async def test_then_results_come_that_wait_for_a_thread_which_is_busy_with_the_next_call(self) -> None:
+        lanes, door = self.lanes(1, patience=0.001), threading.Event()
+        first, second = lanes.call(threading.get_ident), lanes.call(door.wait, 10)
+        await first
+        door.set()
+        self.assertTrue(await second)
+        await lanes.idle()
 
     async def test_many_calls_are_all_made_once(self) -> None:
         lanes = self.lanes(4)

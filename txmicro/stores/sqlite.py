@@ -19,19 +19,23 @@ from threading import Event
 from typing import Any, Final
 
 from twisted.enterprise.adbapi import ConnectionPool, Transaction
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.python.failure import Failure
 
 from txmicro import codec
 from txmicro.errors import BadRequest, JobError
 
 from .base import PAGE, Row, Store
 from .errors import StoreError
+from .lanes import Lanes
 from .query import Query
 from .sqlite_query import Statement, index_key
 from .words import entries
 
 READERS: Final = 3
 """How many finds run at once on a file; one more thread writes."""
+PATIENCE: Final = 0.002
+"""How long one thread may have the finds for itself, in seconds: most take a hundredth of it."""
 BUSY_TIMEOUT: Final = 5.0
 """How long to wait for another process that writes to the file, in seconds."""
 
@@ -64,8 +68,7 @@ class SQLiteStore(Store[str]):
     ) -> None:
         super().__init__(reactor, texts)
         self._pool = pool
-        self._readers = readers
-        self._reads = DeferredSemaphore(readers)
+        self._reading = Lanes(reactor, pool.threadpool, readers, PATIENCE)
         self._keys = {"id": "id", **{name: index_key(name) for name in indexes}}
 
     def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[str, set[str]]:
@@ -78,24 +81,26 @@ class SQLiteStore(Store[str]):
         return self._pool.runInteraction(_insert, rows)  # type: ignore[no-any-return]
 
     def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
-        return Deferred.fromCoroutine(self._search(query))
-
-    async def _search(self, query: Query) -> list[dict[str, Any]]:
-        statement = Statement(query, self._keys)
-        stop = Event()
-        await self._reads.acquire()
         try:
-            documents = await self._pool.runInteraction(_select, statement, query.after, stop)
-        except sqlite3.Error as error:
-            raise self._typed(error) from error
-        finally:
-            stop.set()
-            self._reads.release()
+            statement = Statement(query, self._keys)
+        except JobError as error:  # it says what cannot be looked for
+            return fail(error)
+        stop = Event()
+        found = self._reading.call(self._search, statement, query.after, stop)
+        return found.addBoth(_stopped, stop).addCallbacks(self._picked, self._failed, (query,))
+
+    def _search(self, statement: Statement, after: str | None, stop: Event) -> list[str]:
+        return _select(self._pool.connect(), statement, after, stop)
+
+    def _picked(self, documents: Sequence[str], query: Query) -> list[dict[str, Any]]:
         return [query.pick(_load(document)) for document in documents]
 
+    def _failed(self, failure: Failure) -> Failure:
+        error = failure.value
+        return Failure(self._typed(error)) if isinstance(error, sqlite3.Error) else failure
+
     async def _close(self) -> None:
-        for _ in range(self._readers):
-            await self._reads.acquire()
+        await self._reading.idle()
         self._pool.close()  # joins its threads, which have nothing left to do
 
     def _typed(self, error: Exception) -> StoreError:
@@ -151,6 +156,12 @@ def _path(url: str) -> str:
     return rest[1:] or ":memory:"
 
 
+def _stopped(outcome: Any, stop: Event) -> Any:
+    """Whoever searches may stop: there is an outcome, or nobody waits for it any more."""
+    stop.set()
+    return outcome
+
+
 def _load(text: str) -> dict[str, Any]:
     document: dict[str, Any] = codec.JSON.decode(text.encode())
     return document
@@ -200,27 +211,27 @@ def _insert_words(transaction: Transaction, sequence: int, words: set[str]) -> N
     transaction.executemany(_INSERT_WORD, [(word, sequence) for word in words])
 
 
-def _select(transaction: Transaction, statement: Statement, after: str | None, stop: Event) -> list[str]:
-    connection = transaction.connection
+def _select(
+    connection: sqlite3.Connection, statement: Statement, after: str | None, stop: Event
+) -> list[str]:
     connection.set_progress_handler(stop.is_set, _CHECK_EVERY)
     try:
-        place = None if after is None else _place(transaction, statement, after)
-        transaction.execute(*statement.select(place))
-        return _page(transaction)
+        place = None if after is None else _place(connection, statement, after)
+        return _page(connection.execute(*statement.select(place)))
     finally:
         connection.set_progress_handler(None, 0)
 
 
-def _place(transaction: Transaction, statement: Statement, after: str) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = transaction.execute(*statement.place()).fetchone()
+def _place(connection: sqlite3.Connection, statement: Statement, after: str) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(*statement.place()).fetchone()
     if row is None or b"" in row:
         raise BadRequest(f"after: no document with the id {after!r:.100} has a place in this order")
     return row
 
 
-def _page(transaction: Transaction) -> list[str]:
+def _page(found: sqlite3.Cursor) -> list[str]:
     page, size = [], 0
-    for (document,) in iter(transaction.fetchone, None):
+    for (document,) in found:
         page.append(document)
         size += len(document)
         if size >= PAGE:
