@@ -251,12 +251,18 @@ class OutcomeTests(MongoTestCase):
         self.assertEqual((type(full), full.retryable), (StoreError, True))
         self.assertEqual((type(large), large.retryable), (DocumentTooLarge, False))
 
-    async def test_what_the_majority_has_not_confirmed_may_not_be_safe(self) -> None:
+    async def test_what_the_majority_has_not_confirmed_in_time_may_not_be_safe(self) -> None:
         store = await self.open()
         first = await store.insert("taken/0", {"n": "first"})
-        good, taken = await self.insert(store, "good/0", "taken/0", unsure=True)
-        self.assertEqual((type(good), good.retryable), (StoreError, True))
+        lost, taken, full = await self.insert(store, "lost/0", "taken/0", "full/0", unsure=True)
+        self.assertEqual((type(lost), lost.retryable), (StoreError, True))
         self.assertEqual(taken, first)  # it was read from the majority
+        self.assertTrue(full.retryable)
+
+    async def test_what_the_majority_has_at_last_is_stored(self) -> None:
+        store = await self.open()
+        first = await store.insert("slow/0", {"n": "slow/0"})
+        self.assertEqual(await self.insert(store, "slow/0", unsure=True), [first])
 
     async def test_a_document_that_another_worker_is_writing_is_waited_for(self) -> None:
         store = await self.open()

@@ -46,7 +46,7 @@ from .words import entries
 ATTEMPT: Final = 10.0
 """How long one attempt to write may take, in seconds: then it is made again through another connection."""
 PAUSE: Final = 0.05
-"""How long to wait, in seconds, before looking again whether a document of another worker is safe."""
+"""How long to wait, in seconds, before looking again whether a document is safe."""
 
 _DUPLICATE: Final = 11000
 _TOO_LARGE: Final = (10334, 17280)
@@ -73,6 +73,7 @@ class MongoStore(Store[bytes]):
     def __init__(self, client: Client, reactor: Any, texts: Sequence[str], now: Callable[[], float]) -> None:
         super().__init__(reactor, texts)
         self._client = client
+        self._reactor = reactor
         self._now = now
         self._latest = 0
         self._reading = Lanes(reactor, client.threads, client.readers)
@@ -97,9 +98,8 @@ class MongoStore(Store[bytes]):
 
     def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
         try:
-            codec.BSON.encode(
-                {"filters": query.filters, "ranges": query.ranges}
-            )  # it says what it cannot carry
+            # The codec says what it cannot carry, and where that is.
+            codec.BSON.encode({"filters": query.filters, "ranges": query.ranges})
         except JobError as error:
             return fail(error)
         if query.id is None:
@@ -124,7 +124,7 @@ class MongoStore(Store[bytes]):
         await self._gets.idle()
         await self._writing.idle()
         await self._reading.idle()
-        self._client.leave()
+        await self._client.leave(self._reactor)
 
     def _typed(self, error: Exception) -> StoreError:
         return typed(error)
@@ -143,26 +143,26 @@ class MongoStore(Store[bytes]):
         self, rows: Sequence[Row[bytes]], details: Mapping[str, Any], deadline: float
     ) -> list[bytes | JobError]:
         errors = {error["index"]: error for error in details["writeErrors"]}
-        taken = [rows[index].id for index, error in errors.items() if error["code"] == _DUPLICATE]
-        first = self._first(taken, deadline) if taken else {}
-        unsure = details["writeConcernErrors"]
+        # Those that are there, of this attempt or of an earlier one, but perhaps not with the majority yet.
+        unsure = {index for index, error in errors.items() if error["code"] == _DUPLICATE}
+        if details["writeConcernErrors"]:
+            unsure |= set(range(len(rows))) - errors.keys()
+        safe = self._wait_until_safe([rows[index].id for index in unsure], deadline)
 
         def outcome(index: int, row: Row[bytes]) -> bytes | JobError:
+            if index in unsure:
+                return safe.get(row.id) or StoreError("MongoDB: stored, but not safe yet", retryable=True)
             error = errors.get(index)
-            if error is None:
-                return _failure(64, str(unsure[0]["errmsg"])) if unsure else row.document
-            if error["code"] != _DUPLICATE:
-                return _failure(error["code"], error["errmsg"])
-            return first.get(row.id) or StoreError("MongoDB: stored, but not safe yet", retryable=True)
+            return _failure(error["code"], error["errmsg"]) if error else row.document
 
         return [outcome(index, row) for index, row in enumerate(rows)]
 
-    def _first(self, ids: Sequence[str], deadline: float) -> dict[str, bytes]:
-        """The documents of *ids* that are safe. Another worker may be writing one: it will be, or its time ends."""
+    def _wait_until_safe(self, ids: Sequence[str], deadline: float) -> dict[str, bytes]:
+        """The documents of *ids* that the majority has: all of them, or until *deadline* what there is."""
         while True:
-            first = self._attempt(lambda: self._stored(self._safe, ids), deadline)
-            if len(first) == len(set(ids)) or self._clock.seconds() + PAUSE >= deadline:
-                return first
+            safe = self._attempt(lambda: self._stored(self._safe, ids), deadline)
+            if len(safe) == len(set(ids)) or self._clock.seconds() + PAUSE >= deadline:
+                return safe
             time.sleep(PAUSE)
 
     def _stored(self, documents: Collection[RawBSONDocument], ids: Sequence[str]) -> dict[str, bytes]:
@@ -232,7 +232,7 @@ def open_mongo(
     :param capacity: how many jobs run at once. :param timeout: how long a server is waited for, in seconds.
     :param now: Unix time in seconds, for the order of insertion.
 
-    Fires with the store; fails with :class:`StoreError`. Cancelling stops the wait.
+    Fires with the store; fails with :class:`StoreError`. Cancelling leaves nothing open, and waits for that.
     """
     return Deferred.fromCoroutine(_open(url, reactor, indexes, texts, capacity, timeout, now))
 
@@ -254,7 +254,7 @@ async def _open(
     try:
         await deferToThreadPool(reactor, client.threads, client.prepare, indexes, texts, timeout)
     except BaseException as error:  # also when it is cancelled
-        client.leave()
+        await client.leave(reactor)
         if isinstance(error, PyMongoError):
             raise StoreError(f"store_url: {typed(error).message}", retryable=True) from error
         raise

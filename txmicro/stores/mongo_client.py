@@ -13,6 +13,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel, MongoClient, UpdateOne
 from pymongo.collection import Collection
 from pymongo.uri_parser import split_options
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from .mongo_query import ID, ORDER, WORDS
@@ -68,13 +70,20 @@ class Client:
         self._users += 1
         self.threads.adjustPoolsize(maxthreads=self._users * (self.readers + 1))  # and one that writes
 
-    def leave(self) -> None:
-        """Be one user less. The last one closes everything, and waits for threads that are still busy."""
+    def leave(self, reactor: Any) -> Deferred[None]:
+        """Be one user less. The last one closes everything.
+
+        Fires when that is done: threads that are still busy are waited for, in one of *reactor*'s.
+        """
         self._users -= 1
-        if not self._users:
-            del _clients[self._url]
-            self._client.close()
-            self.threads.stop()
+        if self._users:
+            return succeed(None)
+        del _clients[self._url]
+        return deferToThreadPool(reactor, reactor.getThreadPool(), self._end)
+
+    def _end(self) -> None:
+        self._client.close()
+        self.threads.stop()
 
     def prepare(self, indexes: Sequence[str], texts: Sequence[str], timeout: float) -> None:
         """Create what the database lacks, in a thread; wait at most *timeout* seconds for a server."""
