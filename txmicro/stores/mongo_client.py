@@ -28,7 +28,12 @@ TEXTS: Final = "documents.texts"
 
 _BATCH: Final = 500
 _RAW: Final = CodecOptions(document_class=RawBSONDocument)
-_DEFAULTS: Final[Mapping[str, Any]] = {"appname": "txmicro", "w": "majority", "connectTimeoutMS": 5_000}
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    "appname": "txmicro",
+    "w": "majority",
+    "connectTimeoutMS": 5_000,
+    "maxPoolSize": 0,  # as many connections as threads
+}
 
 _clients: dict[str, Client] = {}
 
@@ -53,11 +58,12 @@ class Client:
     """
 
     def __init__(self, url: str, capacity: int) -> None:
-        given = split_options(urlsplit(url).query, validate=True, warn=False) if urlsplit(url).query else {}
+        options = urlsplit(url).query
+        given = split_options(options, validate=True, warn=False) if options else {}
         defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
         self._url = url
         self._users = 0
-        self._client: MongoClient[Any] = MongoClient(url, maxPoolSize=None, **defaults)
+        self._client: MongoClient[Any] = MongoClient(url, **defaults)
         database = self._client.get_default_database(DATABASE)
         self.documents: Collection[RawBSONDocument] = database.get_collection(COLLECTION, _RAW)
         self._texts: Collection[Any] = database.get_collection(TEXTS)
