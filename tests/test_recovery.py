@@ -270,6 +270,13 @@ class PartTests(RecoveryTestCase):
             self.check(sender, 5.0)
         self.assertTrue(self.logged("lost its place"))
 
+    def test_the_tenth_deletion_is_mended_as_soon_as_the_first(self) -> None:
+        sender, _ = self.pair()
+        channel = self.operator()
+        for _ in range(10):
+            self.result(channel.exchange_delete(exchange=topology.replies_exchange("WA")))
+            self.check(sender, 5.0)
+
     def test_bindings_are_deleted_while_in_use(self) -> None:
         sender, worker = self.pair()
         channel = self.operator()

@@ -30,8 +30,9 @@ REBIND_EVERY: Final = 3.0
 SHARED_EVERY: Final = 20
 """Looks of one's own between two at what all of the type share, which the eldest takes with every look."""
 
-STABLE_AFTER: Final = 10.0
-"""Seconds that it must have stood for the next attempt to be the first one again."""
+STABLE_AFTER: Final = 2.0
+"""Seconds that it must have stood for the next attempt to be the first one again. The first look comes later: what it
+finds missing is a loss, and no attempt that failed."""
 
 
 CLOSE_TIMEOUT: Final = 3.0
