@@ -53,6 +53,16 @@ class NoDelayTests(SynchronousTestCase):
         clock.advance(0)
         self.assertEqual((transport.sent, transport.value()), (PROTOCOL_HEADER, b""))
 
+    def test_last_words_are_left_to_the_reactor_which_closes_the_transport_after_them(self) -> None:
+        transport, clock = Descriptor(), Clock()
+        client = Client(vhost="/", username="guest", password="guest", clock=clock)
+        client.makeConnection(transport)
+        clock.advance(0)
+        client.dataReceived(b"no frame of AMQP")
+        self.assertEqual(transport.sent, PROTOCOL_HEADER)
+        self.assertNotEqual(transport.value(), b"")
+        self.assertTrue(transport.disconnecting)
+
     def test_the_embedded_broker_sends_at_once(self) -> None:
         transport = TCPTransport()
         server = BrokerFactory(Clock()).buildProtocol(None)

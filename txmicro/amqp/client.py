@@ -442,8 +442,9 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             out, self._out = self._out, []
             self._wrote = True
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-            if self._direct:
-                # The reactor would do so one round later. If it fails, the reactor will find that out, too.
+            if self._direct and not self.closed:
+                # The reactor would do so one round later. If it fails, the reactor will find that out, too. But it
+                # must see itself the end of what is written last, as it closes the transport then.
                 self.transport.doWrite()
 
     def _beat(self) -> None:
