@@ -15,7 +15,7 @@ SIZE = 64
 
 async def measure(stage: Stage) -> None:
     """Measure each system once in each round; a fresh pair of processes each time."""
-    rounds, seconds, levels = (1, 0.7, (1, 100)) if stage.quick else (5, 3.0, (1, 16, 100, 500))
+    rounds, seconds, levels = (1, 0.7, (1, 100)) if stage.quick else (3, 2.0, (1, 16, 100, 500))
     for _ in range(rounds):
         for system in stage.systems:
             if system.name not in stage.absent:
