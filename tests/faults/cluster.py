@@ -47,6 +47,12 @@ async def leader(node: Node, queue: str) -> str:
     return str(found[0] or "") if found else ""
 
 
+async def online(node: Node, queue: str) -> int:
+    """On how many nodes the quorum queue *queue* is, as *node* knows it: without a majority of them it stands still."""
+    listed = await node.ctl("list_queues", "--formatter", "json", "name", "online")
+    return sum(len(about["online"] or ()) for about in json.loads(listed) if about["name"] == queue)
+
+
 class Cluster:
     """See the module.
 

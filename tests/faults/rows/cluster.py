@@ -7,9 +7,9 @@ import time
 
 from twisted.internet.defer import gatherResults
 
-from tests.faults.cluster import leader
+from tests.faults.cluster import leader, online
 from tests.faults.ledger import Entry
-from tests.faults.row import row
+from tests.faults.row import Unmet, row
 from tests.faults.stage import Load, Stage, pause, until
 from txmicro.errors import JobError
 
@@ -23,14 +23,19 @@ QUEUE = "txmicro.jobs.WB.durable"
     nodes=3,
 )
 async def kill_leader(stage: Stage) -> None:
-    """Kill it, see how long jobs stand still, let it come back and catch up; again and again."""
+    """Kill it, see how long jobs stand still, let it come back and catch up; again and again.
+
+    The queue has to be on all three nodes each time, or it would lose its majority.
+    """
     kills = 2 if stage.quick else 12
     stage.timeout = 120
+    await stage.node.ctl("await_online_nodes", "3")  # a queue is declared on those that are
     await stage.manager()
     await stage.workers(3)
     load = Load(40, lambda n: stage.send(durable=n % 2 == 0, ms=30))
     for _ in range(kills):
         await pause(3)
+        await _whole(stage)
         name = await _leader(stage)
         victim = next(node for node in stage.nodes if node.name == name)
         victim.kill()
@@ -41,6 +46,15 @@ async def kill_leader(stage: Stage) -> None:
     await stage.settled()
     stalls = stage.result.summary()
     stage.require_within(10, stalls["p99"], "the stalls' p99")
+
+
+async def _whole(stage: Stage) -> None:
+    """Wait until the durable queue is on all nodes."""
+    deadline = time.monotonic() + 60
+    while (there := await online(stage.node, QUEUE)) < len(stage.nodes):
+        if time.monotonic() > deadline:
+            raise Unmet(f"{QUEUE} is on {there} of {len(stage.nodes)} nodes")
+        await pause(0.5)
 
 
 async def _leader(stage: Stage) -> str:
