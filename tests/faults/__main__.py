@@ -77,12 +77,23 @@ async def play(chosen: list[Row], quick: bool, results: list[Result]) -> None:
     end = time.monotonic() + (QUICK_LIMIT if quick else math.inf)
     for row in chosen:
         print(f"row {row.number}: {row.fault} …", flush=True)
-        result = Result(row.number, row.fault, quick, promise=row.promise)
-        await play_one(row, result, min(row.limit, end - time.monotonic()))
+        result = await play_timed(row, quick, end)
+        if quick and result.only_late:
+            # CI's machines do other work, and wait for nobody. What is lost is lost the first time, too.
+            print("  once more, as nothing was lost", flush=True)
+            first, result = result, await play_timed(row, quick, end)
+            result.measured["the first time"] = first.problems
         results.append(result)
         write(results, RESULTS)
-        print(f"  {_word(result)} in {result.seconds:.0f} s", flush=True)
-        print(f"  {result.as_dict()}", flush=True)
+
+
+async def play_timed(row: Row, quick: bool, end: float) -> Result:
+    """Play a row until *end*, of the monotonic clock, at most, and tell how it went."""
+    result = Result(row.number, row.fault, quick, promise=row.promise)
+    await play_one(row, result, min(row.limit, end - time.monotonic()))
+    print(f"  {_word(result)} in {result.seconds:.0f} s", flush=True)
+    print(f"  {result.as_dict()}", flush=True)
+    return result
 
 
 def _word(result: Result) -> str:

@@ -47,6 +47,12 @@ class Result:
         """Whether it was played, and nothing was found."""
         return not self.problems and not self.unavailable
 
+    @property
+    def only_late(self) -> bool:
+        """Whether it has not passed, but no job is lost or failed, and no effect came twice."""
+        found = self.verdict
+        return bool(self.problems) and not (found.lost or found.failed or found.duplicate_effects)
+
     def summary(self) -> dict[str, float]:
         """p50, p99 and the longest of the recoveries; empty if there were none."""
         if not self.recovery:
