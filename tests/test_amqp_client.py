@@ -397,6 +397,25 @@ class Consuming(ClientCase):
         self.assertEqual((ack.delivery_tag, ack.multiple), (5, False))
         self.assertEqual((reject.delivery_tag, reject.requeue), (6, True))
 
+    def test_acks_of_one_turn_share_a_frame_that_covers_nothing_that_is_open(self) -> None:
+        tag = self.consume()
+        self.assertEqual(self.acks_of(tag, 1, 2), [(2, True)])
+        self.channel.basic_get(queue="q")
+        self.broker.heard()
+        self.broker.content(Basic.GetOk(3, False, "x", "k", 1), b"")
+        self.assertEqual(self.acks_of(tag, 4, 5), [(4, False), (5, False)])
+        self.channel.ack(3)
+        self.broker.heard()
+        self.broker.content(Deliver("nobody", 6, False, "x", "k"), b"")
+        self.assertEqual(self.acks_of(tag, 7, 8), [(7, False), (8, False)])
+
+    def acks_of(self, tag: str, *deliveries: int) -> list[tuple[int, bool]]:
+        """What the broker hears when these arrive and are done in one turn."""
+        for number in deliveries:
+            self.broker.content(Deliver(tag, number, False, "x", "k"), b"")
+            self.channel.ack(number)
+        return [(ack.delivery_tag, ack.multiple) for _, ack in self.broker.heard()]
+
     def test_what_a_callback_raises_is_logged_and_the_next_message_comes(self) -> None:
         def fails_at_first(deliver: Deliver, properties: Properties, body: bytes) -> None:
             self.message(deliver, properties, body)

@@ -29,7 +29,7 @@ from txmicro.errors import (
     WorkerStopped,
 )
 from txmicro.future import JobFuture
-from txmicro.lane import PATIENCE
+from txmicro.lane import MAYBE_LOST, PATIENCE
 from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
 from txmicro.worker import Worker
@@ -65,6 +65,20 @@ class LaneTestCase(SystemTestCase):
     def depth(self, queue: str) -> int:
         """How many messages wait in a queue."""
         return len(self.broker.model.queues[queue].ready)
+
+    def amid_a_job(self) -> tuple[Worker, JobFuture, Deferred[str]]:
+        """A worker that runs a durable job; the job returns what the Deferred is called back with."""
+        waiting: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            return await waiting
+
+        worker = self.worker(handle)
+        self.process(self.sender)
+        self.process(worker)
+        job = self.sender.send("WB:*", durable=True)
+        self.advance(0.5)
+        return worker, job, waiting
 
     def check_empty(self) -> None:
         """No message is left behind, waiting or unacknowledged, but in the dead letters."""
@@ -460,16 +474,7 @@ class DeathTests(LaneTestCase):
         self.check_empty()
 
     def test_a_lost_channel_amid_the_run_does_not_run_it_twice_here(self) -> None:
-        waiting: Deferred[str] = Deferred()
-
-        async def handle(job: Job) -> str:
-            return await waiting
-
-        worker = self.worker(handle)
-        self.process(self.sender)
-        self.process(worker)
-        job = self.sender.send("WB:*", durable=True)
-        self.advance(0.5)
+        worker, job, waiting = self.amid_a_job()
         channel = worker._running_station.link._channel
         assert channel is not None
         channel.ack(4711)  # the broker closes the channel
@@ -506,16 +511,7 @@ class DeathTests(LaneTestCase):
         self.check_empty()
 
     def test_an_answer_that_is_given_while_nothing_stands_is_heard_later(self) -> None:
-        waiting: Deferred[str] = Deferred()
-
-        async def handle(job: Job) -> str:
-            return await waiting
-
-        worker = self.worker(handle)
-        self.process(self.sender)
-        self.process(worker)
-        job = self.sender.send("WB:*", durable=True)
-        self.advance(0.5)
+        worker, job, waiting = self.amid_a_job()
         channel = worker._running_station.link._channel
         assert channel is not None
         channel.ack(4711)  # the broker closes the channel, but not that of the durable jobs
@@ -542,6 +538,21 @@ class DeathTests(LaneTestCase):
         worker.bus.session.publishing.transport.abortConnection()
         self.assertEqual(self.result(job.when_done(), 3.0), {"echo": 1})
         self.assertEqual(len(self.ran), 1)
+
+    def test_an_answer_of_long_ago_is_not_said_again(self) -> None:
+        worker = self.worker(echo)
+        self.process(self.sender)
+        self.process(worker)
+        job = self.sender.send("WB:*", 1, durable=True, timeout=300)
+        self.assertEqual(self.result(job.when_done(), 1.0), {"echo": 1})
+        said: list[Any] = []
+        self.patch(worker._running_station.link.post, "reply", lambda *reply: said.append(reply))
+        for pause, times in (MAYBE_LOST - 5, 1), (5.0, 1):
+            self.advance(pause, 0.5)
+            assert worker.bus.session is not None
+            worker.bus.session.publishing.transport.abortConnection()
+            self.advance(4)
+            self.assertEqual([kind for _, kind, *_ in said], [messages.RESULT] * times)
 
     def test_it_need_not_wait_for_the_exchange_that_the_other_lane_declares(self) -> None:
         worker = self.worker(echo)
