@@ -16,6 +16,12 @@ TESTS ?= tests
 demo: .venv/ready
 	$(BIN)/python -m examples.movies.demo $(if $(ONCE),--once)
 
+# BROKER=trixie (RabbitMQ 4.0), BROKER=forky (4.3) or BROKER=4 (the same as trixie): the RabbitMQ to test with, other
+# than the installed one. See .ci/rabbitmq4.
+ifdef BROKER
+export TXMICRO_RABBITMQ_BIN = /var/cache/txmicro/rabbitmq/$(BROKER:4=trixie)/bin
+endif
+
 test: .venv/ready
 	$(BIN)/trial $(TESTS)
 
@@ -41,6 +47,7 @@ docs: .venv/tools
 
 services:
 	.ci/services
+	.ci/rabbitmq4 trixie forky
 	.ci/mongodb
 
 clean:

@@ -39,7 +39,9 @@ from tests.certificates import Authority
 
 reactor: Any = _reactor
 
-BINARIES = Path("/usr/lib/rabbitmq/bin")
+BINARIES = Path(os.environ.get("TXMICRO_RABBITMQ_BIN", "/usr/lib/rabbitmq/bin"))
+"""The folder of the programs of the RabbitMQ to test with; ``.ci/rabbitmq4`` installs other versions than Debian's."""
+
 REQUIRED = "TXMICRO_REQUIRE_SERVICES"
 HOST = "127.0.0.1"
 # Everything is in one process group, which ends when its standard input does. So

@@ -31,7 +31,7 @@ PREFIX: Final = "TXMICRO_"
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 _MIB: Final = 1 << 20
-_OTHER_VARIABLES: Final = frozenset({"TXMICRO_REQUIRE_SERVICES"})  # the tests'
+_OTHER_VARIABLES: Final = frozenset({"TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"})  # the tests'
 _CREDENTIALS: Final = re.compile(r"(://[^\s:/@]{0,255}):\S{0,512}@")  # limits, as texts are long and not ours
 _USER: Final = re.compile(r"[\w+]+://[^\s:/@]*")
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
