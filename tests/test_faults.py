@@ -221,12 +221,13 @@ class ReportTests(SynchronousTestCase):
     def test_of_several_runs_the_last_that_has_a_row_counts(self) -> None:
         paths = [Path(self.mktemp()) for _ in range(2)]
         write([Result(1, "kill", False, problems=["lost"]), Result(2, "stop", False)], paths[0])
-        write([Result(1, "kill", False, measured={"kills": 2000, "each": [1, 2]})], paths[1])
+        again = {"kills": 2000, "each": [1, 2], "the first time": ["it took 5 s"]}
+        write([Result(1, "kill", False, measured=again)], paths[1])
         said = io.StringIO()
         with redirect_stdout(said):
             main([str(path) for path in paths])
         self.assertIn("2 of 2 rows passed", said.getvalue())
-        self.assertIn("- row 1: kills: 2,000; each: 1, 2\n", said.getvalue())
+        self.assertIn("- row 1: kills: 2,000; each: 1, 2; the first time: it took 5 s\n", said.getvalue())
 
     def test_a_row_that_cannot_be_played_has_not_passed_and_fails_where_it_must_be_played(self) -> None:
         result = Result(5, "part", False, unavailable="no nft")

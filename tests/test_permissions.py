@@ -64,7 +64,7 @@ class PermissionsTests(LiveTestCase):
         await super().setUp()
         broker: Any = self.broker
         self.node = broker.node
-        self.definitions = Path(self.mktemp()).absolute()
+        self.definitions = Path(self.node.directory) / "definitions.json"  # it may see no other folder
         self.definitions.write_text(json.dumps(definitions(MOVIES, VHOST, OPERATORS)))
         await self.node.ctl("import_definitions", str(self.definitions))
         for user in ("SystemManager", "operator", *(role.kind for role in MOVIES)):

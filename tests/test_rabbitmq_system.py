@@ -355,18 +355,18 @@ SHAPES: tuple[Any, ...] = (
 )
 GARBAGE = (b"", b"\0", b"\xff\xfe\xfd", b"{", b"[" * 100_000, b'"\xc3', os.urandom(1000))
 TYPES = ("application/json", "application/bson", "application/msgpack", "text/plain", "\u00fc" * 50, None)
-LARGE = b'"' + b"x" * (20_000_000 - 2) + b'"'
+LARGE = b'"' + b"x" * (16_000_000 - 2) + b'"'  # RabbitMQ 4 itself takes 16 MiB at most
 
 
 class BadMessages(Live):
     """Whatever is published to them, workers and managers go on, count it, and say so once per kind."""
 
-    async def settle(self) -> None:
+    async def settle(self, **settings: Any) -> None:
         self.heard: list[Any] = []
         self.sender, self.taker, self.manager = Worker("WA"), Taker(), SystemManager()
         self.taker.subscribe("movie.*", lambda topic, data: self.heard.append(data))
-        self.taking = await self.start(self.taker)
-        self.managing = await self.start(self.manager)
+        self.taking = await self.start(self.taker, **settings)
+        self.managing = await self.start(self.manager, **settings)
         await self.start(self.sender)
         self.strange = await self.stranger()
 
@@ -434,8 +434,8 @@ class BadMessages(Live):
         self.assertGreater(self.dropped(), 200)
         self.says_each_once()
 
-    async def test_20_megabytes_everywhere(self) -> None:
-        await self.settle()
+    async def test_16_megabytes_everywhere(self) -> None:
+        await self.settle(max_message=len(LARGE) - 1)
         doors = {(exchange, key): (exchange, key, kind) for exchange, key, kind in self.doors()}
         for exchange, key, kind in doors.values():
             await self.strange.publish(exchange, key, LARGE, "application/json", kind)

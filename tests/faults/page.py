@@ -58,7 +58,7 @@ def _further(about: Mapping[str, Any]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_text, value))
-    return f"{value:,}"
+    return value if isinstance(value, str) else f"{value:,}"
 
 
 def main(files: Sequence[str]) -> None:

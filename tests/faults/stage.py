@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import shutil
 import time
@@ -33,6 +34,9 @@ from .workers import BOOK
 WORKER = "tests.faults.workers:Effect"
 PATIENCE, QUICK_PATIENCE = 120.0, 45.0
 """Seconds that everything has to come to its end when the faults are over."""
+
+LISTING_LAG = 3.0
+"""Seconds that queues must be listed as empty: what ``rabbitmqctl list_queues`` shows may be 2 seconds old."""
 
 
 class Sender(Worker):
@@ -282,9 +286,12 @@ class Stage:
 
     async def _until_empty(self) -> None:
         deadline = time.monotonic() + 30.0
-        while full := [text for node in self.nodes for text in await full_queues(node)]:
-            if time.monotonic() > deadline:
+        empty_since = math.inf
+        while time.monotonic() - empty_since < LISTING_LAG:
+            full = [text for node in self.nodes for text in await full_queues(node)]
+            if full and time.monotonic() > deadline:
                 raise Unmet(f"queues are not empty: {', '.join(full[:5])}")
+            empty_since = math.inf if full else min(empty_since, time.monotonic())
             await deferLater(reactor, 1.0)
 
     async def consumers_back(self, count: int, kind: str = "WB", seconds: float = 30.0) -> float:
