@@ -292,6 +292,14 @@ class BrokerContract:
         self.assertEqual((returned.method.exchange, returned.method.routing_key), (exchange, "nowhere"))
         self.assertEqual((returned.body, returned.properties.message_id), (b"body", "m"))
 
+    async def test_a_returned_message_has_its_headers_in_any_order(self: Any) -> None:
+        exchange = await self.declare_exchange()
+        headers = {"txmicro-stored": 1, "b": "x", "a": 2**40, "traceparent": "t"}
+        for id in ("m1", "m2"):
+            returning = self.publish("nowhere", b"", exchange, message_id=id, headers=headers)
+            (returned,) = (await self.failure(returning, UnroutableError)).messages
+            self.assertEqual((returned.properties.message_id, returned.properties.headers), (id, headers))
+
     async def test_an_unroutable_message_that_need_not_arrive_is_confirmed(self: Any) -> None:
         exchange = await self.declare_exchange()
         await self.channel.basic_publish(exchange, "nowhere", b"")

@@ -164,7 +164,7 @@ class Stranger:
         """Publish a message, and wait until it is in its queues."""
         properties = Properties(content_type=content_type, message_type=kind).encode()
         prefix = self.channel.publisher(exchange, key)
-        await self.channel.publish_confirmed(prefix, properties, body)
+        await self.channel.publish_confirmed(prefix, properties, body, "")
 
 
 class LiveTestCase(TestCase):

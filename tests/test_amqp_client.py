@@ -25,7 +25,7 @@ from txmicro.amqp.client import (
     Returned,
     VhostError,
 )
-from txmicro.amqp.errors import AccessRefused, FrameError, InvalidArgument
+from txmicro.amqp.errors import AccessRefused, FrameError, InvalidArgument, ReturnUnclear
 from txmicro.amqp.frames import PROTOCOL_HEADER, Ack, Deliver, Properties, Publish
 from txmicro.errors import TxmicroError
 
@@ -299,7 +299,7 @@ class Channels(ClientCase):
         broker.heard()
         prefix = channel.publisher("x", "k")
         self.assertRaises(ChannelClosed, channel.publish, prefix, b"\0\0", b"")
-        self.assertIsInstance(self.reason(channel.publish_confirmed(prefix, b"\0\0", b"")), ChannelClosed)
+        self.assertIsInstance(self.reason(channel.publish_confirmed(prefix, b"\0\0", b"", "")), ChannelClosed)
         self.assertIsInstance(self.reason(channel.queue_declare(queue="q")), ChannelClosed)
         channel.ack(1)
         channel.reject(1, requeue=True)
@@ -561,12 +561,13 @@ class Confirming(ClientCase):
 
     def publish(self, id: str) -> Deferred[None]:
         stored: Deferred[None] = self.channel.publish_confirmed(
-            self.prefix, Properties(message_id=id).encode(), b"body"
+            self.prefix, Properties(message_id=id).encode(), b"body", id
         )
         return stored
 
-    def give_back(self, id: str) -> None:
-        self.broker.content(Basic.Return(312, "NO_ROUTE", "x", "k"), b"body", Properties(message_id=id))
+    def give_back(self, id: str, key: str = "k", **more: Any) -> None:
+        method = Basic.Return(312, "NO_ROUTE", "x", key)
+        self.broker.content(method, b"body", Properties(message_id=id, **more))
 
     def test_each_message_is_confirmed_by_its_number(self) -> None:
         first, second = self.publish("1"), self.publish("2")
@@ -596,7 +597,7 @@ class Confirming(ClientCase):
     def test_a_message_that_cannot_be_sent_has_no_number(self) -> None:
         largest = 131072 - 20
         self.assertRaises(InvalidArgument, self.channel.publish, self.prefix, bytes(largest + 1), b"")
-        refused = self.channel.publish_confirmed(self.prefix, bytes(largest + 1), b"")
+        refused = self.channel.publish_confirmed(self.prefix, bytes(largest + 1), b"", "")
         self.assertIsInstance(self.reason(refused), InvalidArgument)
         stored = self.publish("1")
         self.broker.say(Basic.Ack(1, False))
@@ -621,13 +622,56 @@ class Confirming(ClientCase):
         self.successResultOf(first)
         self.assertEqual(heard, [])
 
-    def test_the_same_message_twice_is_returned_in_order(self) -> None:
-        twice = [self.publish("1"), self.publish("1")]
+    def test_a_broker_may_sort_the_headers_and_add_to_them(self) -> None:
+        properties = Properties(message_id="1", headers={"b": 1, "a": 2}).encode()
+        stored = self.channel.publish_confirmed(self.prefix, properties, b"body", "1")
+        self.give_back("1", headers={"a": 2, "b": 1, "x-routed-by": "node"}, timestamp=1)
+        self.broker.say(Basic.Ack(1, False))
+        self.assertIsInstance(self.reason(stored), Returned)
+
+    def test_of_the_same_message_twice_none_counts_as_stored_when_one_is_returned(self) -> None:
+        twice, other = [self.publish("1"), self.publish("1")], self.publish("2")
         self.give_back("1")
-        self.assertIsInstance(self.reason(twice[0]), Returned)
-        self.assertNoResult(twice[1])
+        for stored in twice:
+            self.assertIsInstance(self.reason(stored), ReturnUnclear)
         self.give_back("1")
-        self.assertIsInstance(self.reason(twice[1]), Returned)
+        self.broker.say(Basic.Ack(3, True))
+        self.assertIsNone(self.successResultOf(other))
+
+    def test_the_same_message_again_is_returned_again(self) -> None:
+        for number in (1, 2):
+            stored = self.publish("1")
+            self.give_back("1")
+            self.assertIsInstance(self.reason(stored), Returned)
+            self.broker.say(Basic.Ack(number, False))
+        again, once_more = self.publish("1"), self.publish("2")
+        self.broker.say(Basic.Ack(4, True))
+        self.assertIsNone(self.successResultOf(again))
+        self.assertIsNone(self.successResultOf(once_more))
+
+    def test_the_same_message_again_before_the_broker_has_confirmed_the_one_that_was_returned(self) -> None:
+        for _ in range(2):
+            stored = self.publish("1")
+            self.give_back("1")
+            self.assertIsInstance(self.reason(stored), Returned)
+        self.broker.say(Basic.Ack(2, True))
+
+    def test_a_return_of_another_id_means_one_that_went_the_same_way(self) -> None:
+        stored = self.publish("1")
+        elsewhere = self.channel.publish_confirmed(
+            self.channel.publisher("x", "other", True), b"\0\0", b"", ""
+        )
+        self.give_back("as the broker likes it")
+        self.assertIsInstance(self.reason(stored), Returned)
+        self.broker.say(Basic.Ack(2, True))
+        self.assertIsNone(self.successResultOf(elsewhere))
+
+    def test_where_any_may_be_returned_none_counts_as_stored(self) -> None:
+        stored = [self.publish("1"), self.publish("2")]
+        self.give_back("3", key="somewhere")
+        self.broker.say(Basic.Ack(2, True))
+        for each in stored:
+            self.assertIsInstance(self.reason(each), ReturnUnclear)
 
     def test_a_returned_message_nobody_waits_for_is_told(self) -> None:
         heard: list[Any] = []
@@ -655,7 +699,7 @@ class Confirming(ClientCase):
 
     def test_a_channel_must_be_in_confirm_mode(self) -> None:
         channel = self.broker.channel(2)
-        self.assertIsInstance(self.reason(channel.publish_confirmed(b"", b"", b"")), InvalidArgument)
+        self.assertIsInstance(self.reason(channel.publish_confirmed(b"", b"", b"", "")), InvalidArgument)
 
 
 class Heartbeats(ClientCase):

@@ -133,8 +133,10 @@ class RabbitMQ(TestCase):
         stored = self.channel.publisher("confirming", "stored", True)
         lost = self.channel.publisher("confirming", "lost", True)
         properties = EVERYTHING.encode()
-        waiting = [self.channel.publish_confirmed(stored, properties, bytes(1000)) for _ in range(100)]
-        error = await self.failed(self.channel.publish_confirmed(lost, properties, b"nobody"), Returned)
+        id = EVERYTHING.message_id or ""
+        waiting = [self.channel.publish_confirmed(stored, properties, bytes(1000), id) for _ in range(100)]
+        returned = self.channel.publish_confirmed(lost, properties, b"nobody", id)
+        error = await self.failed(returned, Returned)
         self.assertEqual((error.reply_code, error.exchange, error.routing_key), (312, "confirming", "lost"))
         for message in waiting:
             await message

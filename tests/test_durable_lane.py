@@ -343,7 +343,9 @@ class RetryTests(LaneTestCase):
         session = self.sender.bus.session
         assert session is not None
         properties = b"\x80\x00\x10application/json"
-        self.result(session.store(topology.to_exchange("WB"), topology.DURABLE_KEY, properties, b"nonsense"))
+        self.result(
+            session.store(topology.to_exchange("WB"), topology.DURABLE_KEY, properties, b"nonsense", "")
+        )
         self.assertEqual([headers[durable.REASON] for headers in self.dead()], [durable.UNREADABLE])
         self.check_empty()
 

@@ -142,6 +142,27 @@ class DurableJobs(Live):
         error = await self.failed(self.sender.send("WX:*", durable=True).when_stored(), NotStored)
         self.assertIn("WX", str(error))
 
+    async def test_without_its_queue_it_is_not_stored_whatever_its_headers(self) -> None:
+        _, bus = await self.taker()
+        await bus.stopService()
+        await self.watching.queue_delete(queue=topology.durable_queue("WD"))
+        self.patch(storing, "RETURNING", 0.0)
+        for expires, attempts in ((None, None), (60, None), (None, 5), (60, 5)):
+            job = self.sender.send("WD:*", durable=True, expires=expires, attempts=attempts)
+            await self.failed(job.when_stored(), NotStored)
+            self.assertFalse(job.stored)
+
+    async def test_a_failed_job_outlives_the_deletion_of_its_retry_queue(self) -> None:
+        async def fail(job: Job) -> int:
+            if not job.tries:
+                await self.watching.queue_delete(queue=topology.retry_queue("WD", QUICK.steps[0]))
+                raise JobError("not now", retryable=True)
+            return job.tries
+
+        await self.taker(fail)
+        self.assertEqual(await self.sender.send("WD:*", durable=True, attempts=3, expires=60), 1)
+        await self.check_empty()
+
     async def test_a_failure_is_tried_again_after_growing_steps(self) -> None:
         times: list[float] = []
 
@@ -287,7 +308,7 @@ class DurableJobs(Live):
         exchange = topology.durable_exchange("WD")
         for name in (key, key, *(f"other{n}/0" for n in range(40)), key):
             prefix = self.watching.publisher(exchange, topology.DEAD)
-            await self.watching.publish_confirmed(prefix, Properties(message_id=name).encode(), b"{}")
+            await self.watching.publish_confirmed(prefix, Properties(message_id=name).encode(), b"{}", name)
         self.assertIn("41 dead letters of WD\n", await self.operate("list"))
         self.assertEqual(await self.operate("discard", "other3", "other5"), "2 discarded\n")
         self.assertEqual(await self.operate("requeue", key), "1 requeued\n")

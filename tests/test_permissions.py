@@ -298,7 +298,7 @@ def line(text: str) -> dict[str, Any]:
 def publish(channel: Channel, exchange: str, key: str, body: bytes = b"{}", cc: str = "") -> Deferred[None]:
     headers = {"CC": [cc]} if cc else None
     properties = Properties(content_type="application/json", headers=headers).encode()
-    return channel.publish_confirmed(channel.publisher(exchange, key), properties, body)
+    return channel.publish_confirmed(channel.publisher(exchange, key), properties, body, "")
 
 
 async def bind(channel: Channel, exchange: str, key: str) -> None:

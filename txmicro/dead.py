@@ -366,7 +366,8 @@ class DeadLetters:
             prefix = self._channel.publisher(
                 topology.durable_exchange(self._kind), topology.DURABLE_KEY, True
             )
-            await self._channel.publish_confirmed(prefix, letter.again(now, self._began), letter.body)
+            again, message_id = letter.again(now, self._began), letter.properties.message_id or ""
+            await self._channel.publish_confirmed(prefix, again, letter.body, message_id)
         for copy in copies:
             self._settle(copy)
 

@@ -107,7 +107,7 @@ class Post:
             content_type=parcel.content_type,
         )
         try:
-            await session.store(parcel.exchange, parcel.routing_key, properties, parcel.body)
+            await session.store(parcel.exchange, parcel.routing_key, properties, parcel.body, parcel.key)
         except Returned as error:
             raise Unroutable(str(error)) from error
 

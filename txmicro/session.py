@@ -13,6 +13,8 @@ from .amqp.frames import Properties
 from .once import Once
 from .topology import Features
 
+_Destination = tuple[Channel, str, str, bool]  # exchange, routing key, mandatory
+
 BACKLOG_MAX: Final = 64 * 1024 * 1024
 """Bytes that wait for a broker that takes nothing. More are dropped: who needs a message asks for it again."""
 
@@ -42,7 +44,7 @@ class Session:
         self.publisher = publisher
         self.keeper = keeper
         self.features = Features.of(consuming.server_properties)
-        self._prefixes: dict[tuple[str, str, bool], bytes] = {}
+        self._prefixes: dict[_Destination, bytes] = {}
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
         self._backlog = 0
@@ -100,28 +102,34 @@ class Session:
         """
         if self._lost.happened or self._overflows(len(properties) + len(body)):
             return
-        destination = (exchange, key, mandatory)
-        prefix = self._prefixes.get(destination)
-        if prefix is None:
-            prefix = self._prefix(destination)
-        self.publisher.publish(prefix, properties, body)
+        self.publisher.publish(self._prefix((self.publisher, exchange, key, mandatory)), properties, body)
 
     def _overflows(self, size: int) -> bool:
         self._backlog = 0 if self.writable else self._backlog + size
         return self._backlog > BACKLOG_MAX
 
-    def store(self, exchange: str, key: str, properties: bytes, body: bytes) -> Deferred[None]:
+    def store(
+        self, exchange: str, key: str, properties: bytes, body: bytes, message_id: str
+    ) -> Deferred[None]:
         """Publish a message for the broker to keep; the exchange must exist.
+
+        :param message_id: the one in *properties*.
 
         Fires when it is confirmed; fails with :class:`~txmicro.amqp.client.Returned` when it had no queue, and
         with anything else when nobody knows.
         """
-        return self.keeper.publish_confirmed(self.keeper.publisher(exchange, key, True), properties, body)
+        prefix = self._prefix((self.keeper, exchange, key, True))
+        return self.keeper.publish_confirmed(prefix, properties, body, message_id)
 
-    def _prefix(self, destination: tuple[str, str, bool]) -> bytes:
-        if len(self._prefixes) >= 10_000:  # addresses come and go; forget them all rather than grow for ever
-            self._prefixes.clear()
-        prefix = self._prefixes[destination] = self.publisher.publisher(*destination)
+    def _prefix(self, destination: _Destination) -> bytes:
+        prefix = self._prefixes.get(destination)
+        if prefix is None:
+            if (
+                len(self._prefixes) >= 10_000
+            ):  # addresses come and go; forget them all rather than grow for ever
+                self._prefixes.clear()
+            channel, exchange, key, mandatory = destination
+            prefix = self._prefixes[destination] = channel.publisher(exchange, key, mandatory)
         return prefix
 
     def knows(self, exchange: str) -> bool:

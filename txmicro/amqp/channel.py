@@ -17,7 +17,7 @@ from txamqp.protocol import AMQChannel
 from txmicro.errors import TxmicroError
 from txmicro.once import Once
 
-from .confirms import Confirms
+from .confirms import Confirms, Identity
 from .deliveries import Deliveries
 from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned, closed_by
 from .frames import (
@@ -164,12 +164,16 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         selected: Deferred[Any] = super().confirm_select()
         return selected
 
-    def publish_confirmed(self, prefix: bytes, properties: bytes, body: bytes) -> Deferred[None]:
+    def publish_confirmed(
+        self, prefix: bytes, properties: bytes, body: bytes, message_id: str
+    ) -> Deferred[None]:
         """Publish a message and hear what becomes of it; the channel is in confirm mode.
 
+        :param message_id: the one in *properties*, by which a returned message is recognized.
+
         Fires with None when the broker has taken responsibility. Fails with :class:`NackError` when it has
-        not, with :class:`Returned` when the message is mandatory and had no queue, with what ended the
-        channel (then nobody knows), and as :meth:`publish`. Cancelling it stops the wait.
+        not, with :class:`Returned` when the message is mandatory and had no queue, and as :meth:`publish`. Fails
+        with :class:`ReturnUnclear`, or with what ended the channel, when nobody knows. Cancelling it stops the wait.
         """
         if self.reason is not None:
             return fail(self.reason)
@@ -179,7 +183,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
             self.client.write(self._frames(prefix, properties, body))
         except InvalidArgument:
             return fail()
-        return self._confirms.published((prefix, properties))
+        return self._confirms.published(Identity(prefix, message_id))
 
     def _frames(self, prefix: bytes, properties: bytes, body: bytes) -> bytes:
         if len(properties) > self.client.frame_max - HEADER_OVERHEAD:
@@ -262,9 +266,9 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     def returned(self, method: Any, properties: Properties, body: bytes) -> None:
         """A message of ours that had no queue."""
         if self._confirms is not None:
-            key = publish_prefix(self.id, method.exchange, method.routing_key, True), properties.encode()
+            prefix = publish_prefix(self.id, method.exchange, method.routing_key, True)
             error = Returned(method.reply_code, method.reply_text, method.exchange, method.routing_key)
-            if self._confirms.returned(key, error):
+            if self._confirms.returned(Identity(prefix, properties.message_id or ""), error):
                 return
         if self.on_return is not None:
             self._call(self.on_return, method, properties, body)

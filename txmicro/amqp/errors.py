@@ -157,6 +157,10 @@ class Returned(TxmicroError):
         self.routing_key = routing_key
 
 
+class ReturnUnclear(TxmicroError):
+    """The broker had no queue for a message that may be this one: whether this one is stored is not known."""
+
+
 def lost_by(reason: Failure) -> ConnectionLost:
     """What a transport says of its end, as an error of ours."""
     error: Any = reason.value
