@@ -82,6 +82,7 @@ class OutboxCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.events: list[tuple[Any, ...]] = []
+        self.given_up: list[str] = []
         self.during_publish: Callable[[Sent], object] = lambda sent: None
         self.outbox = Outbox(
             self.clock,
@@ -89,6 +90,7 @@ class OutboxCase(SynchronousTestCase):
             inquire=lambda address: self.events.append(("inquire", address)),
             probe=lambda worker, keys: self.events.append(("probe", worker, keys)),
             cancel=lambda worker, key: self.events.append(("cancel", worker, key)),
+            gave_up=lambda error: self.given_up.append(error.type),
             window=self.window,
             max_jobs=self.max_jobs,
             max_bytes=self.max_bytes,
@@ -931,6 +933,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             inquire=lambda address: self.events.append(("inquire", address, self.clock.seconds())),
             probe=lambda worker, keys: self.events.append(("probe", worker)),
             cancel=lambda worker, key: self.events.append(("cancel", key)),
+            gave_up=lambda error: None,
             window=3,
             tick=TICK,
         )

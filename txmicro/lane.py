@@ -22,6 +22,7 @@ from .intake import Reply
 from .lately import Lately
 from .link import Link
 from .messages import Job
+from .metrics import DURABLE
 from .retry import RetryPolicy
 from .sent import Sent
 from .storing import Parcel, Storing
@@ -104,13 +105,13 @@ class DurableLane:
         self._remember = remember
         self._repeat = repeat
         self._said = Lately(MAYBE_LOST, REPEATED_MAX)
-        self._storing = Storing(bus.clock, link.post.store)
+        self._storing = Storing(bus.clock, link.post.store, lambda: self._metrics.record_resend(DURABLE))
         self._intake = DurableIntake(
             worker.partition(":")[0],
             self.policy,
             start=self._start,
             room=room,
-            store=self._storing.put,
+            store=self._store,
             repeat=repeat,
             time=bus.ids.time,
             slots=self.slots,
@@ -208,6 +209,8 @@ class DurableLane:
 
     def _is_not(self, failure: Failure, key: str) -> None:
         error: Any = failure.value
+        if isinstance(error, NotStored):
+            self._metrics.record_error(error.type)
         self._failed(key, error)
 
     def _parcel(self, job: Job) -> Parcel:
@@ -230,6 +233,12 @@ class DurableLane:
     def start_held(self) -> None:
         """There may be room."""
         self._intake.start_held()
+
+    def _store(self, parcel: Parcel) -> Deferred[None]:
+        storing = self._storing.put(parcel)
+        if parcel.routing_key == topology.DEAD:
+            storing.addCallback(lambda _: self._metrics.record_dead_letter(parcel.headers[durable.REASON]))
+        return storing
 
     def _start(self, job: Job) -> None:
         if not job.workers_list_id:  # only the origin wants to know

@@ -1,4 +1,4 @@
-"""The metrics of a process, for Prometheus: the ancestor's six, under their names and labels, and the process's.
+"""The metrics of a process, for Prometheus: those of MicroServices.js, under their names and labels, and ours.
 
 ==========================================  =========  ===============================================
 ``microservices_messages_received_total``   counter    by ``service`` and ``type``
@@ -7,7 +7,16 @@
 ``microservices_workers_total``             gauge      by ``type``
 ``microservices_connected_workers``         gauge
 ``microservices_job_processing_seconds``    histogram  by ``service`` and ``job_type``
+``microservices_job_resends_total``         counter    by ``service`` and ``job_type``
+``microservices_dead_letters_total``        counter    by ``service`` and ``reason``
 ==========================================  =========  ===============================================
+
+``service`` is a worker's type, or ``SystemManager``. ``type`` is a message's: ``job``, ``ack``, ``result``,
+``worker.new``, … (of ``workers_total``: a worker's). ``error_type`` is the name of an error's class. ``job_type`` is
+``interactive`` or ``durable``. ``reason`` says why a durable job was moved to the dead letters.
+
+An error is counted once, where it happens, whether anybody awaits the job or not: at the worker whose handler failed,
+or at the sender that gave the job up (``JobTimeout``, ``NoWorkerAvailable``, ``WorkerLost``, ``NotStored``).
 
 Label values come from other programs too, and each one costs memory here and in Prometheus for ever. So each
 label takes :data:`LIMIT` of them, and the rest count as ``other``.
@@ -33,6 +42,10 @@ LIMIT: Final = 100
 """How many values a label takes."""
 
 OTHER: Final = "other"
+
+INTERACTIVE: Final = "interactive"
+DURABLE: Final = "durable"
+"""The values of ``job_type``."""
 
 # Seconds: from a handler that only looks something up to one that somebody waits for.
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -147,7 +160,9 @@ class Metrics:
         self.jobs = _Histograms(
             "job_processing_seconds", "Time spent processing jobs", "job_type", _Durations
         )
-        for family in (self.received, self.sent, self.errors, self.jobs):
+        self.resends = _Counters("job_resends", "Jobs that were published once more", "job_type", _Tally)
+        self.dead = _Counters("dead_letters", "Durable jobs that were given up", "reason", _Tally)
+        for family in (self.received, self.sent, self.errors, self.jobs, self.resends, self.dead):
             registry.register(family)
         self.connected_workers = Gauge(
             "microservices_connected_workers", "Workers connected to the bus", registry=registry
@@ -188,6 +203,8 @@ class ServiceMetrics:
         self._sent = metrics.sent.of(name)
         self._errors = metrics.errors.of(name)
         self._jobs = metrics.jobs.of(name)
+        self._resends = metrics.resends.of(name)
+        self._dead = metrics.dead.of(name)
 
     def record_message_received(self, type: str) -> None:
         """A message of *type* came in."""
@@ -200,6 +217,14 @@ class ServiceMetrics:
     def record_error(self, error_type: str) -> None:
         """A job failed, or something else did, with an error of *error_type*."""
         self._errors[error_type].value += 1
+
+    def record_resend(self, job_type: str) -> None:
+        """A job of *job_type* was published once more."""
+        self._resends[job_type].value += 1
+
+    def record_dead_letter(self, reason: str) -> None:
+        """A durable job was given up, for *reason*."""
+        self._dead[reason].value += 1
 
     def observe_job(self, job_type: str, seconds: float) -> None:
         """A job of *job_type* took *seconds*."""

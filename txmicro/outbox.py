@@ -48,6 +48,7 @@ class Outbox:
         address and *retry*.
     :param probe: asks a worker which of these keys it has.
     :param cancel: tells a worker that nobody awaits the job of this key any more.
+    :param gave_up: told of each job that fails here and not at a worker: too late, nobody there, or lost.
     :param window: how many untaken copies may be out per address; the jobs beyond wait, in order.
     :param max_jobs: how many jobs are kept. :param max_bytes: how many bytes they may take.
     :param retry: seconds after which a copy that nobody acknowledged is sent again.
@@ -65,6 +66,7 @@ class Outbox:
         inquire: Callable[[str], None],
         probe: Callable[[str, list[str]], None],
         cancel: Callable[[str, str], None],
+        gave_up: Callable[[JobError], None],
         window: int = 1000,
         max_jobs: int = 200_000,
         max_bytes: int = 256 * 1024 * 1024,
@@ -77,6 +79,7 @@ class Outbox:
         self._inquire = inquire
         self._probe = probe
         self._cancel = cancel
+        self._gave_up = gave_up
         self._window = window
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
@@ -161,7 +164,8 @@ class Outbox:
         """Give a job up: it fails with :class:`JobCancelled`, and its taker is told."""
         sent = self._end_one(key)
         if sent is not None:
-            self._give_up(sent, JobCancelled("cancelled by its sender"))
+            self._tell_taker(sent)
+            self._safely(sent.owner.failed, JobCancelled("cancelled by its sender"))
 
     def pause(self) -> None:
         """Publish nothing until :meth:`resume`: the connection takes nothing. The copies' time stands still.
@@ -285,7 +289,7 @@ class Outbox:
             return
         out = [sent.key for sent in self._out.values() if sent.address == address]
         for sent in self._end([*out, *self._lines[address].waiting]):
-            self._safely(sent.owner.failed, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}"))
+            self._fail(sent, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}"))
 
     # Where a job is:
 
@@ -335,7 +339,7 @@ class Outbox:
         """Fail jobs that must not run twice, and may have run."""
         for sent in self._end([sent.key for sent in jobs]):
             who = sent.taker or "a worker that did not say that it took it"
-            self._safely(sent.owner.failed, WorkerLost(f"it may have run at {who}, which is gone"))
+            self._fail(sent, WorkerLost(f"it may have run at {who}, which is gone"))
 
     def _end(self, keys: Iterable[str]) -> list[Sent]:
         """End those that are here, and let others take their places only when all have left."""
@@ -407,7 +411,8 @@ class Outbox:
             if key in self._jobs and self._jobs[key].deadline == deadline:
                 due.append(key)
         for sent in self._end(due):
-            self._give_up(sent, JobTimeout(_story(sent)))
+            self._tell_taker(sent)
+            self._fail(sent, JobTimeout(_story(sent)))
         if len(self._deadlines) > 2 * len(self._jobs):  # mostly stale
             self._deadlines = [(sent.deadline, key) for key, sent in self._jobs.items()]
             heapify(self._deadlines)
@@ -437,12 +442,16 @@ class Outbox:
 
     # What others are told:
 
-    def _give_up(self, sent: Sent, error: JobError) -> None:
+    def _fail(self, sent: Sent, error: JobError) -> None:
+        self._safely(self._gave_up, error)
+        self._safely(sent.owner.failed, error)
+
+    def _tell_taker(self, sent: Sent) -> None:
+        """Nobody awaits it any more."""
         if sent.taker is not None:
             self._safely(self._cancel, sent.taker, sent.key)
         elif sent.copies and self._closed is None:
             self._abandon(sent.key)
-        self._safely(sent.owner.failed, error)
 
     def _abandon(self, key: str) -> None:
         """Somebody may be taking it now, and is told when the ack comes."""

@@ -27,6 +27,7 @@ from .lane import DurableLane, Terms
 from .link import Link, Settle
 from .membership import Membership
 from .messages import Announcement, Inquiry, Job, hop_key
+from .metrics import DURABLE, INTERACTIVE
 from .outbox import Outbox
 from .retry import RetryPolicy
 from .runner import Handler, Runner
@@ -74,6 +75,7 @@ class Station:
             inquire=lambda address: self._post.notify("worker.next", Inquiry(address, self.id).body()),
             probe=partial(self._tell_keys, messages.PROBE),
             cancel=lambda taker, key: self._tell_keys(messages.CANCEL, taker, [key]),
+            gave_up=lambda error: self._metrics.record_error(error.type),
             max_jobs=bus.config.outbox_jobs,
             max_bytes=bus.config.outbox_bytes,
         )
@@ -238,6 +240,8 @@ class Station:
         if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
             body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})
         life = min(left, _COPY_LIFE) if sent.redeliver else left
+        if sent.copies > 1:
+            self._metrics.record_resend(INTERACTIVE)
         self._post.send(sent.address, sent.key, body, life, traceparent=traceparent)
 
     # Jobs that are taken
@@ -248,7 +252,7 @@ class Station:
 
     def _job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         """The handler is through: go on, or answer. Whatever is wrong with its result is the job's failure."""
-        self._metrics.observe_job("durable" if job.durable else "interactive", seconds)
+        self._metrics.observe_job(DURABLE if job.durable else INTERACTIVE, seconds)
         if job.durable:
             self.lane.ended(job, result, error)
             self._intake.start_held()
@@ -256,7 +260,10 @@ class Station:
         try:
             reply = self._go_on(job, result) if error is None else self._fail(job, error)
         except Exception as wrong:  # not to be encoded, no address, too large
+            error = wrong
             reply = self._fail(job, wrong)
+        if error is not None:
+            self._metrics.record_error(describe(error, self.id)["type"])
         self._intake.finished(job.key, reply)
         self.lane.start_held()
 
@@ -269,7 +276,6 @@ class Station:
 
     def _fail(self, job: Job, error: BaseException) -> Reply:
         failure = describe(error, self.id)
-        self._metrics.record_error(failure["type"])
         if not isinstance(error, JobError):
             self.log.failure("{worker}: job {job} failed", Failure(error), worker=self.id, job=job.id)
         return self._reply(job, messages.FAILURE, {"failure": failure})

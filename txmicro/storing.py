@@ -76,13 +76,20 @@ class Storing:
 
     :param publish: publishes a parcel; fires when it is confirmed, fails with :class:`Unroutable`, or with
         anything else when nobody knows.
+    :param resent: told of each parcel that is published once more.
     """
 
     log = Logger()
 
-    def __init__(self, clock: Clock, publish: Callable[[Parcel], Deferred[None]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        publish: Callable[[Parcel], Deferred[None]],
+        resent: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock = clock
         self._publish = publish
+        self._resent = resent
         self._waiting: OrderedDict[_Shipment, None] = OrderedDict()
         # All shipments wait equally long for their confirms, and rest equally long: the first is due first.
         self._out: OrderedDict[_Shipment, None] = OrderedDict()
@@ -156,6 +163,8 @@ class Storing:
         while self._paused_at is None and self._waiting:
             shipment, _ = self._waiting.popitem(last=False)
             shipment.number += 1
+            if shipment.number > 1:
+                self._resent()
             shipment.due = self._time() + CONFIRM_TIMEOUT
             self._out[shipment] = None
             number = shipment.number

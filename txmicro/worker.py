@@ -207,7 +207,6 @@ class Worker(Service):
         return [] if self._station is None else self._station.membership.peers.of_type(self.type)
 
     def _unheard(self, error: JobError) -> None:
-        self.metrics.record_error(error.type)
         try:
             self.treat_error(error)
         except Exception:  # as in _stop
