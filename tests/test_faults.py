@@ -75,6 +75,13 @@ class JudgeTests(SynchronousTestCase):
         verdict = self.judge(entry(durable=True, stored=True, error=JobTimeout("late")))
         self.assertEqual((verdict.lost, verdict.failed, verdict.unheard), (0, 0, 1))
 
+    def test_a_stored_job_that_was_in_a_deleted_queue_is_not_lost_but_one_without_a_word_is(self) -> None:
+        gone = entry(durable=True, stored=True, deleted=True, error=JobTimeout("late"))
+        verdict = self.judge(gone, effects=())
+        self.assertEqual((verdict.lost, verdict.failed, verdict.deleted), (0, 0, 1))
+        self.assertEqual(self.judge(gone).deleted, 0)
+        self.assertEqual(self.judge(entry(durable=True, deleted=True, ended=None), effects=()).lost, 1)
+
     def test_a_doomed_job_has_no_effect_to_miss(self) -> None:
         doomed = entry(durable=True, stored=True, doomed=True, error=JobTimeout("late"))
         verdict = self.judge(doomed, attempts=[("t", 0)] * 5, effects=())

@@ -102,6 +102,7 @@ class Entry:
     :ivar hops: how many effects it shall have.
     :ivar sent: when, in the monotonic clock's seconds; :ivar ended: likewise, None before.
     :ivar stored: the broker has confirmed it. :ivar doomed: its handler kills its worker, so it has no effect.
+    :ivar deleted: it may have been in a queue that the row deleted.
     """
 
     token: str
@@ -109,10 +110,16 @@ class Entry:
     hops: int
     sent: float
     doomed: bool = False
+    deleted: bool = False
     stored: bool = False
     ended: float | None = None
     error: TxmicroError | None = None
     wrong: bool = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its sender was told that it failed, and the broker did not have it."""
+        return self.error is not None and not self.stored and not self.doomed
 
 
 class Ledger:
@@ -129,6 +136,11 @@ class Ledger:
         future.when_done().addCallbacks(self._done, self._failed, (entry,), {}, (entry,))
         if entry.durable:
             future.when_stored().addCallbacks(self._stored, lambda _: None, (entry,))
+
+    def deleted(self) -> None:
+        """A queue of durable jobs was deleted: those that are not done by now may have been in it."""
+        for entry in self.entries.values():
+            entry.deleted |= entry.durable and entry.ended is None
 
     def _stored(self, _: None, entry: Entry) -> None:
         entry.stored = True
@@ -152,6 +164,7 @@ class Verdict:
 
     :ivar lost: accepted, and neither done nor failed at its sender; or stored, and not done.
     :ivar failed: their senders were told that they failed.
+    :ivar deleted: stored, and not done, as the row deleted the queue that they were in.
     :ivar unheard: durable, done, but the sender's wait had ended before it heard.
     :ivar duplicate_deliveries: attempts beyond the first of each hop.
     :ivar duplicate_effects: effects beyond the first of each hop.
@@ -161,6 +174,7 @@ class Verdict:
     jobs: int = 0
     lost: int = 0
     failed: int = 0
+    deleted: int = 0
     unheard: int = 0
     duplicate_deliveries: int = 0
     duplicate_effects: int = 0
@@ -190,10 +204,11 @@ def _judge_one(entry: Entry, has_effect: bool, verdict: Verdict) -> None:
         verdict.problems.append(f"the send of {entry.token} did not end")
     if entry.doomed:
         return
-    told = entry.error is not None and not entry.stored
     if has_effect and entry.durable and entry.error is not None:
         verdict.unheard += 1
-    elif told:
+    elif entry.has_failed:
         verdict.failed += 1
+    elif not has_effect and entry.deleted and entry.ended is not None:
+        verdict.deleted += 1
     elif not has_effect or entry.ended is None:
         verdict.lost += 1

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from txmicro.errors import JobError
+
 Play = Callable[[Any], Awaitable[None]]
 
 
@@ -22,7 +24,7 @@ class Row:
     """A row of the suite.
 
     :ivar fault: as the issue that asks for it has it. :ivar promise: what it shows, in a sentence.
-    :ivar may_fail: whether jobs may fail with a typed error; otherwise one that does is a problem.
+    :ivar may_fail: the errors that jobs may fail with; one that fails with any other is a problem.
     :ivar nodes: how many brokers it wants; 0: it makes its own. :ivar limit: seconds after which it is given up.
     """
 
@@ -30,7 +32,7 @@ class Row:
     fault: str
     promise: str
     play: Play
-    may_fail: bool
+    may_fail: tuple[type[JobError], ...]
     nodes: int
     limit: float
 
@@ -39,7 +41,13 @@ ROWS: dict[int, Row] = {}
 
 
 def row(
-    number: int, fault: str, promise: str, *, may_fail: bool = False, nodes: int = 1, limit: float = 1800.0
+    number: int,
+    fault: str,
+    promise: str,
+    *,
+    may_fail: tuple[type[JobError], ...] = (),
+    nodes: int = 1,
+    limit: float = 1800.0,
 ) -> Callable[[Play], Play]:
     """Register a coroutine function, which takes a :class:`~tests.faults.stage.Stage`, as row *number*."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import LoopingCall, deferLater
 
+from txmicro.errors import JobError
 from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
 from txmicro.worker import Worker
@@ -28,7 +29,8 @@ sabotage.take_out()
 class Effect(Worker):
     """Notes the attempt, takes the milliseconds that the job says, and notes the effect.
 
-    A job's data: ``token``, ``ms``, ``kill`` (die, instead), ``to`` (forward it, through these addresses).
+    A job's data: ``token``, ``ms``, ``kill`` (die, instead), ``to`` (forward it, through these addresses), ``fails``
+    (that many attempts, of which nothing is noted).
     """
 
     type = "WB"
@@ -38,6 +40,8 @@ class Effect(Worker):
         self.book = Book(Path(os.environ[BOOK]))
 
     async def do_job(self, job: Job) -> Any:
+        if job.tries < job.data.get("fails", 0):
+            raise JobError("not yet", retryable=True)
         self.book.attempt(job, self.id, time.monotonic())
         if job.data.get("kill"):
             os.kill(os.getpid(), signal.SIGKILL)

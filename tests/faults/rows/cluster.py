@@ -80,7 +80,7 @@ async def _stall(stage: Stage) -> float:
     "2 of 3 nodes gone, then back",
     "Every send ends in time, with a typed error if it must, and all goes on afterwards.",
     nodes=3,
-    may_fail=True,
+    may_fail=(JobError,),
 )
 async def majority_lost(stage: Stage) -> None:
     """While they are gone nothing can be stored; senders hear of it in time, and all goes on afterwards."""

@@ -11,6 +11,7 @@ from tests.faults.partitions import HERE, Network, make
 from tests.faults.row import row
 from tests.faults.stage import Load, Stage, pause, until
 from tests.rabbitmq import free_port
+from txmicro.errors import JobError
 
 # Each gives two ends of which the first does not reach the second any more.
 
@@ -49,7 +50,7 @@ PARTITIONS: tuple[Callable[[Network], tuple[int, int]], ...] = (minority, halves
     "partition (minority, halves, bridge, one-way) 10 s and 30 s",
     "Whatever the nodes believe of each other, no job is lost.",
     nodes=0,
-    may_fail=True,
+    may_fail=(JobError,),
 )
 async def partitions(stage: Stage) -> None:
     """Each of them for 10 s and for 30 s."""

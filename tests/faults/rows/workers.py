@@ -10,7 +10,7 @@ from tests.faults.processes import Child
 from tests.faults.row import row
 from tests.faults.stage import Load, Stage, pause, until
 from tests.faults.watcher import Watcher
-from txmicro.errors import NoWorkerAvailable
+from txmicro.errors import JobError, NoWorkerAvailable
 from txmicro.topology import DELIVERY_LIMIT
 
 
@@ -162,7 +162,7 @@ async def rolling(stage: Stage) -> None:
     16,
     "the last worker of a type goes",
     "Senders hear that nobody is there within two retry intervals.",
-    may_fail=True,
+    may_fail=(JobError,),
 )
 async def last_worker(stage: Stage) -> None:
     """Killed or stopped: jobs that are sent afterwards fail with NoWorkerAvailable within two retry intervals."""
