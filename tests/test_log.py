@@ -1,19 +1,27 @@
 from __future__ import annotations
 
-from io import BytesIO, StringIO, TextIOWrapper
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, Logger, LogLevel, formatTime
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent, Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import BusClosed
-from txmicro.log import LONGEST, EventLogPublisher, Said, console_observer, read, switched, use_colour
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, EventLogPublisher, Said, read, switched
 
 WORKER = "WB:1795449588399-3fa9"
 MANAGER = "SystemManager:1795449588399-0000"
 TIME = 1795449588.25
+
+
+class Reactor(MemoryReactorClock):
+    """One that runs at once what other threads ask for."""
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        """Call it."""
+        function(*args)
 
 
 class Named:
@@ -51,6 +59,11 @@ class Reading(SynchronousTestCase):
     def test_the_worker_stands_once(self) -> None:
         line = read(event(f"{WORKER} is ready", log_source=Named(WORKER)))
         self.assertEqual((line.worker, line.message), (WORKER, "is ready"))
+        self.assertEqual(read(event(f"{WORKER}: job 1 failed", worker=WORKER)).message, "job 1 failed")
+
+    def test_an_id_that_only_begins_like_the_workers_stays(self) -> None:
+        for message in (f"{WORKER}b is ready", f"{WORKER}/1 is ready", WORKER, "is ready"):
+            self.assertEqual(read(event(message, worker=WORKER)).message, message)
 
     def test_without_a_worker_the_service_is_the_part_that_logged(self) -> None:
         line = read(event())
@@ -76,6 +89,16 @@ class Reading(SynchronousTestCase):
         line = read(event(log_failure=failure(ValueError("no\x1b"))))
         self.assertEqual(line.traceback[-1], "builtins.ValueError: no\\x1b")
 
+    def test_the_middle_of_a_long_traceback_is_left_out(self) -> None:
+        def deeper() -> None:
+            deeper()
+
+        error = Failure(self.assertRaises(RecursionError, deeper))
+        lines = read(event(log_failure=error)).traceback
+        self.assertEqual(len(lines), FIRST_LINES + 1 + LAST_LINES)
+        self.assertRegex(lines[FIRST_LINES], r"… [\d,]+ lines are left out …")
+        self.assertIn("RecursionError", lines[-1])
+
     def test_a_message_cannot_forge_lines_or_colours(self) -> None:
         message = read(event("a\nb\r\tc\x1b[31m\x00\x7f\x9b\u2028\u202e\u2066é ☃\u00a0")).message
         self.assertEqual(message, "a\\nb\\r\\tc\\x1b[31m\\x00\\x7f\\x9b\\u2028\\u202e\\u2066é ☃\u00a0")
@@ -96,65 +119,6 @@ class Reading(SynchronousTestCase):
         for room in range(20):
             message = read(event("x" * (LONGEST - room) + " amqp://me:SECRET@host")).message
             self.assertNotIn("S", message)
-
-
-class Console(SynchronousTestCase):
-    def written(self, *events: LogEvent, colour: bool = False) -> str:
-        stream = StringIO()
-        observer = console_observer(stream, colour)
-        for each in events:
-            observer(each)
-        return stream.getvalue()
-
-    def test_a_line_has_time_level_service_and_message(self) -> None:
-        time = formatTime(TIME)
-        self.assertEqual(
-            self.written(event(worker=WORKER), event(log_level=LogLevel.critical)),
-            f"{time} info     {WORKER} hello\n{time} critical Bus hello\n",
-        )
-
-    def test_colour(self) -> None:
-        for level, code in (
-            ("debug", "2"),
-            ("info", "32"),
-            ("warn", "33"),
-            ("error", "31"),
-            ("critical", "1;31"),
-        ):
-            text = self.written(event("message\x1b[0m", log_level=LogLevel.levelWithName(level)), colour=True)
-            self.assertEqual(
-                text,
-                f"\x1b[2m{formatTime(TIME)}\x1b[0m \x1b[{code}m{level:8}\x1b[0m \x1b[36mBus\x1b[0m message\\x1b[0m\n",
-            )
-
-    def test_a_traceback_is_indented_below(self) -> None:
-        lines = self.written(event(log_failure=failure(ValueError("no\nforged")))).splitlines()
-        self.assertTrue(lines[0].endswith("Bus hello"))
-        self.assertEqual(lines[1], "    Traceback (most recent call last):")
-        self.assertEqual(lines[-1], "    forged")
-
-    def test_what_the_streams_encoding_lacks_is_escaped(self) -> None:
-        raw = BytesIO()
-        stream = TextIOWrapper(raw, encoding="ascii")
-        console_observer(stream, False)(event("☃"))
-        self.assertTrue(raw.getvalue().endswith(b"Bus \\u2603\n"))
-
-    def test_colour_is_for_terminals(self) -> None:
-        class Terminal(StringIO):
-            def isatty(self) -> bool:
-                return True
-
-        self.assertTrue(use_colour(Terminal(), {}))
-        self.assertTrue(use_colour(Terminal(), {"NO_COLOR": ""}))
-        self.assertFalse(use_colour(Terminal(), {"NO_COLOR": "1"}))
-        self.assertFalse(use_colour(StringIO(), {}))
-
-    def test_through_a_real_logger(self) -> None:
-        stream = StringIO()
-        Logger("txmicro.x.Thing", observer=cast(Any, console_observer(stream, False))).warn(
-            "{a} is {b}", a=1, b="two"
-        )
-        self.assertTrue(stream.getvalue().endswith(" warn     Thing 1 is two\n"))
 
 
 class Switches(SynchronousTestCase):

@@ -7,10 +7,10 @@ import sys
 from io import StringIO
 from typing import Any
 
-from twisted.application.service import Application, Service
+from twisted.application.service import Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, Logger, LogLevel, globalLogPublisher
+from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import directlyProvides, providedBy
 
@@ -18,7 +18,7 @@ from txmicro import process
 from txmicro.config import Config
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
-from txmicro.process import InOrder, Process, leave_with, switched_by
+from txmicro.process import InOrder, Process, leave_with
 from txmicro.worker import Worker
 
 FREE_PORTS: dict[str, Any] = {"broker_listen_port": 0, "metrics_port": 0}
@@ -188,47 +188,11 @@ class PortTakenTests(ProcessTestCase):
         publisher: Any = globalLogPublisher
         publisher.addObserver(events.append)
         self.addCleanup(publisher.removeObserver, events.append)
-        for observer, said in ((None, 1), (lambda event: None, 0)):
-            events.clear()
-            config = Config(broker_listen_port=self.port)
-            running = Process("a-process", self.reactor, config, [], broker=True, observer=observer)
-            self.assertRaises(SystemExit, running.startService)
-            critical = [event for event in events if event["log_level"] is LogLevel.critical]
-            self.assertEqual(len(critical), said)
-
-
-class LogTests(SynchronousTestCase):
-    def test_twistd_logs_to_the_observer(self) -> None:
-        def observe(event: Any) -> None:
-            """Nothing."""
-
-        application: Any = Application("an-application")
-        config = Config(**FREE_PORTS)
-        Process("a-process", Reactor(), config, [], broker=True, observer=observe).setServiceParent(
-            application
-        )
-        self.assertIs(application.getComponent(ILogObserver), observe)
-        self.assertTrue(ILogObserver.providedBy(observe))
-
-    def test_without_one_twistd_logs_where_it_wants_to(self) -> None:
-        application: Any = Application("an-application")
-        Process("a-process", Reactor(), Config(**FREE_PORTS), [], broker=True).setServiceParent(application)
-        self.assertIsNone(application.getComponent(ILogObserver, None))
-
-    def levels(self, config: Config) -> list[str]:
-        events: list[Any] = []
-        observe = switched_by(config, events.append)
-        for namespace in ("twisted.internet", "log_legacy", "someone.else"):
-            for level in (LogLevel.debug, LogLevel.info, LogLevel.warn):
-                observe({"log_namespace": namespace, "log_level": level})
-        return [f"{event['log_namespace']} {event['log_level'].name}" for event in events]
-
-    def test_twisteds_chatter_is_for_those_who_debug(self) -> None:
-        self.assertEqual(
-            self.levels(Config()),
-            ["twisted.internet warn", "log_legacy warn", "someone.else info", "someone.else warn"],
-        )
-        self.assertEqual(len(self.levels(Config(log_level="Debug"))), 9)
+        config = Config(broker_listen_port=self.port)
+        running = Process("a-process", self.reactor, config, [], broker=True)
+        self.assertRaises(SystemExit, running.startService)
+        critical = [event for event in events if event["log_level"] is LogLevel.critical]
+        self.assertEqual(len(critical), 1)
 
 
 class LeaveTests(SynchronousTestCase):

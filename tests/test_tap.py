@@ -57,27 +57,16 @@ class CommandLineTests(SynchronousTestCase):
         ):
             options = parse(*line.split())
             self.assertEqual(options["pidfile"], "", line)
-            self.assertTrue(options.subOptions.logs_to_terminal, line)
 
     def test_a_daemon_in_the_background_has_files_of_its_own(self) -> None:
         options = parse("txmicro-worker", "--type", "WA", "-t", "WB")
         self.assertEqual(options["pidfile"], os.path.abspath("txmicro-worker-WA-WB.pid"))
         self.assertEqual(options["logfile"], "txmicro-worker-WA-WB.log")
-        self.assertFalse(options.subOptions.logs_to_terminal)
 
     def test_files_that_were_asked_for_stay(self) -> None:
         options = parse("--pidfile", "my.pid", "--logfile", "my.log", "txmicro-manager")
         self.assertEqual(options["pidfile"], os.path.abspath("my.pid"))
         self.assertEqual(options["logfile"], "my.log")
-
-    def test_it_logs_where_twistd_was_told_to(self) -> None:
-        for words in (
-            ["--logfile", "my.log"],
-            ["--syslog"],
-            ["--logger", "twisted.logger.STDLibLogObserver"],
-        ):
-            options = parse("-n", *words, "txmicro-manager")
-            self.assertFalse(options.subOptions.logs_to_terminal, words)
 
     def test_the_plugins_name_the_daemons(self) -> None:
         makers = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
@@ -160,13 +149,6 @@ class BuildTests(BuildTestCase):
     def test_all_that_is_wrong_with_the_configuration_is_told(self) -> None:
         problems = self.problems(tap.manager, TXMICRO_REST_PORT="none", TXMICRO_TIMEOUT="-1")
         self.assertEqual([problem.partition(":")[0] for problem in problems], ["timeout", "rest_port"])
-
-    def test_the_observer_is_for_a_terminal(self) -> None:
-        self.patch(sys, "stdout", StringIO())
-        options = parse("-n", "txmicro-broker").subOptions
-        process = tap.broker.build(options, self.reactor, {})
-        self.assertIsNotNone(process.observer)
-        self.assertIsNone(self.build(tap.broker).observer)
 
 
 class WorkerTests(BuildTestCase):

@@ -236,8 +236,10 @@ class Config:
     log_file: str = _key(
         _TEXT, "txmicro-workers.log", "where the logger worker writes the workers' log lines"
     )
-    log_file_size: int = _key(_COUNT, 10 * _MIB, "at which size that file is rotated", unit="bytes")
-    log_files: int = _key(_COUNT, 5, "how many rotated files are kept", unit="files")
+    log_file_size: int = _key(
+        _COUNT, 10 * _MIB, "at which size that file, and a daemon's own log, is rotated", unit="bytes"
+    )
+    log_files: int = _key(_COUNT, 5, "how many rotated files of each are kept", unit="files")
     broker_listen_port: int = _key(_PORT, 5673, "where the embedded broker listens; 0: a free port")
     broker_interface: str = _key(_TEXT, "127.0.0.1", "the address it listens on; empty: all")
     broker_memory: int = _key(

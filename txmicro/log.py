@@ -1,19 +1,21 @@
-"""What happens to log events: the console's lines, the switches, and their publication on the bus.
+"""What happens to log events: what a line says, the switches, and the publication on the bus.
 
 Everything logs through Twisted's :class:`~twisted.logger.Logger`, with fields: ``worker`` (a worker's id) and
-``job`` (a job's), besides those that Twisted sets. Observers are callables, for ``globalLogPublisher`` or for
-each other.
+``job`` (a job's), besides those that Twisted sets; ``recurring`` marks one of many of its kind
+(:mod:`txmicro.log_limit`). Observers are callables, for ``globalLogPublisher`` or for each other;
+:mod:`txmicro.log_output` has those that write.
 
-A line is one line whatever the message holds: what would break or colour it is escaped, passwords in URLs are
-masked, and long messages are cut.
+A line is one line whatever the message holds: what would break or color it is escaped, passwords in URLs are
+masked, and long messages and tracebacks are cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Final, NamedTuple, TextIO
+from collections.abc import Callable, Hashable
+from typing import Any, Final, NamedTuple
 
-from twisted.logger import LogEvent, LogLevel, formatEvent, formatTime
+from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.python.failure import Failure
 
 from .address import parse_id
 from .config import mask
@@ -23,6 +25,10 @@ Observer = Callable[[LogEvent], None]
 
 LONGEST: Final = 8_192
 """Characters that are shown of a message, and of a line of a traceback."""
+
+FIRST_LINES: Final = 20
+LAST_LINES: Final = 40
+"""Lines of a long traceback that are shown, from its begin and from its end; a ``RecursionError`` has thousands."""
 
 MANAGER: Final = "SystemManager"
 """The worker type that goes by ``SystemManager_log``, where all others go by ``Worker_log``."""
@@ -39,17 +45,6 @@ _SAFE: Final = {
         *range(0x2066, 0x206A),
     )
 } | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
-
-_RESET: Final = "\x1b[0m"
-_DIM: Final = "\x1b[2m"
-_CYAN: Final = "\x1b[36m"
-_COLOURS: Final = {
-    "debug": _DIM,
-    "info": "\x1b[32m",
-    "warn": "\x1b[33m",
-    "error": "\x1b[31m",
-    "critical": "\x1b[1;31m",
-}
 
 
 class Line(NamedTuple):
@@ -75,20 +70,38 @@ class Line(NamedTuple):
 
 def read(event: LogEvent) -> Line:
     """What *event* says."""
-    worker, failure = _worker_of(event), event.get("log_failure")
+    worker, failure = worker_of(event), event.get("log_failure")
     return Line(
         event.get("log_time", 0.0),
         event.get("log_level", LogLevel.info).name,
         worker,
-        _clean(str(event.get("job", ""))),
-        worker.partition(":")[0] or _clean(str(event.get("log_namespace", "-")).rpartition(".")[2]),
-        _clean(formatEvent(event)).removeprefix(f"{worker} "),  # it stands before the message already
-        [_clean(line) for line in failure.getTraceback().splitlines()] if failure is not None else [],
+        clean(str(event.get("job", ""))),
+        worker.partition(":")[0] or clean(str(event.get("log_namespace", "-")).rpartition(".")[2]),
+        _without(worker, clean(formatEvent(event))),
+        traceback_of(failure) if failure is not None else [],
     )
 
 
-def _worker_of(event: LogEvent) -> str:
-    """Whoever logs knows best who it is: a SystemManager's ``worker`` is somebody else."""
+def _without(worker: str, message: str) -> str:
+    """*message* without the id that it begins with: that stands before it already."""
+    rest = message.removeprefix(worker) if worker else message
+    return rest.lstrip(": ") if rest[:1] in (" ", ":") else message
+
+
+def traceback_of(failure: Failure) -> list[str]:
+    """The lines of *failure*'s traceback, safe to show, without the middle of a long one."""
+    lines = failure.getTraceback().splitlines()
+    left_out = len(lines) - FIRST_LINES - LAST_LINES
+    if left_out > 1:
+        lines[FIRST_LINES:-LAST_LINES] = [f"  … {left_out:,} lines are left out …"]
+    return [clean(line) for line in lines]
+
+
+def worker_of(event: LogEvent) -> str:
+    """Return the id of the worker or SystemManager whose event it is; empty: nobody's.
+
+    Whoever logs knows best who it is: a SystemManager's ``worker`` is somebody else.
+    """
     for name in (getattr(event.get("log_source"), "id", ""), event.get("worker", "")):
         try:
             return str(parse_id(name))
@@ -97,7 +110,8 @@ def _worker_of(event: LogEvent) -> str:
     return ""
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Return *text* on one line, without passwords, cut when it is long."""
     if "://" in text:
         text = (
             mask(text[: 2 * LONGEST]) + text[2 * LONGEST :]
@@ -111,36 +125,6 @@ def printable(text: str) -> str:
     """*text* on one line, with escapes for what would move a terminal's cursor or is no text."""
     text = text if text.isprintable() else text.translate(_SAFE)
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def use_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether to colour what goes to *stream*: a terminal, unless ``NO_COLOR`` (https://no-color.org) is set."""
-    return stream.isatty() and not environ.get("NO_COLOR")
-
-
-def console_observer(stream: TextIO, colour: bool) -> Observer:
-    """Writes lines to *stream*: time, level, worker or service, message; then the traceback, indented."""
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{_RESET}" if colour else text
-
-    encoding = stream.encoding or "utf-8"
-
-    def observe(event: LogEvent) -> None:
-        line = read(event)
-        text = " ".join(
-            (
-                paint(formatTime(line.time), _DIM),
-                paint(f"{line.level:8}", _COLOURS[line.level]),
-                paint(line.worker or line.service, _CYAN),
-                line.message,
-            )
-        )
-        text = "\n    ".join((text, *line.traceback)) + "\n"
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
-
-    return observe
 
 
 def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: bool) -> Observer:
@@ -160,7 +144,7 @@ def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: b
     def switched_on(event: LogEvent) -> bool:
         if manager_log and worker_log:
             return True
-        kind = _worker_of(event).partition(":")[0]
+        kind = worker_of(event).partition(":")[0]
         return not kind or (manager_log if kind == MANAGER else worker_log)
 
     return observe

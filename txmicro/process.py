@@ -18,16 +18,16 @@ from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.failure import Failure
-from zope.interface import provider
 
 from .address import Ids
 from .broker.service import Broker
 from .bus import Bus, Target
 from .config import Config
 from .http import MetricsServer
-from .log import EventLogPublisher, Observer, switched
+from .log import EventLogPublisher, clean
+from .log_output import obeying
 from .manager import SystemManager
 from .metrics import Metrics
 from .targets import own_target, targets
@@ -63,7 +63,7 @@ class Process(InOrder):
     :param name: what the process is called.
     :param members: what is on the bus; none: there is no bus.
     :param broker: whether the broker runs here. The bus then uses that one, not ``broker_url``.
-    :param observer: where to log to, instead of where twistd would.
+    :param observer: the ``ILogObserver`` of twistd's application; None: twistd makes one.
     :raise ConfigError: ``broker_url`` cannot be used.
     :ivar page: the metrics page, and :ivar bus: the bus, if there are members.
     """
@@ -80,14 +80,14 @@ class Process(InOrder):
         members: Sequence[Member],
         *,
         broker: bool = False,
-        observer: Observer | None = None,
+        observer: Any = None,
     ) -> None:
         super().__init__()
         self.members = members
         self._name = name
         self._reactor = reactor
         self._config = config
-        self.observer = observer
+        self._observer = observer
         self._lines: Any = None
         self._failed = False
         if broker:
@@ -143,8 +143,8 @@ class Process(InOrder):
     def setServiceParent(self, parent: Any) -> None:
         """Belong to *parent*, twistd's application, which then logs to this process's observer."""
         super().setServiceParent(parent)
-        if self.observer is not None:
-            parent.setComponent(ILogObserver, provider(ILogObserver)(self.observer))
+        if self._observer is not None:
+            parent.setComponent(ILogObserver, self._observer)
 
     def startService(self) -> None:
         """Start. When something cannot, the process ends, with one line that says why."""
@@ -166,8 +166,7 @@ class Process(InOrder):
                 f"the broker cannot listen on {error.interface}:{error.port} ({error.socketError.strerror}): "
                 "broker_listen_port, or TXMICRO_BROKER_LISTEN_PORT in the environment, sets another port"
             )
-            if self.observer is None:  # there may be nobody at the other end of stderr
-                self.log.critical("{text}", text=text)
+            self.log.critical("{text}", text=text)
             complain(f"{self._name}: {text}")
             raise SystemExit(CANNOT_START) from error
 
@@ -175,7 +174,7 @@ class Process(InOrder):
         """Publish what this process logs as soon as it has somebody who can."""
         if self._lines is None and isinstance(member, Worker):
             publisher = EventLogPublisher(member.publish, self._reactor.seconds)
-            self._lines = switched_by(self._config, publisher)
+            self._lines = obeying(self._config, publisher, self._reactor)
             globalLogPublisher.addObserver(self._lines)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:
@@ -192,33 +191,15 @@ class Process(InOrder):
         await super()._stop()
         if self._lines is not None:
             globalLogPublisher.removeObserver(self._lines)
-
-
-def switched_by(config: Config, observer: Observer) -> Observer:
-    """*observer*, for what *config* wants logged."""
-    chosen = switched(
-        observer, level=config.log_level, manager_log=config.manager_log, worker_log=config.worker_log
-    )
-    return chosen if config.log_level.lower() == "debug" else _without_chatter(chosen)
-
-
-def _without_chatter(observer: Observer) -> Observer:
-    """*observer*, without what Twisted says of each factory and port: our services say in words where they are."""
-
-    def observe(event: LogEvent) -> None:
-        own = not event.get("log_namespace", "").startswith(("twisted.", "log_legacy"))
-        if own or event.get("log_level", LogLevel.info) > LogLevel.info:
-            observer(event)
-
-    return observe
+            self._lines.close()
 
 
 # How it ends
 
 
 def complain(text: str) -> None:
-    """Say *text* to whoever started the process; twistd makes a log of ``sys.stderr``."""
-    print(text, file=sys.__stderr__, flush=True)
+    """Say *text*, without passwords, to whoever started the process; twistd makes a log of ``sys.stderr``."""
+    print("\n".join(map(clean, text.split("\n"))), file=sys.__stderr__, flush=True)
 
 
 def leave_with(status: int) -> None:

@@ -19,9 +19,9 @@ from .catalog import Catalog
 from .catalog import load as load_class
 from .config import Config, load
 from .errors import AddressError, ConfigError
-from .log import console_observer, use_colour
+from .log_twistd import TwistdLog
 from .manager import SystemManager
-from .process import Member, Process, complain, switched_by
+from .process import Member, Process, complain
 from .worker import Worker
 
 BAD_CONFIG: Final = 2
@@ -35,6 +35,7 @@ class DaemonOptions(Options):
     """What the command lines of all daemons have."""
 
     daemon = "txmicro"
+    log: TwistdLog
     optParameters = [
         ["config", "c", None, "Configuration file. Without one: the defaults. TXMICRO_<KEY> wins over both."]
     ]
@@ -43,12 +44,6 @@ class DaemonOptions(Options):
     def name(self) -> str:
         """What this process's files are called after."""
         return self.daemon
-
-    @property
-    def logs_to_terminal(self) -> bool:
-        """Whether it is ``twistd -n``, and nothing is said of where to log."""
-        twistd: Any = self.parent or {}
-        return bool(twistd.get("nodaemon")) and not any(map(twistd.get, ("logfile", "logger", "syslog")))
 
     def postOptions(self) -> None:
         """Give the process files of its own: by default, all twistds of a directory share a pid file and a log.
@@ -60,6 +55,7 @@ class DaemonOptions(Options):
             twistd["pidfile"] = "" if twistd["nodaemon"] else f"{self.name}.pid"
         if not (twistd.get("nodaemon", True) or twistd["logfile"]):
             twistd["logfile"] = f"{self.name}.log"
+        self.log = TwistdLog(self.name, twistd)
 
 
 class ManagerOptions(DaemonOptions):
@@ -222,9 +218,7 @@ class Daemon:
         members, broker = self._plan(options, config)
         # By default it is time.time, and a clock that is set back stops every timer.
         reactor.seconds = time.monotonic
-        observer = None
-        if options.logs_to_terminal:
-            observer = switched_by(config, console_observer(sys.stdout, use_colour(sys.stdout, environ)))
+        observer = options.log.begin(config, environ, reactor)
         return Process(options.name, reactor, config, members, broker=broker, observer=observer)
 
 
