@@ -45,7 +45,7 @@ def worker(stage: Stage, count: int) -> Iterator[Program]:
     """A process with *count* workers, all of them announced."""
     line = f"txmicro-worker --class benchmarks.crowd:Echo --count {count}"
     settings = {
-        "TXMICRO_BROKER_URL": stage.node.url.rstrip("/"),
+        "TXMICRO_BROKER_URL": stage.node.url,
         "TXMICRO_DATA_TRANSFER_PROTOCOL": "MessagePack",
     }
     with Program(twistd(line), stage.log("start"), settings) as program:

@@ -78,7 +78,7 @@ class Bench:
         if self.node is not None:
             for name, options, kind in CHAINS:
                 with self.worker(options, urls[name.split()[0]], kind):
-                    self.measure(f"chain, {name}", "chain", self.node.url.rstrip("/"))
+                    self.measure(f"chain, {name}", "chain", self.node.url)
 
     def measure(self, name: str, variant: str, url: str) -> None:
         """Measure one, and print it."""
@@ -91,7 +91,7 @@ class Bench:
     @contextmanager
     def worker(self, options: str, store_url: str, kind: str) -> Iterator[None]:
         """A process with a DB worker."""
-        broker = self.node.url.rstrip("/") if self.node else ""
+        broker = self.node.url if self.node else ""
         environ = {"TXMICRO_BROKER_URL": broker, "TXMICRO_STORE_URL": store_url}
         command = twistd(f"{options} --pidfile= txmicro-worker --class {kind}")
         with Program(command, self.directory / "log", environ) as program:

@@ -37,7 +37,7 @@ async def measure(stage: Stage) -> None:
 
 async def _measure(stage: Stage, count: int, types: int, programs: list[Program]) -> None:
     rounds, keepalive = (1, KEEPALIVE / 2) if stage.quick else (3, KEEPALIVE)
-    command = [sys.executable, "-m", "benchmarks.late_manager", stage.node.url.rstrip("/"), str(count)]
+    command = [sys.executable, "-m", "benchmarks.late_manager", stage.node.url, str(count)]
     began = time.monotonic()
     with Program([*command, str(int(keepalive * 1000))], stage.log("manager")) as manager:
         values = json.loads(manager.says("known_s", PATIENCE))
@@ -77,7 +77,7 @@ async def messages_received(node: Node) -> int:
 def crowd(stage: Stage, count: int, types: int) -> Iterator[list[Program]]:
     """The processes of *count* workers, all of them announced."""
     settings = {
-        "TXMICRO_BROKER_URL": stage.node.url.rstrip("/"),
+        "TXMICRO_BROKER_URL": stage.node.url,
         "TXMICRO_DATA_TRANSFER_PROTOCOL": "MessagePack",
         "TXMICRO_WORKER_TYPES": json.dumps(dict.fromkeys(map(_kind, range(types)), "benchmarks.crowd:Echo")),
     }

@@ -147,10 +147,6 @@ class Handshake(ClientCase):
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(530, "vhost not found"))
         self.assertIsInstance(reason, VhostError)
 
-    def test_a_vhost_without_a_name_is_explained(self) -> None:
-        steps = (ScriptedBroker.start, ScriptedBroker.tune, self.close(530, "vhost  not found"))
-        self.assertIn("URI that ends in '/'", str(self.refused(*steps, vhost="")))
-
     def test_any_other_refusal(self) -> None:
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(541, "INTERNAL_ERROR"))
         self.assertIs(type(reason), ConnectionClosed)

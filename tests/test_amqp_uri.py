@@ -1,4 +1,4 @@
-"""Broker URIs, with the examples of RabbitMQ's specification (its appendix A)."""
+"""Broker URIs, with the examples of RabbitMQ's specification (its appendix A), all but one as it has them."""
 
 from __future__ import annotations
 
@@ -27,18 +27,25 @@ class Parsing(SynchronousTestCase):
                 {"username": "usera", "password": "apass", "host": "hoast", "port": 10000, "vhost": "v/host"},
             ),
             ("amqp://", {}),
-            ("amqp://:@/", {"username": "", "password": "", "vhost": ""}),
+            ("amqp://:@/", {"username": "", "password": ""}),
             ("amqp://user@", {"username": "user"}),
             ("amqp://user:pass@", {"username": "user", "password": "pass"}),
             ("amqp://host", {"host": "host"}),
             ("amqp://:10000", {"port": 10000}),
             ("amqp:///vhost", {"vhost": "vhost"}),
-            ("amqp://host/", {"host": "host", "vhost": ""}),
+            ("amqp://host/", {"host": "host"}),  # in the specification the vhost ""
             ("amqp://host/%2F", {"host": "host", "vhost": "/"}),
             ("amqp://[::1]", {"host": "::1"}),
         ]
         for uri, expected in examples:
             self.assertEqual(parse(uri), Broker(**expected), uri)
+
+    def test_the_slash_behind_the_host_is_the_vhost_of_most_people(self) -> None:
+        for uri in ("amqp://guest:guest@localhost:5672/", "amqp://guest:guest@localhost:5672/?heartbeat=5"):
+            self.assertEqual(parse(uri).vhost, "/")
+
+    def test_a_comma_in_a_password_is_a_part_of_it(self) -> None:
+        self.assertEqual(parse("amqp://ann:s3,cret@host").password, "s3,cret")
 
     def test_tls_has_a_port_of_its_own(self) -> None:
         self.assertEqual(parse("amqps://host"), Broker(tls=True, host="host", port=5671))
@@ -62,6 +69,13 @@ class Parsing(SynchronousTestCase):
             "amqp://ann:s3cret@[::1",
             "amqp://ann:s3cret#@host",
             "amqp://ann:s3cret/@host",
+            "amqp://ann:s3@cret/s3cret@host",
+            "amqp://ann:1?s3cret@host",
+            "amqp://ann:1?s3cret@host=1",
+            "amqp://ann:1#s3cret@host",
+            "amqp://ann:s3cret\n@host",
+            "amqp://ann:s3cret@host,b",
+            "amqp://ann:s3cret@ho st",
             "amqp://ann:s3cret%zz@host",
             "amqp://ann%ff:s3cret@host",
             "amqp://ann:s3cret@host%2",
@@ -154,7 +168,7 @@ class Showing(SynchronousTestCase):
     def test_the_password_is_never_shown(self) -> None:
         broker = parse("amqp://ann%40:s3cret@[::1]:1/v%2fw")
         self.assertEqual(str(broker), "amqp://ann%40:***@[::1]:1/v%2Fw")
-        self.assertEqual(str(parse("amqps://h/")), "amqps://guest:***@h:5671/")
+        self.assertEqual(str(parse("amqps://h/")), "amqps://guest:***@h:5671/%2F")
         self.assertNotIn("s3cret", repr(broker))
         self.assertEqual(str(parse("amqps://h?certfile=/own.pem")), "amqps://h:5671/%2F")
 

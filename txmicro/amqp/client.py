@@ -361,8 +361,6 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     def do_close(self, reason: Message) -> None:
         """The broker has closed the connection, and has its answer."""
         code, text = reason.reply_code, reason.reply_text
-        if code == NOT_ALLOWED and self.vhost == "":
-            text += " (a URI that ends in '/' names the vhost ''; without that it is '/')"
         kinds = {ACCESS_REFUSED: AuthenticationFailed, NOT_ALLOWED: VhostError} if self._stage else {}
         self._end(kinds.get(code, ConnectionClosed)(code, text))
 

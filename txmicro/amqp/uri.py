@@ -1,6 +1,8 @@
 """Where a broker is and who we are there, from an ``amqp://`` or ``amqps://`` URI.
 
-Format: https://www.rabbitmq.com/docs/uri-spec and https://www.rabbitmq.com/docs/uri-query-parameters.
+Format: https://www.rabbitmq.com/docs/uri-spec and https://www.rabbitmq.com/docs/uri-query-parameters, but that
+a URI which ends in the slash after the host means the vhost ``/``, as it does for most clients: RabbitMQ's
+specification has it mean the vhost of an empty name, which next to nobody has.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from txmicro.errors import TxmicroError
 PORT = 5672
 TLS_PORT = 5671
 
+_HOST = re.compile(r"[^\s,/@\\]+")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NUMBERS = {"heartbeat": 65_535, "connection_timeout": 3_600_000, "channel_max": 65_535}
 _CHOICES = {"verify": ("verify_peer", "verify_none"), "auth_mechanism": ("plain", "external")}
@@ -84,18 +87,22 @@ def parse(uri: str, files: Files = NO_FILES) -> Broker:
     """
     if not (isinstance(uri, str) and uri.lower().startswith(("amqp://", "amqps://"))):
         raise UriError("a broker's URI begins with amqp:// or amqps://")
+    if any(character in uri for character in "\t\r\n"):  # urlsplit would leave them out
+        raise UriError("a line break or a tab that is not percent-escaped")
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
     except ValueError:
         # No cause: what urlsplit quotes may be a password with an unescaped character in it.
         raise UriError("a host or port that is none: are special characters percent-escaped?") from None
-    if parts.fragment or port == 0:
-        raise UriError("a port that is 0, or a # that is not percent-escaped")
+    if port == 0 or "#" in uri:
+        raise UriError("a port that is 0, or a # that is not percent-escaped (%23)")
+    if "@" in parts.path + parts.query:  # the password was cut in two, and one half would be shown
+        raise UriError("an @ behind the host: in a password, write %2F for /, %3F for ? and %40 for @")
     tls = parts.scheme == "amqps"
     return Broker(
         tls,
-        _unescape(host or Broker.host, "host"),
+        _host(host),
         port or (TLS_PORT if tls else PORT),
         Broker.username if parts.username is None else _unescape(parts.username, "user"),
         Broker.password if parts.password is None else _unescape(parts.password, "password"),
@@ -113,8 +120,17 @@ def _unescape(text: str, what: str) -> str:
     raise UriError(f"a {what} with a % that begins no escaped UTF-8")
 
 
+def _host(host: str | None) -> str:
+    name = _unescape(host or Broker.host, "host")
+    if not _HOST.fullmatch(name):
+        raise UriError(
+            "a host with characters that no host has: brokers in a list begin with their own amqp://"
+        )
+    return name
+
+
 def _vhost(path: str) -> str:
-    if not path:
+    if path in ("", "/"):
         return Broker.vhost
     if "/" in path[1:]:
         raise UriError("a virtual host with a slash in it: write %2F")
