@@ -3,13 +3,14 @@
 #   docker build -t txmicro .
 #   docker run -p 8080:8080 -e TXMICRO_REST_INTERFACE=0.0.0.0 txmicro
 #   docker run -e TXMICRO_BROKER_URL_FILE=/run/secrets/broker txmicro \
-#       twistd -n txmicro-worker --type WB --config etc/config.json
+#       twistd -n txmicro-worker --type WB
 
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY setup.py pyproject.toml README.rst ./
 COPY txmicro txmicro
 COPY twisted twisted
+COPY examples examples
 RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir '.[tls]'
 # twistd keeps a cache of the plugins it found; the user below could not write it.
 RUN /venv/bin/twistd --help >/dev/null
@@ -21,7 +22,6 @@ RUN useradd --system --create-home --home-dir /srv/txmicro txmicro
 WORKDIR /srv/txmicro
 COPY --from=build /venv /venv
 COPY etc etc
-COPY examples examples
 USER txmicro
 EXPOSE 8080 9091
 # A broker by itself has no such page: docker run --no-healthcheck.
@@ -29,4 +29,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD \
     ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:9091/metrics', timeout=2)"]
 # twistd stops everything in order when it is told to by this signal.
 STOPSIGNAL SIGTERM
-CMD ["twistd", "-n", "txmicro", "--config", "etc/demo.json"]
+CMD ["twistd", "-n", "txmicro"]

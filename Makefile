@@ -23,7 +23,7 @@ TESTS ?= tests
 .PHONY: demo test coverage faults bench lint docs services clean
 
 demo: .venv/ready
-	$(BIN)/python -m examples.movies.demo $(if $(ONCE),--once)
+	$(BIN)/python -m txmicro.examples.movies.demo $(if $(ONCE),--once)
 
 test: .venv/ready
 	$(BIN)/trial $(TESTS)

@@ -16,7 +16,7 @@ DEPENDENCIES = [
     "klein>=24.8",
 ]
 TLS = ["twisted[tls]", "cryptography>=42"]
-TEST = [*TLS, "coverage", "hypothesis", "pika", "treq"]
+TEST = [*TLS, "build", "coverage", "hypothesis", "pika", "treq"]
 LINT = ["mypy", "ruff", "types-setuptools"]
 DOCS = ["sphinx>=7"]
 
@@ -29,9 +29,18 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     # twisted.plugins is a namespace that Twisted extends: our file goes in beside its own.
+    # txmicro/examples is a link to examples, so that these have one name, in a checkout and where they are installed.
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
-    package_data={"txmicro": ["py.typed"]},
-    entry_points={"console_scripts": ["txmicro = txmicro.cli:main"]},
+    package_data={"txmicro": ["py.typed"], "txmicro.examples.movies": ["*.json"]},
+    entry_points={
+        "console_scripts": ["txmicro = txmicro.cli:main"],
+        "txmicro.workers": [
+            "WA = txmicro.examples.movies.workers:RestWorker",
+            "WB = txmicro.examples.movies.workers:DBWorker",
+            "WC = txmicro.examples.movies.workers:LoggerWorker",
+            "WD = txmicro.examples.movies.workers:PilotWorker",
+        ],
+    },
     install_requires=DEPENDENCIES,
     extras_require={"tls": TLS, "test": TEST, "dev": TEST + LINT + DOCS},
     classifiers=[

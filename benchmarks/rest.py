@@ -18,7 +18,7 @@ from .movies import MOVIES, PATH
 from .programs import PATIENCE, ROOT, Program, ProgramError, twistd
 
 NAME = "rest"
-TYPES = {"WA": "RestWorker", "WB": "DBWorker", "WD": "PilotWorker"}
+TYPES = ("WA", "WB", "WD")
 
 
 async def measure(stage: Stage) -> None:
@@ -39,15 +39,12 @@ def txmicro(stage: Stage, number: int) -> Iterator[int]:
     """The movies, filled; gives the port."""
     port = free_port()
     settings = {
-        "TXMICRO_BROKER_URL": stage.node.url.rstrip("/"),
+        "TXMICRO_BROKER_URL": stage.node.url,
         "TXMICRO_DATA_TRANSFER_PROTOCOL": "MessagePack",
         "TXMICRO_KEEPALIVE": "1000",
         "TXMICRO_METRICS_PORT": str(free_port()),
         "TXMICRO_REST_PORT": str(port),
         "TXMICRO_STORE_URL": f"sqlite:///{stage.directory}/txmicro-{number}.db",
-        "TXMICRO_WORKER_TYPES": json.dumps(
-            {kind: f"examples.movies.workers:{name}" for kind, name in TYPES.items()}
-        ),
     }
     lines = ["txmicro-manager", *(f"txmicro-worker --type {kind}" for kind in TYPES)]
     with running(stage, "rest-txmicro", "is ready", *map(twistd, lines), environ=settings):

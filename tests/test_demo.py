@@ -15,11 +15,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from examples.movies import demo
-from examples.movies.demo import DemoError
 from tests.programs import ProgramTestCase
 from tests.rabbitmq import free_port
 from txmicro.config import Config
+from txmicro.examples.movies import demo
+from txmicro.examples.movies.demo import DemoError
 
 STORED = {"id": "1", **demo.MOVIE}
 METRICS = (
@@ -37,7 +37,7 @@ class MakeDemoTests(ProgramTestCase):
         }
 
     async def test_once_it_leaves_with_the_right_answers(self) -> None:
-        once = self.run_program("python", "-m", "examples.movies.demo", "--once")
+        once = self.run_program("python", "-m", "txmicro.examples.movies.demo", "--once")
         self.assertEqual(await once.ended(), 0)
         rest = self.settings["TXMICRO_REST_PORT"]
         self.assertRegex(once.output, rf"POST http://127.0.0.1:{rest}/movies/\n(.*\n)+201\n.*Metropolis")
@@ -48,7 +48,7 @@ class MakeDemoTests(ProgramTestCase):
         self.assertNotIn("Traceback", once.output)
 
     async def test_it_stays_until_ctrl_c(self) -> None:
-        staying = self.run_program("python", "-m", "examples.movies.demo")
+        staying = self.run_program("python", "-m", "txmicro.examples.movies.demo")
         await staying.says("stays up until Ctrl-C")
         self.assertEqual(await staying.signal(signal.SIGINT), 0)
         self.assertRegex(staying.output, "WB:.* has stopped")
@@ -57,7 +57,7 @@ class MakeDemoTests(ProgramTestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             for name, port in (("METRICS", taken.getsockname()[1]), ("REST", taken.getsockname()[1])):
                 refused = self.run_program(
-                    "python", "-m", "examples.movies.demo", **{f"TXMICRO_{name}_PORT": str(port)}
+                    "python", "-m", "txmicro.examples.movies.demo", **{f"TXMICRO_{name}_PORT": str(port)}
                 )
                 self.assertEqual(await refused.ended(), 1)
                 (line,) = refused.output.splitlines()
@@ -66,7 +66,7 @@ class MakeDemoTests(ProgramTestCase):
 
     async def test_a_system_that_does_not_start_ends_it(self) -> None:
         dying = self.run_program(
-            "python", "-m", "examples.movies.demo", TXMICRO_LOG_FILE="no/such/folder/file"
+            "python", "-m", "txmicro.examples.movies.demo", TXMICRO_LOG_FILE="no/such/folder/file"
         )
         self.assertEqual(await dying.ended(), 1)
         self.assertRegex(dying.errors, "log_file.*no/such/folder")

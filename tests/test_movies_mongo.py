@@ -7,13 +7,13 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from examples.movies.workers import DBWorker
 from tests import mongo
 from tests.documents import ROOT
 from tests.rabbitmq import reactor
 from tests.test_movies import movies
 from txmicro.config import Config, load
 from txmicro.errors import JobError, JobTimeout
+from txmicro.examples.movies.workers import DBWorker
 from txmicro.stores import StoreError
 from txmicro.testing import running
 

@@ -13,7 +13,6 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import SynchronousTestCase
 
 from etc.rabbitmq.movies import MOVIES, OPERATORS
-from examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
 from tests.live import LiveBroker, LiveTestCase, Member, RabbitMQ
 from tests.rabbitmq import HOST, reactor
 from txmicro import cli, topology
@@ -21,6 +20,7 @@ from txmicro.amqp.client import Channel, ChannelClosed, Client
 from txmicro.amqp.errors import AccessRefused, AuthenticationFailed
 from txmicro.amqp.frames import Properties
 from txmicro.errors import BadRequest, NotPermitted, NoWorkerAvailable
+from txmicro.examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
 from txmicro.manager import SystemManager
 from txmicro.permissions import Role, definitions
 from txmicro.worker import Worker
@@ -88,7 +88,7 @@ class PermissionsTests(LiveTestCase):
         await self.begin(self.manager, keepalive=500)
         await self.begin(self.logger, log_file=str(self.log_file))
         for worker in (self.database, self.pilot, rest):
-            await self.begin(worker)
+            await self.begin(worker, store_url="sqlite://")
         return rest
 
     # The system works

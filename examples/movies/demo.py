@@ -25,7 +25,7 @@ from urllib.parse import urlencode, urlsplit
 from txmicro.config import Config, load
 from txmicro.errors import ConfigError
 
-CONFIG = "etc/demo.json"
+CONFIG = str(Path(__file__).with_name("demo.json"))
 MOVIE = {"title": "Metropolis", "year": 1927}
 
 START_TIMEOUT = 30.0
