@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -70,6 +71,23 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("No module named 'no_such_module'", self.refused("no_such_module:Z"))
         self.assertIn("AttributeError", self.refused(f"{__name__}:ZWorker"))
         self.assertIn("ValueError", self.refused("no place at all"))
+
+    def test_the_place_in_the_module_is_told_and_no_frame_between(self) -> None:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        self.patch(sys, "path", [str(folder), *sys.path])
+        for name, code, type_and_text, place in (
+            ("missing_key", 'import os\n\nDSN = {}["dsn"]\n', "KeyError: 'dsn'", "line 3, in <module>"),
+            ("bad_syntax", "\nclass\n", "SyntaxError: invalid syntax", "line 2\n"),
+            ("leaves", "raise SystemExit(5)", "SystemExit: 5", "line 1, in <module>"),
+            ("secret", "raise OSError('amqp://me:s3cret@h')", "OSError: amqp://me:***@h", "line 1, in"),
+        ):
+            (folder / f"{name}.py").write_text(code)
+            first, _, rest = self.refused(f"{name}:Z").partition("\n")
+            self.assertEqual(first, f"{name}:Z cannot be imported: {type_and_text}")
+            self.assertTrue(rest.startswith(f'  File "{folder}/{name}.py", {place}'), rest)
+            self.assertNotIn("importlib", rest)
+            self.assertNotIn("s3cret", rest)
 
     def test_a_module_may_raise_anything(self) -> None:
         class Broken(ModuleType):

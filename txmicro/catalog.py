@@ -7,15 +7,21 @@ A package offers its workers with entry points of the group ``txmicro.workers``:
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from pkgutil import resolve_name
+from traceback import TracebackException
 from typing import Final
 
+from .config import mask
 from .errors import ConfigError
 from .worker import Worker
 
 GROUP: Final = "txmicro.workers"
+
+_IMPORTERS: Final = (__file__, pkgutil.__file__, importlib.__file__, "<frozen importlib")
+"""The files of the frames between us and the module that is imported."""
 
 
 class Catalog:
@@ -55,9 +61,17 @@ class Catalog:
 def load(place: str) -> type[Worker]:
     """The worker class at *place*, ``module:Class``; raises :class:`ConfigError` that says why not."""
     try:
-        found = resolve_name(place)
-    except Exception as error:  # a module may raise anything while it is imported
-        raise ConfigError([f"{place} cannot be imported: {type(error).__name__}: {error}"]) from error
+        found = pkgutil.resolve_name(place)
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
+        raise ConfigError([f"{place} cannot be imported: {describe_failed_import(error)}"]) from error
     if not (isinstance(found, type) and issubclass(found, Worker)):
         raise ConfigError([f"{place} is no subclass of txmicro.worker.Worker"])
     return found
+
+
+def describe_failed_import(error: BaseException) -> str:
+    """Return type and text of *error* in one line, and below it the traceback, from the imported module on."""
+    told = TracebackException.from_exception(error)
+    told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(_IMPORTERS)]
+    *syntax, last = told.format_exception_only()
+    return mask("".join([last, *told.stack.format(), *syntax]).rstrip())
