@@ -1,16 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.config import Config, describe, load, mask
+from txmicro.comments import without_comments
+from txmicro.config import Config, describe, describe_origin, find, load, mask
 from txmicro.errors import ConfigError
 
-# The ancestor's sample.
-SAMPLE = """{
+# The ancestor's sample, as it is published.
+SAMPLE = """/**
+* Config file for every worker
+* keepalive: frequency of keepalive made by SystemManager
+*         Supported: JSON/BSON/MessagePack
+*
+**/
+{
 "broker_url": "amqp://localhost",
 "keepalive": 1000,
 "SystemManager_log": true,
@@ -40,11 +48,15 @@ class Loading(ConfigCase):
 
     def test_defaults(self) -> None:
         config = Config()
-        self.assertEqual(config.broker_url, ("amqp://localhost",))
+        self.assertEqual(config.broker_url, ("amqp://localhost", "amqp://localhost:5673"))
         self.assertEqual((config.keepalive, config.manager_log, config.worker_log), (0, True, True))
         self.assertEqual((config.rest_port, config.metrics_port, config.worker_metrics_port), (8080, 9091, 0))
         self.assertEqual((config.timeout, config.max_runtime, config.grace), (30.0, 1500.0, 30.0))
-        self.assertEqual((config.worker_types, config.services), ({}, ()))
+        self.assertEqual((config.worker_types, config.settings), ({}, {}))
+        self.assertEqual(config.services, ("broker", "manager", "WD", "WB", "WA", "WC"))
+
+    def test_what_is_stored_is_in_a_file_unless_told_otherwise(self) -> None:
+        self.assertEqual(Config().store_url, "sqlite:///txmicro.db")
 
     def test_listening_is_on_loopback_unless_told_otherwise(self) -> None:
         config = Config()
@@ -99,6 +111,26 @@ class Loading(ConfigCase):
         config = load(None, {"TXMICRO_WORKER_TYPES": '{"WB": "m:C"}', "TXMICRO_SERVICES": "broker,WB"})
         self.assertEqual((config.worker_types, config.services), ({"WB": "m:C"}, ("broker", "WB")))
 
+    def test_commas_separate_urls_and_are_a_part_of_passwords(self) -> None:
+        for text, urls in (
+            ("amqp://u:secret,pw@h", ["amqp://u:secret,pw@h"]),
+            ("amqp://u:a,b@h, amqps://u:c,@i,\n", ["amqp://u:a,b@h", "amqps://u:c,@i"]),
+        ):
+            self.assertEqual(load(None, {"TXMICRO_BROKER_URL": text}).broker_url, tuple(urls))
+
+    def test_comments_are_read_over(self) -> None:
+        config = load(
+            self.file(
+                """\ufeff// first
+                {"log_file": "//host/*no*/\\"//", /* in **/ "keepalive" /*** // */ : 5, // to the end
+                 "store_url": "sqlite:///a.db" /* over
+                 lines */}//"""
+            ),
+            {},
+        )
+        self.assertEqual((config.log_file, config.keepalive), ('//host/*no*/"//', 5))
+        self.assertEqual(config.store_url, "sqlite:///a.db")
+
     def test_text_from_the_environment_is_not_read_as_json(self) -> None:
         self.assertEqual(load(None, {"TXMICRO_LOG_FILE": "1"}).log_file, "1")
 
@@ -107,6 +139,77 @@ class Loading(ConfigCase):
         config = load(self.file(SAMPLE), {"TXMICRO_BROKER_URL_FILE": secret})
         self.assertEqual(config.broker_url, ("amqp://me:secret@one", "amqp://me:secret@two"))
         self.assertEqual(config.broker_url_file, secret)
+
+
+class Settings(ConfigCase):
+    """The program's own."""
+
+    def test_they_come_from_the_file(self) -> None:
+        given = {"dsn": "postgres://db", "Limits": {"rows": 5}, "on": True}
+        self.assertEqual(load(self.file({"settings": given}), {}).settings, given)
+
+    def test_the_environment_adds_and_wins(self) -> None:
+        environ = {
+            "TXMICRO_SETTINGS": '{"dsn": "one", "Pool Size": 1}',
+            "TXMICRO_SETTINGS_DSN": "two",
+            "TXMICRO_SETTINGS_RETRY": "[1, 2]",
+            "TXMICRO_SETTINGS_NAME": "no {JSON",
+        }
+        config = load(self.file({"settings": {"dsn": "file", "gone": 1}}), environ)
+        self.assertEqual(config.settings, {"dsn": "two", "Pool Size": 1, "retry": [1, 2], "name": "no {JSON"})
+
+    def test_the_letters_of_a_key_are_those_of_the_file(self) -> None:
+        config = load(self.file({"settings": {"maxRows": 1}}), {"TXMICRO_SETTINGS_MAXROWS": "5"})
+        self.assertEqual(config.settings, {"maxRows": 5})
+
+    def test_what_is_a_text_stays_one(self) -> None:
+        config = load(self.file({"settings": {"password": ""}}), {"TXMICRO_SETTINGS_PASSWORD": "123"})
+        self.assertEqual(config.settings, {"password": "123"})
+
+    def test_a_setting_has_a_name(self) -> None:
+        self.assertIn("TXMICRO_SETTINGS_: unknown", self.problems(TXMICRO_SETTINGS_="1")[0])
+
+    def test_settings_that_are_no_object_stay_wrong(self) -> None:
+        (problem,) = self.problems({"settings": []}, TXMICRO_SETTINGS_A="1")
+        self.assertEqual(problem, "settings: a list is not possible, expected an object")
+
+
+class Finding(ConfigCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        for name in ("etc", "config"):
+            (self.folder / name).mkdir(parents=True)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+
+    def test_the_first_there_is(self) -> None:
+        (self.folder / "config/config.json").touch()
+        self.assertEqual(find({}), "config/config.json")
+        (self.folder / "etc/config.json").touch()
+        self.assertEqual(find({}), "etc/config.json")
+
+    def test_a_named_one_is_used_whether_there_or_not(self) -> None:
+        (self.folder / "etc/config.json").touch()
+        self.assertEqual(find({"TXMICRO_CONFIG": "mine.json"}), "mine.json")
+        self.assertEqual(find({"TXMICRO_CONFIG": ""}), "etc/config.json")
+        error = self.assertRaises(ConfigError, load, "mine.json", {"TXMICRO_CONFIG": "mine.json"})
+        self.assertIn("cannot read 'mine.json'", str(error))
+
+    def test_where_it_comes_from_can_be_told(self) -> None:
+        environ = {
+            "TXMICRO_TIMEOUT": "5",
+            "TXMICRO_CONFIG": "x",
+            "TXMICRO_SETTINGS_A": "s3cret",
+            "PATH": "/bin",
+        }
+        self.assertEqual(
+            describe_origin("etc/config.json", environ),
+            f"{self.folder}/etc/config.json, TXMICRO_SETTINGS_A, TXMICRO_TIMEOUT",
+        )
+        self.assertEqual(
+            describe_origin(None, {}),
+            "the defaults (there is no etc/config.json, config/config.json, /etc/txmicro/config.json)",
+        )
 
 
 class Problems(ConfigCase):
@@ -136,7 +239,9 @@ class Problems(ConfigCase):
         bad: dict[str, list[Any]] = {
             "broker_url": ["", [], "localhost", "http://localhost", "amqp://", "amqp://:5672", "amqp://h:x"],
             "broker_url_": [5, "amqp://h:0", "amqp://h:70000", "amqp://[::1", ["amqp://h", 1], None, {}],
-            "store_url": ["", "db.sqlite", "postgres://h", 5, None],
+            "store_url": ["", "db.sqlite", "postgres://h", 5, None, "mongodb://"],
+            "store_url_": ["sqlite:///", "sqlite:m.db", "sqlite:/m.db", "sqlite://m.db"],
+            "settings": [[], "text", 5, None],
             "worker_types": [[], {"WB": 1}, {"WB": "module"}, {"W.B": "m:C"}, {"WB": "m:C()"}, "WB"],
             "services": ["broker", [1], ["W.B"], [""]],
             "data_transfer_protocol": ["pickle", "", 5, None],
@@ -175,6 +280,16 @@ class Problems(ConfigCase):
         self.assertIn("FILE is no JSON", self.problems("[" * 100_000)[0])
         self.assertIn("FILE is no JSON", self.problems("1" * 5_000)[0])
 
+    def test_comments_move_no_error(self) -> None:
+        self.assertEqual(
+            self.problems('/* one\n two */ {"keepalive": 5, // three\n /* four */ "x" 5}'),
+            ["FILE is no JSON: Expecting ':' delimiter at line 3, column 17"],
+        )
+        self.assertEqual(
+            self.problems("{}\n /* never ends *"),
+            ["FILE is no JSON: Comment that does not end at line 2, column 2"],
+        )
+
     def test_a_file_without_an_object(self) -> None:
         self.assertEqual(self.problems("[]"), ["FILE holds list, expected an object"])
 
@@ -210,6 +325,23 @@ class Secrets(ConfigCase):
             self.assertNotIn("ret@", text)
         self.assertNotIn("s3cret", self.problems({"store_url": "mongo://me:s3cret@host"})[0])
 
+    def test_nor_do_their_parts(self) -> None:
+        for url in ("amqp://me:s3c", "amqp://me:s3c,ret@", "me:s3c", ["amqp://me:s3c", "ret@host", 5]):
+            text = "\n".join(self.problems({"broker_url": url}))
+            self.assertNotIn("s3c", text)
+            self.assertNotIn("ret@", text)
+        self.assertNotIn("s3c", self.problems(TXMICRO_BROKER_URL="http://me:s3c,ret@host")[0])
+
+    def test_a_url_without_one_is_shown_as_it_is(self) -> None:
+        for url in ("http://host:80/x?y", "localhost", "http://[::1]:80", "amqp://host:70000/v", "amqp://:5"):
+            self.assertIn(repr(url), self.problems({"broker_url": url})[0])
+        self.assertIn("'sqlite:m.db'", self.problems({"store_url": "sqlite:m.db"})[0])
+
+    def test_settings_may_be_secrets(self) -> None:
+        config = load(None, {"TXMICRO_SETTINGS_DSN": "s3cret"})
+        self.assertNotIn("s3cret", repr(config))
+        self.assertNotIn("s3cret", self.problems({"settings": ["s3cret"]})[0])
+
     def test_the_rest_of_the_url_does(self) -> None:
         (problem,) = self.problems({"broker_url": "http://me:s3cret@host/x"})
         self.assertIn("'http://me:***@host/x'", problem)
@@ -241,7 +373,7 @@ class Description(SynchronousTestCase):
 
     def test_the_ancestors_keys_keep_their_names(self) -> None:
         keys = [row.key for row in describe()]
-        for key in json.loads(SAMPLE):
+        for key in json.loads(without_comments(SAMPLE)):
             self.assertIn(key, keys)
 
     def test_units(self) -> None:

@@ -121,7 +121,7 @@ class EmbeddedBrokerTests(SystemMixin, ProgramTestCase):
 class RabbitMQTests(SystemMixin, ProgramTestCase):
     async def start_broker(self) -> str:
         self.rabbit = await require_rabbitmq()
-        return str(self.rabbit.url).rstrip("/")  # with the slash it would name the vhost ""
+        return str(self.rabbit.url)
 
     async def restart_broker(self) -> None:
         self.rabbit.kill()
@@ -129,7 +129,7 @@ class RabbitMQTests(SystemMixin, ProgramTestCase):
 
     async def test_a_wrong_password_is_said_and_tried_again(self) -> None:
         rabbit = await require_rabbitmq()
-        url = rabbit.url.replace("guest:guest", "guest:wrong-one").rstrip("/")
+        url = rabbit.url.replace("guest:guest", "guest:wrong-one")
         worker = self.twistd(f"txmicro-worker --type WD {CONFIG}", TXMICRO_BROKER_URL=url)
         await worker.says(r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in")
         self.assertNotIn("wrong-one", worker.output)
@@ -144,7 +144,7 @@ class OneProcessTests(ProgramTestCase):
         self.settings = dict.fromkeys(("TXMICRO_BROKER_LISTEN_PORT", "TXMICRO_METRICS_PORT"), "0")
 
     async def test_it_runs_and_stops_in_order(self) -> None:
-        system = self.twistd("txmicro --config etc/demo.json", TXMICRO_REST_PORT="0")
+        system = self.twistd("txmicro", TXMICRO_REST_PORT="0")
         for kind in ("WA", "WB", "WC", "WD"):
             await system.says(f"{kind}:.* is on the bus")
         self.assertEqual(await system.signal(signal.SIGTERM), -signal.SIGTERM)
@@ -153,7 +153,7 @@ class OneProcessTests(ProgramTestCase):
         self.assertNotIn("Traceback", system.output)
 
     async def test_the_logger_collects_the_lines_of_the_others(self) -> None:
-        system = self.twistd("txmicro --config etc/demo.json", TXMICRO_REST_PORT="0")
+        system = self.twistd("txmicro", TXMICRO_REST_PORT="0")
         await system.says(r"WB:.* is on the bus")
         await system.signal(signal.SIGTERM)
         self.assertIn("is on the bus", (self.directory / "txmicro-workers.log").read_text())
@@ -163,7 +163,7 @@ class OneProcessTests(ProgramTestCase):
             port = str(taken.getsockname()[1])
             for setting in ("broker_listen_port", "rest_port"):
                 ports = {"TXMICRO_REST_PORT": "0", f"TXMICRO_{setting.upper()}": port}
-                system = self.twistd("txmicro --config etc/demo.json", **ports)
+                system = self.twistd("txmicro", **ports)
                 self.assertEqual(await system.ended(), 1)
                 (line,) = system.errors.splitlines()
                 self.assertIn(setting, line)

@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.application.service import IServiceMaker
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.plugin import getPlugins
 from twisted.python.usage import UsageError
 from twisted.scripts._twistd_unix import ServerOptions
@@ -22,13 +23,21 @@ from txmicro.process import Process
 from txmicro.worker import Worker
 
 ETC = Path(__file__).parent.parent / "etc"
-CONFIG, DEMO = str(ETC / "config.json"), str(ETC / "demo.json")
+CONFIG = str(ETC / "config.json")
 
 
 class Counting(Worker):
     """A worker that others can name."""
 
     type = "WN"
+
+
+class Idle(Worker):
+    """A worker that could take no job."""
+
+    type = "WI"
+    capacity = 0
+    max_runtime = -1
 
 
 class Awkward(Worker):
@@ -53,7 +62,7 @@ class CommandLineTests(SynchronousTestCase):
             f"-n txmicro-worker --type WB --config {CONFIG}",
             f"-n txmicro-worker --type WA --config {CONFIG}",
             "-n txmicro-broker",
-            f"-n txmicro --config {DEMO}",
+            "-n txmicro",
         ):
             options = parse(*line.split())
             self.assertEqual(options["pidfile"], "", line)
@@ -62,6 +71,22 @@ class CommandLineTests(SynchronousTestCase):
         options = parse("txmicro-worker", "--type", "WA", "-t", "WB")
         self.assertEqual(options["pidfile"], os.path.abspath("txmicro-worker-WA-WB.pid"))
         self.assertEqual(options["logfile"], "txmicro-worker-WA-WB.log")
+
+    def test_daemons_of_two_classes_share_no_file(self) -> None:
+        names = []
+        for words in (
+            ["--class", "a.b:One"],
+            ["--class", "a.b:Two"],
+            ["--class", "../c"],
+            ["--type", "../c"],
+        ):
+            options = parse("txmicro-worker", *words)
+            names.append(options["logfile"])
+            self.assertEqual(options["pidfile"], os.path.abspath(options["logfile"].replace(".log", ".pid")))
+        self.assertEqual(
+            names,
+            [f"txmicro-worker-{name}.log" for name in ("a.b-One", "a.b-Two", "..-c", "..-c")],
+        )
 
     def test_files_that_were_asked_for_stay(self) -> None:
         options = parse("--pidfile", "my.pid", "--logfile", "my.log", "txmicro-manager")
@@ -133,14 +158,16 @@ class BuildTests(BuildTestCase):
         self.assertEqual(process.broker.port, 5999)
 
     def test_everything_in_one_process(self) -> None:
-        process = self.build(tap.process, "--config", DEMO)
+        process = self.build(tap.process)
         self.assertEqual(list(process), [process.broker, process.page, process.bus])
         self.assertEqual(
             [member.type for member in process.members], ["SystemManager", "WD", "WB", "WA", "WC"]
         )
 
     def test_nothing_to_run_is_an_error(self) -> None:
-        self.assertEqual(self.problems(tap.process), ["services: names nothing to run"])
+        self.assertEqual(
+            self.problems(tap.process, TXMICRO_SERVICES="[]"), ["services: names nothing to run"]
+        )
 
     def test_a_broker_that_cannot_be_understood_is_an_error(self) -> None:
         (problem,) = self.problems(tap.manager, TXMICRO_BROKER_URL="amqp://host/a/b")
@@ -151,11 +178,57 @@ class BuildTests(BuildTestCase):
         self.assertEqual([problem.partition(":")[0] for problem in problems], ["timeout", "rest_port"])
 
 
+class ConfigurationTests(BuildTestCase):
+    """Where the configuration comes from."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(self.mktemp()).absolute()
+        (self.folder / "etc").mkdir(parents=True)
+        self.file = self.folder / "etc" / "config.json"
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+
+    def said(self, *words: str, **environ: str) -> str:
+        with capturedLogs() as events:
+            self.build(tap.manager, *words, **environ)
+        (line,) = (text for text in map(formatEvent, events) if "configuration" in text)
+        return line
+
+    def test_it_is_looked_for_and_what_was_found_is_said(self) -> None:
+        self.assertTrue(self.said().startswith("txmicro-manager: the configuration is the defaults (there "))
+        self.file.write_text("{}")
+        self.assertEqual(self.said(), f"txmicro-manager: the configuration is {self.file}")
+        self.assertEqual(
+            self.said(TXMICRO_METRICS_PORT="0"),
+            f"txmicro-manager: the configuration is {self.file}, TXMICRO_METRICS_PORT",
+        )
+
+    def test_a_named_one_wins(self) -> None:
+        self.file.write_text("no JSON")
+        for name in ("named.json", "given.json"):
+            (self.folder / name).write_text("{}")
+        environ = {"TXMICRO_CONFIG": "named.json"}
+        self.assertIn(f" {self.folder}/named.json", self.said(**environ))
+        self.assertIn(f" {self.folder}/given.json", self.said("--config", "given.json", **environ))
+
+    def test_what_is_wrong_in_a_file_that_nobody_named_is_told_with_its_path(self) -> None:
+        self.file.write_text('{"keep": 1}')
+        self.patch(sys, "__stderr__", StringIO())
+        options = tap.ManagerOptions()
+        options.parseOptions([])
+        self.assertRaises(SystemExit, tap.manager.makeService, options)
+        self.assertEqual(
+            sys.__stderr__.getvalue().splitlines()[-1],  # type: ignore[union-attr]
+            f"txmicro-manager: the configuration is that of {self.file}",
+        )
+
+
 class WorkerTests(BuildTestCase):
     def test_the_class_is_the_one_that_is_configured(self) -> None:
         process = self.build(tap.worker, "--type", "WB", "--config", CONFIG)
         (worker,) = process.members
-        self.assertEqual(type(worker).__module__, "examples.movies.workers")
+        self.assertEqual(type(worker).__module__, "txmicro.examples.movies.workers")
         self.assertEqual(worker.type, "WB")
 
     def test_several_types_share_a_bus(self) -> None:
@@ -188,6 +261,15 @@ class WorkerTests(BuildTestCase):
     def test_a_class_that_takes_other_arguments_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Awkward", "--type", "WN")
         self.assertIn(f"{__name__}:Awkward makes no worker", problem)
+
+    def test_a_class_with_impossible_limits_is_an_error(self) -> None:
+        (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Idle")
+        self.assertEqual(
+            problem,
+            f"{__name__}:Idle makes no worker: Idle: capacity: 0 is not possible, expected a whole number of "
+            "at least 1; max_runtime: -1 is not possible, expected a number above 0, or None for the "
+            "configuration's",
+        )
 
     def test_all_unknown_types_are_told_with_the_known_ones(self) -> None:
         problems = self.problems(tap.worker, "--type", "WX", "--type", "WY", "--config", CONFIG)

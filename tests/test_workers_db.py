@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from txmicro.config import Config
@@ -101,6 +103,25 @@ class DBWorkerTests(TestCase):
                 await bus.send("WB:*", get())
             self.assertTrue(raised.exception.retryable)
             self.assertEqual(raised.exception.worker, worker.id)
+
+    async def test_it_says_where_it_stores(self) -> None:
+        file = os.path.abspath(self.mktemp())
+        for url, said in (
+            (f"sqlite:///{os.path.relpath(file)}", f"stores in {file}"),
+            (f"sqlite:///{file}", f"stores in {file}"),
+            ("sqlite://", "stores in memory: its documents are lost when the process ends"),
+        ):
+            worker = DBWorker()
+            with capturedLogs() as events:
+                async with running(worker, config=Config(store_url=url)):
+                    pass
+            (line,) = (text for text in map(formatEvent, events) if "stores in" in text)
+            self.assertTrue(line.startswith(f"{worker.id} {said}"), line)
+
+    async def test_in_a_test_it_stores_in_memory(self) -> None:
+        worker = DBWorker()
+        async with running(worker):
+            self.assertEqual(worker.config.store_url, "sqlite://")
 
     async def test_a_worker_without_its_store_does_not_start(self) -> None:
         with self.assertRaises(JobError) as raised:

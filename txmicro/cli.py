@@ -23,7 +23,7 @@ from . import __version__
 from .address import check_type
 from .amqp.client import Client
 from .bus import Target, dial
-from .config import load
+from .config import FILE_HELP, find, load
 from .dead import DeadLetters, Letter, open_letters
 from .errors import AddressError, ConfigError, TxmicroError
 from .log import printable
@@ -62,9 +62,7 @@ class DeadCommand(_Options):
     """A command about the dead letters of one type."""
 
     synopsis = "TYPE [options]"
-    optParameters: list[Any] = [
-        ["config", "c", None, "Configuration file. Without one: the defaults. TXMICRO_<KEY> wins over both."]
-    ]
+    optParameters: list[Any] = [["config", "c", None, FILE_HELP]]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As its base class, but options may also stand behind arguments."""
@@ -290,7 +288,7 @@ class Command:
         """Do what the command line *words* says. Fires with the status to leave with; does not fail."""
         try:
             options = read(words)
-            config = load(options["config"], self._environ)
+            config = load(options["config"] or find(self._environ), self._environ)
             where = targets(self._reactor, config)
         except UsageError as error:
             return succeed(self._complain([f"{error}; txmicro --help says more"], WRONG))

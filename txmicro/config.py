@@ -1,10 +1,12 @@
 """The configuration: one JSON file, and the environment over it.
 
 A file holds one object with any of the keys that :func:`describe` lists; what it leaves out has its
-default. Every key can also come from the environment, as ``TXMICRO_`` and the key in capitals, and wins over
-the file::
+default. It may have comments, as JavaScript has them. Every key can also come from the environment, as
+``TXMICRO_`` and the key in capitals, and wins over the file::
 
     TXMICRO_BROKER_URL=amqp://me:secret@one,amqp://me:secret@two TXMICRO_WORKER_LOG=false twistd …
+
+The key ``settings`` is for the program's own settings; ``TXMICRO_SETTINGS_DSN`` sets ``settings["dsn"]``.
 
 Everything that is wrong is reported at once, as one :class:`ConfigError`. No credentials show in it, nor in a
 :class:`Config`'s ``repr``.
@@ -13,6 +15,7 @@ Everything that is wrong is reported at once, as one :class:`ConfigError`. No cr
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -25,15 +28,31 @@ from urllib.parse import urlsplit
 
 from .address import check_type
 from .codec import NAMES as PROTOCOLS
+from .comments import without_comments
 from .errors import ConfigError
 
 PREFIX: Final = "TXMICRO_"
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 _MIB: Final = 1 << 20
-_OTHER_VARIABLES: Final = frozenset({"TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"})  # the tests'
+FILE_VARIABLE: Final = "TXMICRO_CONFIG"
+PLACES: Final = ("etc/config.json", "config/config.json", "/etc/txmicro/config.json")
+"""Where a configuration file is looked for, in this order, when nobody names one."""
+FILE_HELP: Final = (
+    f"Configuration file. Without: the one that {FILE_VARIABLE} names, or the first there is of {', '.join(PLACES)}, "
+    "or the defaults. TXMICRO_<KEY> wins over all of them."
+)
+SETTINGS: Final = "settings"
+
+_SETTING: Final = f"{PREFIX}SETTINGS_"
+_OTHER_VARIABLES: Final = frozenset(
+    {FILE_VARIABLE, "TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"}  # the last two are the tests'
+)
 _CREDENTIALS: Final = re.compile(r"(://[^\s:/@]{0,255}):\S{0,512}@")  # limits, as texts are long and not ours
 _USER: Final = re.compile(r"[\w+]+://[^\s:/@]*")
+_HOST_AND_PORT: Final = re.compile(r"(?>(?:[\w+]+://)?)(?:\[[^]@]*\]|[^:/?@]*)(?::\d{0,5})?(?:[/?][^@]*)?")
+_BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=\w[\w+]*://)|[\s,]+$")
+_STORE: Final = re.compile(r"sqlite://(/.+)?|mongodb(\+srv)?://.+", re.DOTALL)
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -42,27 +61,45 @@ def mask(text: str) -> str:
     return _CREDENTIALS.sub(r"\1:***@", text)
 
 
+def _mask_url(url: str) -> str:
+    """Unlike :func:`mask`, this knows that *url* should be one, and hides more when it is not quite."""
+    if _HOST_AND_PORT.fullmatch(url) or url.startswith("sqlite:"):
+        return url
+    _, at, host = url.rpartition("@")
+    user = _USER.match(url)
+    return f"{user[0] if user else ''}:***{at}{host if at else ''}"
+
+
+def _show(value: Any) -> str:
+    """*value* for people, cut short if it is long."""
+    return f"{value!r:.200}"
+
+
+def _show_urls(value: Any) -> str:
+    """One that may be a URL or a list of these, without credentials."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_show_urls, value))}]"
+    return repr(_mask_url(value)) if isinstance(value, str) else _show_type(value)
+
+
+def _show_type(value: Any) -> str:
+    """One that may be a secret as a whole."""
+    return f"a {type(value).__name__}"
+
+
 class _Kind(NamedTuple):
     """What a value has to be.
 
     :ivar expected: in words.
     :ivar check: gives the value as :class:`Config` holds it, or raises TypeError, ValueError or KeyError.
     :ivar read: the value in a text from the environment.
-    :ivar secret: whether it may hold credentials.
+    :ivar show: any value for people, without credentials.
     """
 
     expected: str
     check: Callable[[Any], Any]
     read: Callable[[str], Any]
-    secret: bool = False
-
-    def show(self, value: Any) -> str:
-        """*value* for people, without credentials, cut short if it is long."""
-        if not self.secret:
-            return f"{value!r:.200}"
-        if isinstance(value, (list, tuple)):
-            return f"[{', '.join(map(self.show, value))}]"
-        return repr(_mask_url(value)) if isinstance(value, str) else f"a {type(value).__name__}"
+    show: Callable[[Any], str] = _show
 
 
 class Row(NamedTuple):
@@ -80,13 +117,6 @@ class Row(NamedTuple):
     meaning: str
 
 
-def _mask_url(url: str) -> str:
-    """Unlike :func:`mask`, this knows that *url* should be one, and hides more when it is not quite."""
-    head, at, host = url.rpartition("@")
-    user = _USER.match(head)
-    return f"{user[0] if user else ''}:***@{host}" if at else url
-
-
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -97,6 +127,15 @@ def _json(text: str) -> Any:
 def _items(text: str) -> Any:
     """A JSON list, or what is between commas and white space."""
     return _json(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
+
+
+def _urls(text: str) -> Any:
+    """As :func:`_items`, but a password may have a comma in it: the next URL begins with its scheme."""
+    return (
+        _json(text)
+        if text.lstrip().startswith("[")
+        else list(filter(None, _BETWEEN_URLS.split(text.strip())))
+    )
 
 
 def _is_a(*kinds: type) -> Callable[[Any], Any]:
@@ -146,7 +185,7 @@ def _check_broker_urls(value: Any) -> tuple[str, ...]:
 
 
 def _check_store_url(value: Any) -> str:
-    if urlsplit(_is_a(str)(value)).scheme not in ("sqlite", "mongodb", "mongodb+srv"):
+    if not _STORE.fullmatch(_is_a(str)(value)):
         raise ValueError
     return str(value)
 
@@ -173,12 +212,15 @@ _SECONDS: Final = _Kind("a number above 0", _check_seconds, _json)
 _BROKER_URLS: Final = _Kind(
     "amqp[s]://[user:password@]host[:port][/vhost], or a list of such URLs",
     _check_broker_urls,
-    _items,
-    secret=True,
+    _urls,
+    _show_urls,
 )
-_STORE_URL: Final = _Kind("sqlite:///path, sqlite:// or mongodb://…", _check_store_url, str, secret=True)
+_STORE_URL: Final = _Kind(
+    "sqlite:///path, sqlite:// or mongodb://host/database", _check_store_url, str, _show_urls
+)
 _WORKER_TYPES: Final = _Kind('an object as {"WB": "module:Class"}', _check_worker_types, _json)
 _SERVICES: Final = _Kind('a list of "broker", "manager" and worker types', _check_services, _items)
+_SETTINGS: Final = _Kind("an object", lambda value: dict(_is_a(dict)(value)), _json, _show_type)
 
 
 def _key(kind: _Kind, default: Any, meaning: str, *, unit: str = "", key: str = "") -> Any:
@@ -191,7 +233,9 @@ class Config:
     """The settings, checked; raises :class:`ConfigError` unless all are possible. See :func:`describe`."""
 
     broker_url: tuple[str, ...] = _key(
-        _BROKER_URLS, "amqp://localhost", "where the bus is; of a list, the next is tried when one is down"
+        _BROKER_URLS,
+        ["amqp://localhost", "amqp://localhost:5673"],
+        "where the bus is; of a list, the next is tried when one is down",
     )
     broker_url_file: str = _key(_TEXT, "", "a file that holds the broker_url, instead of that key")
     tls_ca_file: str = _key(
@@ -209,7 +253,11 @@ class Config:
     worker_log: bool = _key(_BOOL, True, "whether workers log", key="Worker_log")
     data_transfer_protocol: str = _key(_PROTOCOL, "JSON", "the format on the bus; a fleet may mix them")
     worker_types: Mapping[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
-    services: tuple[str, ...] = _key(_SERVICES, [], "what twistd txmicro runs in one process")
+    services: tuple[str, ...] = _key(
+        _SERVICES,
+        ["broker", "manager", "WD", "WB", "WA", "WC"],
+        "what twistd txmicro runs in one process; the default is the movies",
+    )
     capacity: int = _key(_COUNT, 100, "how many jobs a worker runs at once", unit="jobs")
     timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")
     max_runtime: float = _key(_SECONDS, 1500.0, "how long a handler may run", unit="s")
@@ -231,7 +279,10 @@ class Config:
     metrics_port: int = _key(_PORT, 9091, "where the SystemManager's metrics page is; 0: a free port")
     worker_metrics_port: int = _key(_PORT, 0, "where a worker's metrics page is; 0: a free port")
     metrics_interface: str = _key(_TEXT, "127.0.0.1", "the address that metrics pages listen on; empty: all")
-    store_url: str = _key(_STORE_URL, "sqlite://", "where the DB worker stores; sqlite:// is in memory")
+    store_url: str = _key(
+        _STORE_URL, "sqlite:///txmicro.db", "where the DB worker stores; sqlite:// is in memory"
+    )
+    settings: Mapping[str, Any] = _key(_SETTINGS, {}, "your own settings: worker.config.settings")
     log_level: str = _key(_LEVEL, "info", "the least level that is logged")
     log_file: str = _key(
         _TEXT, "txmicro-workers.log", "where the logger worker writes the workers' log lines"
@@ -293,10 +344,27 @@ def describe() -> list[Row]:
     ]
 
 
+def find(environ: Mapping[str, str]) -> str | None:
+    """Return the path of the configuration file to read when the command line names none; None: there is none.
+
+    ``TXMICRO_CONFIG`` names it, and must exist then; else it is the first of :data:`PLACES` that exists.
+    """
+    return environ.get(FILE_VARIABLE) or next(filter(os.path.exists, PLACES), None)
+
+
+def describe_origin(path: str | None, environ: Mapping[str, str]) -> str:
+    """Return where the configuration comes from, for the log: the file, and the variables that win over it."""
+    file = os.path.abspath(path) if path else f"the defaults (there is no {', '.join(PLACES)})"
+    variables = [name for name in sorted(environ.keys() - _OTHER_VARIABLES) if name.startswith(PREFIX)]
+    return ", ".join([file, *variables])
+
+
 def load(path: str | None, environ: Mapping[str, str]) -> Config:
     """The configuration in the file *path* (None: none) and in *environ*; raises :class:`ConfigError`."""
     problems: list[str] = []
-    given = ({} if path is None else _read_file(path, problems)) | _read_environment(environ, problems)
+    given = {} if path is None else _read_file(path, problems)
+    given |= _read_environment(environ, problems)
+    _add_settings(given, environ)
     if given.get("broker_url_file"):
         given |= _read_secret(given["broker_url_file"], problems)
     try:
@@ -310,7 +378,8 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
 
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
     try:
-        given = json.loads(Path(path).read_text("utf-8"), object_pairs_hook=partial(_once, problems))
+        text = without_comments(Path(path).read_text("utf-8-sig"))
+        given = json.loads(text, object_pairs_hook=partial(_once, problems))
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"cannot read {path!r}: {error}")
     except json.JSONDecodeError as error:
@@ -338,14 +407,32 @@ def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[s
         key = _VARIABLES.get(variable)
         if key is not None:
             given[key] = _KEYS[key].metadata["kind"].read(environ[variable])
-        elif variable.startswith(PREFIX):
+        elif variable.startswith(PREFIX) and not _is_setting(variable):
             problems.append(_unknown(variable, _VARIABLES))
     return given
 
 
+def _is_setting(variable: str) -> bool:
+    return variable.startswith(_SETTING) and variable != _SETTING
+
+
+def _add_settings(given: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Put the settings of the environment over those that are *given*, whose letters may be of any case."""
+    settings = given.get(SETTINGS, {})
+    own = {variable: environ[variable] for variable in sorted(environ) if _is_setting(variable)}
+    if not own or not isinstance(settings, dict):  # Config refuses it
+        return
+    known = {key.upper(): key for key in settings}
+    given[SETTINGS] = settings = dict(settings)
+    for variable, text in own.items():
+        name = variable.removeprefix(_SETTING)
+        key = known.get(name.upper(), name.lower())
+        settings[key] = text if isinstance(settings.get(key), str) else _json(text)
+
+
 def _read_secret(path: Any, problems: list[str]) -> dict[str, Any]:
     try:
-        return {"broker_url": _items(Path(path).read_text("utf-8"))}
+        return {"broker_url": _urls(Path(path).read_text("utf-8"))}
     except (OSError, TypeError, ValueError) as error:
         problems.append(f"broker_url_file: cannot read {path!r}: {error}")
         return {}

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from twisted.logger import Logger
 from twisted.python.usage import Options, UsageError
 
 from .catalog import Catalog
 from .catalog import load as load_class
-from .config import Config, load
-from .errors import AddressError, ConfigError
+from .config import FILE_HELP, Config, describe_origin, find, load
+from .errors import ConfigError
 from .log_twistd import TwistdLog
 from .manager import SystemManager
 from .process import Member, Process, complain
@@ -26,6 +28,10 @@ from .worker import Worker
 
 BAD_CONFIG: Final = 2
 """The status of a process whose configuration is wrong."""
+
+_NOT_IN_NAMES: Final = re.compile(r"[^\w.]+")
+
+_log: Final = Logger()
 
 
 # Command lines
@@ -36,9 +42,7 @@ class DaemonOptions(Options):
 
     daemon = "txmicro"
     log: TwistdLog
-    optParameters = [
-        ["config", "c", None, "Configuration file. Without one: the defaults. TXMICRO_<KEY> wins over both."]
-    ]
+    optParameters = [["config", "c", None, FILE_HELP]]
 
     @property
     def name(self) -> str:
@@ -98,8 +102,9 @@ class WorkerOptions(DaemonOptions):
 
     @property
     def name(self) -> str:
-        """The daemon and what it runs."""
-        return "-".join([self.daemon, *self["type"]])
+        """The daemon and what it runs, as a part of a file's name."""
+        runs = self["type"] or [self["class"]]
+        return "-".join([self.daemon, *(_NOT_IN_NAMES.sub("-", what) for what in runs if what)])
 
     def postOptions(self) -> None:
         """Refuse what does not go together; raises UsageError."""
@@ -173,7 +178,7 @@ def make_worker(found: type[Worker], kind: str, id: str | None = None) -> Worker
     """A worker of type *kind*; raises :class:`ConfigError` if the class does not make one."""
     try:
         return found(kind, id=id)
-    except (AddressError, TypeError) as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError([f"{found.__module__}:{found.__qualname__} makes no worker: {error}"]) from error
 
 
@@ -208,13 +213,19 @@ class Daemon:
         except ConfigError as error:
             for problem in error.problems:
                 complain(f"{options.name}: {problem}")
+            if not options["config"] and (found := find(os.environ)):
+                complain(f"{options.name}: the configuration is that of {os.path.abspath(found)}")
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
         return process
 
     def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:
         """Build what *options* say, to run on *reactor*; raises :class:`ConfigError`."""
-        config = load(options["config"], environ)
+        path = options["config"] or find(environ)
+        config = load(path, environ)
+        _log.info(
+            "{name}: the configuration is {origin}", name=options.name, origin=describe_origin(path, environ)
+        )
         members, broker = self._plan(options, config)
         # By default it is time.time, and a clock that is set back stops every timer.
         reactor.seconds = time.monotonic

@@ -34,7 +34,7 @@ async def running(
         async with running(DBWorker()) as bus:
             assert await bus.send("WB:*", {"method": "GET"}) == []
 
-    :param config: what the workers find in ``self.config``; None: the defaults.
+    :param config: what the workers find in ``self.config``; None: the defaults, but documents are kept in memory.
     :param manager: whether a SystemManager runs too.
     :param reactor: where it all runs; None: Twisted's own.
     :return: on entry, once all are announced: a worker of type ``TEST`` to send, publish and subscribe with.
@@ -44,7 +44,7 @@ async def running(
     tester = Worker("TEST")
     members: list[Worker | SystemManager] = [*([SystemManager()] if manager else []), *workers, tester]
     broker = BrokerFactory(reactor)
-    bus = memory_bus(reactor, MemoryEndpoint(broker, reactor), config or Config())
+    bus = memory_bus(reactor, MemoryEndpoint(broker, reactor), config or Config(store_url="sqlite://"))
     for member in members:
         member.setServiceParent(bus)  # type: ignore[no-untyped-call]
     bus.startService()

@@ -19,7 +19,7 @@ from . import __version__
 from .address import check_type, parse_id
 from .bus import Bus
 from .config import Config
-from .errors import AddressError, BusClosed, JobError, NoAnswer, QueueMismatch, WorkerStopped
+from .errors import AddressError, BusClosed, ConfigError, JobError, NoAnswer, QueueMismatch, WorkerStopped
 from .future import JobFuture
 from .lane import Terms
 from .messages import Announcement, Job
@@ -39,8 +39,8 @@ class Worker(Service):
 
     :cvar type: the worker's type.
     :cvar threads: whether ``do_job``, a plain function that blocks, runs in the thread pool.
-    :cvar capacity: how many jobs run at once; None: the configuration's.
-    :cvar max_runtime: seconds that a handler may run; None: the configuration's.
+    :cvar capacity: how many jobs run at once, at least 1; None: the configuration's.
+    :cvar max_runtime: seconds that a handler may run, above 0; None: the configuration's.
     :cvar durable: whether it takes durable jobs too.
     :cvar retry: what becomes of durable jobs that fail.
     :ivar id: the worker's id; given, or made at the start.
@@ -71,6 +71,7 @@ class Worker(Service):
         self.type = check_type(type or self.type or (parse_id(id).type if id else ""))
         if id is not None and parse_id(id).type != self.type:
             raise AddressError(f"{id!r} is no id of a worker of type {self.type!r}")
+        self._check_limits()
         self.id = id or ""
         if do_job is not None:
             self.do_job = do_job
@@ -79,6 +80,14 @@ class Worker(Service):
         self._start: Deferred[Any] | None = None
         self._ready: Once[Worker] = Once()
         self._opened = self._started = self._closing = False
+
+    def _check_limits(self) -> None:
+        limits = {name: getattr(self, name) for name in ("capacity", "max_runtime")}
+        try:
+            Config(**{name: limit for name, limit in limits.items() if limit is not None})
+        except ConfigError as error:
+            problems = "; ".join(error.problems)
+            raise ValueError(f"{type(self).__name__}: {problems}, or None for the configuration's") from None
 
     # Hooks
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
+from txmicro.config import mask
 from txmicro.errors import BadRequest
 from txmicro.messages import Job
 from txmicro.stores import Store, open_store
@@ -12,6 +14,11 @@ from txmicro.worker import Worker
 
 MAX_LIMIT: Final = 1000
 """The most documents that one job may ask for."""
+
+IN_MEMORY: Final = (
+    "{worker} stores in memory: its documents are lost when the process ends, and no other process has them; "
+    "store_url, or TXMICRO_STORE_URL in the environment, names a file or a database"
+)
 
 
 class DBWorker(Worker):
@@ -36,7 +43,7 @@ class DBWorker(Worker):
     store: Store[Any]
 
     async def opened(self) -> None:
-        """Open the store."""
+        """Open the store, and say where it is."""
         self.store = await open_store(
             self.config.store_url,
             self.bus.clock,
@@ -44,6 +51,10 @@ class DBWorker(Worker):
             texts=self.texts,
             capacity=self.config.capacity,
         )
+        if self.config.store_url == "sqlite://":
+            self.log.warn(IN_MEMORY, worker=self.id)
+        else:
+            self.log.info("{worker} stores in {store}", worker=self.id, store=_place(self.config.store_url))
 
     async def closed(self) -> None:
         """Close the store."""
@@ -58,6 +69,11 @@ class DBWorker(Worker):
         if method == "GET":
             return await self.store.find(params, **_options(job.data), timeout=left)
         raise BadRequest(f"method: {method!r:.100} is neither GET nor POST")
+
+
+def _place(url: str) -> str:
+    file = url.removeprefix("sqlite:///")
+    return mask(url) if file == url else os.path.abspath(file)
 
 
 def _read(data: Any) -> tuple[Any, dict[str, Any]]:
