@@ -72,7 +72,7 @@ class ObeyingTests(ProgramTestCase):
         """Start a daemon there, to be stopped at the end."""
         starting = self.run_program("twistd", *words, "txmicro-worker", "--class", "talking:Talking")
         self.assertEqual(await starting.ended(), 0, starting.output)
-        pid = int((self.directory / "txmicro-worker.pid").read_text())
+        pid = int((self.directory / "txmicro-worker-talking-Talking.pid").read_text())
         self.addCleanup(os.kill, pid, signal.SIGKILL)
 
     async def test_a_terminal(self) -> None:
@@ -91,16 +91,16 @@ class ObeyingTests(ProgramTestCase):
 
     async def test_a_file_in_the_background(self) -> None:
         await self.in_background()
-        log = self.directory / "txmicro-worker.log"
+        log = self.directory / "txmicro-worker-talking-Talking.log"
         await self.until(lambda: "the last line" in log.read_text())
         self.check(log.read_text())
 
     async def test_the_log_is_rotated_and_old_files_go(self) -> None:
         self.settings |= {"TXMICRO_LOG_FILE_SIZE": "100", "TXMICRO_LOG_FILES": "2"}
         await self.in_background()
-        await self.until(lambda: (self.directory / "txmicro-worker.log.2").exists())
-        names = {each.name for each in self.directory.glob("txmicro-worker.log*")}
-        self.assertEqual(names, {f"txmicro-worker.log{end}" for end in ("", ".1", ".2")})
+        await self.until(lambda: (self.directory / "txmicro-worker-talking-Talking.log.2").exists())
+        names = {each.name for each in self.directory.glob("txmicro-worker-talking-Talking.log*")}
+        self.assertEqual(names, {f"txmicro-worker-talking-Talking.log{end}" for end in ("", ".1", ".2")})
 
     async def test_syslog(self) -> None:
         if subprocess.call(["unshare", *NAMESPACES, "true"], stderr=subprocess.DEVNULL):
@@ -128,4 +128,4 @@ class ObeyingTests(ProgramTestCase):
         self.check("\n".join(records))
         for record in records:
             self.assertTrue(record.startswith(f"<{syslog.LOG_USER | syslog.LOG_WARNING}>"), record)
-        self.assertIn("txmicro-worker: warn talking the last line", records[-1])
+        self.assertIn("txmicro-worker-talking-Talking: warn talking the last line", records[-1])
