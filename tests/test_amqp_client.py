@@ -20,6 +20,7 @@ from txmicro.amqp.client import (
     ConnectionClosed,
     ConnectionLost,
     HeartbeatLost,
+    LimitReached,
     NackError,
     NoChannelLeft,
     Returned,
@@ -147,6 +148,17 @@ class Handshake(ClientCase):
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(530, "vhost not found"))
         self.assertIsInstance(reason, VhostError)
 
+    def test_a_limit_of_connections_is_no_fault_of_the_vhost(self) -> None:
+        for text in (
+            "access to vhost '/' refused for user 'guest': connection limit (2) is reached",
+            "connection refused for user 'guest': user connection limit (2) is reached",
+            "connection refused: node connection limit (2) is reached",
+        ):
+            reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(530, text))
+            self.assertIsInstance(reason, LimitReached)
+            self.assertIn(text, str(reason))
+            self.assertIn("a process needs 3 connections", str(reason))
+
     def test_any_other_refusal(self) -> None:
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(541, "INTERNAL_ERROR"))
         self.assertIs(type(reason), ConnectionClosed)
@@ -243,7 +255,9 @@ class Channels(ClientCase):
         first.channel_close()
         broker.say(ChannelClass.CloseOk())
         self.assertEqual((broker.channel(3).id, broker.channel(1).id, second.id), (3, 1, 2))
-        self.assertIsInstance(self.reason(broker.client.channel_open()), NoChannelLeft)
+        reason = self.reason(broker.client.channel_open())
+        self.assertIsInstance(reason, NoChannelLeft)
+        self.assertIn("channel_max is reached: all 3 channels", str(reason))
 
     def test_a_channel_closed_by_the_broker_fails_its_calls_and_nothing_else(self) -> None:
         broker = self.opened()

@@ -18,6 +18,7 @@ from txmicro.amqp.client import (
     ChannelClosed,
     Client,
     ConnectionClosed,
+    LimitReached,
     Returned,
     VhostError,
 )
@@ -177,6 +178,21 @@ class RabbitMQ(TestCase):
     async def test_a_vhost_that_does_not_exist(self) -> None:
         error = await self.failed(self.connected(vhost="missing"), VhostError)
         self.assertIn("missing", error.reply_text)
+
+    async def test_a_limit_of_connections(self) -> None:
+        await self.node.ctl("add_vhost", "limited")
+        await self.node.ctl("set_permissions", "-p", "limited", "guest", ".*", ".*", ".*")
+        self.addCleanup(self.node.ctl, "delete_vhost", "limited")
+        await self.node.ctl("set_vhost_limits", "-p", "limited", '{"max-connections": 0}')
+        error = await self.failed(self.connected(vhost="limited"), LimitReached)
+        self.assertIn("limit", error.reply_text)
+
+    async def test_a_limit_of_a_users_connections(self) -> None:
+        await self.node.add_user("limited")
+        await self.node.ctl("set_user_limits", "limited", '{"max-connections": 0}')
+        self.addCleanup(self.node.ctl, "clear_user_limits", "limited", "all")
+        error = await self.failed(self.connected(username="limited", password="limited"), LimitReached)
+        self.assertIn("limit", error.reply_text)
 
     async def test_the_broker_closes_the_connection(self) -> None:
         declaring = self.channel.lost()

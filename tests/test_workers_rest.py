@@ -8,6 +8,8 @@ import treq
 from klein import Klein
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -31,6 +33,26 @@ class Part(Resource):
 
     def render_GET(self, request: LimitedRequest) -> bytes:
         return request.json([each.decode() for each in request.postpath or ()])
+
+
+class Asking(Protocol):
+    """A client that says what it is given, and keeps what it hears until the end."""
+
+    transport: Any
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.heard = b""
+        self.ended: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.ended.callback(self.heard)
 
 
 class Things(RestWorker):
@@ -140,6 +162,17 @@ class RestWorkerTests(TestCase):
         async with running(rest, config=Config(rest_port=0), reactor=reactor):
             response = await treq.get(f"http://127.0.0.1:{rest.port}/nothing", persistent=False)
             self.assertEqual((response.code, rest.asked), (204, 1))
+
+    async def test_a_host_that_is_no_text_is_400_and_not_logged(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            for path in (b"/plain", b"/missing", b"/nothing"):
+                line = b"GET %b HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n" % path
+                endpoint = HostnameEndpoint(reactor, "127.0.0.1", rest.port)
+                asking = await connectProtocol(endpoint, Asking(line))
+                answer = await asking.ended
+                self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+                self.assertIn(b"the Host header is not valid UTF-8", answer)
 
     async def test_a_mistake_that_nobody_hears_of_is_logged(self) -> None:
         rest = Things()

@@ -29,6 +29,8 @@ from .amqp.errors import (
     AuthenticationFailed,
     BadCertificate,
     CertificateRefused,
+    LimitReached,
+    NoChannelLeft,
     VhostError,
 )
 from .amqp.frames import Properties
@@ -48,10 +50,18 @@ STABLE_AFTER = 10.0
 """Seconds that a session must have lived for the next attempt to be the first one again."""
 
 REFUSED_DELAY = 10.0
-"""Seconds between attempts when one side does not believe the other: trying faster only fills the logs."""
+"""Seconds between attempts when somebody has to do something first: trying faster only fills the logs."""
 
-
-REFUSALS = (AccessRefused, AuthenticationFailed, BadCertificate, CertificateRefused, VhostError)
+REFUSALS = (
+    AccessRefused,
+    AuthenticationFailed,
+    BadCertificate,
+    CertificateRefused,
+    LimitReached,
+    NoChannelLeft,
+    VhostError,
+)
+"""What does not pass by itself."""
 
 
 @dataclass(frozen=True)

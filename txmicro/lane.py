@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from . import durable, messages, topology
@@ -144,7 +144,11 @@ class DurableLane:
         try:
             await standing.addTimeout(PATIENCE, self._clock)
         except TimeoutError:
-            self.log.warn("{worker} takes no durable jobs yet: the broker does not answer", worker=self.id)
+            self.log.warn(
+                "{worker} takes no durable jobs yet, and keeps trying: {reason}",
+                worker=self.id,
+                reason=self._link.trouble or "the broker does not answer",
+            )
 
     async def stop_jobs(self) -> None:
         """Take no more; what is here goes on."""
@@ -276,7 +280,14 @@ class DurableLane:
         failure = describe(error, self.id)
         self._metrics.record_error(failure["type"])
         if not isinstance(error, JobError):
-            self.log.failure("{worker}: job {job} failed", Failure(error), worker=self.id, job=job.id)
+            self.log.failure(
+                "{worker}: job {job} failed",
+                Failure(error),
+                LogLevel.error,
+                worker=self.id,
+                job=job.id,
+                recurring=True,
+            )
         if self._intake.failed(job, error, failure):
             self._tell_origin(job, messages.FAILURE, {"failure": failure})
 

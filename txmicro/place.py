@@ -16,8 +16,8 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from .amqp.client import Channel, ChannelClosed, Client, ConnectionLost
-from .amqp.errors import PRECONDITION_FAILED, AccessRefused
-from .bus import REFUSED_DELAY, Bus
+from .amqp.errors import PRECONDITION_FAILED
+from .bus import REFUSALS, REFUSED_DELAY, Bus
 from .errors import BusClosed, ConsumerCancelled, QueueMismatch
 from .log import Said
 from .once import Once
@@ -43,6 +43,7 @@ class Place:
     """See the module.
 
     :param worker: id of the worker whose it is. :param service: under which name it is counted what goes wrong.
+    :ivar trouble: why it was built again, or could not be, the last time; None: never.
     """
 
     log = Logger()
@@ -52,6 +53,7 @@ class Place:
         self._worker = worker
         self._metrics = bus.metrics.service(service)
         self._said = Said()
+        self.trouble: BaseException | None = None
         self._session: Session | None = None
         self._channel: Channel | None = None
         self._tags: list[str] = []  # of the consumers of jobs
@@ -115,15 +117,21 @@ class Place:
                 attempt = 0 if self._bus.clock.seconds() - began > STABLE_AFTER else attempt + 1
                 if self._gives_up(reason):
                     return
+                self.trouble = reason
                 self._complain(reason)
-                refused = isinstance(reason, AccessRefused)
-                await deferLater(self._bus.clock, REFUSED_DELAY if refused else self._delay(attempt))
+                delay = REFUSED_DELAY if isinstance(reason, REFUSALS) else self._delay(attempt)
+                await deferLater(self._bus.clock, delay)
         except (CancelledError, BusClosed):
             return
 
     def _complain(self, reason: BaseException) -> None:
         if not isinstance(reason, QueueMismatch):
-            self.log.warn("{worker} lost its place on the bus: {reason}", worker=self._worker, reason=reason)
+            self.log.warn(
+                "{worker} lost its place on the bus, and takes it again: {reason}",
+                worker=self._worker,
+                reason=reason,
+                recurring=True,
+            )
             return
         self._metrics.record_error(QueueMismatch.__name__)
         if self._said.first(reason.difference):

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from . import messages, topology
@@ -277,7 +277,14 @@ class Station:
     def _fail(self, job: Job, error: BaseException) -> Reply:
         failure = describe(error, self.id)
         if not isinstance(error, JobError):
-            self.log.failure("{worker}: job {job} failed", Failure(error), worker=self.id, job=job.id)
+            self.log.failure(
+                "{worker}: job {job} failed",
+                Failure(error),
+                LogLevel.error,
+                worker=self.id,
+                job=job.id,
+                recurring=True,
+            )
         return self._reply(job, messages.FAILURE, {"failure": failure})
 
     def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:

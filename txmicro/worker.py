@@ -12,7 +12,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from . import __version__
@@ -103,7 +103,12 @@ class Worker(Service):
 
     def treat_error(self, error: JobError) -> None:
         """A job of mine failed while nobody awaited it."""
-        self.log.error("{worker}: a job failed, and nobody awaits it: {error}", worker=self.id, error=error)
+        self.log.error(
+            "{worker}: a job failed, and nobody awaits it: {error}",
+            worker=self.id,
+            error=error,
+            recurring=True,
+        )
 
     # Life
 
@@ -188,7 +193,7 @@ class Worker(Service):
             try:
                 await maybeDeferred(self.closed)
             except Exception:  # a hook of the user's must not keep the rest from stopping
-                self.log.failure("{worker}: closed() failed", worker=self.id)
+                self.log.failure("{worker}: closed() failed", level=LogLevel.error, worker=self.id)
         self._station = None
         station.give_up(reason)
         await station.leave()
@@ -219,7 +224,9 @@ class Worker(Service):
         try:
             self.treat_error(error)
         except Exception:  # as in _stop
-            self.log.failure("{worker}: treat_error() failed", worker=self.id)
+            self.log.failure(
+                "{worker}: treat_error() failed", level=LogLevel.error, worker=self.id, recurring=True
+            )
 
     # What a person calls
 
@@ -296,7 +303,14 @@ class Worker(Service):
             return
 
         def wrong(failure: Failure) -> None:
-            self.log.failure("{worker}: the handler of {topic} failed", failure, worker=self.id, topic=topic)
+            self.log.failure(
+                "{worker}: the handler of {topic} failed",
+                failure,
+                LogLevel.error,
+                worker=self.id,
+                topic=topic,
+                recurring=True,
+            )
 
         maybeDeferred(handler, topic, body.get("data")).addErrback(wrong)
 

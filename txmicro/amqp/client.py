@@ -32,7 +32,6 @@ from .errors import (
     ACCESS_REFUSED,
     CHANNEL_ERROR,
     COMMAND_INVALID,
-    NOT_ALLOWED,
     SYNTAX_ERROR,
     AuthenticationFailed,
     ChannelClosed,
@@ -40,11 +39,13 @@ from .errors import (
     ConnectionLost,
     FrameError,
     HeartbeatLost,
+    LimitReached,
     NackError,
     NoChannelLeft,
     Returned,
     TlsError,
     VhostError,
+    connection_closed,
     lost_by,
 )
 from .frames import (
@@ -71,6 +72,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionLost",
     "HeartbeatLost",
+    "LimitReached",
     "NackError",
     "NoChannelLeft",
     "Returned",
@@ -233,7 +235,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             if self._last_channel not in self.channels:
                 break
         else:
-            return fail(NoChannelLeft(f"{self.channel_max} channels are open"))
+            return fail(NoChannelLeft(self.channel_max))
         channel = self.channelFactory(self._last_channel, self.outgoing, self)
         self.channels[channel.id] = channel
         opened: Deferred[Any] = channel.channel_open(out_of_band="0")
@@ -360,9 +362,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def do_close(self, reason: Message) -> None:
         """The broker has closed the connection, and has its answer."""
-        code, text = reason.reply_code, reason.reply_text
-        kinds = {ACCESS_REFUSED: AuthenticationFailed, NOT_ALLOWED: VhostError} if self._stage else {}
-        self._end(kinds.get(code, ConnectionClosed)(code, text))
+        self._end(connection_closed(reason.reply_code, reason.reply_text, is_open=not self._stage))
 
     # Inside.
 

@@ -66,6 +66,16 @@ class VhostError(ConnectionClosed):
     """The virtual host does not exist, or the user may not use it."""
 
 
+class LimitReached(ConnectionClosed):
+    """The broker has as many connections, or channels, as an operator allows its node, the virtual host or the user."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reply_code} {self.reply_text} (a process needs 3 connections: close others, or let an operator "
+            "raise or clear the limit: rabbitmqctl clear_vhost_limits, clear_user_limits; connection_max of the node)"
+        )
+
+
 class TlsError(ConnectionLost):
     """There is no TLS: the two sides do not agree, or our files for it cannot be used."""
 
@@ -84,6 +94,14 @@ class CertificateRefused(TlsError):
 
 class HeartbeatLost(ConnectionLost):
     """The broker said nothing for two heartbeat intervals."""
+
+
+def connection_closed(code: int, text: str, *, is_open: bool) -> ConnectionClosed:
+    """Return what a broker says that closes a connection, as an error; *is_open*: whether it let us in before."""
+    if code == NOT_ALLOWED and "limit" in text:  # "…: connection limit (100) is reached", and others alike
+        return LimitReached(code, text)
+    kinds = {} if is_open else {ACCESS_REFUSED: AuthenticationFailed, NOT_ALLOWED: VhostError}
+    return kinds.get(code, ConnectionClosed)(code, text)
 
 
 class ChannelClosed(TxmicroError):
@@ -136,6 +154,12 @@ def closed_by(code: int, text: str, method: int) -> ChannelClosed:
 
 class NoChannelLeft(TxmicroError):
     """As many channels are open on the connection as the broker allows."""
+
+    def __init__(self, channel_max: int) -> None:
+        super().__init__(
+            f"channel_max is reached: all {channel_max} channels that a connection to this broker may have are open; "
+            "run fewer workers in this process (each needs one), or raise channel_max at the broker"
+        )
 
 
 class NackError(TxmicroError):

@@ -19,9 +19,10 @@ from klein import Klein
 from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
+from werkzeug.exceptions import BadRequest as InvalidHost
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
@@ -118,7 +119,9 @@ class RestWorker(Worker):
         if isinstance(error, HTTPException):
             return request.error(code, kind, str(error.description))
         if not isinstance(error, JobError):
-            self.log.failure("{worker}: no answer to a request", failure, worker=self.id)
+            self.log.failure(
+                "{worker}: no answer to a request", failure, LogLevel.error, worker=self.id, recurring=True
+            )
         return request.error(code, kind, getattr(error, "message", str(error)))
 
 
@@ -209,6 +212,7 @@ class _Root(KleinResource):
         self._match = lru_cache(_PATHS)(app.url_map.bind("").match)
 
     def render(self, request: Any) -> Any:
+        _check_host(request)
         path = _text(b"/" + b"/".join(request.postpath))
         if path.startswith("//") or path.count("/") != request.path.count(b"/"):
             raise NotFound
@@ -224,13 +228,22 @@ class _Root(KleinResource):
     def _answer(self, outcome: Any, request: Any) -> None:
         if request.channel is None:  # the client has gone
             if isinstance(outcome, Failure) and not outcome.check(CancelledError):
-                log.failure("the handler of a request that nobody awaits any more failed", outcome)
+                text = "the handler of a request that nobody awaits any more failed"
+                log.failure(text, outcome, LogLevel.error, recurring=True)
         elif isinstance(outcome, bytes):
             request.write(outcome)
             request.finish()
         else:
             request.outcome = outcome
             super().render(request)
+
+
+def _check_host(request: Any) -> None:
+    """Refuse what Klein cannot read: it would log each such request, and leave those that are handled unanswered."""
+    try:
+        request.getRequestHostname().decode()
+    except UnicodeDecodeError:
+        raise InvalidHost("the Host header is not valid UTF-8") from None
 
 
 def _text(path: bytes) -> str:
