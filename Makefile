@@ -5,6 +5,7 @@
 #   make test BROKER=4                   those that use RabbitMQ, on RabbitMQ 4.3 (4.0: BROKER=4.0); likewise make faults
 #   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
 #   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
+#   make dist                            the sdist and the wheel, in dist
 #   make services                        RabbitMQ, also 4.0 and 4.3, and MongoDB for the tests that use it (Debian)
 #   make coverage / lint / docs / clean
 
@@ -20,7 +21,7 @@ TESTS ?= $(addprefix tests.test_,amqp_rabbitmq broker_contract cli daemons durab
 endif
 TESTS ?= tests
 
-.PHONY: demo test coverage faults bench lint docs services clean
+.PHONY: demo test coverage faults bench lint docs dist services clean
 
 demo: .venv/ready
 	$(BIN)/python -m txmicro.examples.movies.demo $(if $(ONCE),--once)
@@ -47,6 +48,9 @@ lint: .venv/tools
 
 docs: .venv/tools
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
+dist: .venv/ready
+	$(BIN)/python -m build --outdir dist .
 
 services:
 	.ci/services

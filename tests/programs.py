@@ -100,27 +100,29 @@ class Program(ProcessProtocol):
 
 
 class ProgramTestCase(TestCase):
-    """Runs programs in a directory that has the project's ``etc`` and ``examples``; kills them at the end.
+    """Runs programs in a directory that has the project's ``etc``; kills them at the end.
 
     :ivar settings: the environment's ``TXMICRO_`` variables for them.
     """
 
     timeout = 2 * PATIENCE
+    folders: tuple[str, ...] = ("etc",)
+    bin = BIN
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir(parents=True)
-        for name in ("etc", "examples"):
+        for name in self.folders:
             (self.directory / name).symlink_to(ROOT / name)
         self.settings: dict[str, str] = {}
         self._programs: list[Program] = []
         self.addCleanup(lambda: gatherResults([program.kill() for program in self._programs]))
 
     def run_program(self, *command: str, **settings: str) -> Program:
-        """Start it; the first word is a program of this Python's environment."""
+        """Start it; the first word is a program in the folder ``bin``."""
         program = Program()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TXMICRO_")}
-        arguments = [str(BIN / command[0]), *command[1:]]
+        arguments = [str(self.bin / command[0]), *command[1:]]
         reactor.spawnProcess(
             program,
             arguments[0],

@@ -14,7 +14,6 @@ from twisted.internet.protocol import Protocol
 from tests.programs import Program, ProgramTestCase, reactor
 from tests.rabbitmq import free_port, require_rabbitmq
 
-CONFIG = "--config etc/config.json"
 METROPOLIS = {"title": "Metropolis", "year": 1927}
 
 
@@ -45,7 +44,7 @@ class SystemMixin:
         raise NotImplementedError
 
     async def start(self, daemon: str) -> Program:
-        program: Program = self.twistd(f"{daemon} {CONFIG}")
+        program: Program = self.twistd(daemon)
         await program.says(r" is ready")
         return program
 
@@ -130,7 +129,7 @@ class RabbitMQTests(SystemMixin, ProgramTestCase):
     async def test_a_wrong_password_is_said_and_tried_again(self) -> None:
         rabbit = await require_rabbitmq()
         url = rabbit.url.replace("guest:guest", "guest:wrong-one")
-        worker = self.twistd(f"txmicro-worker --type WD {CONFIG}", TXMICRO_BROKER_URL=url)
+        worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
         await worker.says(r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in")
         self.assertNotIn("wrong-one", worker.output)
         self.assertEqual(await worker.signal(signal.SIGINT), -signal.SIGINT)
@@ -183,14 +182,14 @@ class BadInputTests(ProgramTestCase):
             self.assertIn(key, manager.errors)
 
     async def test_an_unknown_type(self) -> None:
-        worker = self.twistd(f"txmicro-worker --type WX {CONFIG}")
+        worker = self.twistd("txmicro-worker --type WX")
         self.assertEqual(await worker.ended(), 2)
         self.assertIn("worker type WX is unknown (known: WA, WB, WC, WD)", worker.errors)
 
     async def test_no_broker_is_said_and_leaving_is_at_once(self) -> None:
         url = f"amqp://127.0.0.1:{free_port()}"
         for line in ("txmicro-worker --type WD", "txmicro-manager"):
-            daemon = self.twistd(f"{line} {CONFIG}", TXMICRO_BROKER_URL=url, TXMICRO_METRICS_PORT="0")
+            daemon = self.twistd(line, TXMICRO_BROKER_URL=url, TXMICRO_METRICS_PORT="0")
             await daemon.says("no connection to .*next attempt in")
             self.assertEqual(await daemon.signal(signal.SIGINT), -signal.SIGINT)
             self.assertNotIn("Traceback", daemon.output)
@@ -199,9 +198,9 @@ class BadInputTests(ProgramTestCase):
         broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT="0")
         port = (await broker.says(r"listens on 127.0.0.1:(\d+)"))[1]
         self.settings["TXMICRO_BROKER_URL"] = f"amqp://127.0.0.1:{port}"
-        first = self.twistd(f"txmicro-worker --type WD --id WD:1 {CONFIG}")
+        first = self.twistd("txmicro-worker --type WD --id WD:1")
         await first.says("WD:1 is ready")
-        second = self.twistd(f"txmicro-worker --type WD --id WD:1 {CONFIG}")
+        second = self.twistd("txmicro-worker --type WD --id WD:1")
         self.assertEqual(await second.ended(), 1)
         self.assertIn("WD:1 cannot start: ", second.errors)
         self.assertNotIn("Traceback", second.output)
