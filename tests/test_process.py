@@ -150,6 +150,13 @@ class Unwilling(Worker):
         raise ConfigError(["rest_port: taken", "and more"])
 
 
+class Puzzled(Worker):
+    type = "WU"
+
+    def opened(self) -> None:
+        raise KeyError("dsn")
+
+
 class CannotStartTests(ProcessTestCase):
     async def test_a_worker_that_cannot_start_ends_the_process(self) -> None:
         unwilling = Unwilling(id="WU:1")
@@ -158,6 +165,15 @@ class CannotStartTests(ProcessTestCase):
         await unwilling.when_ready().addErrback(lambda failure: failure.trap(ConfigError))
         self.assertEqual((self.reactor.stops, self.statuses), (1, [1]))
         self.assertEqual(self.stderr.getvalue(), "a-process: WU:1 cannot start: rest_port: taken; and more\n")
+        await running.stopService()
+
+    async def test_what_nobody_expected_has_its_type_and_in_the_log_its_traceback(self) -> None:
+        running = self.process(Puzzled(id="WU:1"))
+        running.startService()
+        await running.members[0].when_ready().addErrback(lambda failure: failure.trap(KeyError))
+        self.assertEqual(self.stderr.getvalue(), "a-process: WU:1 cannot start: KeyError: 'dsn'\n")
+        (failure,) = self.flushLoggedErrors(KeyError)
+        self.assertIn("in opened", failure.getTraceback())
         await running.stopService()
 
     async def test_several_that_cannot_start_end_it_once(self) -> None:

@@ -207,6 +207,17 @@ class MessageTooLarge(JobError):
     """The encoded job or result is larger than ``max_message``."""
 
 
+def is_unexpected(error: BaseException | None) -> bool:
+    """Return whether *error* says too little without its traceback: it is none of ours, or a handler's."""
+    return isinstance(error, JobError) or not isinstance(error, TxmicroError)
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Return what *error* says, on one line; with its type if it is unexpected."""
+    text = "; ".join(safe_str(error).splitlines())
+    return f"{type(error).__name__}: {text}" if is_unexpected(error) else text
+
+
 def describe(error: BaseException, worker: str | None) -> Failure:
     """Turn *error* into what travels; *worker* is the id of the worker it happened at.
 

@@ -25,6 +25,7 @@ from .address import Ids
 from .broker.service import Broker
 from .bus import Bus, Target
 from .config import Config
+from .errors import reason_of
 from .http import MetricsServer
 from .log import EventLogPublisher, clean
 from .log_output import obeying
@@ -180,12 +181,17 @@ class Process(InOrder):
     def _cannot_start(self, failure: Failure, member: Member) -> None:
         if failure.check(CancelledError):  # stopped before it was ready
             return
-        reason = "; ".join(failure.getErrorMessage().splitlines())
-        complain(f"{self._name}: {member.id} cannot start: {reason}")
+        complain(f"{self._name}: {member.id} cannot start: {reason_of(failure.value)}")
         if not self._failed:
             self._failed = True
             leave_with(CANNOT_START)
             self._reactor.callWhenRunning(self._reactor.stop)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop it all in order, and say so. Fires when that is done."""
+        jobs = sum(member.running_jobs for member in self.members if isinstance(member, Worker))
+        self.log.info("stopping{rest}", rest=_what_runs(jobs, self._config.grace), jobs=jobs)
+        return super().stopService()
 
     async def _stop(self) -> None:
         await super()._stop()
@@ -195,6 +201,13 @@ class Process(InOrder):
 
 
 # How it ends
+
+
+def _what_runs(jobs: int, grace: float) -> str:
+    if not jobs:
+        return ""
+    running = "1 job is running" if jobs == 1 else f"{jobs} jobs are running"
+    return f": {running}, for at most {grace:g} s more (grace); a second signal ends it at once"
 
 
 def complain(text: str) -> None:

@@ -138,6 +138,11 @@ class Station:
     def _has_room(self) -> bool:
         return not self._intake.paused and len(self._intake) + len(self.lane) < self._capacity
 
+    @property
+    def running_jobs(self) -> int:
+        """How many jobs run."""
+        return len(self._intake) + len(self.lane)
+
     # Its life
 
     async def enter(self) -> None:
@@ -166,6 +171,12 @@ class Station:
                 patience.cancel()
 
     def _hurry(self, reason: JobError) -> None:
+        if self.running_jobs:
+            self.log.warn(
+                "{worker}: grace is over; jobs that still run are cancelled: {jobs}",
+                worker=self.id,
+                jobs=self.running_jobs,
+            )
         self.lane.give_back()
         self._runner.cancel_all(reason)
         self._hops.abandon()

@@ -24,6 +24,7 @@ from .errors import ConfigError
 from .log_twistd import TwistdLog
 from .manager import SystemManager
 from .process import Member, Process, complain
+from .signals import SecondSignal
 from .worker import Worker
 
 BAD_CONFIG: Final = 2
@@ -217,6 +218,7 @@ class Daemon:
                 complain(f"{options.name}: the configuration is that of {os.path.abspath(found)}")
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
+        SecondSignal(reactor)
         return process
 
     def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:

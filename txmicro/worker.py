@@ -19,7 +19,17 @@ from . import __version__
 from .address import check_type, parse_id
 from .bus import Bus
 from .config import Config
-from .errors import AddressError, BusClosed, ConfigError, JobError, NoAnswer, QueueMismatch, WorkerStopped
+from .errors import (
+    AddressError,
+    BusClosed,
+    ConfigError,
+    JobError,
+    NoAnswer,
+    QueueMismatch,
+    WorkerStopped,
+    is_unexpected,
+    reason_of,
+)
 from .future import JobFuture
 from .lane import Terms
 from .messages import Announcement, Job
@@ -153,9 +163,19 @@ class Worker(Service):
 
     def _begun(self, outcome: Worker | Failure) -> None:
         if isinstance(outcome, Failure) and not outcome.check(CancelledError):
-            self.log.critical("{worker} cannot start: {reason}", worker=self.id, reason=outcome.value)
+            self._complain(outcome)
         self._started = outcome is self
         self._ready.happen(outcome)
+
+    def _complain(self, failure: Failure) -> None:
+        text, fields = (
+            "{worker} cannot start: {reason}",
+            {"worker": self.id, "reason": reason_of(failure.value)},
+        )
+        if is_unexpected(failure.value):
+            self.log.failure(text, failure, **fields)
+        else:
+            self.log.critical(text, **fields)
 
     def when_ready(self) -> Deferred[Worker]:
         """Fires with the worker once it is announced; fails with what kept it from starting (DuplicateWorker,
@@ -197,6 +217,11 @@ class Worker(Service):
         self._station = None
         station.give_up(reason)
         await station.leave()
+
+    @property
+    def running_jobs(self) -> int:
+        """How many jobs run here now."""
+        return 0 if self._station is None else self._station.running_jobs
 
     @property
     def _capacity(self) -> int:
