@@ -88,7 +88,8 @@ class DaemonTests(ProgramTestCase):
         await daemon.says(r"stopping: 1 job is running, for at most 30 s more \(grace\); a second signal")
         while not ending.called:  # those of the first second are one with the first
             transport: Any = daemon.transport
-            os.kill(transport.pid, signal.SIGTERM)
+            if transport.pid is not None:  # it has ended, and its output has not
+                os.kill(transport.pid, signal.SIGTERM)
             await deferLater(reactor, 0.1)
         self.assertEqual(await ending, -signal.SIGTERM)
         self.assertIn("ends at once, at the second signal (SIGTERM)", daemon.output)

@@ -460,6 +460,8 @@ class LifeTests(SystemTestCase):
         worker = Broken()
         bus = self.process(worker)
         self.failureResultOf(worker.when_ready(), OSError)
+        (failure,) = self.flushLoggedErrors(OSError)
+        self.assertIn("in opened", failure.getTraceback())
         self.stop(bus)
 
     def test_stopping_while_it_opens_cancels_that_and_closes_nothing(self) -> None:

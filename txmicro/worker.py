@@ -168,14 +168,11 @@ class Worker(Service):
         self._ready.happen(outcome)
 
     def _complain(self, failure: Failure) -> None:
-        text, fields = (
-            "{worker} cannot start: {reason}",
-            {"worker": self.id, "reason": reason_of(failure.value)},
-        )
+        text, reason = "{worker} cannot start: {reason}", reason_of(failure.value)
         if is_unexpected(failure.value):
-            self.log.failure(text, failure, **fields)
+            self.log.failure(text, failure, worker=self.id, reason=reason)
         else:
-            self.log.critical(text, **fields)
+            self.log.critical(text, worker=self.id, reason=reason)
 
     def when_ready(self) -> Deferred[Worker]:
         """Fires with the worker once it is announced; fails with what kept it from starting (DuplicateWorker,
