@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.documents import ROOT, test_cases
 
-globals().update(test_cases("docs/writing.rst", __name__))
+globals().update(test_cases("docs/writing.rst", __name__) | test_cases("docs/configuration.rst", __name__))
 
 
 class PromisesTests(SynchronousTestCase):
