@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from tests import mongo
 from tests.documents import ROOT
+from tests.programs import ProgramTestCase
 from tests.rabbitmq import reactor
 from tests.test_movies import movies
 from txmicro.config import Config, load
@@ -20,6 +22,27 @@ from txmicro.testing import running
 
 def post(**movie: Any) -> dict[str, Any]:
     return {"method": "POST", "params": movie}
+
+
+class StartTests(ProgramTestCase):
+    async def test_a_worker_waits_for_its_server_and_says_so(self) -> None:
+        mongo.check_installed()
+        server = mongo.own_server()
+        self.addCleanup(mongo.end, server)
+        config = {
+            "services": ["broker", "WB"],
+            "worker_types": {"WB": "txmicro.workers.db:DBWorker"},
+            "broker_listen_port": 0,
+            "store_url": server.url("movies"),
+        }
+        (self.directory / "mongo.json").write_text(json.dumps(config))
+        worker = self.twistd("txmicro --config mongo.json", TXMICRO_WORKER_METRICS_PORT="0")
+        await worker.says(
+            r"cannot open its store, and takes no jobs: .*no server is there.*; next attempt in 2 s"
+        )
+        await server.start()
+        await worker.says(r"stores in mongodb://")
+        await worker.says(r"is ready")
 
 
 class MoviesTests(TestCase):

@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from txmicro.config import Config
 from txmicro.errors import BadRequest, JobError
-from txmicro.stores import StoreError
+from txmicro.stores import StoreError, open_store
 from txmicro.testing import running
+from txmicro.workers import db
 from txmicro.workers.db import MAX_LIMIT, DBWorker
 
 CONFIG = Config(store_url="sqlite://")
@@ -54,6 +56,21 @@ class DBWorkerTests(TestCase):
                 self.assertEqual(
                     [{**movie, "id": ""} for movie in found], [{"id": "", "year": y} for y in years]
                 )
+
+    async def test_a_database_that_is_not_there_is_said_and_tried_again(self) -> None:
+        failures = [StoreError(f"no server is there {n}", retryable=True) for n in range(2)]
+
+        def not_yet(*args: Any, **options: Any) -> Deferred[Any]:
+            return fail(failures.pop()) if failures else open_store(*args, **options)
+
+        self.patch(db, "open_store", not_yet)
+        self.patch(db, "RETRY", 0)
+        with capturedLogs() as events:
+            async with running(DBWorker(), config=CONFIG) as bus:
+                self.assertEqual(await bus.send("WB:*", get()), [])
+        said = [formatEvent(event) for event in events if "cannot open" in formatEvent(event)]
+        self.assertEqual(len(said), 2)
+        self.assertRegex(said[0], r"takes no jobs: no server is there 1; next attempt in 0 s")
 
     async def test_the_store_has_as_long_as_the_job(self) -> None:
         worker = DBWorker()

@@ -208,8 +208,8 @@ class MessageTooLarge(JobError):
 
 
 def is_unexpected(error: BaseException | None) -> bool:
-    """Return whether *error* says too little without its traceback: it is none of ours, or a handler's."""
-    return isinstance(error, JobError) or not isinstance(error, TxmicroError)
+    """Return whether *error* says too little without its type and traceback, as it is none of ours."""
+    return not isinstance(error, TxmicroError)
 
 
 def reason_of(error: BaseException | None) -> str:

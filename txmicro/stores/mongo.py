@@ -45,6 +45,8 @@ from .words import entries
 
 ATTEMPT: Final = 10.0
 """How long one attempt to write may take, in seconds: then it is made again through another connection."""
+OPENING: Final = 5.0
+"""How long a server is waited for, in seconds, until who opens the store is told that there is none."""
 PAUSE: Final = 0.05
 """How long to wait, in seconds, before looking again whether a document is safe."""
 
@@ -224,7 +226,7 @@ def open_mongo(
     indexes: Sequence[str] = (),
     texts: Sequence[str] = (),
     capacity: int = 100,
-    timeout: float = 30.0,
+    timeout: float = OPENING,
     now: Callable[[], float] = time.time,
 ) -> Deferred[Store[bytes]]:
     """Open the database at *url* and create what it lacks.

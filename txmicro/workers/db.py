@@ -6,11 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
+from twisted.internet.task import deferLater
+
 from txmicro.config import mask
 from txmicro.errors import BadRequest
 from txmicro.messages import Job
-from txmicro.stores import Store, open_store
+from txmicro.stores import Store, StoreError, open_store
 from txmicro.worker import Worker
+
+RETRY: Final = 2.0
+"""Seconds between two attempts to open a store that may come back."""
 
 MAX_LIMIT: Final = 1000
 """The most documents that one job may ask for."""
@@ -43,18 +48,30 @@ class DBWorker(Worker):
     store: Store[Any]
 
     async def opened(self) -> None:
-        """Open the store, and say where it is."""
-        self.store = await open_store(
-            self.config.store_url,
-            self.bus.clock,
-            indexes=self.indexes,
-            texts=self.texts,
-            capacity=self.config.capacity,
-        )
+        """Open the store, and say where it is. A database that is not there is tried again until it is."""
+        self.store = await self._open()
         if self.config.store_url == "sqlite://":
             self.log.warn(IN_MEMORY, worker=self.id)
         else:
             self.log.info("{worker} stores in {store}", worker=self.id, store=_place(self.config.store_url))
+
+    async def _open(self) -> Store[Any]:
+        while True:
+            try:
+                return await open_store(
+                    self.config.store_url,
+                    self.bus.clock,
+                    indexes=self.indexes,
+                    texts=self.texts,
+                    capacity=self.config.capacity,
+                )
+            except StoreError as error:
+                if not error.retryable:
+                    raise
+                reason = error.message
+            text = "{worker} cannot open its store, and takes no jobs: {reason}; next attempt in {pause:g} s"
+            self.log.warn(text, worker=self.id, reason=reason, pause=RETRY)
+            await deferLater(self.bus.clock, RETRY)
 
     async def closed(self) -> None:
         """Close the store."""
