@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import BusClosed
-from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, EventLogPublisher, Said, read, switched
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, Said, read, switched
 
 WORKER = "WB:1795449588399-3fa9"
 MANAGER = "SystemManager:1795449588399-0000"
@@ -89,12 +89,27 @@ class Reading(SynchronousTestCase):
         line = read(event(log_failure=failure(ValueError("no\x1b"))))
         self.assertEqual(line.traceback[-1], "builtins.ValueError: no\\x1b")
 
-    def test_the_middle_of_a_long_traceback_is_left_out(self) -> None:
+    def traceback(self, recursion: Any) -> list[str]:
+        return read(event(log_failure=Failure(self.assertRaises(RecursionError, recursion)))).traceback
+
+    def test_frames_that_follow_themselves_are_counted(self) -> None:
         def deeper() -> None:
             deeper()
 
-        error = Failure(self.assertRaises(RecursionError, deeper))
-        lines = read(event(log_failure=error)).traceback
+        lines = self.traceback(deeper)
+        self.assertLess(len(lines), 20)
+        self.assertEqual(lines.count("    deeper()"), REPEATED)
+        self.assertRegex("\n".join(lines), r"\[Previous frame repeated [\d,]+ more times\]")
+        self.assertIn("RecursionError", lines[-1])
+
+    def test_the_middle_of_a_long_traceback_is_left_out(self) -> None:
+        def this() -> None:
+            that()
+
+        def that() -> None:
+            this()
+
+        lines = self.traceback(this)
         self.assertEqual(len(lines), FIRST_LINES + 1 + LAST_LINES)
         self.assertRegex(lines[FIRST_LINES], r"… [\d,]+ lines are left out …")
         self.assertIn("RecursionError", lines[-1])

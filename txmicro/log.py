@@ -12,6 +12,7 @@ masked, and long messages and tracebacks are cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from itertools import groupby
 from typing import Any, Final, NamedTuple
 
 from twisted.logger import LogEvent, LogLevel, formatEvent
@@ -25,6 +26,9 @@ Observer = Callable[[LogEvent], None]
 
 LONGEST: Final = 8_192
 """Characters that are shown of a message, and of a line of a traceback."""
+
+REPEATED: Final = 3
+"""How often a frame of a traceback is shown that follows itself."""
 
 FIRST_LINES: Final = 20
 LAST_LINES: Final = 40
@@ -89,12 +93,28 @@ def _without(worker: str, message: str) -> str:
 
 
 def traceback_of(failure: Failure) -> list[str]:
-    """The lines of *failure*'s traceback, safe to show, without the middle of a long one."""
-    lines = failure.getTraceback().splitlines()
+    """Return the lines of *failure*'s traceback, safe to show, without repetitions and the middle of a long one."""
+    lines = _unrepeated(failure.getTraceback().splitlines())
     left_out = len(lines) - FIRST_LINES - LAST_LINES
     if left_out > 1:
         lines[FIRST_LINES:-LAST_LINES] = [f"  … {left_out:,} lines are left out …"]
     return [clean(line) for line in lines]
+
+
+def _unrepeated(lines: list[str]) -> list[str]:
+    """*lines*, with frames that follow themselves counted, as Python does."""
+    frames: list[list[str]] = []
+    for line in lines:
+        if not frames or line.startswith("  File ") or not line.startswith("    "):
+            frames.append([])
+        frames[-1].append(line)
+    shown: list[str] = []
+    for frame, same in groupby(frames):
+        times = len(list(same))
+        shown += frame * min(times, REPEATED)
+        if times > REPEATED:
+            shown.append(f"  [Previous frame repeated {times - REPEATED:,} more times]")
+    return shown
 
 
 def worker_of(event: LogEvent) -> str:
