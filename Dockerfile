@@ -7,7 +7,7 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /src
-COPY setup.py pyproject.toml README.rst ./
+COPY setup.py pyproject.toml README.rst LICENSE ./
 COPY txmicro txmicro
 COPY twisted twisted
 COPY examples examples

@@ -53,7 +53,7 @@ class Loading(ConfigCase):
         self.assertEqual((config.rest_port, config.metrics_port, config.worker_metrics_port), (8080, 9091, 0))
         self.assertEqual((config.timeout, config.max_runtime, config.grace), (30.0, 1500.0, 30.0))
         self.assertEqual((config.worker_types, config.settings), ({}, {}))
-        self.assertEqual(config.services, ("broker", "manager", "WD", "WB", "WA", "WC"))
+        self.assertEqual(config.services, ())
 
     def test_what_is_stored_is_in_a_file_unless_told_otherwise(self) -> None:
         self.assertEqual(Config().store_url, "sqlite:///txmicro.db")
@@ -330,7 +330,9 @@ class Secrets(ConfigCase):
             text = "\n".join(self.problems({"broker_url": url}))
             self.assertNotIn("s3c", text)
             self.assertNotIn("ret@", text)
-        self.assertNotIn("s3c", self.problems(TXMICRO_BROKER_URL="http://me:s3c,ret@host")[0])
+        for variable in ("BROKER_URL", "BROKER_URL_FILE", "STORE_URL", "LOG_LEVEL"):
+            for url in ("http://me:s3c,ret@host", "sqlite://me:s3cret@host"):
+                self.assertNotIn("s3c", self.problems(**{f"TXMICRO_{variable}": url})[0])
 
     def test_a_url_without_one_is_shown_as_it_is(self) -> None:
         for url in ("http://host:80/x?y", "localhost", "http://[::1]:80", "amqp://host:70000/v", "amqp://:5"):

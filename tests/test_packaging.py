@@ -14,6 +14,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import treq
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
@@ -136,9 +137,24 @@ class WheelTests(PackageTestCase):
         self.assertNotIn("Traceback", broker.output + worker.output)
 
     def test_its_names_collide_with_nobodys(self) -> None:
-        listed = run(self.bin / "python", "-m", "zipfile", "--list", self.packages.wheel)
-        tops = set(re.findall(r"^([^/\s]+)/", listed, re.MULTILINE))
+        tops = {name.partition("/")[0] for name in ZipFile(self.packages.wheel).namelist()}
         self.assertEqual(tops, {"txmicro", "twisted", self.packages.wheel.name[:-17] + ".dist-info"})
+
+
+class ImageTests(PackageTestCase):
+    def test_it_installs_the_same_files(self) -> None:
+        """As the first stage of the Dockerfile does."""
+        stage = (ROOT / "Dockerfile").read_text().split("FROM ")[1]
+        allowed = (ROOT / ".dockerignore").read_text().splitlines()
+        source = self.directory / "source"
+        source.mkdir()
+        for names in re.findall(r"^COPY (.+) \S+$", stage, re.MULTILINE):
+            for name in names.split():
+                self.assertIn(f"!{name}", allowed)
+                run("cp", "--recursive", "--no-dereference", ROOT / name, source)
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", self.directory, source)
+        (wheel,) = self.directory.glob("*.whl")
+        self.assertEqual(set(ZipFile(wheel).namelist()), set(ZipFile(self.packages.wheel).namelist()))
 
 
 class SdistTests(PackageTestCase):

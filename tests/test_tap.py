@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 import time
@@ -164,10 +165,16 @@ class BuildTests(BuildTestCase):
             [member.type for member in process.members], ["SystemManager", "WD", "WB", "WA", "WC"]
         )
 
-    def test_nothing_to_run_is_an_error(self) -> None:
-        self.assertEqual(
-            self.problems(tap.process, TXMICRO_SERVICES="[]"), ["services: names nothing to run"]
-        )
+    def test_everything_is_ones_own_types_where_there_are_any(self) -> None:
+        types = {"WN": f"{__name__}:Counting"}
+        process = self.build(tap.process, TXMICRO_WORKER_TYPES=json.dumps(types))
+        self.assertEqual([member.type for member in process.members], ["SystemManager", "WN"])
+        self.assertIsNotNone(process.broker)
+
+    def test_one_process_runs_what_it_is_told_to(self) -> None:
+        process = self.build(tap.process, TXMICRO_SERVICES="manager,WD")
+        self.assertEqual([member.type for member in process.members], ["SystemManager", "WD"])
+        self.assertIsNone(process.broker)
 
     def test_a_broker_that_cannot_be_understood_is_an_error(self) -> None:
         (problem,) = self.problems(tap.manager, TXMICRO_BROKER_URL="amqp://host/a/b")

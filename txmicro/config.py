@@ -51,7 +51,7 @@ _OTHER_VARIABLES: Final = frozenset(
 _CREDENTIALS: Final = re.compile(r"(://[^\s:/@]{0,255}):\S{0,512}@")  # limits, as texts are long and not ours
 _USER: Final = re.compile(r"[\w+]+://[^\s:/@]*")
 _HOST_AND_PORT: Final = re.compile(r"(?>(?:[\w+]+://)?)(?:\[[^]@]*\]|[^:/?@]*)(?::\d{0,5})?(?:[/?][^@]*)?")
-_BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=\w[\w+]*://)|[\s,]+$")
+_BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=amqps?://)|[\s,]+$", re.IGNORECASE)
 _STORE: Final = re.compile(r"sqlite://(/.+)?|mongodb(\+srv)?://.+", re.DOTALL)
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -63,7 +63,7 @@ def mask(text: str) -> str:
 
 def _mask_url(url: str) -> str:
     """Unlike :func:`mask`, this knows that *url* should be one, and hides more when it is not quite."""
-    if _HOST_AND_PORT.fullmatch(url) or url.startswith("sqlite:"):
+    if _HOST_AND_PORT.fullmatch(url) or (url.startswith("sqlite:") and "@" not in url):
         return url
     _, at, host = url.rpartition("@")
     user = _USER.match(url)
@@ -72,7 +72,7 @@ def _mask_url(url: str) -> str:
 
 def _show(value: Any) -> str:
     """*value* for people, cut short if it is long."""
-    return f"{value!r:.200}"
+    return f"{mask(repr(value)):.200}"
 
 
 def _show_urls(value: Any) -> str:
@@ -255,8 +255,8 @@ class Config:
     worker_types: Mapping[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
     services: tuple[str, ...] = _key(
         _SERVICES,
-        ["broker", "manager", "WD", "WB", "WA", "WC"],
-        "what twistd txmicro runs in one process; the default is the movies",
+        [],
+        "what twistd txmicro runs in one process; empty: broker, manager and the worker_types, or the movies",
     )
     capacity: int = _key(_COUNT, 100, "how many jobs a worker runs at once", unit="jobs")
     timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")
@@ -434,7 +434,9 @@ def _read_secret(path: Any, problems: list[str]) -> dict[str, Any]:
     try:
         return {"broker_url": _urls(Path(path).read_text("utf-8"))}
     except (OSError, TypeError, ValueError) as error:
-        problems.append(f"broker_url_file: cannot read {path!r}: {error}")
+        # By mistake it may be the URL itself, which an OSError's text would show.
+        reason = getattr(error, "strerror", None) or error
+        problems.append(f"broker_url_file: cannot read {_show(path)}: {reason}")
         return {}
 
 

@@ -126,6 +126,8 @@ GARBAGE: Final = 10_000
 
 BROKER: Final = "broker"
 MANAGER: Final = "manager"
+MOVIES: Final = ("WD", "WB", "WA", "WC")
+"""The example's workers, whose entry points are txmicro's own."""
 
 
 class Plan(NamedTuple):
@@ -165,14 +167,13 @@ def plan_workers(options: Options, config: Config) -> Plan:
 
 
 def plan_services(_options: Options, config: Config) -> Plan:
-    """``twistd txmicro``: what the key ``services`` names; raises :class:`ConfigError`."""
-    if not config.services:
-        raise ConfigError(["services: names nothing to run"])
-    kinds = [name for name in config.services if name not in (BROKER, MANAGER)]
+    """``twistd txmicro``: what the key ``services`` names, or all there is; raises :class:`ConfigError`."""
+    names = config.services or (BROKER, MANAGER, *(config.worker_types or MOVIES))
+    kinds = [name for name in names if name not in (BROKER, MANAGER)]
     classes = Catalog(config.worker_types).find_all(kinds)
-    managers = [SystemManager() for name in config.services if name == MANAGER]
+    managers = [SystemManager() for name in names if name == MANAGER]
     workers = [make_worker(classes[kind], kind) for kind in kinds]
-    return Plan([*managers, *workers], broker=BROKER in config.services)
+    return Plan([*managers, *workers], broker=BROKER in names)
 
 
 def make_worker(found: type[Worker], kind: str, id: str | None = None) -> Worker:
