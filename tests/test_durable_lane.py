@@ -26,6 +26,7 @@ from txmicro.errors import (
     NotStored,
     QueueMismatch,
     RemoteError,
+    TooManyHops,
     WorkerStopped,
 )
 from txmicro.future import JobFuture
@@ -412,6 +413,18 @@ class HopTests(LaneTestCase):
             [(ran.address, ran.tries) for ran in self.ran],
             [("WB:*", 0), ("WB:*", 1), ("WC:*", 0), ("WC:*", 1)],
         )
+
+    def test_a_job_that_is_forwarded_for_ever_is_a_dead_letter(self) -> None:
+        async def pass_on(job: Job) -> Forward:
+            return Forward("WB:*", job.data)
+
+        self.process(self.sender)
+        self.process(self.worker(pass_on))
+        self.error(self.sender.send("WB:*", durable=True).when_done(), TooManyHops, 10)
+        self.assertEqual(len(self.ran), 64)
+        (headers,) = self.dead()
+        self.assertEqual(headers[durable.REASON], durable.NOT_RETRYABLE)
+        self.check_empty()
 
     def test_a_forward_to_one_worker_is_refused(self) -> None:
         async def forward(job: Job) -> Forward:

@@ -109,6 +109,7 @@ class Jobs(BodyCase):
             "sender": [*NO_OBJECT, {}, {"id": 5}, {"id": "WA"}, {"id": "WA:*"}, {"id": DEEP}],
             "origin": [*NO_TEXT, "WA", "WA:*"],
             "tries": NO_NUMBER,
+            "past": NO_NUMBER,
             "deadline": NO_NUMBER,
         }
         for name, values in wrong.items():
@@ -133,8 +134,12 @@ class Jobs(BodyCase):
     def test_a_hop_elsewhere_ends_the_slip(self) -> None:
         first = job()
         two = first.next("WE:*", "more", YOU)
-        self.assertEqual((two.workers_list, two.address, two.last), (["WD:*", "WE:*"], "WE:*", True))
+        self.assertEqual((two.workers_list, two.address, two.last), (["WE:*"], "WE:*", True))
         self.assertEqual(first.workers_list, ["WD:*", YOU])
+        self.assertEqual((two.hop, two.key, two.next("WE:*", "more", ME).key), (1, "7c3e-1/1", "7c3e-1/2"))
+        self.assertEqual(two.outcome(YOU, {})["workers_list_id"], 1)
+        read = self.read(two.body(0.0))
+        self.assertEqual((read.key, read.workers_list, read.past), (two.key, ["WE:*"], 1))
 
     def test_what_remains_of_a_deadline(self) -> None:
         self.assertEqual([remaining_ms(10.0, now) for now in (0.0, 9.9996, 10.0, 11.0)], [10_000, 0, 0, 0])

@@ -12,7 +12,15 @@ from tests.system import SystemTestCase, Way
 from txmicro import messages
 from txmicro.bus import Bus
 from txmicro.config import Config
-from txmicro.errors import BusOverloaded, JobCancelled, JobTimeout, NoWorkerAvailable, RemoteError
+from txmicro.errors import (
+    AddressError,
+    BusOverloaded,
+    JobCancelled,
+    JobTimeout,
+    NoWorkerAvailable,
+    RemoteError,
+    TooManyHops,
+)
 from txmicro.manager import SystemManager
 from txmicro.messages import Forward, Job
 from txmicro.post import Post
@@ -268,7 +276,7 @@ class CancelTests(SlipTestCase):
 
     def test_a_worker_that_sends_a_job_on_to_itself_is_reached_too(self) -> None:
         async def again(job: Job) -> Any:
-            if job.workers_list_id < 3:
+            if job.hop < 3:
                 return Forward("WF:1")
             return await self.never(job)
 
@@ -281,6 +289,62 @@ class CancelTests(SlipTestCase):
         self.advance(0.5)
         self.assertEqual(self.ended, [f"{job.id}/3"])
         self.check_free()
+
+
+class CircleTests(SlipTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.handlers["WB:*"] = self.pass_on
+        self.hops: list[Job] = []
+
+    async def pass_on(self, job: Job) -> Forward:
+        self.hops.append(job)
+        return Forward("WB:*", job.data)
+
+    def test_a_job_that_is_forwarded_for_ever_fails_after_max_hops(self) -> None:
+        self.worker("WB")
+        error = self.error(self.sender.send("WB:*", []).when_done(), TooManyHops, 5)
+        self.assertIn("64 hops, as many as max_hops allows", str(error))
+        self.assertFalse(error.retryable)
+        self.assertEqual([job.hop for job in self.hops], list(range(64)))
+        self.assertEqual(len({job.key for job in self.hops}), 64)
+        self.advance(3)
+        self.check_free()
+
+    def test_it_does_not_grow(self) -> None:
+        sizes: list[int] = []
+        send = Post.send
+
+        def sending(post: Post, address: str, key: str, body: bytes, *args: Any, **more: Any) -> None:
+            sizes.append(len(body))
+            send(post, address, key, body, *args, **more)
+
+        self.patch(Post, "send", sending)
+        self.worker("WB")
+        self.error(self.sender.send("WB:*", []).when_done(), TooManyHops, 5)
+        self.assertEqual(len(sizes), 64)
+        self.assertLess(max(sizes[1:]) - min(sizes[1:]), 10)
+
+    def test_the_limit_is_the_configurations(self) -> None:
+        self.worker("WB", config=Config(max_hops=3))
+        self.error(self.sender.send("WB:*", []).when_done(), TooManyHops, 1)
+        self.assertEqual(len(self.hops), 3)
+
+    def test_a_slip_may_be_as_long(self) -> None:
+        self.handlers.clear()
+        self.worker("WB")
+        self.assertEqual(len(self.result(self.sender.send(["WB:*"] * 64, []).when_done(), 5)), 64)
+        self.assertRaises(AddressError, self.sender.send, ["WB:*"] * 65, [])
+
+    def test_a_slip_may_end_in_a_forward(self) -> None:
+        async def leave(job: Job) -> Forward:
+            return Forward("WC:*", job.data)
+
+        self.handlers["WB:*"] = leave
+        self.worker("WB")
+        self.worker("WC")
+        self.assertEqual(self.result(self.sender.send(["WC:*", "WB:*"], []).when_done(), 1), ["WC:*"] * 2)
+        self.assertEqual([key.partition("/")[2] for key in self.ran], ["0", "1", "2"])
 
 
 class DeadlineTests(SlipTestCase):

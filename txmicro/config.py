@@ -267,6 +267,7 @@ class Config:
         _COUNT, 200_000, "how many jobs a worker may have sent that are not done", unit="jobs"
     )
     outbox_bytes: int = _key(_COUNT, 256 * _MIB, "how much these may take", unit="bytes")
+    max_hops: int = _key(_COUNT, 64, "after how many hops a job fails", unit="hops")
     heartbeat: int = _key(
         _whole(0, 65_535),
         10,

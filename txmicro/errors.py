@@ -185,6 +185,10 @@ class WorkerLost(JobError):
     """The worker that took the job is gone, and the job, which must not run twice, may have run there."""
 
 
+class TooManyHops(JobError):
+    """The job was passed on as often as ``max_hops`` allows: its workers may be passing it on in a circle."""
+
+
 class BusOverloaded(JobError):
     """The worker has as many jobs under way as it may keep: see ``outbox_jobs`` and ``outbox_bytes``."""
 

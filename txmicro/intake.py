@@ -198,7 +198,7 @@ class Intake:
 
     def remember(self, job: Job, reply: Reply, sender: str = "") -> None:
         """Keep what *job*, last sent by *sender*, was answered: to say it again to who asks, or when it came back."""
-        watched = not job.durable and job.workers_list_id > 0
+        watched = not job.durable and job.hop > 0
         before = self._finished.pop(job.key, None)
         if before is not None:  # a durable job, delivered to others and back
             self._finished_bytes -= len(before.reply.body)

@@ -93,6 +93,7 @@ class DurableLane:
         self.policy = policy or RetryPolicy()
         # Durable jobs leave some room for those that somebody waits for.
         self.slots = 0 if policy is None else max(1, capacity - max(1, capacity // 4))
+        self._max_hops = bus.config.max_hops
         self._clock = bus.clock
         self._time = bus.ids.time
         self._metrics = bus.metrics.service(worker.partition(":")[0])
@@ -245,7 +246,7 @@ class DurableLane:
         return storing
 
     def _start(self, job: Job) -> None:
-        if not job.workers_list_id:  # only the origin wants to know
+        if not job.hop:  # only the origin wants to know
             self._acks.add(job.key, job.sender)
         self._run(job)
 
@@ -263,7 +264,7 @@ class DurableLane:
             self._went_wrong(job, error)
 
     def _done(self, job: Job, result: Any) -> None:
-        hop = job.followed_by(result, self.id)
+        hop = job.followed_by(result, self.id, self._max_hops)
         if hop is None:
             self._tell_origin(job, messages.RESULT, {"result": result})
             self._intake.succeeded(job)

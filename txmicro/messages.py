@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .address import parse, parse_id
-from .errors import AddressError, DecodeError, show
+from .errors import AddressError, DecodeError, TooManyHops, show
 
 JOB: Final = "job"
 ACK: Final = "ack"
@@ -144,6 +144,9 @@ class Job:
     :ivar traceparent: W3C trace context, passed along unchanged; None: there is none.
     :ivar redeliver: whether it may run twice.
     :ivar durable: the broker owns it, not its sender.
+    :ivar past: how many hops came before the slip: a :class:`Forward` begins a new one.
+    :ivar hop: the number of this hop; 0 is the first.
+    :ivar key: what duplicates and stores go by: the id and the number of the hop.
     """
 
     id: str
@@ -158,10 +161,13 @@ class Job:
     traceparent: str | None = None
     durable: bool = False
     redeliver: bool = True
+    past: int = 0
+    hop: int = field(init=False)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = hop_key(self.id, self.workers_list_id)
+        self.hop = self.past + self.workers_list_id
+        self.key = hop_key(self.id, self.hop)
 
     @property
     def address(self) -> str:
@@ -174,38 +180,54 @@ class Job:
         return self.workers_list_id + 1 >= len(self.workers_list)
 
     def next(self, address: str | None, data: Any, sender: str) -> Job:
-        """The hop after this one: to *address*, or (None) to the next stop of the routing slip."""
-        here = self.workers_list_id + 1
-        slip = self.workers_list if address is None else [*self.workers_list[:here], address]
+        """Return the hop after this one: to *address*, or (None) to the next stop of the routing slip.
+
+        What was visited does not travel on when a new slip begins, so a job that is forwarded again and again
+        does not grow.
+        """
+        if address is None:
+            slip, index, past = self.workers_list, self.workers_list_id + 1, self.past
+        else:
+            slip, index, past = [address], 0, self.hop + 1
         return Job(
             self.id,
             data,
             slip,
-            here,
+            index,
             sender,
             self.origin,
             self.deadline,
             traceparent=self.traceparent,
             durable=self.durable,
             redeliver=self.redeliver,
+            past=past,
         )
 
-    def followed_by(self, result: Any, sender: str) -> Job | None:
-        """The hop that follows when the handler has returned *result*; None: it was the last.
+    def followed_by(self, result: Any, sender: str, max_hops: int) -> Job | None:
+        """Return the hop that follows when the handler has returned *result*; None: this was the last.
 
-        Raises :class:`AddressError` when it was forwarded to no address.
+        Raises :class:`AddressError` when it was forwarded to something that is not an address, and
+        :class:`TooManyHops` when it has made *max_hops* hops.
         """
-        if isinstance(result, Forward):
+        forwarded = isinstance(result, Forward)
+        if self.last and not forwarded:
+            return None
+        if self.hop + 1 >= max_hops:
+            raise TooManyHops(
+                f"the job has made {self.hop + 1} hops, as many as max_hops allows: its workers may be passing "
+                f"it on in a circle, the last one to {result.address if forwarded else 'the next of its slip'}"
+            )
+        if forwarded:
             return self.next(str(parse(result.address)), result.data, sender)
-        return None if self.last else self.next(None, result, sender)
+        return self.next(None, result, sender)
 
     def outcome(self, worker: str, outcome: dict[str, Any]) -> dict[str, Any]:
         """What the origin is told of this hop's end at *worker*."""
-        return {"id": self.id, "workers_list_id": self.workers_list_id, "worker": worker, **outcome}
+        return {"id": self.id, "workers_list_id": self.hop, "worker": worker, **outcome}
 
     def body(self, now: float) -> dict[str, Any]:
         """What travels; *now* is the local clock, so that the deadline travels as what remains of it."""
-        body = {
+        body: dict[str, Any] = {
             "id": self.id,
             "workers_list": self.workers_list,
             "workers_list_id": self.workers_list_id,
@@ -215,7 +237,11 @@ class Job:
             "tries": self.tries,
             "deadline": remaining_ms(self.deadline, now),
         }
-        return body if self.redeliver else {**body, "redeliver": False}
+        if self.past:
+            body["past"] = self.past
+        if not self.redeliver:
+            body["redeliver"] = False
+        return body
 
     @classmethod
     def from_body(
@@ -241,6 +267,7 @@ class Job:
             redelivered,
             traceparent,
             redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
+            past=int(_number(body, "past", 0)),
         )
 
 

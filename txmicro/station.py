@@ -18,7 +18,7 @@ from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .errors import JobCancelled, JobError, NotPermitted, WorkerStopped, describe
+from .errors import AddressError, JobCancelled, JobError, NotPermitted, WorkerStopped, describe
 from .future import JobFuture
 from .hops import Hops
 from .inbox import Inbox
@@ -64,6 +64,7 @@ class Station:
         self._clock = bus.clock
         self._ids = bus.ids
         self._unheard = unheard
+        self._max_hops = bus.config.max_hops
         self._capacity = capacity if handler is not None else 0
         self._metrics = bus.metrics.service(self.type)
         self.link = Link(bus, self, Membership.topics(self.type), service=self.type)
@@ -224,6 +225,8 @@ class Station:
         return future
 
     def _job(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> Job:
+        if len(slip) > self._max_hops:
+            raise AddressError(f"a routing slip of {len(slip)} addresses: max_hops allows {self._max_hops}")
         for stop in slip or [""]:
             parse(stop)
         deadline = self._clock.seconds() + timeout
@@ -279,7 +282,7 @@ class Station:
         self.lane.start_held()
 
     def _go_on(self, job: Job, result: Any) -> Reply:
-        hop = job.followed_by(result, self.id)
+        hop = job.followed_by(result, self.id, self._max_hops)
         if hop is None:
             return self._reply(job, messages.RESULT, {"result": result})
         self._hops.follow(job, hop)
