@@ -170,6 +170,28 @@ class OneProcessTests(ProgramTestCase):
                 self.assertNotIn("Traceback", system.output)
 
 
+class LimitTests(ProgramTestCase):
+    async def test_channel_max_is_named_with_what_to_do(self) -> None:
+        broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT="0")
+        port = (await broker.says(r"listens on 127.0.0.1:(\d+)"))[1]
+        url = f"amqp://127.0.0.1:{port}/?channel_max=3"
+        workers = self.twistd("txmicro-worker --type WC --count 20", TXMICRO_BROKER_URL=url)
+        await workers.says("channel_max is reached: all 3 channels .* run fewer workers in this process")
+        await workers.says(r"\d more like this in the last 10 s; .* channel_max is reached")
+        await workers.signal(signal.SIGTERM)
+        self.assertNotIn("Traceback", workers.output)
+
+    async def test_a_limit_of_connections_is_named_where_it_keeps_durable_jobs_away(self) -> None:
+        rabbit = await require_rabbitmq()
+        await rabbit.add_user("few")
+        await rabbit.ctl("set_user_limits", "few", '{"max-connections": 2}')
+        self.addCleanup(rabbit.ctl, "clear_user_limits", "few", "all")
+        url = str(rabbit.url).replace("guest:guest", "few:few")
+        worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
+        await worker.says(r"takes no durable jobs yet, .*: 530 .*limit \(2\).*a process needs 3 connections")
+        await worker.says(r" is ready")
+
+
 class BadInputTests(ProgramTestCase):
     async def test_a_wrong_configuration(self) -> None:
         (self.directory / "bad.json").write_text(

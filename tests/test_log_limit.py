@@ -31,7 +31,21 @@ class Limits(SynchronousTestCase):
         self.assertEqual(
             self.texts(), ["… 4,995 more like this in the last 10 s; the last one: job 4999 failed"]
         )
+        self.reactor.advance(PERIOD)
+        self.assertEqual(self.texts(), [])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_while_it_goes_on_there_are_only_numbers(self) -> None:
+        for _ in range(3):
+            for number in range(100):
+                self.fail(number)
+            self.reactor.advance(PERIOD)
+        texts = self.texts()
+        self.assertEqual(len(texts), MOST + 3)
+        self.assertEqual([text[:6] for text in texts[MOST:]], ["… 95 m", "… 100 ", "… 100 "])
+        self.reactor.advance(PERIOD)
+        self.fail("another")
+        self.assertEqual(self.texts(), ["job another failed"])
 
     def test_then_it_begins_anew(self) -> None:
         for _ in range(2):

@@ -95,6 +95,7 @@ async def _handshake(target: Target, clock: Any, heartbeat: int, name: str, turn
             password=broker.password,
             external=broker.external,
             heartbeat=heartbeat if broker.heartbeat is None else broker.heartbeat,
+            channel_max=broker.channel_max or 0,
             clock=clock,
             connection_name=name,
             turn=turn,

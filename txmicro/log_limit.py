@@ -1,7 +1,8 @@
 """Limits how often the log says the same, and counts what it leaves out.
 
 An event with the field ``recurring=True`` is one of many of its kind; so is every event of Twisted's own. Of one kind
-a few pass in a while, and then one line says how many more there were. All other events pass.
+a few pass in a while, and then one line says how many more there were; for as long as it goes on, only such lines
+follow. All other events pass.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def kind_of(event: LogEvent) -> Hashable | None:
 class _Seen:
     """What there was of one kind: how many, and the last of those that were left out."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
         self.last: LogEvent = {}
 
 
@@ -78,8 +79,12 @@ class Limited:
     def _tell(self, kind: Hashable) -> None:
         self._timers.pop(kind, None)
         seen = self._seen.pop(kind)
-        if seen.count > MOST:
-            self._observer(_summary(seen.last, seen.count - MOST))
+        more = seen.count - MOST
+        if more > 0:
+            self._observer(_summary(seen.last, more))
+            if not self._closed:  # it may go on
+                self._seen[kind] = _Seen(MOST)
+                self._start(kind)
 
     def close(self) -> None:
         """Say how many were left out until now. From now on all events pass, and no timer is left."""

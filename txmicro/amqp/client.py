@@ -141,6 +141,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     :param heartbeat: seconds; 0: none. The broker's wish counts when it is shorter, or 0.
     :param clock: the reactor, as far as time goes.
     :param frame_max: the largest frame we take, in bytes; the broker may want them smaller.
+    :param channel_max: the most channels we want to open; 0: the default. The broker may want fewer.
     :param connection_name: what the broker's own tools show.
     :param body_max: the largest message we take, in bytes.
     :param turn: what the connections of this process share; None: one of its own.
@@ -163,6 +164,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         external: bool = False,
         heartbeat: int = 10,
         frame_max: int = FRAME_MAX,
+        channel_max: int = CHANNEL_MAX,
         connection_name: str = "",
         body_max: int = BODY_MAX,
         turn: Turn | None = None,
@@ -171,7 +173,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         super().__init__(_Delegate(), vhost, SPEC, heartbeat=0, clock=clock)
         self.heartbeatInterval = heartbeat
         self.frame_max = frame_max
-        self.channel_max = CHANNEL_MAX
+        self.channel_max = channel_max or CHANNEL_MAX
         self.properties = {
             "product": "txmicro",
             "version": __version__,

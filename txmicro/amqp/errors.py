@@ -158,7 +158,8 @@ class NoChannelLeft(TxmicroError):
     def __init__(self, channel_max: int) -> None:
         super().__init__(
             f"channel_max is reached: all {channel_max} channels that a connection to this broker may have are open; "
-            "run fewer workers in this process (each needs one), or raise channel_max at the broker"
+            "run fewer workers in this process (each needs one), or raise channel_max, at the broker and where "
+            "broker_url has it"
         )
 
 
