@@ -520,7 +520,7 @@ class FlowTests(RecoveryTestCase):
             self.assertIn("the right to write it is missing", str(error))
         self.failureResultOf(stored, NotStored)
         self.assertIs(sender.bus.session, session)
-        self.assertEqual(len(self.logged("may not send")), 1)
+        self.assertEqual(len(self.logged("does not take a")), 1)
 
     def test_a_place_that_may_not_be_taken_is_tried_again_slowly(self) -> None:
         sender, _ = self.pair()

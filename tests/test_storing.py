@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.errors import ConnectionLost, NackError
-from txmicro.errors import NotStored, WorkerStopped
+from txmicro.errors import MessageTooLarge, NotStored, WorkerStopped
 from txmicro.storing import AGAIN, CONFIRM_TIMEOUT, RETURNING, Forbidden, Parcel, Storing, Unroutable
 
 
@@ -106,6 +106,22 @@ class StoredTests(StoringCase):
         self.confirm("a")
         self.successResultOf(stored)
         self.heard()
+
+    def test_what_is_too_large_fails_at_once_and_is_not_published_again(self) -> None:
+        (stored,) = self.put("a")
+        self.lose("a", MessageTooLarge("20 MB"))
+        self.failureResultOf(stored, MessageTooLarge)
+        self.clock.advance(CONFIRM_TIMEOUT)
+        self.assertEqual(self.heard(), ["a"])
+
+    def test_what_the_broker_has_had_and_does_not_take_any_more_is_not_given_up(self) -> None:
+        stored = self.storing.put(parcel("a", patient=True))
+        self.lose("a", MessageTooLarge("20 MB"))
+        self.assertNoResult(stored)
+        self.clock.pump([AGAIN] * 2)
+        self.assertEqual(self.heard(), ["a", "a"])
+        self.confirm("a")
+        self.successResultOf(stored)
 
     def test_refusals_that_go_on_do_not_keep_the_first_from_its_turn(self) -> None:
         """A sender goes on sending to a queue that is full."""

@@ -39,6 +39,7 @@ from .amqp.uri import Broker
 from .codec import Codec, by_name
 from .config import Config
 from .errors import BusClosed
+from .large import LargeMessages, SizeLimit
 from .metrics import Metrics
 from .once import Once
 from .session import Session
@@ -125,6 +126,7 @@ class Bus(MultiService):
     :param ids: makes ids of workers and jobs.
     :param random: numbers in [0, 1) for the backoff's jitter.
     :param name: what the broker's own tools show of this connection.
+    :ivar size_limit: the largest message, as far as that is known.
     :ivar codec: how this process writes bodies; it reads what the content type says.
     :ivar metrics_address: ``host:port`` of the process's metrics page, for announcements; empty: none.
     """
@@ -150,7 +152,7 @@ class Bus(MultiService):
         self.ids = ids
         self.random = random
         self.codec: Codec = by_name(config.data_transfer_protocol)
-        self.max_message = config.max_message
+        self.size_limit = SizeLimit(config.max_message)
         self.session: Session | None = None
         self._targets = list(targets)
         self._heartbeat = config.heartbeat
@@ -210,6 +212,8 @@ class Bus(MultiService):
                 self._stand(session, target)
                 reason: BaseException = await session.lost()
                 self._fall()
+                if not self.size_limit.learn(reason):
+                    self.size_limit.forget()
                 session.close()  # not awaited: what is left may be deaf, and jobs wait
             except CancelledError:
                 return
@@ -251,7 +255,8 @@ class Bus(MultiService):
         publishing, consuming = clients
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
-        return Session(publishing, consuming, publisher, keeper, partial(self._dial, target))
+        large = LargeMessages(publishing, self.size_limit)
+        return Session(publishing, consuming, publisher, keeper, large, partial(self._dial, target))
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
         return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)

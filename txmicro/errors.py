@@ -208,7 +208,7 @@ class EncodeError(JobError, ValueError):
 
 
 class MessageTooLarge(JobError):
-    """The encoded job or result is larger than ``max_message``."""
+    """The encoded job or result is larger than ``max_message``, or than the broker takes."""
 
 
 def is_unexpected(error: BaseException | None) -> bool:

@@ -16,7 +16,7 @@ from .address import parse
 from .bus import Bus
 from .durable import DurableIntake
 from .durable_link import DurableLink, Wanted
-from .errors import AddressError, JobError, NotStored, WorkerStopped, describe
+from .errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, describe
 from .future import JobFuture
 from .intake import Reply
 from .lately import Lately
@@ -214,7 +214,7 @@ class DurableLane:
 
     def _is_not(self, failure: Failure, key: str) -> None:
         error: Any = failure.value
-        if isinstance(error, NotStored):
+        if isinstance(error, NotStored | MessageTooLarge):
             self._metrics.record_error(error.type)
         self._failed(key, error)
 
@@ -272,7 +272,7 @@ class DurableLane:
             self._intake.followed(job, self._parcel(hop)).addErrback(self._not_followed, job)
 
     def _not_followed(self, failure: Failure, job: Job) -> None:
-        if isinstance(failure.value, NotStored):  # nobody takes durable jobs there, yet
+        if isinstance(failure.value, NotStored | MessageTooLarge):  # nobody takes durable jobs there, yet
             self._went_wrong(job, failure.value)
         else:
             self._intake.stopped(job)

@@ -15,7 +15,7 @@ from .amqp.client import Channel, ChannelClosed
 from .amqp.errors import AccessRefused
 from .amqp.frames import Deliver, Properties
 from .bus import Bus
-from .errors import DecodeError, DuplicateWorker, TxmicroError
+from .errors import DecodeError, DuplicateWorker, JobError, MessageTooLarge, NotPermitted, TxmicroError
 from .messages import Job
 from .place import Place
 from .post import Post
@@ -62,8 +62,8 @@ class Occupant(Protocol):
     def returned(self, kind: str, key: str) -> None:
         """A message of ours found no queue."""
 
-    def refused(self, key: str, reason: str) -> None:
-        """The broker's permissions forbid to send the job *key*."""
+    def refused(self, key: str, error: JobError) -> None:
+        """The broker does not take the job *key*."""
 
 
 @dataclass(frozen=True)
@@ -271,17 +271,17 @@ class Link(Place):
         self.reader.received(messages.EVENT)
         handler(deliver.routing_key, content)
 
-    def _refused(self, kind: str, key: str, error: AccessRefused) -> None:
-        self._metrics.record_error("AccessRefused")
-        if self._said.first(str(error)):
+    def _refused(self, kind: str, key: str, error: NotPermitted | MessageTooLarge) -> None:
+        self._metrics.record_error(error.type)
+        if self._said.first(str(error) if isinstance(error, NotPermitted) else f"{kind} is too large"):
             self.log.error(
-                "{worker} may not send a {kind!r} (this is said once): {error}",
+                "{worker}: the broker does not take a {kind!r} (this is said once): {error}",
                 worker=self._occupant.id,
                 kind=kind,
                 error=error,
             )
         if kind == messages.JOB and key:
-            self._occupant.refused(key, str(error))
+            self._occupant.refused(key, error)
 
     # What the manager asks
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from . import messages
 from .address import parse
 from .bus import Bus
-from .errors import DecodeError
+from .errors import DecodeError, JobError
 from .link import Link, Settle
 from .messages import Announcement, Deletion, Inquiry, Job
 from .once import Once
@@ -139,7 +139,7 @@ class SystemManager(Service):
     def returned(self, kind: str, key: str) -> None:
         """Who asked has gone."""
 
-    def refused(self, key: str, reason: str) -> None:
+    def refused(self, key: str, error: JobError) -> None:
         """It sends no jobs."""
 
     def told(self, kind: str, body: Any) -> None:

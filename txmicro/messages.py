@@ -122,6 +122,12 @@ def hop_key(job_id: str, index: int) -> str:
     return f"{job_id}/{index}"
 
 
+def outcome(key: str, worker: str, told: dict[str, Any]) -> dict[str, Any]:
+    """What the origin is told of the end, at *worker*, of the hop of *key*."""
+    job_id, _, index = key.rpartition("/")
+    return {"id": job_id, "workers_list_id": int(index), "worker": worker, **told}
+
+
 def next_key(key: str) -> str:
     """The key of the hop after the one of *key*."""
     job_id, _, index = key.rpartition("/")

@@ -17,7 +17,7 @@ from .address import ANY
 from .amqp.errors import AccessRefused, Returned
 from .amqp.frames import Form, Properties
 from .bus import Bus
-from .errors import BusClosed, MessageTooLarge
+from .errors import BusClosed, MessageTooLarge, NotPermitted, describe
 from .metrics import ServiceMetrics
 from .session import Session
 from .storing import Forbidden, Parcel, Unroutable
@@ -32,7 +32,7 @@ class Post:
 
     :param worker: its id.
     :param returned: told the kind and the key of a message that found no queue.
-    :param refused: told the kind and the key of a message that may not be published, and why; no key: its
+    :param refused: told the kind and the key of a message that the broker does not take, and why; no key: its
         sender knows already.
     :ivar session: where to publish; None: nothing stands.
     """
@@ -43,7 +43,7 @@ class Post:
         worker: str,
         metrics: ServiceMetrics,
         returned: Callable[[str, str], None],
-        refused: Callable[[str, str, AccessRefused], None],
+        refused: Callable[[str, str, NotPermitted | MessageTooLarge], None],
     ) -> None:
         self.session: Session | None = None
         self._worker = worker
@@ -51,15 +51,17 @@ class Post:
         self._returned = returned
         self._refused = refused
         self._codec = bus.codec
-        self._max_message = bus.max_message
+        self._limit = bus.size_limit
         self._time = bus.ids.time
         self._forms: dict[tuple[str, int, str | None], Form] = {}
 
     def encode(self, body: dict[str, Any]) -> bytes:
-        """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``."""
+        """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``.
+
+        So it does over the limit of the broker, once that is known.
+        """
         data = self._codec.encode(body)
-        if len(data) > self._max_message:
-            raise MessageTooLarge(f"{len(data)} bytes are more than max_message allows ({self._max_message})")
+        self._limit.check(len(data))
         return data
 
     def reencode(self, body: bytes, changes: dict[str, Any]) -> bytes:
@@ -82,7 +84,7 @@ class Post:
         """Have the broker keep a message.
 
         Fires when it is confirmed; fails with :class:`~txmicro.storing.Unroutable` when there is no queue for it,
-        and with anything else when nobody knows.
+        with :class:`~txmicro.errors.MessageTooLarge`, and with anything else when nobody knows.
         """
         return Deferred.fromCoroutine(self._store(parcel))
 
@@ -93,7 +95,7 @@ class Post:
         try:
             there = session.knows(parcel.exchange) or await session.exists(parcel.exchange)
         except AccessRefused as error:
-            self._refused(parcel.kind, "", error)
+            self._refused(parcel.kind, "", NotPermitted(str(error)))
             raise Forbidden(str(error)) from error
         if not there:
             raise Unroutable(f"there is no {parcel.exchange}, as no worker of that type was ever here")
@@ -106,13 +108,17 @@ class Post:
             delivery_mode=2,
             content_type=parcel.content_type,
         )
+        store = session.store if len(parcel.body) <= self._limit.ordinary else session.large.publish
         try:
-            await session.store(parcel.exchange, parcel.routing_key, properties, parcel.body, parcel.key)
+            await store(parcel.exchange, parcel.routing_key, properties, parcel.body, parcel.key)
         except Returned as error:
             raise Unroutable(str(error)) from error
 
     def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
-        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``."""
+        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``.
+
+        Instead of a result that is too large for the broker *worker* is told that it is.
+        """
         exchange = topology.replies_exchange(worker.partition(":")[0])
         self._address(exchange, worker, kind, key, self._properties(kind, key), body)
 
@@ -136,8 +142,7 @@ class Post:
 
     def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
         if self.session is not None:
-            self._metrics.record_message_sent(kind)
-            self.session.publish(exchange, topic, self._properties(kind, ""), body)
+            self._publish(self.session, exchange, topic, kind, "", self._properties(kind, ""), body, False)
 
     def _address(
         self, exchange: str, routing_key: str, kind: str, key: str, properties: bytes, body: bytes
@@ -147,8 +152,7 @@ class Post:
         if session is None:
             return
         if session.knows(exchange):
-            self._metrics.record_message_sent(kind)
-            session.publish(exchange, routing_key, properties, body, True)
+            self._publish(session, exchange, routing_key, kind, key, properties, body, True)
             return
 
         def known(exists: bool) -> None:
@@ -159,9 +163,38 @@ class Post:
 
         def unknown(failure: Failure) -> None:
             if isinstance(failure.value, AccessRefused):
-                self._refused(kind, key, failure.value)
+                self._refused(kind, key, NotPermitted(str(failure.value)))
 
         session.exists(exchange).addCallbacks(known, unknown)
+
+    def _publish(
+        self,
+        session: Session,
+        exchange: str,
+        routing_key: str,
+        kind: str,
+        key: str,
+        properties: bytes,
+        body: bytes,
+        mandatory: bool,
+    ) -> None:
+        self._metrics.record_message_sent(kind)
+        if len(body) <= self._limit.ordinary:
+            session.publish(exchange, routing_key, properties, body, mandatory)
+        elif not session.overflows(len(body)):
+            publishing = session.large.publish(exchange, routing_key, properties, body, key, mandatory)
+            publishing.addErrback(self._not_published, routing_key, kind, key)
+
+    def _not_published(self, failure: Failure, to: str, kind: str, key: str) -> None:
+        error = failure.value
+        if isinstance(error, Returned):
+            self._returned(kind, key)
+        elif isinstance(error, MessageTooLarge):
+            self._refused(kind, key, error)
+            if kind == messages.RESULT:
+                outcome = messages.outcome(key, self._worker, {"failure": describe(error, self._worker)})
+                self.reply(to, messages.FAILURE, key, self.encode(outcome))
+        # Anything else came with the channel, and is asked for again by who needs it.
 
     def _properties(
         self,

@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, bus: Bus, worker: str, metrics: ServiceMetrics) -> None:
         self._worker = worker
         self._metrics = metrics
-        self._max_message = bus.max_message
+        self._max_message = bus.config.max_message
         self._said = Said()
 
     def read(self, properties: Properties, body: bytes) -> Any:

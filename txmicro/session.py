@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from .amqp.client import Channel, ChannelClosed, Client
 from .amqp.frames import Properties
+from .large import LargeMessages
 from .once import Once
 from .topology import Features
 
@@ -25,6 +26,7 @@ class Session:
     :ivar publishing: the connection that publishes. :ivar consuming: the one that consumes.
     :ivar publisher: the channel on which everything is published that the broker need not keep.
     :ivar keeper: the channel, in confirm mode, for what it must.
+    :ivar large: publishes what the broker may refuse for its size.
     :ivar features: what the broker can do.
     :param dial: makes one more connection to the same broker, for a purpose in words.
     """
@@ -35,6 +37,7 @@ class Session:
         consuming: Client,
         publisher: Channel,
         keeper: Channel,
+        large: LargeMessages,
         dial: Callable[[str], Deferred[Client]],
     ) -> None:
         self._dial = dial
@@ -43,6 +46,7 @@ class Session:
         self.consuming = consuming
         self.publisher = publisher
         self.keeper = keeper
+        self.large = large
         self.features = Features.of(consuming.server_properties)
         self._prefixes: dict[_Destination, bytes] = {}
         self._known: set[str] = set()
@@ -100,11 +104,12 @@ class Session:
 
         The exchange must exist: see :meth:`exists`.
         """
-        if self._lost.happened or self._overflows(len(properties) + len(body)):
+        if self._lost.happened or self.overflows(len(properties) + len(body)):
             return
         self.publisher.publish(self._prefix((self.publisher, exchange, key, mandatory)), properties, body)
 
-    def _overflows(self, size: int) -> bool:
+    def overflows(self, size: int) -> bool:
+        """Whether too much waits for the broker already for a message of *size* bytes, which is counted."""
         self._backlog = 0 if self.writable else self._backlog + size
         return self._backlog > BACKLOG_MAX
 
@@ -158,9 +163,12 @@ class Session:
         return answer
 
     def settled(self) -> Deferred[Any]:
-        """Fires when the questions of now are answered, and whoever asked has acted on that; does not fail."""
+        """Fires when the questions of now are answered, and whoever asked has acted on that; does not fail.
+
+        So is what is large and under way.
+        """
         asked = [self.exists(exchange).addErrback(lambda _: None) for exchange in self._checks]
-        return gatherResults(asked)
+        return gatherResults(asked).addCallback(lambda _: self.large.settled())
 
     async def _knock(self, exchange: str) -> bool:
         passive = _passive(exchange)

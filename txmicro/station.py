@@ -18,7 +18,7 @@ from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .errors import AddressError, JobCancelled, JobError, NotPermitted, WorkerStopped, describe
+from .errors import AddressError, JobCancelled, JobError, MessageTooLarge, WorkerStopped, describe
 from .future import JobFuture
 from .hops import Hops
 from .inbox import Inbox
@@ -252,7 +252,11 @@ class Station:
         body, traceparent = sent.body
         left = messages.remaining_ms(sent.deadline, self._clock.seconds())
         if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
-            body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})
+            try:
+                body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})
+            except MessageTooLarge as error:  # by what was added, or by what is known of the broker since
+                self._outbox.failed(sent.key, error)
+                return
         life = min(left, _COPY_LIFE) if sent.redeliver else left
         if sent.copies > 1:
             self._metrics.record_resend(INTERACTIVE)
@@ -380,9 +384,9 @@ class Station:
         elif kind in (messages.RESULT, messages.FAILURE):
             self._intake.unanswered(key)
 
-    def refused(self, key: str, reason: str) -> None:
-        """A job of ours may not be sent (link.Occupant)."""
-        self._outbox.failed(key, NotPermitted(reason))
+    def refused(self, key: str, error: JobError) -> None:
+        """A job of ours is not taken by the broker (link.Occupant)."""
+        self._outbox.failed(key, error)
 
 
 _FIRST_HOP = hop_key("", 0)

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from .clock import Clock, Timer
-from .errors import JobError, NotStored, TxmicroError
+from .errors import JobError, MessageTooLarge, NotStored, TxmicroError
 
 CONFIRM_TIMEOUT: Final = 30.0
 """Seconds without a confirm after which a parcel is published again."""
@@ -45,7 +45,8 @@ class Parcel:
     :ivar kind: the message's type. :ivar key: its id, the same at every attempt.
     :ivar expiration: milliseconds that it may stay in the queue; None: for ever.
     :ivar content_type: of a body that another process wrote; None: this process's format.
-    :ivar patient: whether to go on when there is no queue for it, as it is one of ours and will be back.
+    :ivar patient: whether to go on when there is no queue for it, as it is one of ours and will be back, or when
+        the broker does not take as much any more: it has it, and must not lose it.
     """
 
     exchange: str
@@ -74,8 +75,8 @@ class _Shipment:
 class Storing:
     """What one worker has given to the broker and what is not confirmed. It begins paused.
 
-    :param publish: publishes a parcel; fires when it is confirmed, fails with :class:`Unroutable`, or with
-        anything else when nobody knows.
+    :param publish: publishes a parcel; fires when it is confirmed, fails with :class:`Unroutable`,
+        :class:`MessageTooLarge`, or with anything else when nobody knows.
     :param resent: told of each parcel that is published once more.
     """
 
@@ -107,8 +108,8 @@ class Storing:
         """Have *parcel* stored.
 
         Fires with None when the broker has confirmed it; fails with :class:`NotStored` when there is no queue
-        for it, or with what :meth:`close` was given. Cancelling it stops the attempts; what is out may be
-        stored all the same.
+        for it, with :class:`MessageTooLarge`, or with what :meth:`close` was given. Cancelling it stops the
+        attempts; what is out may be stored all the same.
         """
         stored: Deferred[None] = Deferred(lambda _: self._cancelled(shipment))
         shipment = _Shipment(parcel, stored)
@@ -184,6 +185,10 @@ class Storing:
         if failure.check(Unroutable) and not self._may_be_late(shipment.parcel, failure):
             self._forget(shipment)
             shipment.stored.errback(NotStored(f"{failure.getErrorMessage()}: it is not stored"))
+            return
+        if failure.check(MessageTooLarge) and not shipment.parcel.patient:
+            self._forget(shipment)
+            shipment.stored.errback(failure)
             return
         self.log.debug("not confirmed, to be sent again: {reason}", reason=failure.getErrorMessage())
         del self._out[shipment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pamqp import commands
@@ -131,6 +132,20 @@ class AccessRefused(ChannelClosed):
         return f"{self.reply_code} {self.reply_text} (the right to {self.right} it is missing)"
 
 
+class SizeRefused(ChannelClosed):
+    """A message on the channel is larger than the broker takes.
+
+    :ivar limit: the bytes of a body that it takes (RabbitMQ's ``max_message_size``).
+    """
+
+    def __init__(self, reply_text: str, limit: int) -> None:
+        super().__init__(PRECONDITION_FAILED, reply_text)
+        self.limit = limit
+
+
+# RabbitMQ's words: "… larger than configured max size 1000" where it is configured, "… than max size …" else.
+_SIZE_REFUSED = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
+
 # What a method that may be refused asks for: https://www.rabbitmq.com/docs/access-control#authorisation
 _RIGHTS = {
     commands.Exchange.Declare.index: "configure",
@@ -143,6 +158,9 @@ _RIGHTS = {
 
 def closed_by(code: int, text: str, method: int) -> ChannelClosed:
     """What a broker says when it closes a channel at *method* (its class and id, as pamqp counts), as an error."""
+    size = _SIZE_REFUSED.search(text) if code == PRECONDITION_FAILED else None
+    if size is not None:
+        return SizeRefused(text, int(size[1]))
     if code != ACCESS_REFUSED or "refused for user" not in text:  # the other 403 is a queue in exclusive use
         return ChannelClosed(code, text)
     if method == commands.Queue.Bind.index:
