@@ -196,6 +196,14 @@ class LaunchTests(SynchronousTestCase):
         [(interrupt, _, _)] = reactor.triggers["before"]["shutdown"]
         self.assertIsNone(interrupt())
 
+    def test_its_configuration_is_looked_for_where_the_daemons_is(self) -> None:
+        path = self.mktemp()
+        Path(path).write_text("no JSON")
+        self.patch(os, "environ", {"TXMICRO_CONFIG": path})
+        self.patch(sys, "stderr", err := StringIO())
+        self.failureResultOf(cli.launch(MemoryReactorClock(), ["dead", "list", "WB"]), SystemExit)
+        self.assertIn(repr(path), err.getvalue())
+
     def test_the_console_script(self) -> None:
         calls: list[Any] = []
         self.patch(cli, "react", lambda *call: calls.append(call))
