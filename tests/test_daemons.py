@@ -191,6 +191,18 @@ class LimitTests(ProgramTestCase):
         await worker.says(r"takes no durable jobs yet, .*: 530 .*limit \(2\).*a process needs 3 connections")
         await worker.says(r" is ready")
 
+    async def test_a_limit_of_queues_is_told_as_that(self) -> None:
+        rabbit = await require_rabbitmq()
+        await rabbit.ctl("add_vhost", "few")
+        self.addCleanup(rabbit.ctl, "delete_vhost", "few")
+        await rabbit.ctl("set_permissions", "-p", "few", "guest", ".*", ".*", ".*")
+        await rabbit.ctl("set_vhost_limits", "-p", "few", '{"max-queues": 4}')
+        url = f"{str(rabbit.url).rstrip('/')}/few"
+        worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
+        await worker.says(r"406 .*queue limit.*\(4\) is reached \(delete queues, or let an operator raise")
+        await worker.kill()
+        self.assertNotIn("this txmicro declares it", worker.output)
+
 
 class BadInputTests(ProgramTestCase):
     async def test_a_wrong_configuration(self) -> None:

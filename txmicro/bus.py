@@ -31,6 +31,7 @@ from .amqp.errors import (
     CertificateRefused,
     LimitReached,
     NoChannelLeft,
+    QueueLimitReached,
     VhostError,
 )
 from .amqp.frames import Properties
@@ -60,6 +61,7 @@ REFUSALS = (
     CertificateRefused,
     LimitReached,
     NoChannelLeft,
+    QueueLimitReached,
     VhostError,
 )
 """What does not pass by itself."""
@@ -238,6 +240,7 @@ class Bus(MultiService):
             broker=target.broker,
             reason=reason,
             delay=delay,
+            recurring=True,
         )
         await deferLater(self.clock, delay)
 

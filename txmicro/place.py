@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from .amqp.client import Channel, ChannelClosed, Client, ConnectionLost
-from .amqp.errors import PRECONDITION_FAILED
+from .amqp.errors import PRECONDITION_FAILED, QueueLimitReached
 from .bus import REFUSALS, REFUSED_DELAY, Bus
 from .errors import BusClosed, ConsumerCancelled, QueueMismatch
 from .log import Said
@@ -197,6 +197,8 @@ class Place:
                 auto_delete=queue.auto_delete,
                 arguments=queue.arguments,
             )
+        except QueueLimitReached:
+            raise
         except ChannelClosed as error:
             if error.reply_code == PRECONDITION_FAILED:
                 raise QueueMismatch(queue.name, error.reply_text) from error

@@ -146,6 +146,17 @@ class SizeRefused(ChannelClosed):
 # RabbitMQ's words: "… larger than configured max size 1000" where it is configured, "… than max size …" else.
 _SIZE_REFUSED = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
+
+class QueueLimitReached(ChannelClosed):
+    """The virtual host has as many queues as an operator allows it."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reply_code} {self.reply_text} (delete queues, or let an operator raise or clear the limit: "
+            "rabbitmqctl clear_vhost_limits)"
+        )
+
+
 # What a method that may be refused asks for: https://www.rabbitmq.com/docs/access-control#authorisation
 _RIGHTS = {
     commands.Exchange.Declare.index: "configure",
@@ -161,6 +172,8 @@ def closed_by(code: int, text: str, method: int) -> ChannelClosed:
     size = _SIZE_REFUSED.search(text) if code == PRECONDITION_FAILED else None
     if size is not None:
         return SizeRefused(text, int(size[1]))
+    if code == PRECONDITION_FAILED and "limit" in text and method == commands.Queue.Declare.index:
+        return QueueLimitReached(code, text)
     if code != ACCESS_REFUSED or "refused for user" not in text:  # the other 403 is a queue in exclusive use
         return ChannelClosed(code, text)
     if method == commands.Queue.Bind.index:
