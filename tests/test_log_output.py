@@ -15,9 +15,9 @@ from zope.interface import provider
 from tests.test_log import TIME, WORKER, Named, Reactor, event, failure
 from txmicro.config import Config
 from txmicro.log_output import (
+    Obeying,
     console_observer,
     file_observer,
-    obeying,
     open_log,
     switched_by,
     syslog_observer,
@@ -111,9 +111,11 @@ class Chosen(SynchronousTestCase):
 
     def test_what_is_not_wanted_is_not_counted_either(self) -> None:
         events: list[LogEvent] = []
-        observe = obeying(Config(log_level="error"), events.append, Reactor())
+        reactor = Reactor()
+        observe = Obeying(Config(log_level="error"), events.append, reactor)
         for _ in range(100):
             observe(event(log_level=LogLevel.warn, recurring=True))
+        self.assertEqual(reactor.getDelayedCalls(), [])
         observe.close()
         self.assertEqual(events, [])
 

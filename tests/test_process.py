@@ -10,7 +10,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger, LogLevel, globalLogPublisher
+from twisted.logger import Logger, LogLevel, capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import directlyProvides, providedBy
 
@@ -18,6 +18,7 @@ from txmicro import process
 from txmicro.config import Config
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
+from txmicro.messages import Forward, Job
 from txmicro.process import InOrder, Process, leave_with
 from txmicro.worker import Worker
 
@@ -233,3 +234,36 @@ class LeaveTests(SynchronousTestCase):
         closed.close()
         self.assertEqual(self.leave(closed), [1])
         self.assertEqual(self.leave(None), [1])
+
+
+class StoppingTests(ProcessTestCase):
+    async def test_it_says_what_it_waits_for(self) -> None:
+        both_run: Deferred[None] = Deferred()
+        jobs: list[Deferred[None]] = []
+
+        def wait(_job: Job) -> Deferred[None]:
+            jobs.append(Deferred())
+            if len(jobs) == 2:
+                both_run.callback(None)
+            return jobs[-1]
+
+        passing = Worker("WP", do_job=lambda job: Forward("WE:*"))
+        ending = Worker("WE", do_job=wait)
+        running = self.process(ending, passing, SystemManager())
+        running.startService()
+        await passing.when_ready()
+        await ending.when_ready()
+        for address in ("WE:*", "WP:*"):
+            passing.send(address)
+        await both_run
+        with capturedLogs() as events:
+            stopping = running.stopService()
+        (said,) = [formatEvent(event) for event in events if "stopping" in formatEvent(event)]
+        self.assertEqual(
+            said,
+            "stopping: 2 jobs are running and 1 job is passed on and not done, for at most 30 s more (grace); "
+            "a second signal ends it at once",
+        )
+        for job in jobs:
+            job.callback(None)
+        await stopping

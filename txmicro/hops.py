@@ -27,6 +27,10 @@ class Hops:
         self._abandoned = False
         self._waiting: list[Deferred[None]] = []
 
+    def __len__(self) -> int:
+        """How many are under way."""
+        return len(self._under_way)
+
     def follow(self, job: Job, following: Job) -> None:
         """Send *following*, the hop after *job*; raises what keeps it from being sent."""
         hop = _Hop(self, job)

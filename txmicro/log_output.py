@@ -28,12 +28,20 @@ _COLORS: Final = {
 # What goes there
 
 
-def obeying(config: Config, observer: Observer, reactor: Any) -> Limited:
-    """Return an observer that passes to *observer* what *config* wants logged, and little of what recurs.
+class Obeying:
+    """An observer that passes to *observer* what *config* wants logged, and little of what recurs."""
 
-    It is to be closed when the process stops.
-    """
-    return Limited(switched_by(config, observer), reactor)
+    def __init__(self, config: Config, observer: Observer, reactor: Any) -> None:
+        self._limited = Limited(observer, reactor)
+        self._wanted = switched_by(config, self._limited)
+
+    def __call__(self, event: LogEvent) -> None:
+        """Observe *event*."""
+        self._wanted(event)
+
+    def close(self) -> None:
+        """Say how much was left out until now; to be called when the process stops."""
+        self._limited.close()
 
 
 def switched_by(config: Config, observer: Observer) -> Observer:

@@ -17,9 +17,9 @@ from zope.interface import provider
 from .config import Config
 from .log import Observer
 from .log_output import (
+    Obeying,
     console_observer,
     file_observer,
-    obeying,
     open_log,
     syslog_observer,
     tidied,
@@ -69,10 +69,10 @@ class TwistdLog:
         return None if self._is_twist else self._obeying(self._observer())
 
     def _obeying(self, observer: Observer) -> Any:
-        limited = obeying(self._config, observer, self._reactor)
-        self._reactor.addSystemEventTrigger("after", "shutdown", limited.close)
+        obeying = Obeying(self._config, observer, self._reactor)
+        self._reactor.addSystemEventTrigger("after", "shutdown", obeying.close)
         # A function, as zope's provider() takes no instance; twistd asks whether it is an observer.
-        return provider(ILogObserver)(cast(Any, lambda event: limited(event)))
+        return provider(ILogObserver)(cast(Any, lambda event: obeying(event)))
 
     def _observer(self) -> Observer:
         twistd = self._twistd

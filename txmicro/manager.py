@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from . import messages
 from .address import parse
 from .bus import Bus
-from .errors import DecodeError, JobError
+from .errors import DecodeError, JobError, reason_of
 from .link import Link, Settle
 from .messages import Announcement, Deletion, Inquiry, Job
 from .once import Once
@@ -75,7 +75,8 @@ class SystemManager(Service):
 
     def _refused(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            self.log.critical("{manager} cannot start: {reason}", manager=self.id, reason=failure.value)
+            text = "{manager} cannot start: {reason}"
+            self.log.critical(text, manager=self.id, reason=reason_of(failure.value))
         self._ready.happen(failure)
 
     def stopService(self) -> Deferred[None]:

@@ -28,7 +28,7 @@ from .config import Config
 from .errors import reason_of
 from .http import MetricsServer
 from .log import EventLogPublisher, clean
-from .log_output import obeying
+from .log_output import Obeying
 from .manager import SystemManager
 from .metrics import Metrics
 from .targets import own_target, targets
@@ -175,7 +175,7 @@ class Process(InOrder):
         """Publish what this process logs as soon as it has somebody who can."""
         if self._lines is None and isinstance(member, Worker):
             publisher = EventLogPublisher(member.publish, self._reactor.seconds)
-            self._lines = obeying(self._config, publisher, self._reactor)
+            self._lines = Obeying(self._config, publisher, self._reactor)
             globalLogPublisher.addObserver(self._lines)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:
@@ -189,8 +189,10 @@ class Process(InOrder):
 
     def stopService(self) -> Deferred[None]:
         """Stop it all in order, and say so. Fires when that is done."""
-        jobs = sum(member.running_jobs for member in self.members if isinstance(member, Worker))
-        self.log.info("stopping{rest}", rest=_what_runs(jobs, self._config.grace), jobs=jobs)
+        workers = [member for member in self.members if isinstance(member, Worker)]
+        running = sum(worker.running_jobs for worker in workers)
+        passed_on = sum(worker.passed_on_jobs for worker in workers)
+        self.log.info("stopping{rest}", rest=_what_runs(running, passed_on, self._config.grace))
         return super().stopService()
 
     async def _stop(self) -> None:
@@ -203,11 +205,16 @@ class Process(InOrder):
 # How it ends
 
 
-def _what_runs(jobs: int, grace: float) -> str:
-    if not jobs:
+def _what_runs(running: int, passed_on: int, grace: float) -> str:
+    parts = [f"{_jobs(running)} running"] if running else []
+    parts += [f"{_jobs(passed_on)} passed on and not done"] if passed_on else []
+    if not parts:
         return ""
-    running = "1 job is running" if jobs == 1 else f"{jobs} jobs are running"
-    return f": {running}, for at most {grace:g} s more (grace); a second signal ends it at once"
+    return f": {' and '.join(parts)}, for at most {grace:g} s more (grace); a second signal ends it at once"
+
+
+def _jobs(number: int) -> str:
+    return "1 job is" if number == 1 else f"{number} jobs are"
 
 
 def complain(text: str) -> None:

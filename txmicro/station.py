@@ -144,6 +144,11 @@ class Station:
         """How many jobs run."""
         return len(self._intake) + len(self.lane)
 
+    @property
+    def passed_on_jobs(self) -> int:
+        """How many jobs were passed on, and are not done."""
+        return len(self._hops)
+
     # Its life
 
     async def enter(self) -> None:

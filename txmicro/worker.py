@@ -221,6 +221,11 @@ class Worker(Service):
         return 0 if self._station is None else self._station.running_jobs
 
     @property
+    def passed_on_jobs(self) -> int:
+        """How many jobs this worker has passed on that are not done; it watches over them."""
+        return 0 if self._station is None else self._station.passed_on_jobs
+
+    @property
     def _capacity(self) -> int:
         return self.config.capacity if self.capacity is None else self.capacity
 

@@ -94,6 +94,10 @@ class RestWorker(Worker):
     async def closed(self) -> None:
         """No new requests, answers to those that run."""
         await maybeDeferred(self._listening.stopListening)
+        requests = self._site.unanswered
+        if requests:
+            text = "{worker} has requests to answer: {requests}, for at most {grace:g} s"
+            self.log.info(text, worker=self.id, requests=requests, grace=self.config.grace)
         await self._site.drain(self.config.grace)
 
     async def ask(self, request: LimitedRequest, address: str, data: Any) -> Any:

@@ -190,6 +190,11 @@ class LimitedSite(Site):
         """Where a body is kept: in memory, as it is small."""
         return BytesIO()
 
+    @property
+    def unanswered(self) -> int:
+        """How many connections have a request that is not answered."""
+        return sum(bool(channel.requests) for channel in self.channels)
+
     def lost(self, channel: LimitedChannel) -> None:
         """*channel* is closed."""
         self.channels.discard(channel)
