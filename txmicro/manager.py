@@ -100,7 +100,7 @@ class SystemManager(Service):
                     self._declare_gone(gone)
                 self._post.notify("worker.getAll", {})
         except Exception:
-            self.log.failure("a keepalive round of {manager} failed", manager=self.id)
+            self.log.failure("a keepalive round of {manager} failed", manager=self.id, recurring=True)
 
     def _declare_gone(self, gone: Announcement) -> None:
         self.log.warn("{worker} does not answer, and is declared gone", worker=gone.id)

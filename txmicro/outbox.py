@@ -462,7 +462,7 @@ class Outbox:
         try:
             function(*args)
         except Exception:  # one owner's mistake must not cost the others their jobs
-            self._log.failure("{function} raised", function=function)
+            self._log.failure("{function} raised", function=function, recurring=True)
 
 
 def _story(sent: Sent) -> str:

@@ -296,7 +296,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
             self._callback_failed()
 
     def _callback_failed(self) -> None:
-        self.log.failure("a callback of channel {channel} failed", channel=self.id)
+        self.log.failure("a callback of channel {channel} failed", channel=self.id, recurring=True)
 
     def _not_consuming(self, reason: Failure, tag: str) -> Failure:
         self._consumers.pop(tag, None)

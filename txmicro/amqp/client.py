@@ -472,7 +472,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         try:
             self.on_writable(before)
         except Exception:  # the stream goes on, whatever a callback does
-            self.log.failure("on_writable failed")
+            self.log.failure("on_writable failed", recurring=True)
 
     def _malformed(self, error: FrameError) -> None:
         self.log.warn("the broker broke the protocol: {error}", error=error)

@@ -242,7 +242,10 @@ class BrokerServer(Protocol):
     def _fail(self, refusal: Refused, index: int) -> None:
         """Close the connection for a mistake of the client's."""
         self.log.warn(
-            "Closing the connection of {peer}: {why}", peer=self.transport.getPeer(), why=refusal.text
+            "Closing the connection of {peer}: {why}",
+            peer=self.transport.getPeer(),
+            why=refusal.text,
+            recurring=True,
         )
         self._close(refusal, index)
 
@@ -267,7 +270,8 @@ class BrokerServer(Protocol):
             return
         self._silent += 1
         if self._silent > _SILENT:
-            self.log.warn("No heartbeat from {peer}: closing its connection", peer=self.transport.getPeer())
+            text = "No heartbeat from {peer}: closing its connection"
+            self.log.warn(text, peer=self.transport.getPeer(), recurring=True)
             self.transport.abortConnection()
 
     # Memory:
