@@ -520,7 +520,9 @@ class OnceTests(OutboxCase):
         self.add("b/0")
         self.heard()
         self.outbox.refused("WB:1", ["a/0", "b/0", "never/0"], unrun=False)
-        self.assertEqual(self.heard(), [("failed", "a/0", WorkerLost)])
+        self.assertEqual(
+            self.heard(), [("failed", "a/0", WorkerLost), ("inquire", "WB:*"), ("publish", "b/0", 1)]
+        )
         assert isinstance(job.owner, Told)
         self.assertIn("did not say", str(job.owner.error))
         self.outbox.done("WB:1", ["b/0"])
@@ -609,7 +611,8 @@ class EndTests(OutboxCase):
         self.wait(1)
         self.assertEqual(self.heard(), [("cancel", "WB:1", "a/0"), ("failed", "a/0", JobTimeout)])
         self.assertEqual(
-            str(self.error(job)), "WB:* gave no result by the deadline: sent 2 times, taken by WB:1"
+            str(self.error(job)),
+            "WB:* gave no result within 3.0 s: sent 2 times, first after 0.0 s, taken by WB:1 after 2.0 s",
         )
         self.check_empty()
 
@@ -619,7 +622,9 @@ class EndTests(OutboxCase):
         self.wait(1)
         self.assertEqual(self.heard(), [("failed", "a/0", JobTimeout)])
         self.assertEqual(
-            str(self.error(job)), "WB:* gave no result by the deadline: sent 1 time, taken by nobody"
+            str(self.error(job)),
+            "WB:* gave no result within 1.0 s: sent once, first after 0.0 s; no worker says that it has it: "
+            "all are busy, or whoever has it cannot answer",
         )
         self.check_empty()
 
@@ -629,8 +634,33 @@ class EndTests(OutboxCase):
         self.wait(1)
         self.assertEqual(self.heard(), [("failed", key, JobTimeout) for key in ("a/0", "b/0", "c/0")])
         self.assertEqual(
-            str(self.error(job)), "WB:* gave no result by the deadline: never sent, taken by nobody"
+            str(self.error(job)),
+            "WB:* gave no result within 1.0 s: not sent; 2 jobs for the address were sent and untaken, 1 waited",
         )
+        self.check_empty()
+
+    def test_a_deadline_without_a_queue_or_a_connection(self) -> None:
+        first, second = self.add("a/0", "b/0", deadline=3)
+        self.outbox.returned("a/0")
+        self.wait(1)
+        self.outbox.pause("the broker blocks publishers")
+        self.outbox.returned("b/0")
+        self.wait(2)
+        self.assertIn("taken by nobody, as no queue was there for it", str(self.error(first)))
+        self.assertIn("for 2.0 s nothing could be published: the broker blocks pub", str(self.error(second)))
+        self.check_empty()
+
+    def test_the_deadline_of_one_who_waits_for_a_durable_job(self) -> None:
+        stored, taken, on_its_way = (self.sent(key, deadline=1) for key in ("a/0", "b/0", "c/0"))
+        for sent in (stored, taken, on_its_way):
+            self.outbox.watch(sent)
+        self.outbox.stored("a/0")
+        self.outbox.stored("b/0")
+        self.outbox.acked("WB:1", ["b/0"])
+        self.wait(1)
+        self.assertIn("the broker has the job, and it may be done yet; nobody has", str(self.error(stored)))
+        self.assertIn("the broker has the job, and it may be done yet; WB:1 took", str(self.error(taken)))
+        self.assertIn("has not confirmed that it has the job", str(self.error(on_its_way)))
         self.check_empty()
 
     def test_deadlines_come_in_their_own_order(self) -> None:
@@ -674,6 +704,8 @@ class EndTests(OutboxCase):
         self.outbox.acked("WB:1", ["taken/0"])
         self.add("other/0", address="WC:*")
         _, _, job = self.add("a/0", "b/0", "c/0")
+        for key in ("a/0", "b/0"):
+            self.outbox.returned(key)
         self.heard()
         self.outbox.nobody("WB:*")
         self.assertEqual(self.heard(), [("failed", key, NoWorkerAvailable) for key in ("a/0", "b/0", "c/0")])
@@ -683,8 +715,23 @@ class EndTests(OutboxCase):
         self.outbox.done("WB:1", ["taken/0", "other/0"])
         self.check_empty()
 
+    def test_nobody_does_not_fail_what_somebody_may_have(self) -> None:
+        self.add("out/0", "missing/0")
+        self.outbox.acked("WB:1", ["missing/0"])
+        self.outbox.taker_gone("WB:1")
+        self.wait(2)
+        for key in ("out/0", "missing/0"):  # the first copy of each reached somebody
+            self.outbox.returned(key)
+        self.outbox.nobody("WB:*")
+        self.assertEqual([event for event in self.heard() if event[0] == "failed"], [])
+        self.outbox.status("WB:1", ["missing/0"], [], [])
+        self.outbox.succeeded("out/0", "WB:1", 1)
+        self.outbox.succeeded("missing/0", "WB:1", 2)
+        self.check_empty()
+
     def test_a_job_that_is_sent_because_another_failed_is_not_failed_with_it(self) -> None:
         (job,) = self.add("a/0")
+        self.outbox.returned("a/0")
         self.patch(job.owner, "failed", lambda error: self.add("again/0"))
         self.heard()
         self.outbox.nobody("WB:*")
@@ -818,6 +865,84 @@ class KeptTests(OutboxCase):
         self.watch("b/0", size=100)
         self.outbox.done("WB:1", ["a/0", "b/0"])
         self.assertEqual(self.outbox._bytes, 0)
+        self.check_empty()
+
+
+class DeathTests(OutboxCase):
+    """Takers that are missing are counted against a job."""
+
+    def die(self, worker: str, *keys: str) -> None:
+        self.outbox.acked(worker, keys)
+        self.outbox.taker_gone(worker)
+
+    def test_after_three_it_is_given_up(self) -> None:
+        (job,) = self.add("a/0")
+        for worker in ("WB:1", "WB:2", "WB:3"):
+            self.die(worker, "a/0")
+        self.assertEqual(job.state, TAKEN)  # the third may only be reconnecting
+        self.wait(4)
+        self.outbox.taker_gone("WB:3")
+        self.assertEqual(self.heard()[-1], ("failed", "a/0", WorkerLost))
+        self.assertEqual(
+            str(job.owner.error),  # type: ignore[attr-defined]
+            "WB:1, WB:2, WB:3 took it, and none has it any more: it may be what ends them",
+        )
+        self.check_empty()
+
+    def test_who_comes_back_is_not_counted(self) -> None:
+        (job,) = self.add("a/0", deadline=60)
+        for _ in range(5):
+            for worker in ("WB:1", "WB:2"):
+                self.die(worker, "a/0")
+            self.outbox.status("WB:1", [], [], ["a/0"])
+            self.assertEqual((job.state, job.lost), (OUT, ("WB:2",)))
+            self.outbox.status("WB:2", [], [], ["a/0"])
+        self.outbox.succeeded("a/0", "WB:1", 1)
+        self.check_empty()
+
+    def test_who_is_missing_is_asked_and_may_have_it_yet(self) -> None:
+        (job,) = self.add("a/0")
+        self.die("WB:1", "a/0")
+        self.heard()
+        self.wait(2)
+        self.assertIn(("probe", "WB:1", ["a/0"]), self.heard())
+        self.outbox.status("WB:1", ["a/0"], [], [])
+        self.assertEqual((job.state, job.taker, job.lost), (TAKEN, "WB:1", ()))
+        self.outbox.succeeded("a/0", "WB:1", 1)
+        self.check_empty()
+
+    def test_one_that_is_started_again_under_its_id_is_counted_each_time(self) -> None:
+        (job,) = self.add("a/0")
+        for _ in range(3):
+            self.assertEqual(job.state, OUT)
+            self.outbox.acked("WB:1", ["a/0"])
+            self.outbox.status("WB:1", [], [], ["a/0"])
+        self.assertEqual(self.heard()[-1], ("failed", "a/0", WorkerLost))
+        self.check_empty()
+
+    def test_who_stops_or_loses_its_connection_before_it_took_the_job_is_not_counted(self) -> None:
+        (job,) = self.add("a/0")
+        for copies in range(2, 6):  # given back, so that the next one is told that it was delivered before
+            self.outbox.refused("WB:2", ["a/0"], unrun=False)
+            self.assertEqual((job.state, job.lost, job.copies), (OUT, (), copies))
+        self.outbox.succeeded("a/0", "WC:1", 1)
+        self.check_empty()
+
+    def test_who_has_passed_it_on_is_not_counted(self) -> None:
+        (job,) = self.add("a/0")
+        for worker in ("WB:1", "WB:2", "WB:3"):
+            self.outbox.acked(worker, ["a/0"])
+            self.outbox.status(worker, [], ["a/0"], [])
+            self.outbox.taker_gone(worker)
+        self.assertEqual((job.state, job.lost), (OUT, ()))
+        self.outbox.succeeded("a/0", "WC:1", 1)
+        self.check_empty()
+
+    def test_the_deadline_names_who_is_missing(self) -> None:
+        (job,) = self.add("a/0", deadline=1)
+        self.die("WB:1", "a/0")
+        self.wait(1)
+        self.assertIn("taken before by WB:1, missing since", str(job.owner.error))  # type: ignore[attr-defined]
         self.check_empty()
 
 

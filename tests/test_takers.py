@@ -49,6 +49,18 @@ class TakersTests(SynchronousTestCase):
         self.assertEqual(self.takers.gone("WB:1", 10.0 + patience), (self.jobs[:1], True))
         self.assertEqual(self.takers.gone("WB:2", 10.0), ([], False))
 
+    def test_a_worker_that_is_missed_is_asked_until_it_is_heard_of_or_the_job_has_ended(self) -> None:
+        first, second, _ = self.jobs
+        for job in (first, second):
+            self.takers.take(job, "WB:1", 0.0)
+            self.takers.miss(job, "WB:1")
+        self.assertEqual((first.lost, self.takers.next_due(2.0)), (("WB:1",), ("WB:1", ["a", "b"])))
+        self.takers.forget(first)
+        self.assertEqual(self.takers.next_due(4.0), ("WB:1", ["b"]))
+        self.assertEqual(self.takers.gone("WB:1", 4.0), ([], False))
+        self.takers.heard("WB:1")
+        self.assertEqual((second.lost, len(self.takers)), ((), 0))
+
     def test_a_worker_that_has_nothing_is_forgotten(self) -> None:
         for job in self.jobs:
             self.takers.take(job, "WB:1", 0.0)

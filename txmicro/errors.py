@@ -182,7 +182,10 @@ class WorkerStopped(JobError):
 
 
 class WorkerLost(JobError):
-    """The worker that took the job is gone, and the job, which must not run twice, may have run there."""
+    """The worker that took the job is gone, and the job, which must not run twice, may have run there.
+
+    Or three workers that took it are gone, one after the other: it may be what ends them.
+    """
 
 
 class TooManyHops(JobError):

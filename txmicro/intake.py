@@ -74,8 +74,8 @@ class Intake:
     :param ack: tells the job's sender that the job is here.
     :param answer: says (again) to the job's origin how the job of this key ended.
     :param free: tells the hop's sender, a worker id, that the origin has heard how the job of this key ended.
-    :param refuse: tells the job's sender that a copy of it, which must not run twice, was not run here; and
-        (True) that it did not run elsewhere either, or that it may have.
+    :param refuse: tells the job's sender that a copy of it was not run here; and (True) that it did not run
+        elsewhere either, or that it may have.
     :param capacity: how many jobs run at once; copies beyond are held, in order.
     :param hold: seconds after which a held copy is dropped unrun: its sender sends another.
     :param others: how many jobs run in this worker besides, and take of its capacity.
@@ -151,7 +151,7 @@ class Intake:
             self._repeat(job)
         elif job.key in self._held or job.deadline <= copy.arrived:
             copy.settle(True)
-        elif job.redelivered and not job.redeliver:
+        elif job.redelivered:  # it may run elsewhere, or have ended who ran it: its sender decides
             copy.settle(True)
             self._refuse(job, False)
         elif self._draining:

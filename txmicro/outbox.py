@@ -25,6 +25,8 @@ from .sent import ENDED, KEPT, OUT, TAKEN, WAITING, Sent
 from .takers import Takers
 
 _LATE: Final = 0.5
+_DEATHS: Final = 3  # takers of a job that are missing, until it is given up: it may be what ends them
+_WORTH_SAYING: Final = 0.5  # seconds
 _ABANDONED: Final = 2  # retry intervals: longer than a copy lives, at the broker and held by a taker
 _MOST_ABANDONED: Final = 10_000
 
@@ -101,6 +103,7 @@ class Outbox:
         self._expected = 0.0
         self._skipped = False
         self._paused_at: float | None = None
+        self._obstacle = ""
         self._stood = 0.0
 
     def __len__(self) -> int:
@@ -144,6 +147,7 @@ class Outbox:
         """The broker has the durable job of this key: it takes no more bytes here."""
         sent = self._jobs.get(key)
         if sent is not None:
+            sent.stored = True
             self._bytes -= sent.size
             sent.size = 0
 
@@ -155,6 +159,7 @@ class Outbox:
 
     def _keep(self, sent: Sent) -> None:
         self.check_room(sent.size)
+        sent.added, sent.began = self._clock.seconds(), self._time()
         self._jobs[sent.key] = sent
         self._bytes += sent.size
         heappush(self._deadlines, (sent.deadline, sent.key))
@@ -167,11 +172,14 @@ class Outbox:
             self._tell_taker(sent)
             self._safely(sent.owner.failed, JobCancelled("cancelled by its sender"))
 
-    def pause(self) -> None:
+    def pause(self, reason: str = "") -> None:
         """Publish nothing until :meth:`resume`: the connection takes nothing. The copies' time stands still.
 
         Deadlines go on, and what arrives counts.
+
+        :param reason: why, for the errors of jobs that fail for it.
         """
+        self._obstacle = reason
         if self._paused_at is None:
             self._paused_at = self._clock.seconds()
 
@@ -210,6 +218,7 @@ class Outbox:
                 if self._abandoned.pop(key):
                     self._safely(self._cancel, worker, key)
             elif sent.state is KEPT:
+                sent.heard = worker
                 self._safely(sent.owner.taken, worker)
             elif sent.taker != worker:
                 self._taken(sent, worker)
@@ -240,35 +249,54 @@ class Outbox:
         """
         self.acked(worker, running)
         self.acked(worker, forwarded)
-        jobs = [self._jobs[key] for key in unknown if key in self._jobs]
-        lost = [sent for sent in jobs if sent.taker == worker]
-        self._again([sent for sent in lost if sent.redeliver])
-        self._lose([sent for sent in lost if not sent.redeliver])
+        for sent in self._of(worker, forwarded):
+            sent.forwarded = True
+        again, lost = _part(self._of(worker, unknown))
+        for sent in again:  # it was started again, under the same id
+            self._takers.leave(sent, worker)
+            sent.lost = (*sent.lost, worker)
+        self._again(again)
+        self._lose(lost)
+
+    def _of(self, worker: str, keys: Iterable[str]) -> list[Sent]:
+        """Those of these jobs that *worker* has taken."""
+        jobs = [self._jobs[key] for key in dict.fromkeys(keys) if key in self._jobs]
+        return [sent for sent in jobs if sent.taker == worker]
 
     def taker_gone(self, worker: str) -> None:
         """*worker* has no inbox: what it had is sent again at once, in order.
 
-        It may be dead, or reconnecting. What must not run twice stays with it for some probes more, and fails with
-        :class:`WorkerLost` unless they reach it.
+        It may be dead, or reconnecting. What must not run twice, and what two other workers had that are missing,
+        too, stays with it for some probes more, and fails with :class:`WorkerLost` unless they reach it.
         """
-        jobs, lost = self._takers.gone(worker, self._time())
-        self._again([sent for sent in jobs if sent.redeliver])
-        if lost:
-            self._lose([sent for sent in jobs if not sent.redeliver])
+        jobs, too_long = self._takers.gone(worker, self._time())
+        again, lost = _part(jobs)
+        for sent in again:
+            if sent.forwarded:  # it has done its part
+                self._takers.leave(sent, worker)
+            else:
+                self._takers.miss(sent, worker)
+        self._again(again)
+        if too_long:
+            self._lose(lost)
 
     def refused(self, worker: str, keys: Iterable[str], *, unrun: bool) -> None:
-        """*worker* did not run its copies of jobs that must not run twice.
+        """*worker* did not run its copies of these jobs.
 
         :param unrun: whether no one else did either, so that they are sent again in their time; otherwise the
-            broker had given them to somebody before. Who has acked a job answers for it; without an ack it fails
-            with :class:`WorkerLost`.
+            broker had given them to somebody before. Who has acked a job answers for it; without an ack it is sent
+            again at once, or, if it must not run twice, fails with :class:`WorkerLost`.
         """
         out = [sent for sent in map(self._jobs.get, keys) if sent is not None and sent.state is OUT]
-        if not unrun:
-            self._lose([sent for sent in out if not sent.redeliver])
+        if unrun:
+            for sent in out:
+                self._came_back(sent)
             return
+        self._lose([sent for sent in out if not sent.redeliver])
         for sent in out:
-            sent.unrun = True
+            if sent.redeliver and sent.state is OUT and self._paused_at is None:
+                self._out.move_to_end(sent.key)
+                self._put_out(sent)
 
     # What the bus and the SystemManager say:
 
@@ -280,15 +308,24 @@ class Outbox:
         """
         sent = self._jobs.get(key)
         if sent is not None and sent.state is OUT:
-            sent.unrun = True
+            self._came_back(sent)
             self._ask(sent.address)
 
+    def _came_back(self, sent: Sent) -> None:
+        sent.unrun = True
+        sent.loose = max(0, sent.loose - 1)
+
     def nobody(self, address: str) -> None:
-        """Nobody can take jobs for *address*: those that are untaken fail with :class:`NoWorkerAvailable`."""
+        """Nobody can take jobs for *address*: those that no one can have fail with :class:`NoWorkerAvailable`.
+
+        A job of which a copy left and did not come back may be running, at a worker that is off the bus or too busy
+        to say so: it waits on.
+        """
         if address not in self._lines:
             return
-        out = [sent.key for sent in self._out.values() if sent.address == address]
-        for sent in self._end([*out, *self._lines[address].waiting]):
+        out = [sent for sent in self._out.values() if sent.address == address]
+        untaken = [sent.key for sent in (*out, *self._lines[address].waiting.values()) if not sent.loose]
+        for sent in self._end(untaken):
             self._fail(sent, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}"))
 
     # Where a job is:
@@ -309,9 +346,12 @@ class Outbox:
     def _put_out(self, sent: Sent) -> None:
         sent.state = OUT
         sent.copies += 1
+        sent.loose += 1
         sent.unrun = False
         self._await_ack(sent)
-        if sent.copies > 1:
+        if sent.copies == 1:
+            sent.left = sent.due - self._retry
+        else:
             self._ask(sent.address)
         self._safely(self._publish, sent)
 
@@ -326,8 +366,8 @@ class Outbox:
         self._safely(sent.owner.taken, worker)
 
     def _again(self, jobs: list[Sent]) -> None:
+        """Send to others, in order, what nobody has any more."""
         for sent in reversed(jobs):
-            self._withdraw(sent)
             sent.state, sent.taker = WAITING, None
             waiting = self._line(sent.address).waiting
             waiting[sent.key] = sent
@@ -336,10 +376,9 @@ class Outbox:
             self._refill(address)
 
     def _lose(self, jobs: list[Sent]) -> None:
-        """Fail jobs that must not run twice, and may have run."""
+        """Fail jobs that must not run once more, and may have run."""
         for sent in self._end([sent.key for sent in jobs]):
-            who = sent.taker or "a worker that did not say that it took it"
-            self._fail(sent, WorkerLost(f"it may have run at {who}, which is gone"))
+            self._fail(sent, WorkerLost(_obituary(sent)))
 
     def _end(self, keys: Iterable[str]) -> list[Sent]:
         """End those that are here, and let others take their places only when all have left."""
@@ -358,6 +397,8 @@ class Outbox:
         sent = self._jobs.pop(key, None)
         if sent is not None:
             self._withdraw(sent)
+            if sent.lost:
+                self._takers.forget(sent)
             self._bytes -= sent.size
             sent.state = ENDED
         return sent
@@ -410,9 +451,10 @@ class Outbox:
             deadline, key = heappop(self._deadlines)
             if key in self._jobs and self._jobs[key].deadline == deadline:
                 due.append(key)
-        for sent in self._end(due):
+        stories = [self._story(self._jobs[key]) for key in due]  # before they leave their lines
+        for sent, story in zip(self._end(due), stories, strict=True):
             self._tell_taker(sent)
-            self._fail(sent, JobTimeout(_story(sent)))
+            self._fail(sent, JobTimeout(story))
         if len(self._deadlines) > 2 * len(self._jobs):  # mostly stale
             self._deadlines = [(sent.deadline, key) for key, sent in self._jobs.items()]
             heapify(self._deadlines)
@@ -442,6 +484,36 @@ class Outbox:
 
     # What others are told:
 
+    def _story(self, sent: Sent) -> str:
+        """What became of a job until its deadline."""
+        lived = self._clock.seconds() - sent.added
+        stood = lived - (self._time() - sent.began)
+        parts = [f"{sent.address} gave no result within {lived:.1f} s: {self._whereabouts(sent)}"]
+        if sent.lost:
+            parts.append(f"taken before by {', '.join(sent.lost)}, missing since")
+        if stood >= _WORTH_SAYING:
+            parts.append(f"for {stood:.1f} s nothing could be published: {self._obstacle or 'it was paused'}")
+        return "; ".join(parts)
+
+    def _whereabouts(self, sent: Sent) -> str:
+        if sent.state is KEPT:
+            if not sent.stored:
+                return "the broker has not confirmed that it has the job"
+            taken = f"{sent.heard} took it" if sent.heard else "nobody has taken it yet"
+            return f"the broker has the job, and it may be done yet; {taken}"
+        if not sent.copies:
+            line = self._lines[sent.address]
+            return (
+                f"not sent; {line.out} jobs for the address were sent and untaken, {len(line.waiting)} waited"
+            )
+        times = "once" if sent.copies == 1 else f"{sent.copies} times"
+        sends = f"sent {times}, first after {sent.left - sent.began:.1f} s"
+        if sent.taker is not None:
+            return f"{sends}, taken by {sent.taker} after {sent.since - sent.began:.1f} s"
+        if not sent.loose:
+            return f"{sends}, taken by nobody, as no queue was there for it"
+        return f"{sends}; no worker says that it has it: all are busy, or whoever has it cannot answer"
+
     def _fail(self, sent: Sent, error: JobError) -> None:
         self._safely(self._gave_up, error)
         self._safely(sent.owner.failed, error)
@@ -465,6 +537,18 @@ class Outbox:
             self._log.failure("{function} raised", function=function, recurring=True)
 
 
-def _story(sent: Sent) -> str:
-    times = "never sent" if not sent.copies else f"sent {sent.copies} time{'s' * (sent.copies > 1)}"
-    return f"{sent.address} gave no result by the deadline: {times}, taken by {sent.taker or 'nobody'}"
+def _part(jobs: list[Sent]) -> tuple[list[Sent], list[Sent]]:
+    """Of jobs whose taker has them no more: those that may be sent to another one, and the others."""
+    again: list[Sent] = []
+    lost: list[Sent] = []
+    for sent in jobs:
+        may = sent.redeliver and (sent.forwarded or len(sent.lost) + 1 < _DEATHS)
+        (again if may else lost).append(sent)
+    return again, lost
+
+
+def _obituary(sent: Sent) -> str:
+    who = sent.taker or "a worker that did not say that it took it"
+    if not sent.redeliver:
+        return f"it may have run at {who}, which is gone"
+    return f"{', '.join((*sent.lost, who))} took it, and none has it any more: it may be what ends them"

@@ -59,8 +59,11 @@ class Runner:
         self._watch: Timer | None = None
 
     def start(self, job: Job) -> None:
-        """Run *job*, now or (a plain function) in a turn to come."""
-        if not self._plain:
+        """Run *job*, now or (a plain function, or a job that was sent before) in a turn to come.
+
+        What was sent before may have ended the process that ran it, so its sender must know who runs it now.
+        """
+        if not (self._plain or job.tries):
             self._run(job)
             return
         self._queue.append(job)

@@ -39,24 +39,40 @@ class Sent:
     :ivar redeliver: whether it may run twice. If not, it is sent again only when the copy before was not run.
     :ivar unrun: whether the copy that is out came back unrun.
     :ivar copies: how many copies have left, the one that is being published included.
+    :ivar loose: how many of them did not come back: somebody may have them.
     :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
     :ivar taker: id of the latest worker that took it; None: nobody has it.
+    :ivar forwarded: whether that worker says that it has passed the job on.
+    :ivar lost: ids of the workers that took it and are missing since.
+    :ivar heard: id of the latest worker that said that it took it; None: nobody ever did.
+    :ivar stored: whether the broker has confirmed that it has it (kept).
+    :ivar added: the instant, in the clock's seconds, at which it came into the outbox.
+    :ivar began, left, since: instants in the copies' time: when it came, when its first copy left, when it was taken.
     :ivar state: ``waiting``, ``out``, ``taken``, ``kept`` or ``ended``.
     """
 
     __slots__ = (
+        "added",
         "address",
+        "began",
         "body",
         "copies",
         "deadline",
         "due",
+        "forwarded",
+        "heard",
         "job_id",
         "key",
+        "left",
+        "loose",
+        "lost",
         "owner",
         "redeliver",
+        "since",
         "size",
         "stale",
         "state",
+        "stored",
         "taker",
         "unrun",
     )
@@ -82,9 +98,13 @@ class Sent:
         self.size = size
         self.redeliver = redeliver
         self.unrun = False
-        self.copies = 0
+        self.copies = self.loose = 0
         self.stale = False
         self.taker: str | None = None
+        self.heard: str | None = None
+        self.lost: tuple[str, ...] = ()
+        self.forwarded = self.stored = False
+        self.added = self.began = self.left = self.since = 0.0
         self.state = WAITING
         self.due = 0.0  # in the copies' time: when to send it again
 

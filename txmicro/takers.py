@@ -11,18 +11,22 @@ from typing import Final
 from .sent import TAKEN, Sent
 
 LOST_AFTER: Final = 2
-"""Probes that a taker may miss before what must not run twice is given up: it may be reconnecting."""
+"""Probes that a taker may miss before what must not run once more is given up: it may be reconnecting."""
 
 
 class _Taker:
-    """What one worker has, in the order of its acks, when to probe it next, and since when it is missing."""
+    """One worker: what it has, in the order of its acks; when to probe it next; since when it is missing.
 
-    __slots__ = ("due", "jobs", "missing")
+    :ivar missed: what it had when it was found missing, and what was sent to others since.
+    """
+
+    __slots__ = ("due", "jobs", "missed", "missing")
 
     def __init__(self, due: float) -> None:
         self.due = due
         self.missing: float | None = None
         self.jobs: dict[str, Sent] = {}
+        self.missed: dict[str, Sent] = {}
 
 
 class Takers:
@@ -37,12 +41,12 @@ class Takers:
         self._takers: OrderedDict[str, _Taker] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many workers have jobs."""
+        """How many workers are watched."""
         return len(self._takers)
 
     def take(self, sent: Sent, worker: str, now: float) -> None:
         """*worker* has it."""
-        sent.state, sent.taker = TAKEN, worker
+        sent.state, sent.taker, sent.heard, sent.since, sent.forwarded = TAKEN, worker, worker, now, False
         taker = self._takers.get(worker)
         if taker is None:
             taker = self._takers[worker] = _Taker(now + self._every)
@@ -52,14 +56,36 @@ class Takers:
         """*worker* has it no more."""
         taker = self._takers[worker]
         del taker.jobs[sent.key]
-        if not taker.jobs:
-            del self._takers[worker]
+        self._drop_idle(worker, taker)
+
+    def miss(self, sent: Sent, worker: str) -> None:
+        """*worker*, which has it, is missing, and others shall do it. It is counted against the job.
+
+        The worker is asked about it nevertheless: if it answers, it was only away, and the job is cleared of that.
+        """
+        taker = self._takers[worker]
+        del taker.jobs[sent.key]
+        taker.missed[sent.key] = sent
+        sent.lost = (*sent.lost, worker)
+
+    def forget(self, sent: Sent) -> None:
+        """The job has ended: nobody that was missing need be asked about it any more."""
+        for worker in sent.lost:
+            taker = self._takers.get(worker)
+            if taker is not None:
+                taker.missed.pop(sent.key, None)
+                self._drop_idle(worker, taker)
 
     def heard(self, worker: str) -> None:
         """There is a word of *worker*: it is not missing."""
         taker = self._takers.get(worker)
-        if taker is not None:
-            taker.missing = None
+        if taker is None:
+            return
+        taker.missing = None
+        for sent in taker.missed.values():
+            sent.lost = tuple(lost for lost in sent.lost if lost != worker)
+        taker.missed.clear()
+        self._drop_idle(worker, taker)
 
     def gone(self, worker: str, now: float) -> tuple[list[Sent], bool]:
         """What *worker*, whom a probe did not find, has; and whether it has been missing for too long."""
@@ -70,7 +96,7 @@ class Takers:
         return list(taker.jobs.values()), now - taker.missing >= LOST_AFTER * self._every
 
     def next_due(self, now: float) -> tuple[str, list[str]] | None:
-        """A worker whose probe is due, with the keys of all it has; None: no one's is.
+        """A worker whose probe is due, with the keys of all it has or had when it was missed; None: no one's is.
 
         It is due again a while later. Also what it has just taken is asked about: else a job would not be missed
         before the second probe after its worker's death.
@@ -80,5 +106,9 @@ class Takers:
                 break
             taker.due = now + self._every
             self._takers.move_to_end(worker)
-            return worker, list(taker.jobs)
+            return worker, [*taker.jobs, *taker.missed]
         return None
+
+    def _drop_idle(self, worker: str, taker: _Taker) -> None:
+        if not taker.jobs and not taker.missed:
+            del self._takers[worker]
