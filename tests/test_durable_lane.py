@@ -270,6 +270,28 @@ class RetryTests(LaneTestCase):
         self.assertTrue(2.0 <= third - second < 2.2, times)
         self.check_empty()
 
+    def retry_queues(self) -> list[str]:
+        return sorted(name for name in self.broker.model.queues if "retry" in name)
+
+    def test_its_queues_are_declared_when_they_are_needed_first_and_again_once_they_are_gone(self) -> None:
+        async def fail(job: Job) -> int:
+            if job.tries < job.data:
+                raise JobError("not now", retryable=True)
+            return job.tries
+
+        self.process(self.sender)
+        self.process(self.worker(fail))
+        self.assertEqual(self.result(self.sender.send("WB:*", 0, durable=True).when_done()), 0)
+        self.assertEqual(self.retry_queues(), [])
+        jobs = [self.sender.send("WB:*", 1, durable=True) for _ in range(3)]
+        for job in jobs:
+            self.assertEqual(self.result(job.when_done(), 2.0), 1)
+        self.assertEqual(self.retry_queues(), ["txmicro.retry.WB.1000"])
+        self.broker.model._delete_queue(self.broker.model.queues["txmicro.retry.WB.1000"])
+        self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 10.0), 2)
+        self.assertEqual(self.retry_queues(), ["txmicro.retry.WB.1000", "txmicro.retry.WB.2000"])
+        self.check_empty()
+
     def test_after_the_last_attempt_it_is_given_up_with_its_history(self) -> None:
         async def fail(job: Job) -> None:
             raise JobError("never", retryable=True)
@@ -976,6 +998,26 @@ class MismatchTests(LaneTestCase):
         self.delete()
         self.advance(5.0)
         self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 2.0), {"echo": 2})
+
+    def test_a_retry_queue_that_stands_as_another_one_keeps_its_jobs_waiting_and_is_named_once(self) -> None:
+        async def fail(job: Job) -> int:
+            if not job.tries:
+                raise JobError("not now", retryable=True)
+            return job.tries
+
+        self.queue = "txmicro.retry.WB.1000"
+        self.declare()
+        self.process(self.worker(fail))
+        jobs = [self.sender.send("WB:*", durable=True) for _ in range(2)]
+        self.advance(10.0)
+        self.assertEqual(
+            len([text for text in self.said if self.queue in text and "keeps trying" in text]), 1
+        )
+        self.assertEqual(len(self.ran), 2)
+        self.delete()
+        for job in jobs:
+            self.assertEqual(self.result(job.when_done(), 5.0), 1)
+        self.check_empty()
 
     def test_a_start_that_waited_too_long_for_the_broker_goes_on_without_too(self) -> None:
         self.declare()

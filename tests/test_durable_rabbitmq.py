@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from tests.live import PATIENCE, Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ, Wire
 from tests.rabbitmq import reactor
 from txmicro import cli, durable, storing, topology
-from txmicro.amqp.client import Channel
+from txmicro.amqp.client import Channel, ChannelClosed
 from txmicro.amqp.frames import Deliver, Properties
 from txmicro.bus import Bus
 from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch
@@ -76,13 +76,20 @@ class DurableJobs(Live):
     async def watch(self) -> None:
         self.watching = (await self.stranger()).channel
 
-    def queues(self) -> list[str]:
-        steps = [topology.retry_queue("WD", step) for step in QUICK.steps]
+    def always(self) -> list[str]:
         names = [topology.durable_queue, topology.quarantine_queue, topology.dead_queue]
-        return [*(name("WD") for name in names), *steps]
+        return [name("WD") for name in names]
+
+    def queues(self) -> list[str]:
+        return [*self.always(), *(topology.retry_queue("WD", step) for step in QUICK.steps)]
 
     async def depth(self, queue: str) -> int:
-        reply = await self.watching.queue_declare(queue=queue, passive=True)
+        """How many messages are ready in *queue*; 0: or it does not exist."""
+        try:
+            reply = await self.watching.queue_declare(queue=queue, passive=True)
+        except ChannelClosed:
+            await self.watch()
+            return 0
         return int(reply.message_count)
 
     async def check_empty(self, *but: str) -> None:
@@ -151,6 +158,32 @@ class DurableJobs(Live):
             job = self.sender.send("WD:*", durable=True, expires=expires, attempts=attempts)
             await self.failed(job.when_stored(), NotStored)
             self.assertFalse(job.stored)
+
+    async def test_a_retry_queue_is_declared_when_it_is_needed_first(self) -> None:
+        async def fail(job: Job) -> int:
+            if not job.tries:
+                raise JobError("not now", retryable=True)
+            return job.tries
+
+        await self.taker(fail)
+        first, second = (topology.retry_queue("WD", step) for step in QUICK.steps)
+        self.assertEqual(
+            [await self.exists(queue) for queue in (*self.always(), first)], [True] * 3 + [False]
+        )
+        jobs = [self.sender.send("WD:*", durable=True) for _ in range(20)]
+        results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
+        self.assertEqual(results, [1] * 20)
+        self.assertEqual([await self.exists(queue) for queue in (first, second)], [True, False])
+        await self.check_empty()
+
+    async def exists(self, queue: str) -> bool:
+        channel = await self.watching.client.channel_open()
+        try:
+            await channel.queue_declare(queue=queue, passive=True)
+        except ChannelClosed:
+            return False
+        await channel.channel_close()
+        return True
 
     async def test_a_failed_job_outlives_the_deletion_of_its_retry_queue(self) -> None:
         async def fail(job: Job) -> int:
@@ -425,7 +458,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
     async def test_its_queues_are_deleted_and_come_back(self) -> None:
         await self.taker()
         await self.sender.send("WD:*", 0, durable=True)
-        for queue in self.queues():
+        for queue in self.always():
             await self.broker.delete_queue(queue)
         self.assertEqual(await self.sender.send("WD:*", 1, durable=True, timeout=60), 1)
         await self.until_all_are_there()
@@ -433,7 +466,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
 
     async def until_all_are_there(self) -> None:
         deadline = reactor.seconds() + PATIENCE
-        while not set(self.queues()) <= (await self.broker.node.queues()).keys():
+        while not set(self.always()) <= (await self.broker.node.queues()).keys():
             self.assertLess(reactor.seconds(), deadline)
             await deferLater(reactor, 0.5)
 

@@ -94,7 +94,9 @@ class DeclarationTests(SynchronousTestCase):
 
     def test_the_durable_lanes_of_two_types_share_nothing(self) -> None:
         """Whoever may write to a queue or exchange of one type can reach no other through it."""
-        lanes = [topology.durable_queues(kind, (1.0, 5.0), OLD) for kind in ("WB", "WC")]
+        lanes = [
+            (*topology.durable_queues(kind, OLD), topology.retry(kind, 1.0, OLD)) for kind in ("WB", "WC")
+        ]
         one, other = (self.names(queues) for queues in lanes)
         self.assertEqual(one & other, set())
         self.assertEqual(one, {name.replace("WC", "WB") for name in other})
@@ -111,7 +113,8 @@ class DeclarationTests(SynchronousTestCase):
 
 class DurableTests(SynchronousTestCase):
     def lane(self, features: Features, steps: tuple[float, ...] = (0.2, 30.0)) -> dict[str, Queue]:
-        return {queue.name: queue for queue in topology.durable_queues("WB", steps, features)}
+        retries = (topology.retry("WB", step, features) for step in steps)
+        return {queue.name: queue for queue in (*topology.durable_queues("WB", features), *retries)}
 
     def test_what_each_queue_does(self) -> None:
         quorum = {"x-queue-type": "quorum"}
@@ -162,16 +165,31 @@ class DurableTests(SynchronousTestCase):
         self.assertEqual(queues["txmicro.retry.WB.200"].arguments["x-message-ttl"], 200)
 
     def test_those_first_that_others_lead_to(self) -> None:
-        names = list(self.lane(OLD))
+        names = [queue.name for queue in topology.durable_queues("WB", OLD)]
         self.assertEqual((names[0], names[-1]), ("txmicro.dead.WB", "txmicro.jobs.WB.durable"))
 
     def test_steps_that_are_one_to_the_millisecond_share_a_queue(self) -> None:
         odd = (5.0, 0.0151, 0.0149, 5)
-        retries = [name for name in self.lane(OLD, odd) if "retry" in name]
-        self.assertEqual(retries, ["txmicro.retry.WB.5000", "txmicro.retry.WB.15"])
-        self.assertEqual(len(topology.durable_queues("WB", odd, OLD)), 5)
-        for step in odd:
-            self.assertIn(topology.retry_queue("WB", step), retries)
+        retries = [topology.retry("WB", step, OLD) for step in odd]
+        self.assertEqual({queue.name for queue in retries}, {"txmicro.retry.WB.5000", "txmicro.retry.WB.15"})
+        for queue in retries:
+            self.assertEqual(*(each for each in retries if each.name == queue.name))
+
+    def test_the_key_says_the_step(self) -> None:
+        for step in (0.001, 0.015, 5.0, 24 * 3600.0):
+            found = topology.retry_step(topology.retry_key(step))
+            assert found is not None
+            self.assertEqual(topology.retry_queue("WB", found), topology.retry_queue("WB", step))
+        for key in (
+            topology.DEAD,
+            topology.QUARANTINE,
+            topology.DURABLE_KEY,
+            "retry",
+            "retry.",
+            "retry.x",
+            "retry.²",
+        ):
+            self.assertIsNone(topology.retry_step(key), key)
 
     def test_workers_of_one_type_with_other_steps_declare_the_same_queues_besides(self) -> None:
         one, other = self.lane(OLD, (1.0, 5.0)), self.lane(OLD, (5.0, 60.0))

@@ -7,7 +7,6 @@ that is broken for good ends the connection. That must not cost the jobs that so
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from twisted.internet.defer import Deferred
@@ -18,23 +17,12 @@ from .amqp.client import Channel, Client
 from .amqp.frames import Deliver, Properties
 from .bus import Bus
 from .durable import Delivery
-from .errors import DecodeError, QueueMismatch
+from .errors import BusClosed, DecodeError, QueueMismatch
 from .messages import Job
 from .once import Once
 from .place import Place
 from .reading import Reader
 from .session import Session
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What durable jobs a worker takes.
-
-    :ivar slots: how many may be unsettled. :ivar steps: seconds between the attempts.
-    """
-
-    slots: int
-    steps: tuple[float, ...]
 
 
 class DurableLink(Place):
@@ -63,17 +51,19 @@ class DurableLink(Place):
         self._lead = leads
         self._arrived = arrived
         self._lost = lost
-        self._wanted: Wanted | None = None
+        self._slots = 0  # none are taken
         self._first: Once[None] = Once()
+        self._retries: dict[float, Once[None]] = {}  # by their steps: declared, or being declared
         self._awaited = False  # by who starts
 
-    def start(self, wanted: Wanted) -> Deferred[None]:
-        """Consume, from now on. Fires when that stands for the first time; cancelling stops the wait.
+    def start(self, slots: int) -> Deferred[None]:
+        """Consume, from now on, at most *slots* jobs unsettled.
 
+        Fires when that stands for the first time; cancelling stops the wait.
         Fails with :class:`QueueMismatch`, and takes nothing, when a queue stands there as another one. What is found
         so when nobody waits any more is tried again, as it may be put right.
         """
-        self._wanted, self._awaited = wanted, True
+        self._slots, self._awaited = slots, True
         self._begin()
         return self._first.wait(self._not_awaited)
 
@@ -82,7 +72,7 @@ class DurableLink(Place):
 
     async def stop(self) -> None:
         """Take no more; what is here can still be settled."""
-        self._wanted = None
+        self._slots = 0
         await self._stop_taking()
 
     async def close(self) -> None:
@@ -90,14 +80,47 @@ class DurableLink(Place):
         self._channel = await self._end()
         await self._drop_channel()
 
+    async def declare_retry(self, step: float) -> None:
+        """Declare the queue of jobs that wait *step* seconds, unless that was done.
+
+        Fails with :class:`QueueMismatch`, :class:`BusClosed` when nothing stands, or what the broker has against it.
+        """
+        declared = self._retries.get(step)
+        if declared is None:
+            declared = self._retries[step] = Once()
+            Deferred.fromCoroutine(self._declare_retry(step)).addBoth(declared.happen)
+        try:
+            await declared.wait()
+        except Exception:
+            self.forget_retry(step)
+            raise
+
+    def forget_retry(self, step: float) -> None:
+        """Declare that queue again when it is needed again."""
+        self._retries.pop(step, None)
+
+    async def _declare_retry(self, step: float) -> None:
+        session = self._session
+        if session is None:
+            raise BusClosed("nothing stands")
+        connection = await session.keeping()
+        # Not on the channel of the deliveries, which would be lost with it if this fails.
+        channel = await connection.channel_open()
+        try:
+            await self._declare_queue(channel, topology.retry(self._kind, step, session.features))
+        except QueueMismatch as error:
+            self._complain(error)
+            raise
+        channel.channel_close().addErrback(lambda _: None)
+
     # What Place asks
 
     async def _connection(self, session: Session) -> Client:
         return await session.keeping()
 
     async def _build(self, session: Session, channel: Channel) -> None:
-        kind, wanted = self._kind, self._wanted
-        if wanted is None:  # it only settles what it has
+        kind, slots = self._kind, self._slots
+        if not slots:  # it only settles what it has
             return
         if not session.features.safe_dead_letters and not self._first.happened:
             self.log.warn(
@@ -106,18 +129,18 @@ class DurableLink(Place):
         # Where jobs come from is the link's to declare, but if it was deleted, the link may not have noticed yet.
         for exchange in (topology.to_exchange(kind), topology.durable_exchange(kind)):
             await self._declare_exchange(session, channel, topology.Exchange(exchange))
-        for queue in topology.durable_queues(kind, wanted.steps, session.features):
+        for queue in topology.durable_queues(kind, session.features):
             await self._declare(channel, queue)
         sources = (
             (topology.quarantine_queue(kind), 1, True),
-            (topology.durable_queue(kind), wanted.slots, False),
+            (topology.durable_queue(kind), slots, False),
         )
         self._tags = []
         for name, prefetch, quarantined in sources:
             await channel.basic_qos(prefetch_count=prefetch)  # of the consumers to come
             take = partial(self._take, channel, quarantined)
             self._tags.append(await channel.consume(name, take, on_cancel=self._cancelled))
-        if self._wanted is None:  # meanwhile
+        if not self._slots:  # meanwhile
             await self._cancel_tags(channel)
 
     def _stood(self) -> None:
@@ -125,6 +148,7 @@ class DurableLink(Place):
         self._first.happen(None)
 
     def _fell(self) -> None:
+        self._retries.clear()
         self._lost()
 
     def _gives_up(self, reason: BaseException) -> bool:

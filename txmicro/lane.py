@@ -15,7 +15,7 @@ from .acks import AckBatch
 from .address import parse
 from .bus import Bus
 from .durable import DurableIntake
-from .durable_link import DurableLink, Wanted
+from .durable_link import DurableLink
 from .errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, describe
 from .future import JobFuture
 from .intake import Reply
@@ -25,7 +25,7 @@ from .messages import Job
 from .metrics import DURABLE
 from .retry import RetryPolicy
 from .sent import Sent
-from .storing import Parcel, Storing
+from .storing import Parcel, Storing, Unroutable
 
 PATIENCE: Final = 5.0
 """Seconds that a start waits for the durable lane: a quorum queue may be without a leader for long."""
@@ -106,7 +106,7 @@ class DurableLane:
         self._remember = remember
         self._repeat = repeat
         self._said = Lately(MAYBE_LOST, REPEATED_MAX)
-        self._storing = Storing(bus.clock, link.post.store, lambda: self._metrics.record_resend(DURABLE))
+        self._storing = Storing(bus.clock, self._publish, lambda: self._metrics.record_resend(DURABLE))
         self._intake = DurableIntake(
             worker.partition(":")[0],
             self.policy,
@@ -141,7 +141,7 @@ class DurableLane:
         """
         if not self.slots:
             return
-        standing = self._link.start(Wanted(self.slots, self.policy.steps))
+        standing = self._link.start(self.slots)
         try:
             await standing.addTimeout(PATIENCE, self._clock)
         except TimeoutError:
@@ -238,6 +238,22 @@ class DurableLane:
     def start_held(self) -> None:
         """There may be room."""
         self._intake.start_held()
+
+    def _publish(self, parcel: Parcel) -> Deferred[None]:
+        """Have the broker keep *parcel*; as :meth:`Post.store`."""
+        step = topology.retry_step(parcel.routing_key) if parcel.patient else None
+        if step is None:
+            return self._post.store(parcel)
+        return Deferred.fromCoroutine(self._publish_retry(parcel, step))
+
+    async def _publish_retry(self, parcel: Parcel, step: float) -> None:
+        """Most types never need the queues of all their steps, so each is declared when it is first needed."""
+        await self._link.declare_retry(step)
+        try:
+            await self._post.store(parcel)
+        except Unroutable:  # it was deleted since
+            self._link.forget_retry(step)
+            raise
 
     def _store(self, parcel: Parcel) -> Deferred[None]:
         storing = self._storing.put(parcel)

@@ -189,6 +189,11 @@ class Place:
         session.declared(exchange.name)
 
     async def _declare(self, channel: Channel, queue: Queue) -> None:
+        """Declare and bind what is looked after from now on."""
+        await self._declare_queue(channel, queue)
+        self._declared[queue.name] = queue
+
+    async def _declare_queue(self, channel: Channel, queue: Queue) -> None:
         try:
             await channel.queue_declare(
                 queue=queue.name,
@@ -205,7 +210,6 @@ class Place:
             raise
         for exchange, key in queue.bindings:
             await channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
-        self._declared[queue.name] = queue
 
     def _bind_again(self, channel: Channel, look: int) -> Deferred[Any]:
         """Where an exchange is missing, this costs the channel, and all is built again."""

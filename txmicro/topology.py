@@ -57,6 +57,12 @@ def retry_key(step: float) -> str:
     return f"retry.{round(step * 1000)}"
 
 
+def retry_step(key: str) -> float | None:
+    """The seconds that jobs of this key wait for their next attempt; None: it is the key of something else."""
+    name, _, milliseconds = key.partition(".")
+    return int(milliseconds) / 1000 if name == "retry" and milliseconds.isdigit() and key.isascii() else None
+
+
 def retry_queue(kind: str, step: float) -> str:
     """Durable jobs that wait *step* seconds for their next attempt."""
     return f"txmicro.retry.{kind}.{round(step * 1000)}"
@@ -196,8 +202,11 @@ def events(worker: str, kind: str, pattern: str, group: bool, features: Features
 # The durable lane
 
 
-def durable_queues(kind: str, steps: tuple[float, ...], features: Features) -> tuple[Queue, ...]:
-    """The queues of the durable lane of type *kind*, those first that others lead to.
+def durable_queues(kind: str, features: Features) -> tuple[Queue, ...]:
+    """The queues of the durable lane of type *kind* that always are there, those first that others lead to.
+
+    A job is stored, and may expire, while no worker is there to declare anything; and all workers must consume the
+    quarantine, as the one that declares it may die next. Only a worker puts jobs into the :func:`retry` queues.
 
     No type shares any with another, because whoever may write where a message is only passing can choose where
     it goes from there (``CC``, or a queue of his own that dead-letters).
@@ -206,7 +215,6 @@ def durable_queues(kind: str, steps: tuple[float, ...], features: Features) -> t
     to_dead = _dead_letters(own, DEAD, features)
     return (
         _quorum(dead_queue(kind), ((own, DEAD),)),
-        *(_retry(kind, step, features) for step in _distinct(steps)),
         _quorum(
             quarantine_queue(kind),
             ((own, QUARANTINE),),
@@ -222,12 +230,8 @@ def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) 
     return Queue(name, bindings, durable=True, arguments={**always, **arguments})
 
 
-def _distinct(steps: tuple[float, ...]) -> list[float]:
-    """One of all *steps* that share a queue."""
-    return list({retry_key(step): step for step in steps}.values())
-
-
-def _retry(kind: str, step: float, features: Features) -> Queue:
+def retry(kind: str, step: float, features: Features) -> Queue:
+    """The queue in which jobs of type *kind* wait *step* seconds for their next attempt."""
     own = durable_exchange(kind)
     arguments = {"x-message-ttl": round(step * 1000), **_dead_letters(own, DURABLE_KEY, features)}
     name, bindings = retry_queue(kind, step), ((own, retry_key(step)),)
