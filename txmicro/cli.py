@@ -28,7 +28,9 @@ from .dead import DeadLetters, Letter, open_letters
 from .errors import AddressError, ConfigError, TxmicroError
 from .log import printable
 from .once import Once
+from .retry import STEPS, RetryPolicy
 from .targets import targets
+from .unused import remove_unused
 
 DONE: Final = 0
 NOT_DONE: Final = 1
@@ -51,6 +53,13 @@ def _limit(text: str) -> int:
     return int(text)
 
 
+def _steps(text: str) -> tuple[float, ...]:
+    try:
+        return RetryPolicy(steps=tuple(map(float, text.split(",")))).steps
+    except ValueError as error:
+        raise ValueError(f"--steps is {text!r}: expected seconds, as in 1,5,30,120") from error
+
+
 class _Options(Options):
     def opt_version(self) -> None:
         """Show the version, and leave."""
@@ -58,8 +67,8 @@ class _Options(Options):
         raise SystemExit(DONE)
 
 
-class DeadCommand(_Options):
-    """A command about the dead letters of one type."""
+class TypeCommand(_Options):
+    """A command about one worker type."""
 
     synopsis = "TYPE [options]"
     optParameters: list[Any] = [["config", "c", None, FILE_HELP]]
@@ -86,6 +95,35 @@ class DeadCommand(_Options):
         """Raise UsageError unless the rest is right."""
         if self["ids"]:
             raise UsageError("this command takes no IDs")
+
+    async def work(self, client: Client, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+        """Do it, and say on *out* what came of it. *time* is Unix time, in seconds."""
+        raise NotImplementedError
+
+    def interrupt(self) -> bool:
+        """End in good order, soon; False: it is to be cancelled."""
+        return False
+
+
+class DeadCommand(TypeCommand):
+    """A command about the dead letters of one type."""
+
+    letters: DeadLetters | None = None
+
+    async def work(self, client: Client, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+        """Open the dead letters, and do it."""
+        self.letters = await open_letters(client, self["type"], clock, time)
+        try:
+            await self.obey(self.letters, out)
+        finally:
+            await self.letters.close()
+
+    def interrupt(self) -> bool:
+        """End after what is under way, if letters are taken already."""
+        if self.letters is None:
+            return False
+        self.letters.stopping = True
+        return True
 
     async def obey(self, letters: DeadLetters, out: TextIO) -> None:
         """Do it, and say on *out* what came of it."""
@@ -168,6 +206,28 @@ class DiscardDead(ChangeDead):
             _write(f"{letters.done} discarded", out)
 
 
+class PruneQueues(TypeCommand):
+    """``txmicro queues prune``."""
+
+    optParameters = [
+        [
+            "steps",
+            None,
+            STEPS,
+            "Seconds between the attempts, as in the type's RetryPolicy: 1,5,30,120.",
+            _steps,
+        ],
+    ]
+
+    async def work(self, client: Client, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+        """Remove them."""
+        removed = await remove_unused(client, self["type"], self["steps"], clock)
+        for name in removed:
+            _write(f"removed {name}", out)
+        if not removed:
+            _write(f"{self['type']} has no durable queues", out)
+
+
 class Commands(_Options):
     """A choice of commands."""
 
@@ -190,18 +250,29 @@ class DeadOptions(Commands):
     ]
 
 
+class QueuesOptions(Commands):
+    """``txmicro queues``."""
+
+    subCommands = [
+        ["prune", None, PruneQueues, "Remove the durable queues of a worker type that is not used any more."]
+    ]
+
+
 class CommandLine(Commands):
     """``txmicro``."""
 
     synopsis = "Usage: txmicro COMMAND"
-    subCommands = [["dead", None, DeadOptions, "Look after durable jobs that were given up."]]
+    subCommands = [
+        ["dead", None, DeadOptions, "Look after durable jobs that were given up."],
+        ["queues", None, QueuesOptions, "Look after the queues of durable jobs."],
+    ]
 
 
-def read(words: Sequence[str]) -> DeadCommand:
+def read(words: Sequence[str]) -> TypeCommand:
     """The command of a command line; raises UsageError."""
     options: Any = CommandLine()
     options.parseOptions(list(words))
-    command: DeadCommand = options.subOptions.subOptions
+    command: TypeCommand = options.subOptions.subOptions
     return command
 
 
@@ -280,7 +351,7 @@ class Command:
         self._out = out
         self._err = err
         self._time = time
-        self._letters: DeadLetters | None = None
+        self._options: TypeCommand | None = None
         self._running: Deferred[None] | None = None
         self._ended: Once[None] = Once()
 
@@ -296,30 +367,25 @@ class Command:
             return succeed(self._complain(error.problems, WRONG))
         return self.obey(options, where, config.heartbeat)
 
-    def obey(self, options: DeadCommand, where: Sequence[Target], heartbeat: int) -> Deferred[int]:
+    def obey(self, options: TypeCommand, where: Sequence[Target], heartbeat: int) -> Deferred[int]:
         """Do what *options* say at the first broker that lets us in. Fires with the status; does not fail."""
+        self._options = options
         self._running = Deferred.fromCoroutine(self._obey(options, where, heartbeat))
         ended = self._running.addCallbacks(lambda _: DONE, self._not_done)
         return ended.addBoth(self._end)
 
     def interrupt(self) -> Deferred[None] | None:
         """Leave what is not done. Fires when it has ended in good order; None: there is nothing to end."""
-        if self._running is None:
+        if self._running is None or self._options is None:
             return None
-        if self._letters is None:
+        if not self._options.interrupt():
             self._running.cancel()
-        else:
-            self._letters.stopping = True
         return self._ended.wait()
 
-    async def _obey(self, options: DeadCommand, where: Sequence[Target], heartbeat: int) -> None:
+    async def _obey(self, options: TypeCommand, where: Sequence[Target], heartbeat: int) -> None:
         client = await self._connect(where, heartbeat)
         try:
-            self._letters = await open_letters(client, options["type"], self._reactor, self._time)
-            try:
-                await options.obey(self._letters, self._out)
-            finally:
-                await self._letters.close()
+            await options.work(client, self._reactor, self._time, self._out)
         finally:
             await client.shutdown()
 
@@ -327,7 +393,7 @@ class Command:
         refusals = []
         for target in where:
             try:
-                return await dial(target, self._reactor, heartbeat, "txmicro dead")
+                return await dial(target, self._reactor, heartbeat, "txmicro")
             except CancelledError:
                 raise
             except Exception as error:  # an endpoint may fail with anything

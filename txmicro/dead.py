@@ -411,18 +411,26 @@ async def open_letters(client: Client, kind: str, clock: Any, time: Callable[[],
     """
     channel = await in_time(client.channel_open(), clock)
     await in_time(channel.confirm_select(), clock)
+    await lock(channel, kind, clock)
     try:
-        await in_time(channel.queue_declare(queue=topology.operator_queue(kind), exclusive=True), clock)
         dead = await in_time(channel.queue_declare(queue=topology.dead_queue(kind), passive=True), clock)
     except ChannelClosed as error:
-        if error.reply_code == _LOCKED:
-            raise InUse(f"another operator is at work on the dead letters of {kind}") from error
         if error.reply_code == _NOT_FOUND:
             raise NoDeadLetters(
                 f"{kind} has no dead letters: no worker of that type that takes durable jobs was ever here"
             ) from error
         raise
     return DeadLetters(channel, kind, dead.message_count, clock, time)
+
+
+async def lock(channel: Channel, kind: str, clock: Any) -> None:
+    """Be the one operator of type *kind* until the connection of *channel* ends; raises :class:`InUse`."""
+    try:
+        await in_time(channel.queue_declare(queue=topology.operator_queue(kind), exclusive=True), clock)
+    except ChannelClosed as error:
+        if error.reply_code == _LOCKED:
+            raise InUse(f"another operator is at work on the dead letters of {kind}") from error
+        raise
 
 
 def in_time(waiting: Deferred[Any], clock: Any) -> Deferred[Any]:
