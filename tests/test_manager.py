@@ -39,6 +39,7 @@ class RegistryTests(SystemTestCase):
     def test_it_counts_them_in_metrics(self) -> None:
         manager = SystemManager()
         bus = self.process(manager)
+        self.assertEqual(bus.metrics.registry.get_sample_value("microservices_connected_workers"), 0)
         self.process(Worker("WB"))
         value = bus.metrics.registry.get_sample_value
         self.assertEqual(value("microservices_connected_workers"), 1)
@@ -51,7 +52,7 @@ class RegistryTests(SystemTestCase):
         self.process(manager, config=ALIVE)
         self.process(worker)
 
-        def broken(period: float) -> Any:
+        def broken(period: float, heard: bool) -> Any:
             raise OSError
 
         self.patch(manager.registry, "round", broken)

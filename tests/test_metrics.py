@@ -88,6 +88,7 @@ class Page(MetricsCase):
         service.record_error("a")
         service.observe_job("a", 1)
         service.set_worker_count("a", 1)
+        service.set_connected_workers(0)
         page = generate_latest(self.registry).decode()
         for line in (
             "# TYPE microservices_messages_received_total counter",
@@ -104,6 +105,10 @@ class Page(MetricsCase):
             'microservices_job_processing_seconds_count{job_type="a",service="WB"} 1.0',
         ):
             self.assertIn(line + "\n", page)
+
+    def test_a_page_does_not_tell_how_many_workers_there_are_where_nobody_knows(self) -> None:
+        self.metrics.service("WB").record_message_sent("a")
+        self.assertNotIn("connected_workers", generate_latest(self.registry).decode())
 
     def test_the_process_is_on_it(self) -> None:
         page = generate_latest(self.registry).decode()

@@ -623,7 +623,7 @@ class EndTests(OutboxCase):
         self.assertEqual(self.heard(), [("failed", "a/0", JobTimeout)])
         self.assertEqual(
             str(self.error(job)),
-            "WB:* gave no result within 1.0 s: sent once, first after 0.0 s; no worker says that it has it: "
+            "WB:* gave no result within 1.0 s: sent once, first after 0.0 s; nobody has said that it took it: "
             "all are busy, or whoever has it cannot answer",
         )
         self.check_empty()

@@ -163,6 +163,7 @@ class Bus(MultiService):
         self._listeners: dict[str, Listener] = {}
         self._connected: Once[Session] = Once()
         self._life: Deferred[None] | None = None
+        self._blocked_since: float | None = None
         # With the jitter at most 2.5 s, so that a process is back within 5 s after its broker is.
         self._delay = backoffPolicy(initialDelay=0.1, maxDelay=1.5, factor=1.8, jitter=random)
 
@@ -203,6 +204,15 @@ class Bus(MultiService):
     def writable(self) -> bool:
         """Whether the publishing connection stands and takes more."""
         return self.session is not None and self.session.writable
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing can be published now, in words; empty: it can."""
+        if self.session is None:
+            return "there is no connection to the broker"
+        if self.session.publishing.blocked:
+            return f"the broker takes no messages ({self.session.publishing.blocked_for})"
+        return "" if self.session.writable else "the broker does not read as fast as this process writes"
 
     async def _live(self) -> None:
         attempt = 0
@@ -258,6 +268,7 @@ class Bus(MultiService):
         publishing, consuming = clients
         publisher.on_return = self._returned
         publishing.on_writable = self._writable
+        publishing.on_blocked = partial(self._blocked, publishing, target)
         large = LargeMessages(publishing, self.size_limit)
         return Session(publishing, consuming, publisher, keeper, large, partial(self._dial, target))
 
@@ -278,7 +289,25 @@ class Bus(MultiService):
     def _fall(self) -> None:
         self.session = None
         self._connected = Once()
+        self._blocked_since = None
+        self.metrics.blocked.set(0)
         self._writable(False)
+
+    def _blocked(self, client: Client, target: Target, blocked: bool) -> None:
+        since, self._blocked_since = self._blocked_since, self.clock.seconds() if blocked else None
+        self.metrics.blocked.set(blocked)
+        if blocked and since is None:
+            self.log.warn(
+                "{broker} takes no messages ({reason}), until its memory or disk alarm ends: jobs and answers wait, "
+                "no job is started, and deadlines go on",
+                broker=target.broker,
+                reason=client.blocked_for,
+            )
+        elif since is not None and not blocked:
+            seconds = self.clock.seconds() - since
+            self.log.warn(
+                "{broker} takes messages again, after {seconds:.1f} s", broker=target.broker, seconds=seconds
+            )
 
     def _returned(self, _method: Any, properties: Properties, _body: bytes) -> None:
         listener = self._listeners.get(properties.reply_to or "")

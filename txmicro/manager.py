@@ -29,6 +29,8 @@ SETTLING = 5.0
 """Seconds after the bus was lost and is back in which nobody is missed: workers find it again one by one, after
 pauses of up to 2.5 seconds (bus.py)."""
 
+_GET_ALL = "worker.getAll"
+
 MAX_INQUIRIES = 10_000
 """Addresses looked at at once; further inquiries are dropped, and their senders ask again."""
 
@@ -50,7 +52,7 @@ class SystemManager(Service):
         self.id = id or ""
         self._inquiries: dict[str, set[str]] = {}
         self._looking: dict[str, Deferred[None]] = {}
-        self._lost = False
+        self._lost = self._heard_itself = False
         self._settled = 0.0
 
     def startService(self) -> None:
@@ -62,8 +64,9 @@ class SystemManager(Service):
         self.id = self.id or bus.ids.worker(TYPE)
         self.metrics = bus.metrics.service(TYPE)
         self.registry = Registry(bus.clock)
+        self._count()
         self.link = Link(
-            bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list"), service=TYPE
+            bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL), service=TYPE
         )
         self._post = self.link.post
         self._ready: Once[SystemManager] = Once()
@@ -96,11 +99,17 @@ class SystemManager(Service):
         """Ask who is there, and strike off who did not answer for too long. Must not raise: it would be the last."""
         try:
             if self.link.stands:
-                for gone in self.registry.round(self.bus.config.keepalive / 1000):
+                for gone in self.registry.round(self.bus.config.keepalive / 1000, heard=self._heard_itself):
                     self._declare_gone(gone)
-                self._post.notify("worker.getAll", {})
+                self._ask_all()
         except Exception:
             self.log.failure("a keepalive round of {manager} failed", manager=self.id, recurring=True)
+
+    def _ask_all(self) -> None:
+        """Ask who is there. Whoever answers must have heard it, and then it has come back here, too."""
+        self._heard_itself = False
+        if self.bus.writable:
+            self._post.notify(_GET_ALL, {})
 
     def _declare_gone(self, gone: Announcement) -> None:
         self.log.warn("{worker} does not answer, and is declared gone", worker=gone.id)
@@ -119,7 +128,7 @@ class SystemManager(Service):
         if self._lost:
             self._settled = self.bus.clock.seconds() + SETTLING
         self.log.info("{manager} is ready", manager=self.id)
-        self._post.notify("worker.getAll", {})
+        self._ask_all()
 
     def down(self) -> None:
         """What was seen of queues counts no more; those who asked ask again."""
@@ -149,7 +158,9 @@ class SystemManager(Service):
 
     def notified(self, topic: str, body: Any) -> None:
         """A notification."""
-        if topic == "worker.next":
+        if topic == _GET_ALL:
+            self._heard_itself = True
+        elif topic == "worker.next":
             self._asked(Inquiry.from_body(body))
         elif topic == "worker.list":
             self._listed(messages.get(messages.get(body, "sender", dict), "id", str))

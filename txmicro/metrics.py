@@ -5,10 +5,11 @@
 ``microservices_messages_sent_total``       counter    by ``service`` and ``type``
 ``microservices_job_errors_total``          counter    by ``service`` and ``error_type``
 ``microservices_workers_total``             gauge      by ``type``
-``microservices_connected_workers``         gauge
+``microservices_connected_workers``         gauge      on a SystemManager's page only, as no one else knows
 ``microservices_job_processing_seconds``    histogram  by ``service`` and ``job_type``
 ``microservices_job_resends_total``         counter    by ``service`` and ``job_type``
 ``microservices_dead_letters_total``        counter    by ``service`` and ``reason``
+``microservices_broker_blocked``            gauge      1 while the broker takes no messages of this process
 ==========================================  =========  ===============================================
 
 ``service`` is a worker's type, or ``SystemManager``. ``type`` is a message's: ``job``, ``ack``, ``result``,
@@ -164,9 +165,10 @@ class Metrics:
         self.dead = _Counters("dead_letters", "Durable jobs that were given up", "reason", _Tally)
         for family in (self.received, self.sent, self.errors, self.jobs, self.resends, self.dead):
             registry.register(family)
-        self.connected_workers = Gauge(
-            "microservices_connected_workers", "Workers connected to the bus", registry=registry
+        self.blocked = Gauge(
+            "microservices_broker_blocked", "Whether the broker takes no messages", registry=registry
         )
+        self._connected_workers: Gauge | None = None
         workers = Gauge("microservices_workers_total", "Workers by type", ["type"], registry=registry)
         self.workers: _Children[Gauge] = _Children(workers.labels)
         self._crowd: dict[str, int] = {}
@@ -180,6 +182,14 @@ class Metrics:
         if name not in self._services:
             self._services[name] = ServiceMetrics(self, name)
         return self._services[name]
+
+    def set_connected_workers(self, count: int) -> None:
+        """There are *count* workers on the bus. A page does not show what its process never said."""
+        if self._connected_workers is None:
+            self._connected_workers = Gauge(
+                "microservices_connected_workers", "Workers connected to the bus", registry=self.registry
+            )
+        self._connected_workers.set(count)
 
     def set_worker_count(self, type: str, count: int) -> None:
         """There are *count* workers of *type*; ``other`` holds the sum of the types beyond the limit."""
@@ -247,4 +257,4 @@ class ServiceMetrics:
 
     def set_connected_workers(self, count: int) -> None:
         """There are *count* workers on the bus."""
-        self._metrics.connected_workers.set(count)
+        self._metrics.set_connected_workers(count)

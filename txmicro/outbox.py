@@ -512,7 +512,7 @@ class Outbox:
             return f"{sends}, taken by {sent.taker} after {sent.since - sent.began:.1f} s"
         if not sent.loose:
             return f"{sends}, taken by nobody, as no queue was there for it"
-        return f"{sends}; no worker says that it has it: all are busy, or whoever has it cannot answer"
+        return f"{sends}; nobody has said that it took it: all are busy, or whoever has it cannot answer"
 
     def _fail(self, sent: Sent, error: JobError) -> None:
         self._safely(self._gave_up, error)

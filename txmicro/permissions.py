@@ -140,7 +140,7 @@ def _topics(role: Role) -> list[dict[str, str]]:
 
 
 def _manager_topics() -> list[dict[str, str]]:
-    heard = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING)
+    heard = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll")
     said = (r"worker\.getAll", rf"worker\.del\.{_TYPE}")
     return [
         _topic(MANAGER, topology.NOTIFICATIONS, said, heard),

@@ -85,15 +85,16 @@ class Registry:
         del self._types[entry.announcement.type][id]
         return entry.announcement
 
-    def round(self, period: float) -> list[Announcement]:
+    def round(self, period: float, *, heard: bool = True) -> list[Announcement]:
         """A keepalive goes out now; the one before went out *period* seconds ago, if all is well.
 
-        Whoever was not heard since then has missed one. Gives those that are gone by that, and forgets them.
+        *heard*: whether that one has gone over the bus. If not, nobody can have answered it, and none has missed it.
+        Otherwise whoever was not heard since then has missed one. Gives those that are gone by that, and forgets them.
         A round that is late by more than half its period counts nothing: this process stood still, and what
         the workers answered meanwhile may wait to be read.
         """
         now = self._clock.seconds()
-        in_time = self._last_round is not None and now - self._last_round <= _LATE * period
+        in_time = heard and self._last_round is not None and now - self._last_round <= _LATE * period
         self._last_round = now
         gone = []
         for entry in self._entries.values():

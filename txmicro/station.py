@@ -7,10 +7,11 @@ and what comes in becomes input to the machines.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -61,6 +62,8 @@ class Station:
         unheard: Callable[[JobError], None],
     ) -> None:
         self.id, self.type = me().id, me().type
+        self._leave_by = 0.0
+        self._bus = bus
         self._clock = bus.clock
         self._ids = bus.ids
         self._unheard = unheard
@@ -164,6 +167,7 @@ class Station:
         For as long it also watches over the hops of those that it has passed on: who sent them would find this
         worker gone, and have them run again.
         """
+        self._leave_by = self._clock.seconds() + grace
         await self.link.stop_jobs()
         await self.lane.stop_jobs()
         self.membership.leave()
@@ -198,10 +202,19 @@ class Station:
         for batch in (self._acks, self._heard, self._done):
             batch.flush()
             batch.stop()
-        await self._post.flush()
+        await self._last_flush()
         self._runner.stop()
         await self.lane.leave()
         await self.link.close()
+
+    async def _last_flush(self) -> None:
+        """Wait until what was said has left, but not for ever for a broker that takes nothing."""
+        left = self._leave_by - self._clock.seconds() - CLOSING
+        with suppress(TimeoutError):
+            await self._post.flush().addTimeout(max(LAST_FLUSH, left), self._clock)
+        if self._bus.obstacle:
+            reason = self._bus.obstacle
+            self.log.warn("{worker}: its last messages may be lost: {reason}", worker=self.id, reason=reason)
 
     def _flush(self) -> Deferred[Any]:
         self._acks.flush()
@@ -376,7 +389,7 @@ class Station:
             self._intake.resume()
             self.lane.resume()
         else:
-            self._outbox.pause()
+            self._outbox.pause(self._bus.obstacle or "this worker's queues are being declared")
             self._intake.pause()
             self.lane.pause()
 
@@ -393,6 +406,12 @@ class Station:
         """A job of ours is not taken by the broker (link.Occupant)."""
         self._outbox.failed(key, error)
 
+
+CLOSING = 6.0
+"""Seconds of the grace that are kept for closing the connections, 5 where the broker does not answer (client.py)."""
+
+LAST_FLUSH = 1.0
+"""Seconds that a worker waits at least for its last messages to leave."""
 
 _FIRST_HOP = hop_key("", 0)
 

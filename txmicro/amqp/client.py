@@ -120,7 +120,7 @@ class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
         self.client.started.fire()
 
     def connection_blocked(self, ch: Any, msg: Any) -> None:
-        self.client.set_blocked(True)
+        self.client.set_blocked(True, str(msg.reason))
 
     def connection_unblocked(self, ch: Any, msg: Any) -> None:
         self.client.set_blocked(False)
@@ -148,6 +148,8 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
     :ivar server_properties: what the broker says about itself, once it has.
     :ivar blocked: the broker takes nothing, for it lacks memory or disk space.
     :ivar paused: the transport takes nothing, for its buffer is full.
+    :ivar blocked_for: the broker's words for why.
+    :ivar on_blocked: called when the broker says that it takes nothing, or takes again.
     :ivar on_writable: called when it changes whether what is written goes out now: neither blocked nor paused.
     """
 
@@ -186,7 +188,9 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.channels[0] = self.channelFactory(0, self.outgoing, self)
         self.blocked = False
         self.paused = False
+        self.blocked_for = ""
         self.on_writable: Callable[[bool], None] | None = None
+        self.on_blocked: Callable[[bool], None] | None = None
         self.mechanism = "EXTERNAL" if external else "PLAIN"
         self.response: str | None = "" if external else f"\0{username}\0{password}"
         self._stage = "start"  # what the broker says next; empty: anything, the connection is open
@@ -354,9 +358,12 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self._beating = self.clock.callLater(self.heartbeatInterval / 2, self._beat)
         return self.channel_max, self.frame_max, self.heartbeatInterval
 
-    def set_blocked(self, blocked: bool) -> None:
-        """The broker takes nothing, or takes again."""
+    def set_blocked(self, blocked: bool, reason: str = "") -> None:
+        """The broker takes nothing, for *reason*, or takes again."""
+        self.blocked_for = reason
         self._set_writable(blocked, self.paused)
+        if self.on_blocked is not None:
+            self.on_blocked(blocked)
 
     def channel_failed(self, channel: Channel, _reason: TxmicroError) -> None:
         """A channel is gone."""
