@@ -246,7 +246,11 @@ class StoringTests(LaneTestCase):
         self.assertRaises(EncodeError, self.sender.send, "WB:*", object(), durable=True)
         for wrong in (0, -1.0, float("nan"), float("inf")):
             self.assertRaises(ValueError, self.sender.send, "WB:*", durable=True, expires=wrong)
-        self.assertRaises(ValueError, self.sender.send, "WB:*", durable=True, attempts=0)
+        odd: Any
+        for odd in (2**32, 1e30, "1"):
+            self.assertRaises(ValueError, self.sender.send, "WB:*", durable=True, expires=odd)
+        for odd in (0, -1, 2**53, 1.5, True, "1"):
+            self.assertRaises(ValueError, self.sender.send, "WB:*", durable=True, attempts=odd)
         self.assertRaises(ValueError, self.sender.send, "WB:*", expires=1.0)
         self.assertEqual(len(self.sender._running_station._outbox), 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -274,10 +275,21 @@ class SendTests(SystemTestCase):
         self.sender.send("WX:*").cancel()
         self.assertEqual(treated, [])
 
-    def test_a_timeout_is_a_finite_number_of_seconds(self) -> None:
+    def test_a_timeout_is_a_number_of_seconds_that_can_travel(self) -> None:
         self.process(self.sender)
-        for wrong in (0, -1, float("inf"), float("nan")):
-            self.assertRaises(ValueError, self.sender.send, "WB:*", timeout=wrong)
+        for durable in (False, True):
+            for wrong in (0, -1, float("inf"), float("nan"), 1e9 + 1, sys.maxsize, 10**400, True, "5"):
+                error = self.assertRaises(
+                    ValueError, self.sender.send, "WB:*", timeout=wrong, durable=durable
+                )
+                self.assertIn("expected seconds above 0, at most 1,000,000,000", str(error))
+
+    def test_with_the_longest_timeout_a_job_is_done(self) -> None:
+        self.process(self.sender)
+        self.process(Worker("WB", do_job=echo))
+        for durable in (False, True):
+            answer = self.sender.send("WB:*", "a", timeout=1e9, durable=durable).when_done()
+            self.assertEqual(self.result(answer, 1.0), {"echo": "a"})
 
     def test_stopping_the_sender_fails_what_it_sent(self) -> None:
         bus = self.process(self.sender)

@@ -41,6 +41,9 @@ NOT_RETRYABLE: Final = "failed"
 UNREADABLE: Final = "unreadable"
 EXPIRED: Final = "expired"
 
+ATTEMPTS_MAX: Final = _LARGEST - 1
+"""The largest number that is believed of a header."""
+
 LONGEST_TTL: Final = 2**32 - 1
 """The largest ``expiration``, in milliseconds (49 days): RabbitMQ closes the channel at more."""
 

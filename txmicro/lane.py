@@ -16,12 +16,12 @@ from .address import parse
 from .bus import Bus
 from .durable import DurableIntake
 from .durable_link import DurableLink
-from .errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, describe
+from .errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, describe, show
 from .future import JobFuture
 from .intake import Reply
 from .lately import Lately
 from .link import Link
-from .messages import Job
+from .messages import Job, is_seconds
 from .metrics import DURABLE
 from .retry import RetryPolicy
 from .sent import Sent
@@ -50,10 +50,14 @@ class Terms:
     attempts: int | None = None
 
     def __post_init__(self) -> None:
-        if self.expires is not None and not 0 < self.expires * 1000 <= durable.LONGEST_TTL:
-            raise ValueError(f"expires is {self.expires!r}: expected seconds above 0, at most 49 days")
-        if self.attempts is not None and self.attempts < 1:
-            raise ValueError(f"attempts is {self.attempts!r}: a job is tried at least once")
+        if self.expires is not None and not is_seconds(self.expires, durable.LONGEST_TTL / 1000):
+            raise ValueError(f"expires is {show(self.expires)}: expected seconds above 0, at most 49 days")
+        if self.attempts is not None and not (
+            type(self.attempts) is int and 1 <= self.attempts <= durable.ATTEMPTS_MAX
+        ):
+            raise ValueError(
+                f"attempts is {show(self.attempts)}: expected a whole number from 1 to {durable.ATTEMPTS_MAX}"
+            )
 
 
 class DurableLane:

@@ -31,6 +31,9 @@ EVENT: Final = "event"
 
 NO_WORKER_TEXT: Final = "No worker available for this job"
 
+LONGEST_TIMEOUT: Final = 10**9
+"""Seconds that a deadline may be away: as in the configuration. It travels in ms, which must be below 2^53."""
+
 _MISSING: Final = object()
 _JOB_ID: Final = re.compile(r"[!-~]{1,128}")
 _LARGEST: Final = 2**53
@@ -275,6 +278,11 @@ class Job:
             redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
             past=int(_number(body, "past", 0)),
         )
+
+
+def is_seconds(value: Any, longest: float) -> bool:
+    """Return whether *value* is a number above 0 and at most *longest*; NaN is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= longest
 
 
 def remaining_ms(deadline: float, now: float) -> int:

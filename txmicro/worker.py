@@ -6,7 +6,6 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import inf
 from typing import Any
 
 from twisted.application.service import Service
@@ -29,10 +28,11 @@ from .errors import (
     WorkerStopped,
     is_unexpected,
     reason_of,
+    show,
 )
 from .future import JobFuture
 from .lane import Terms
-from .messages import Announcement, Job
+from .messages import LONGEST_TIMEOUT, Announcement, Job, is_seconds
 from .metrics import ServiceMetrics
 from .once import Once
 from .retry import RetryPolicy
@@ -277,7 +277,9 @@ class Worker(Service):
     ) -> JobFuture:
         """Send a job to *address*: ``TYPE:*``, a worker id, or a list of these, a routing slip.
 
-        :param timeout: seconds until it fails with JobTimeout; None: the configuration's.
+        :param timeout: seconds from now until it fails with JobTimeout; None: the configuration's. They include the
+            time in which it waits for its turn, here, at the broker and at a worker: whoever sends more at once than
+            the workers do in that time needs a longer one.
         :param traceparent: W3C trace context to pass along.
         :param redeliver: whether it may run twice, so that it is sent again until it is done. If not, it runs at most
             once, and fails with WorkerLost when nobody can say whether it did.
@@ -294,8 +296,10 @@ class Worker(Service):
         slip = [address] if isinstance(address, str) else list(address)
         station = self._running_station
         seconds = self.config.timeout if timeout is None else timeout
-        if not 0 < seconds < inf:
-            raise ValueError(f"timeout is {timeout!r}: expected a finite number of seconds above 0")
+        if not is_seconds(seconds, LONGEST_TIMEOUT):
+            raise ValueError(
+                f"timeout is {show(timeout)}: expected seconds above 0, at most {LONGEST_TIMEOUT:,}"
+            )
         if durable and not redeliver:
             raise ValueError("a durable job is delivered until it is done: it cannot have redeliver=False")
         if durable:
