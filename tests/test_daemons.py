@@ -170,6 +170,17 @@ class OneProcessTests(ProgramTestCase):
                 self.assertNotIn("Traceback", system.output)
 
 
+class BackgroundTests(ProgramTestCase):
+    async def test_who_starts_a_daemon_there_hears_that_it_cannot(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            starting = self.run_program("twistd", "txmicro-broker", TXMICRO_BROKER_LISTEN_PORT=port)
+            self.assertEqual(await starting.ended(), 1)
+        self.assertIn("the broker cannot listen on 127.0.0.1", starting.output)
+        self.assertIn("broker_listen_port", (self.directory / "txmicro-broker.log").read_text())
+        self.assertFalse((self.directory / "txmicro-broker.pid").exists())
+
+
 class LimitTests(ProgramTestCase):
     async def test_channel_max_is_named_with_what_to_do(self) -> None:
         broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT="0")

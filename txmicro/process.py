@@ -40,6 +40,21 @@ CANNOT_START: Final = 1
 Member = SystemManager | Worker
 
 
+class CannotStart(SystemExit, Exception):
+    """Ends the process with status 1, while its services are started.
+
+    It is an Exception because twistd tells only of those to the process that waits for a daemon to start in the
+    background: that one would wait for ever.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(CANNOT_START)
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+
 class InOrder(MultiService):
     """Services that stop one after the other, the last first; a MultiService stops all at once."""
 
@@ -169,7 +184,7 @@ class Process(InOrder):
             )
             self.log.critical("{text}", text=text)
             complain(f"{self._name}: {text}")
-            raise SystemExit(CANNOT_START) from error
+            raise CannotStart(text) from error
 
     def _is_ready(self, member: Member) -> None:
         """Publish what this process logs as soon as it has somebody who can."""
