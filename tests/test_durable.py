@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro import durable, topology
 from txmicro.durable import Delivery, DurableIntake, lasting, number
-from txmicro.errors import BadRequest, JobTimeout, NotStored, describe
+from txmicro.errors import BadRequest, JobTimeout, NotStored, RemoteError, WorkerLost, describe
 from txmicro.messages import JOB, Job
 from txmicro.retry import RetryPolicy
 from txmicro.storing import Parcel
@@ -43,6 +43,7 @@ class IntakeCase(SynchronousTestCase):
             room=lambda: self.room,
             store=self.store,
             repeat=lambda key: self.events.append(("repeat", key)),
+            gave_up=lambda job, error: self.events.append(("gave up", job.id, type(error), error.message)),
             time=lambda: self.now,
             slots=self.slots,
             memory=self.memory,
@@ -200,9 +201,22 @@ class PuttingAwayTests(IntakeCase):
         self.arrive(redelivered=True, quarantined=True)
         self.assertEqual(self.heard(), [("start", "a")])
 
+    def test_unless_it_has_come_back_as_often_as_it_may(self) -> None:
+        for count in (topology.DELIVERY_LIMIT - 1, topology.DELIVERY_LIMIT):
+            self.arrive(redelivered=True, quarantined=True, headers={durable.COUNT: count})
+            if count < topology.DELIVERY_LIMIT:
+                self.assertEqual(self.heard(), [("start", "a")])
+                self.intake.stopped(job())
+                self.heard()
+        why = "each worker that ran it is gone: it may be what ends them"
+        self.assertEqual(self.heard(), [("gave up", "a", WorkerLost, why), ("store", OWN, topology.DEAD)])
+        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.DEATHS)
+        self.assertEqual(self.parcels[0].headers[durable.FAILURE]["message"], why)
+
     def test_what_expired_between_its_attempts_is_not_started(self) -> None:
-        self.arrive(headers={durable.EXPIRES: NOW_MS, durable.ATTEMPT: 2})
-        self.assertEqual(self.heard(), [("store", OWN, topology.DEAD)])
+        failure = {"type": "RemoteError", "module": "txmicro.errors", "message": "no"}
+        self.arrive(headers={durable.EXPIRES: NOW_MS, durable.ATTEMPT: 2, durable.FAILURE: failure})
+        self.assertEqual(self.heard(), [("gave up", "a", RemoteError, "no"), ("store", OWN, topology.DEAD)])
         self.assertEqual(self.parcels[0].headers[durable.REASON], durable.EXPIRED)
 
     def test_in_the_first_queue_the_broker_says_what_has_expired_and_no_clock_of_ours(self) -> None:
@@ -512,6 +526,7 @@ class HeaderTests(SynchronousTestCase):
             room=lambda: True,
             store=store,
             repeat=lambda key: None,
+            gave_up=lambda job, error: None,
             time=lambda: NOW,
             slots=1,
         )

@@ -27,6 +27,7 @@ from txmicro.errors import (
     QueueMismatch,
     RemoteError,
     TooManyHops,
+    WorkerLost,
     WorkerStopped,
 )
 from txmicro.future import JobFuture
@@ -508,10 +509,14 @@ class DeathTests(LaneTestCase):
             self.advance(0.5)
             self.kill(dying)
         self.process(self.worker(echo))
-        self.advance(1)
-        # Once in the queue, then in the quarantine: the limit's worth of returns, and the one that was too many.
-        self.assertEqual(len(self.ran), 1 + topology.DELIVERY_LIMIT + 1)
-        self.assertEqual(len(self.dead()), 1)
+        assert job is not None
+        error = self.error(job.when_done(), WorkerLost, 1)  # its sender need not wait until the timeout
+        self.assertIn("it may be what ends them", str(error))
+        # Once in the queue, then in the quarantine: the limit's worth of returns.
+        self.assertEqual(len(self.ran), 1 + topology.DELIVERY_LIMIT)
+        (headers,) = self.dead()
+        self.assertEqual(headers[durable.REASON], durable.DEATHS)
+        self.assertEqual(headers[durable.FAILURE]["type"], "WorkerLost")
         self.check_empty()
 
     def test_a_lost_channel_amid_the_run_does_not_run_it_twice_here(self) -> None:

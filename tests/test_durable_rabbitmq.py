@@ -16,7 +16,7 @@ from txmicro import cli, durable, storing, topology
 from txmicro.amqp.client import Channel, ChannelClosed
 from txmicro.amqp.frames import Deliver, Properties
 from txmicro.bus import Bus
-from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch
+from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch, WorkerLost
 from txmicro.future import JobFuture
 from txmicro.messages import Job
 from txmicro.retry import RetryPolicy
@@ -256,7 +256,7 @@ class DurableJobs(Live):
             return job.data
 
         jobs: list[JobFuture] = []
-        for life in range(1, topology.DELIVERY_LIMIT + 3):
+        for life in range(1, topology.DELIVERY_LIMIT + 2):
             wires.append(Wire(self.broker.port))
             _, bus = await self.taker(handle, wire=wires[-1])
             jobs = jobs or [self.sender.send("WD:*", item, durable=True, timeout=60) for item in data]
@@ -266,13 +266,13 @@ class DurableJobs(Live):
         poison = jobs.pop(10)
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, list(range(20)))
-        # Once in the queue, then in the quarantine: the limit's worth of returns, and the one that was too many.
-        self.assertEqual(self.ledger.runs[f"{poison.id}/0"], 1 + topology.DELIVERY_LIMIT + 1)
+        # Once in the queue, then in the quarantine: the limit's worth of returns.
+        self.assertEqual(self.ledger.runs[f"{poison.id}/0"], 1 + topology.DELIVERY_LIMIT)
         self.assertEqual(len(self.ledger.effects), 20)
-        poison.cancel()
+        await self.failed(poison, WorkerLost)
         await self.check_empty(topology.dead_queue("WD"))
         [headers] = await self.dead()
-        self.assertEqual(headers["x-death"][0]["reason"], "delivery_limit")
+        self.assertEqual(headers[durable.REASON], durable.DEATHS)
 
     async def test_a_rolling_restart_runs_nothing_twice(self) -> None:
         async def handle(job: Job) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from . import topology
-from .errors import Failure, describe, rebuild
+from .errors import Failure, JobError, WorkerLost, describe, rebuild
 from .messages import JOB, Job
 from .retry import RetryPolicy
 from .storing import Parcel
@@ -35,7 +35,10 @@ _NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED, REQUEUED)
 _LARGEST: Final = 2**53
 _LONGEST: Final = 500  # characters of a failure
 
+COUNT: Final = "x-delivery-count"  # the broker's word for how often it came back
+
 # Why a job was given up; besides, the broker says ``delivery_limit`` and ``expired`` in ``x-death``.
+DEATHS: Final = "delivery_limit"
 EXHAUSTED: Final = "attempts"
 NOT_RETRYABLE: Final = "failed"
 UNREADABLE: Final = "unreadable"
@@ -103,6 +106,11 @@ class Delivery:
         """How many attempts the sender wants; None: it did not say."""
         return number(self.headers, ATTEMPTS, 0) or None
 
+    @property
+    def deadly(self) -> bool:
+        """Whether it has come back from the quarantine as often as it may: it ends whoever runs it."""
+        return self.quarantined and number(self.headers, COUNT, 0) >= topology.DELIVERY_LIMIT
+
     def is_again(self, other: Delivery) -> bool:
         """Whether this may be the message *other*, which came before; and not one that was made of it."""
         return self.redelivered and (self.key, self.attempt, self.quarantined) == (
@@ -131,6 +139,7 @@ class DurableIntake:
     :param room: whether there is room for one more job now, by all that runs in this worker.
     :param store: has the broker keep a parcel; fires when it does. Cancelling it stops the attempts.
     :param repeat: says again how the job of this key ended, to who awaits it.
+    :param gave_up: told of a job that is given up unrun, and of the error that it ends with.
     :param time: Unix time, in seconds.
     :param slots: how many durable jobs run at once at most.
     :param memory: how many jobs that succeeded are remembered, by their keys.
@@ -145,6 +154,7 @@ class DurableIntake:
         room: Callable[[], bool],
         store: Callable[[Parcel], Deferred[None]],
         repeat: Callable[[str], None],
+        gave_up: Callable[[Job, JobError], None],
         time: Callable[[], float],
         slots: int,
         memory: int = 10_000,
@@ -155,6 +165,7 @@ class DurableIntake:
         self._room = room
         self._store = store
         self._repeat = repeat
+        self._gave_up = gave_up
         self._time = time
         self._slots = slots
         self._memory = memory
@@ -185,7 +196,10 @@ class DurableIntake:
         elif self._stopped:
             return  # the channel is about to close, and then it goes back
         elif delivery.attempt > 1 and self._left(delivery) == 0:  # the first wait is for the broker to bound
+            self._gave_up(delivery.job, rebuild(delivery.headers.get(FAILURE)))
             self._bury(delivery, EXPIRED, lasting(delivery.headers))
+        elif delivery.deadly:
+            self._bury_deadly(delivery, delivery.job)
         elif delivery.redelivered and not delivery.quarantined:
             self._put(delivery, topology.QUARANTINE, lasting(delivery.headers), self._left(delivery))
         else:
@@ -299,6 +313,13 @@ class DurableIntake:
         self._settle(self._running.pop(job.key), False)
 
     # How:
+
+    def _bury_deadly(self, delivery: Delivery, job: Job) -> None:
+        """The broker would do it at the next return, and tell nobody."""
+        error = WorkerLost("each worker that ran it is gone: it may be what ends them")
+        self._gave_up(job, error)
+        failure = _short(describe(error, None))
+        self._bury(delivery, DEATHS, {**lasting(delivery.headers), FAILURE: failure, FAILED: self._now_ms()})
 
     def _bury(self, delivery: Delivery, reason: str, headers: dict[str, Any]) -> None:
         """Put a job to the dead letters."""

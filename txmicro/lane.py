@@ -118,6 +118,7 @@ class DurableLane:
             room=room,
             store=self._store,
             repeat=repeat,
+            gave_up=self._gave_up,
             time=bus.ids.time,
             slots=self.slots,
         )
@@ -311,6 +312,10 @@ class DurableLane:
             )
         if self._intake.failed(job, error, failure):
             self._tell_origin(job, messages.FAILURE, {"failure": failure})
+
+    def _gave_up(self, job: Job, error: JobError) -> None:
+        self._metrics.record_error(error.type)
+        self._tell_origin(job, messages.FAILURE, {"failure": describe(error, self.id)})
 
     def _tell_origin(self, job: Job, kind: str, outcome: dict[str, Any]) -> None:
         """How the job ended, for who may still wait for it."""

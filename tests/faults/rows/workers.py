@@ -103,9 +103,9 @@ async def poison(stage: Stage) -> None:
     await stage.node.ctl("purge_queue", dead)
 
 
-DEATHS = 2 + DELIVERY_LIMIT
-"""Attempts of a job that kills its worker: one in the durable queue; then, in quarantine, one and as many more as it
-may come back."""
+DEATHS = 1 + DELIVERY_LIMIT
+"""Attempts of a job that kills its worker: one in the durable queue; then, in quarantine, as many as it may come
+back."""
 
 
 @row(
