@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from twisted.internet.defer import gatherResults
+from pamqp.commands import Basic, Confirm
+from pamqp.commands import Channel as ChannelMethods
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.live import LiveBroker, LiveTestCase, RabbitMQ
-from txmicro.amqp.errors import ChannelClosed, SizeRefused, closed_by
+from tests.scripted_broker import ScriptedBroker
+from txmicro.amqp.errors import ChannelClosed, ConnectionLost, NoChannelLeft, SizeRefused, closed_by
+from txmicro.amqp.frames import Content, Properties
 from txmicro.bus import Bus
 from txmicro.errors import MessageTooLarge
-from txmicro.large import LARGE, SizeLimit
+from txmicro.large import LARGE, LargeMessages, SizeLimit
 from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
 from txmicro.worker import Worker
@@ -151,6 +155,69 @@ class OnRabbitMQ(LiveTestCase):
         [sender] = [worker for worker in bus if isinstance(worker, Worker)]
         error = await self.failed(sender.send("WL:*", "x" * self.default).when_done(), MessageTooLarge)
         self.assertIn("16777216", str(error))
+
+
+class ChannelTests(SynchronousTestCase):
+    """On a broker that is scripted."""
+
+    def setUp(self) -> None:
+        self.broker = ScriptedBroker()
+        self.broker.open()
+        self.addCleanup(self.broker.hang_up)
+        self.limit = SizeLimit(LIMIT)
+        self.large = LargeMessages(self.broker.client, self.limit)
+
+    def publish(self, size: int) -> Deferred[None]:
+        return self.large.publish("x", "k", Properties().encode(), bytes(size), "")
+
+    def opens(self) -> list[int]:
+        """Have the client open its channel; gives the sizes of what it publishes there then."""
+        [self.number] = [
+            number for number, said in self.broker.heard() if isinstance(said, ChannelMethods.Open)
+        ]
+        self.broker.say(ChannelMethods.OpenOk(), Confirm.SelectOk(), channel=self.number)
+        return [len(content.body) for _, content in self.broker.heard() if isinstance(content, Content)]
+
+    def refuse(self) -> None:
+        text = "PRECONDITION_FAILED - message size 3000 is larger than configured max size 2000"
+        self.broker.say(ChannelMethods.Close(406, text, 60, 40), channel=self.number)
+
+    def test_one_channel_for_all_and_what_another_one_costs_is_published_again(self) -> None:
+        small, too_large, also = self.publish(1000), self.publish(3000), self.publish(2000)
+        settled = self.large.settled()
+        self.assertEqual(self.opens(), [1000, 3000, 2000])
+        self.broker.say(Basic.Ack(1, False), channel=self.number)
+        self.successResultOf(small)
+        self.refuse()
+        self.failureResultOf(too_large, MessageTooLarge)
+        self.assertEqual(self.opens(), [2000])
+        self.assertNoResult(settled)
+        self.broker.say(Basic.Ack(1, False), channel=self.number)
+        self.successResultOf(also)
+        self.successResultOf(settled)
+        self.failureResultOf(self.publish(2001), MessageTooLarge)
+        self.assertEqual(self.broker.heard(), [])
+
+    def test_closed_for_something_else_fails_what_is_on_it_and_the_next_one_opens_another(
+        self,
+    ) -> None:
+        lost = self.publish(1000)
+        self.opens()
+        self.broker.say(ChannelMethods.Close(404, "NOT_FOUND", 60, 40), channel=self.number)
+        self.failureResultOf(lost, ChannelClosed)
+        again = self.publish(1000)
+        self.assertEqual(self.opens(), [1000])
+        self.broker.say(Basic.Ack(1, False), channel=self.number)
+        self.successResultOf(again)
+
+    def test_without_a_channel_left_the_next_one_is_tried_again(self) -> None:
+        taken = [self.broker.channel(number) for number in range(1, 2048)]
+        self.failureResultOf(self.publish(1000), NoChannelLeft)
+        closing = taken[0].channel_close()
+        self.broker.say(ChannelMethods.CloseOk())
+        self.successResultOf(closing)
+        self.publish(1000).addErrback(lambda failure: failure.trap(ConnectionLost))
+        self.assertEqual(self.opens(), [1000])
 
 
 class LimitTests(SynchronousTestCase):

@@ -131,6 +131,18 @@ class PermissionsTests(LiveTestCase):
         for password in ("", "WB-password"):
             await self.failed(self.log_in("WB", password), AuthenticationFailed)
 
+    async def test_a_type_that_is_not_used_any_more_removes_its_queues_and_nobody_elses(self) -> None:
+        await self.movies()
+        await self.pilot.bus.stopService()
+        wb, said = self.pilot.type, StringIO()
+        url = self.url(user=f"{wb}:{wb}-password", vhost=VHOST)
+        command = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
+        other = self.database.type
+        self.assertEqual(await command.run(["queues", "prune", other]), cli.NOT_DONE)
+        self.assertIn("the right to configure it is missing", said.getvalue())
+        self.assertEqual(await command.run(["queues", "prune", wb]), cli.DONE, said.getvalue())
+        self.assertIn(f"removed txmicro.jobs.{wb}.durable", said.getvalue())
+
     # Whoever has WB's password
 
     async def intrude(self, attempt: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
