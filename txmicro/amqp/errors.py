@@ -172,7 +172,7 @@ def closed_by(code: int, text: str, method: int) -> ChannelClosed:
     size = _SIZE_REFUSED.search(text) if code == PRECONDITION_FAILED else None
     if size is not None:
         return SizeRefused(text, int(size[1]))
-    if code == PRECONDITION_FAILED and "limit" in text and method == commands.Queue.Declare.index:
+    if code == PRECONDITION_FAILED and "queue limit" in text and method == commands.Queue.Declare.index:
         return QueueLimitReached(code, text)
     if code != ACCESS_REFUSED or "refused for user" not in text:  # the other 403 is a queue in exclusive use
         return ChannelClosed(code, text)
