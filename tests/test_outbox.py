@@ -719,14 +719,23 @@ class EndTests(OutboxCase):
         self.add("out/0", "missing/0")
         self.outbox.acked("WB:1", ["missing/0"])
         self.outbox.taker_gone("WB:1")
-        self.wait(2)
-        for key in ("out/0", "missing/0"):  # the first copy of each reached somebody
+        self.wait(4)
+        for key in ("out/0", "missing/0"):  # copies of each reached somebody
             self.outbox.returned(key)
         self.outbox.nobody("WB:*")
         self.assertEqual([event for event in self.heard() if event[0] == "failed"], [])
         self.outbox.status("WB:1", ["missing/0"], [], [])
         self.outbox.succeeded("out/0", "WB:1", 1)
         self.outbox.succeeded("missing/0", "WB:1", 2)
+        self.check_empty()
+
+    def test_a_copy_that_went_with_its_queue_is_told_of(self) -> None:
+        (job,) = self.add("a/0")
+        self.wait(2)
+        self.outbox.returned("a/0")
+        self.outbox.nobody("WB:*")
+        self.assertEqual(self.heard()[-1], ("failed", "a/0", NoWorkerAvailable))
+        self.assertIn("a copy of the job reached a queue that is gone since", str(self.error(job)))
         self.check_empty()
 
     def test_a_job_that_is_sent_because_another_failed_is_not_failed_with_it(self) -> None:
@@ -888,6 +897,29 @@ class DeathTests(OutboxCase):
             "WB:1, WB:2, WB:3 took it, and none has it any more: it may be what ends them",
         )
         self.check_empty()
+
+    def test_only_what_a_worker_took_last_is_counted(self) -> None:
+        (early,) = self.add("early/0", deadline=600)
+        for number in range(19):
+            (late,) = self.add(f"late{number}/0")
+            worker = f"WB:{number}"
+            self.outbox.acked(worker, ["early/0", late.key])
+            self.outbox.taker_gone(worker)
+            self.assertEqual((late.blamed, late.state), ((worker,), OUT))
+            self.outbox.succeeded(late.key, "WB:99", None)
+        self.assertEqual((early.blamed, len(early.lost), early.state), ((), 19, OUT))
+        (late,) = self.add("late/0")
+        self.outbox.acked("WB:20", ["early/0", "late/0"])
+        for _ in range(2):  # it ends them after a while: that must not go on for ever, either
+            self.outbox.taker_gone("WB:20")
+            self.wait(4)
+        self.outbox.succeeded("late/0", "WB:99", None)
+        self.assertIsInstance(self.error_of(early), WorkerLost)
+        self.check_empty()
+
+    def error_of(self, job: Sent) -> Any:
+        assert isinstance(job.owner, Told)
+        return job.owner.error
 
     def test_who_comes_back_is_not_counted(self) -> None:
         (job,) = self.add("a/0", deadline=60)

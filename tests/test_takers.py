@@ -41,13 +41,14 @@ class TakersTests(SynchronousTestCase):
     def test_a_worker_is_missing_until_it_is_heard_of(self) -> None:
         self.takers.take(self.jobs[0], "WB:1", 0.0)
         patience = LOST_AFTER * 2.0
-        self.assertEqual(self.takers.gone("WB:1", 2.0), (self.jobs[:1], False))
-        self.assertEqual(self.takers.gone("WB:1", 1.9 + patience), (self.jobs[:1], False))
+        (job,) = self.jobs[:1]
+        self.assertEqual(self.takers.gone("WB:1", 2.0), ([job], job, False))
+        self.assertEqual(self.takers.gone("WB:1", 1.9 + patience), ([job], job, False))
         self.takers.heard("WB:1")
         self.takers.heard("WB:2")
-        self.assertEqual(self.takers.gone("WB:1", 10.0), (self.jobs[:1], False))
-        self.assertEqual(self.takers.gone("WB:1", 10.0 + patience), (self.jobs[:1], True))
-        self.assertEqual(self.takers.gone("WB:2", 10.0), ([], False))
+        self.assertEqual(self.takers.gone("WB:1", 10.0), ([job], job, False))
+        self.assertEqual(self.takers.gone("WB:1", 10.0 + patience), ([job], job, True))
+        self.assertEqual(self.takers.gone("WB:2", 10.0), ([], None, False))
 
     def test_a_worker_that_is_missed_is_asked_until_it_is_heard_of_or_the_job_has_ended(self) -> None:
         first, second, _ = self.jobs
@@ -57,7 +58,7 @@ class TakersTests(SynchronousTestCase):
         self.assertEqual((first.lost, self.takers.next_due(2.0)), (("WB:1",), ("WB:1", ["a", "b"])))
         self.takers.forget(first)
         self.assertEqual(self.takers.next_due(4.0), ("WB:1", ["b"]))
-        self.assertEqual(self.takers.gone("WB:1", 4.0), ([], False))
+        self.assertEqual(self.takers.gone("WB:1", 4.0), ([], None, False))
         self.takers.heard("WB:1")
         self.assertEqual((second.lost, len(self.takers)), ((), 0))
 

@@ -25,7 +25,10 @@ from .sent import ENDED, KEPT, OUT, TAKEN, WAITING, Sent
 from .takers import Takers
 
 _LATE: Final = 0.5
-_DEATHS: Final = 3  # takers of a job that are missing, until it is given up: it may be what ends them
+_DEATHS: Final = (
+    3  # takers that are missing and took nothing after a job, until that is given up: it may end them
+)
+_LOSSES: Final = 20  # takers that are missing, whatever they took after it: it may end them some time later
 _WORTH_SAYING: Final = 0.5  # seconds
 _ABANDONED: Final = 2  # retry intervals: longer than a copy lives, at the broker and held by a taker
 _MOST_ABANDONED: Final = 10_000
@@ -251,10 +254,14 @@ class Outbox:
         self.acked(worker, forwarded)
         for sent in self._of(worker, forwarded):
             sent.forwarded = True
-        again, lost = _part(self._of(worker, unknown))
+        jobs = self._of(worker, unknown)
+        suspect = jobs[-1] if jobs else None
+        again, lost = _part(jobs, suspect)
         for sent in again:  # it was started again, under the same id
             self._takers.leave(sent, worker)
             sent.lost = (*sent.lost, worker)
+            if sent is suspect:
+                sent.blamed = (*sent.blamed, worker)
         self._again(again)
         self._lose(lost)
 
@@ -269,8 +276,8 @@ class Outbox:
         It may be dead, or reconnecting. What must not run twice, and what two other workers had that are missing,
         too, stays with it for some probes more, and fails with :class:`WorkerLost` unless they reach it.
         """
-        jobs, too_long = self._takers.gone(worker, self._time())
-        again, lost = _part(jobs)
+        jobs, suspect, too_long = self._takers.gone(worker, self._time())
+        again, lost = _part(jobs, suspect)
         for sent in again:
             if sent.forwarded:  # it has done its part
                 self._takers.leave(sent, worker)
@@ -316,17 +323,19 @@ class Outbox:
         sent.loose = max(0, sent.loose - 1)
 
     def nobody(self, address: str) -> None:
-        """Nobody can take jobs for *address*: those that no one can have fail with :class:`NoWorkerAvailable`.
+        """Nobody can take jobs for *address*: those that no one has fail with :class:`NoWorkerAvailable`.
 
-        A job of which a copy left and did not come back may be running, at a worker that is off the bus or too busy
-        to say so: it waits on.
+        A job that was taken may be running, at a worker that is off the bus. So may one of which several copies left
+        and did not come back: there was a queue for longer than a worker takes to ack, unless its event loop stands.
+        These wait on.
         """
         if address not in self._lines:
             return
         out = [sent for sent in self._out.values() if sent.address == address]
-        untaken = [sent.key for sent in (*out, *self._lines[address].waiting.values()) if not sent.loose]
+        untaken = [sent.key for sent in (*out, *self._lines[address].waiting.values()) if not _may_run(sent)]
         for sent in self._end(untaken):
-            self._fail(sent, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}"))
+            note = " (a copy of the job reached a queue that is gone since)" if sent.loose else ""
+            self._fail(sent, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}{note}"))
 
     # Where a job is:
 
@@ -537,14 +546,23 @@ class Outbox:
             self._log.failure("{function} raised", function=function, recurring=True)
 
 
-def _part(jobs: list[Sent]) -> tuple[list[Sent], list[Sent]]:
-    """Of jobs whose taker has them no more: those that may be sent to another one, and the others."""
+def _part(jobs: list[Sent], suspect: Sent | None) -> tuple[list[Sent], list[Sent]]:
+    """Of jobs whose taker has them no more: those that may be sent to another one, and the others.
+
+    :param suspect: the one that it took last.
+    """
     again: list[Sent] = []
     lost: list[Sent] = []
     for sent in jobs:
-        may = sent.redeliver and (sent.forwarded or len(sent.lost) + 1 < _DEATHS)
+        deadly = len(sent.lost) + 1 >= _LOSSES or (sent is suspect and len(sent.blamed) + 1 >= _DEATHS)
+        may = sent.redeliver and (sent.forwarded or not deadly)
         (again if may else lost).append(sent)
     return again, lost
+
+
+def _may_run(sent: Sent) -> bool:
+    """Whether somebody who is off the bus may run an untaken job."""
+    return sent.heard is not None or sent.loose > 1
 
 
 def _obituary(sent: Sent) -> str:

@@ -44,6 +44,7 @@ class Sent:
     :ivar taker: id of the latest worker that took it; None: nobody has it.
     :ivar forwarded: whether that worker says that it has passed the job on.
     :ivar lost: ids of the workers that took it and are missing since.
+    :ivar blamed: those of them that took nothing else after it, so that it may be what ended them.
     :ivar heard: id of the latest worker that said that it took it; None: nobody ever did.
     :ivar stored: whether the broker has confirmed that it has it (kept).
     :ivar added: the instant, in the clock's seconds, at which it came into the outbox.
@@ -55,6 +56,7 @@ class Sent:
         "added",
         "address",
         "began",
+        "blamed",
         "body",
         "copies",
         "deadline",
@@ -103,6 +105,7 @@ class Sent:
         self.taker: str | None = None
         self.heard: str | None = None
         self.lost: tuple[str, ...] = ()
+        self.blamed: tuple[str, ...] = ()
         self.forwarded = self.stored = False
         self.added = self.began = self.left = self.since = 0.0
         self.state = WAITING

@@ -18,15 +18,17 @@ class _Taker:
     """One worker: what it has, in the order of its acks; when to probe it next; since when it is missing.
 
     :ivar missed: what it had when it was found missing, and what was sent to others since.
+    :ivar suspect: which job it had taken last when it was found missing.
     """
 
-    __slots__ = ("due", "jobs", "missed", "missing")
+    __slots__ = ("due", "jobs", "missed", "missing", "suspect")
 
     def __init__(self, due: float) -> None:
         self.due = due
         self.missing: float | None = None
         self.jobs: dict[str, Sent] = {}
         self.missed: dict[str, Sent] = {}
+        self.suspect: Sent | None = None
 
 
 class Takers:
@@ -59,14 +61,17 @@ class Takers:
         self._drop_idle(worker, taker)
 
     def miss(self, sent: Sent, worker: str) -> None:
-        """*worker*, which has it, is missing, and others shall do it. It is counted against the job.
+        """*worker*, which has it, is missing, and others shall do it.
 
-        The worker is asked about it nevertheless: if it answers, it was only away, and the job is cleared of that.
+        It is counted against the job that the worker took last: that one may have ended it. The worker is asked about
+        its jobs nevertheless: if it answers, it was only away, and they are cleared of that.
         """
         taker = self._takers[worker]
         del taker.jobs[sent.key]
         taker.missed[sent.key] = sent
         sent.lost = (*sent.lost, worker)
+        if sent is taker.suspect:
+            sent.blamed = (*sent.blamed, worker)
 
     def forget(self, sent: Sent) -> None:
         """The job has ended: nobody that was missing need be asked about it any more."""
@@ -81,19 +86,25 @@ class Takers:
         taker = self._takers.get(worker)
         if taker is None:
             return
-        taker.missing = None
+        taker.missing = taker.suspect = None
         for sent in taker.missed.values():
             sent.lost = tuple(lost for lost in sent.lost if lost != worker)
+            sent.blamed = tuple(lost for lost in sent.blamed if lost != worker)
         taker.missed.clear()
         self._drop_idle(worker, taker)
 
-    def gone(self, worker: str, now: float) -> tuple[list[Sent], bool]:
-        """What *worker*, whom a probe did not find, has; and whether it has been missing for too long."""
+    def gone(self, worker: str, now: float) -> tuple[list[Sent], Sent | None, bool]:
+        """What *worker*, whom a probe did not find, has.
+
+        Gives its jobs, the one that it had taken last when it was found missing, and whether that is too long ago.
+        """
         taker = self._takers.get(worker)
         if taker is None:
-            return [], False
-        taker.missing = now if taker.missing is None else taker.missing
-        return list(taker.jobs.values()), now - taker.missing >= LOST_AFTER * self._every
+            return [], None, False
+        if taker.missing is None:
+            taker.missing = now
+            taker.suspect = next(reversed(taker.jobs.values()), None)
+        return list(taker.jobs.values()), taker.suspect, now - taker.missing >= LOST_AFTER * self._every
 
     def next_due(self, now: float) -> tuple[str, list[str]] | None:
         """A worker whose probe is due, with the keys of all it has or had when it was missed; None: no one's is.
