@@ -87,8 +87,8 @@ class Stage:
     async def open(self, nodes: list[Node]) -> None:
         """Start the brokers, and the sender."""
         self.nodes = nodes
-        for node in nodes:
-            await node.start()
+        # At once: of a cluster on RabbitMQ 4, a node that is started alone waits for the others and listens to nobody.
+        await gatherResults([node.start() for node in nodes], consumeErrors=True)
         self.settings["TXMICRO_BROKER_URL"] = ",".join(map(url_of, nodes))
         bus = await self.join(self.sender)
         if bus.session is not None:
