@@ -78,6 +78,7 @@ class Node:
     :param directory: for its data and logs; made if it is missing.
     :param tls: whether it also speaks TLS, to who shows a certificate that ``authority`` has signed. Then there is
         the mechanism EXTERNAL: the certificate's common name is the user.
+    :param settings: more lines of its configuration.
     :ivar host: its address. :ivar port: where it speaks AMQP there. :ivar tls_port: where it does so through TLS.
     """
 
@@ -88,7 +89,10 @@ class Node:
     erlang = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
     """Options of its virtual machine: one that leaves the processor to others."""
 
-    def __init__(self, directory: Path, name: str = "txmicro", *, tls: bool = False) -> None:
+    def __init__(
+        self, directory: Path, name: str = "txmicro", *, tls: bool = False, settings: str = ""
+    ) -> None:
+        self.settings = settings
         self.directory = directory
         self.port = free_port()
         self.tls_port = free_port() if tls else 0
@@ -168,6 +172,12 @@ class Node:
         return out.decode()
 
     @inlineCallbacks
+    def version(self) -> Any:
+        """Fires with the version of what is installed, which need not run: a tuple of numbers."""
+        said = yield self.ctl("version")
+        return tuple(int(number) for number in re.findall(r"\d+", said)[:3])
+
+    @inlineCallbacks
     def add_user(self, name: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> Any:
         """Let *name*, whose password is its name, do what these expressions match. Fires with None."""
         if not re.search(rf"^{re.escape(name)}\t", (yield self.ctl("list_users")), re.MULTILINE):
@@ -208,6 +218,7 @@ class Node:
             "log.file.level = warning\n"
             "vm_memory_high_watermark.relative = 0.4\n"
             "disk_free_limit.absolute = 50MB\n"
+            f"{self.settings}"
         )
         if self.tls_port:
             config += self._prepare_tls()

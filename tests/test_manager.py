@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
-
 from tests.system import SystemTestCase, Way
 from txmicro import manager as manager_module
 from txmicro import messages
@@ -236,10 +234,10 @@ class InquiryTests(SystemTestCase):
         self.process(sender)
         self.listen(sender)
 
-        def broken(address: str) -> Deferred[int]:
-            return fail(ConnectionLost("gone"))
+        async def broken(address: str) -> bool:
+            raise ConnectionLost("gone")
 
-        with self.patched(self.manager.link, "consumers", broken):
+        with self.patched(self.manager.link, "nobody_takes", broken):
             self.inquire("WX:*", sender)
             self.advance(3)
         self.assertEqual(self.errors, [])

@@ -47,6 +47,11 @@ class RecoveryTestCase(SystemTestCase):
         self.process(worker, config=config)
         return sender, worker
 
+    def operator(self) -> Channel:
+        bus = self.process()
+        assert bus.session is not None
+        return self.result(bus.session.consuming.channel_open())
+
     def check(self, sender: Worker, seconds: float = 5.0) -> None:
         """Jobs to any WB, and to this one, get through."""
         for address in ("WB:*", "WB:1"):
@@ -231,11 +236,6 @@ class LossTests(RecoveryTestCase):
 class PartTests(RecoveryTestCase):
     """One worker's part is lost, and the connections live."""
 
-    def operator(self) -> Channel:
-        bus = self.process()
-        assert bus.session is not None
-        return self.result(bus.session.consuming.channel_open())
-
     def test_each_of_its_queues_is_deleted_while_in_use(self) -> None:
         sender, worker = self.pair()
         channel = self.operator()
@@ -337,20 +337,6 @@ class PartTests(RecoveryTestCase):
         waiting.callback("done")
         self.assertEqual(self.result(answer), "done")
         self.assertIs(link._channel, channel)
-
-    def test_a_ghost_of_ones_own_id_is_waited_out(self) -> None:
-        """After a recovery somebody else has the inbox: the half-dead connection of before."""
-        sender, worker = self.pair()
-        channel = self.operator()
-        link = worker._running_station.link
-        assert link._channel is not None
-        self.result(link._channel.queue_delete(queue=topology.inbox_queue("WB:1")), 0.0)
-        self.result(channel.queue_declare(queue=topology.inbox_queue("WB:1"), exclusive=True), 0.0)
-        self.advance(5)
-        self.assertFalse(link.stands)
-        self.result(channel.queue_delete(queue=topology.inbox_queue("WB:1")))
-        self.advance(5)
-        self.check(sender)
 
     def test_a_subscription_that_cannot_be_made_is_made_again(self) -> None:
         """What breaks the channel on the way is built by the rebuilding."""
@@ -522,20 +508,27 @@ class FlowTests(RecoveryTestCase):
         self.assertIs(sender.bus.session, session)
         self.assertEqual(len(self.logged("does not take a")), 1)
 
-    def test_a_place_that_may_not_be_taken_is_tried_again_slowly(self) -> None:
+    def test_a_right_that_is_missing_at_the_first_start_ends_it(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         assert session is not None
         self.refuse(session.consuming, "queue_declare")
         late = Worker("WX", id="WX:1")
         late.setServiceParent(sender.bus)
-        ready = late.when_ready()
-        self.advance(REFUSED_DELAY / 2)
-        self.assertNoResult(ready)
-        self.assertEqual(len(self.logged("lost its place on the bus")), 1)
+        error = self.error(late.when_ready(), AccessRefused)
+        self.assertIn("the right to write it is missing", str(error))
+        self.assertEqual(len(self.logged("cannot start")), 1)
+
+    def test_one_that_is_taken_away_later_is_waited_for_slowly(self) -> None:
+        _, worker = self.pair()
+        session = worker.bus.session
+        assert session is not None
+        self.refuse(session.consuming, "queue_declare")
+        worker._running_station.link._cancelled()
         self.advance(REFUSED_DELAY)
         self.assertEqual(len(self.logged("lost its place on the bus")), 2)
-        ready.addErrback(lambda _: None)  # it stops before it was ready
+        self.advance(REFUSED_DELAY)
+        self.assertEqual(len(self.logged("lost its place on the bus")), 3)
 
     def soon(self, waiting: Deferred[Any]) -> Deferred[Any]:
         self.advance(0.1)

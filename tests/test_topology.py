@@ -62,7 +62,7 @@ class DeclarationTests(SynchronousTestCase):
             self.assertTrue(queue.durable or queue.exclusive, queue)
             self.assertFalse(queue.auto_delete, queue)
             self.assertTrue(
-                queue.exclusive or queue.arguments == {"x-queue-type": "quorum", "x-expires": 60_000}, queue
+                queue.exclusive or queue.arguments == {"x-queue-type": "quorum", "x-expires": 10_000}, queue
             )
 
     def test_every_name_is_ours_and_plain(self) -> None:

@@ -22,6 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from . import topology
 from .address import Ids
 from .amqp.client import Client
 from .amqp.errors import (
@@ -161,6 +162,7 @@ class Bus(MultiService):
         self._connection_name = name
         self._turn = Turn(clock)
         self._listeners: dict[str, Listener] = {}
+        self._transient = True  # until a broker says that it forbids transient queues
         self._connected: Once[Session] = Once()
         self._life: Deferred[None] | None = None
         self._blocked_since: float | None = None
@@ -224,6 +226,7 @@ class Bus(MultiService):
                 self._stand(session, target)
                 reason: BaseException = await session.lost()
                 self._fall()
+                self._learn(reason)
                 if not self.size_limit.learn(reason):
                     self.size_limit.forget()
                 session.close()  # not awaited: what is left may be deaf, and jobs wait
@@ -270,7 +273,8 @@ class Bus(MultiService):
         publishing.on_writable = self._writable
         publishing.on_blocked = partial(self._blocked, publishing, target)
         large = LargeMessages(publishing, self.size_limit)
-        return Session(publishing, consuming, publisher, keeper, large, partial(self._dial, target))
+        redial = partial(self._dial, target)
+        return Session(publishing, consuming, publisher, keeper, large, redial, transient=self._transient)
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
         return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)
@@ -285,6 +289,14 @@ class Bus(MultiService):
         self.session = session
         self._connected.happen(session)
         self._writable(True)
+
+    def _learn(self, reason: BaseException) -> None:
+        """Declare no more transient queues where they were what ended the connection: it would never last."""
+        if self._transient and topology.TRANSIENT_DENIED in str(reason):
+            self._transient = False
+            self.log.warn(
+                "the broker forbids transient queues: interactive jobs go through quorum queues from now on"
+            )
 
     def _fall(self) -> None:
         self.session = None

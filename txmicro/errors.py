@@ -51,6 +51,12 @@ class DuplicateWorker(TxmicroError):
     """Another worker on the bus has this id."""
 
 
+class QueueLocked(TxmicroError):
+    """A name of a queue that is this worker's alone is held by another connection: another worker's of its id, one of
+    its own that the broker has not missed yet, or one that ended with its node (RabbitMQ 4.3 keeps that locked).
+    """
+
+
 class QueueMismatch(TxmicroError):
     """A queue of ours stands on the broker, but not as this txmicro declares it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,7 +15,15 @@ from .amqp.client import Channel, ChannelClosed
 from .amqp.errors import AccessRefused
 from .amqp.frames import Deliver, Properties
 from .bus import Bus
-from .errors import DecodeError, DuplicateWorker, JobError, MessageTooLarge, NotPermitted, TxmicroError
+from .errors import (
+    DecodeError,
+    DuplicateWorker,
+    JobError,
+    MessageTooLarge,
+    NotPermitted,
+    QueueLocked,
+    TxmicroError,
+)
 from .messages import Job
 from .place import Place
 from .post import Post
@@ -91,11 +99,14 @@ class Link(Place):
         self._capacity = 0
         self._subscriptions: list[Subscription] = []
         self._opened: Deferred[None] | None = None
+        self._suffix = self._next_suffix = ""  # of the names of the queues that are this worker's alone
+        self._yielded = False
 
     # Its life
 
     def open(self) -> Deferred[None]:
-        """Take the place. Fires when the inbox is consumed; fails with DuplicateWorker where the id is taken.
+        """Take the place. Fires when the inbox is consumed; fails with DuplicateWorker where the id is taken, and with
+        AccessRefused where a right is missing that it takes.
 
         Until a broker answers it keeps trying. Cancelling gives up.
         """
@@ -119,29 +130,35 @@ class Link(Place):
         if channel is None:
             return
         try:
-            for name in self._own_queues():
-                await channel.queue_delete(queue=name)
+            for queue in self._declared.values():
+                if queue.exclusive:
+                    await channel.queue_delete(queue=queue.name)
             await channel.channel_close()
         except Exception as error:  # the broker deletes exclusive queues with the connection anyway
             self.log.debug("{worker} left without good-bye: {error}", worker=self._occupant.id, error=error)
 
-    def _own_queues(self) -> list[str]:
-        worker, kind = self._occupant.id, self._occupant.type
-        own = [s for s in self._subscriptions if not s.group]
-        return [
-            topology.inbox_queue(worker),
-            topology.direct_queue(worker),
-            *(topology.events(worker, kind, s.pattern, False, topology.Features()).name for s in own),
-        ]
-
     def _gives_up(self, reason: BaseException) -> bool:
-        """Another worker has this id. Later, that is our own ghost, and will go."""
+        """Return whether the first start must fail: another worker has this id, or a right is missing.
+
+        Later the one may be our own ghost, and the other may be put right.
+        """
         opened = self._opened
-        if opened is None or not isinstance(reason, DuplicateWorker):
+        if opened is None or not isinstance(reason, DuplicateWorker | AccessRefused):
             return False
         self._opened = None
         self._bus.remove_listener(self._occupant.id)
         opened.errback(reason)
+        return True
+
+    def yields(self) -> bool:
+        """Leave the bus to another worker of this id, unless this one has the queues' plain names.
+
+        Return whether it does: it then takes its place again when these names are free.
+        """
+        if not self._suffix:
+            return False
+        self._yielded = True
+        self._broken.happen(DuplicateWorker(f"another worker on the bus is called {self._occupant.id}"))
         return True
 
     def _stood(self) -> None:
@@ -168,6 +185,7 @@ class Link(Place):
 
     async def _build(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
+        self._suffix, self._next_suffix = self._next_suffix, ""
         self._tags = []
         for exchange in topology.SHARED:
             if not await session.has(exchange.name):  # to declare it takes the right to delete it
@@ -175,7 +193,7 @@ class Link(Place):
         for exchange in topology.exchanges(kind):
             await self._declare_exchange(session, channel, exchange)
         self.post.session = session  # jobs may come before all stands, and want their answers
-        inbox = topology.inbox(worker, kind, self._topics)
+        inbox = self._own(topology.inbox(worker, kind, self._topics))
         try:
             await self._declare(channel, inbox)
             await channel.consume(
@@ -183,8 +201,9 @@ class Link(Place):
             )
         except ChannelClosed as error:
             if error.reply_code in (403, 405) and not isinstance(error, AccessRefused):
-                raise DuplicateWorker(f"another worker on the bus is called {worker}") from error
+                raise self._locked(inbox.name) from error
             raise
+        self._yielded = self._yielded and bool(self._suffix)
         if self._capacity:
             await self._consume_jobs(session, channel)
         if not self._capacity:  # meanwhile
@@ -192,18 +211,30 @@ class Link(Place):
         for subscription in self._subscriptions:
             await self._consume_events(session, channel, subscription)
 
+    def _locked(self, name: str) -> TxmicroError:
+        """Whoever has the names at our first start is another worker of this id. Later we take others meanwhile."""
+        if self._opened is not None or self._yielded:
+            return DuplicateWorker(f"another worker on the bus is called {self._occupant.id}")
+        self._next_suffix = f".{int(self._bus.random() * 0x10000):04x}"
+        return QueueLocked(f"{name} is locked: its queues get other names until it is free")
+
+    def _own(self, queue: topology.Queue) -> topology.Queue:
+        """Return the queue with the name that it has now, if it is this worker's alone."""
+        return replace(queue, name=queue.name + self._suffix) if queue.exclusive else queue
+
     async def _consume_jobs(self, session: Session, channel: Channel) -> None:
         worker, kind = self._occupant.id, self._occupant.type
         self._tags = tags = []
         await channel.basic_qos(prefetch_count=self._capacity)
         arrived = partial(self._job_arrived, channel)
-        for queue in (topology.direct(worker, kind), topology.jobs(kind, session.features)):
+        for queue in (self._own(topology.direct(worker, kind)), topology.jobs(kind, session.features)):
             await self._declare(channel, queue)
             tags.append(await channel.consume(queue.name, arrived, on_cancel=self._cancelled))
 
     async def _consume_events(self, session: Session, channel: Channel, subscription: Subscription) -> None:
-        queue = topology.events(
-            self._occupant.id, self._occupant.type, subscription.pattern, subscription.group, session.features
+        worker, kind = self._occupant.id, self._occupant.type
+        queue = self._own(
+            topology.events(worker, kind, subscription.pattern, subscription.group, session.features)
         )
         await self._declare(channel, queue)
         heard = partial(self._event_arrived, subscription.handler)
@@ -220,6 +251,18 @@ class Link(Place):
         self._capacity = 0
         self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
         await self._stop_taking()
+        if self._session is not None and not self._session.features.transient_queues:
+            await self._add(self._delete_jobs_queue(self._session))
+
+    async def _delete_jobs_queue(self, session: Session) -> None:
+        """Delete the type's queue when nobody consumes it any more, as a quorum queue does not go by itself.
+
+        Senders would wait until they time out: their jobs find a queue, and expire in it. Whoever comes to consume it
+        in this moment is told that it is gone, and declares it again.
+        """
+        queue = topology.jobs_queue(self._occupant.type)
+        if await session.consumers(queue) == 0 and self._channel is not None:
+            await self._channel.queue_delete(queue=queue)
 
     async def subscribe(self, pattern: str, handler: Handler, group: bool) -> None:
         """Hear events whose topic matches *pattern*; *group*: share them with the workers of the type."""
@@ -285,12 +328,17 @@ class Link(Place):
 
     # What the manager asks
 
-    async def consumers(self, address: str) -> int:
-        """How many consumers take jobs for *address*; -1: its queue does not exist. Fails while nothing stands."""
+    async def nobody_takes(self, address: str) -> bool:
+        """Return whether nobody takes jobs for *address*: its queue has no consumer, or the worker has no inbox.
+
+        Waits for a connection. Raises AccessRefused or :class:`~txmicro.storing.Forbidden` when a right is missing,
+        and what ended the connection.
+        """
         kind, _, name = address.partition(":")
-        queue = topology.jobs_queue(kind) if name == ANY else topology.direct_queue(address)
         session = await self._bus.when_connected()
-        return await session.consumers(queue)
+        if name == ANY:
+            return await session.consumers(topology.jobs_queue(kind)) <= 0
+        return not await self.post.reaches(address)
 
     # The bus's words (bus.Listener)
 

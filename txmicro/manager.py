@@ -12,18 +12,24 @@ from twisted.python.failure import Failure
 
 from . import messages
 from .address import parse
+from .amqp.errors import AccessRefused
 from .bus import Bus
 from .errors import DecodeError, JobError, reason_of
 from .link import Link, Settle
+from .log import Said
 from .messages import Announcement, Deletion, Inquiry, Job
 from .once import Once
 from .registry import Registry
+from .storing import Forbidden
 
 TYPE = "SystemManager"
 
 SECOND_LOOK = 1.8
 """Seconds between the two looks at a queue that must both find nobody. An inquiry may come a retry interval (2 s) after
 the job: the answer shall come within another one."""
+
+LOOK_TIMEOUT = 3.0
+"""Seconds that a look may take: RabbitMQ 4.3 does not answer about a queue whose node is down."""
 
 SETTLING = 5.0
 """Seconds after the bus was lost and is back in which nobody is missed: workers find it again one by one, after
@@ -52,6 +58,7 @@ class SystemManager(Service):
         self.id = id or ""
         self._inquiries: dict[str, set[str]] = {}
         self._looking: dict[str, Deferred[None]] = {}
+        self._said = Said()
         self._lost = self._heard_itself = False
         self._settled = 0.0
 
@@ -201,21 +208,39 @@ class SystemManager(Service):
             looking.cancel()
 
     async def _look(self, address: str) -> None:
-        """Look twice: a type whose only worker restarts must not fail jobs. The registry has no say in this."""
+        """Look twice: a type whose only worker restarts must not fail jobs."""
         settling = max(0.0, self._settled - self.bus.clock.seconds())
         try:
             for pause in (settling, SECOND_LOOK):
                 await deferLater(self.bus.clock, pause)
-                if await self.link.consumers(address) > 0:
+                looking = Deferred.fromCoroutine(self._nobody_takes(address))
+                if not await looking.addTimeout(LOOK_TIMEOUT, self.bus.clock):
                     return
             self._nobody(address)
         except CancelledError:
             pass
         except Exception as error:  # whatever kept it from looking, the senders ask again
-            self.log.debug("no answer about {address}: {error}", address=address, error=error)
+            self._could_not_look(address, error)
         finally:
             del self._inquiries[address]
             self._looking.pop(address, None)
+
+    async def _nobody_takes(self, address: str) -> bool:
+        known = self.registry.known(address)
+        return (known is not None and not known.capacity) or await self.link.nobody_takes(address)
+
+    def _could_not_look(self, address: str, error: Exception) -> None:
+        refused = isinstance(error, AccessRefused | Forbidden)
+        if refused and self._said.first(str(error)):
+            self.log.error(
+                "{manager} may not see whether anybody takes jobs for {address}, so that their senders wait until they "
+                "time out; give its user the right, see docs/security.rst (this is said once): {error}",
+                manager=self.id,
+                address=address,
+                error=error,
+            )
+        else:
+            self.log.debug("no answer about {address}: {error}", address=address, error=error)
 
     def _nobody(self, address: str) -> None:
         for sender in self._inquiries[address]:

@@ -19,12 +19,16 @@ class Membership:
     """See the module.
 
     :param me: what the worker says of itself; asked anew for every announcement.
+    :param yields: leaves the bus to another worker of this id, or returns that it does not.
     :ivar peers: the workers of its type, as far as they are known here, it included.
     """
 
     log = Logger()
 
-    def __init__(self, clock: Clock, post: Post, me: Callable[[], Announcement]) -> None:
+    def __init__(
+        self, clock: Clock, post: Post, me: Callable[[], Announcement], yields: Callable[[], bool]
+    ) -> None:
+        self._yields = yields
         self._post = post
         self._me = me
         self.id, self.type = me().id, me().type
@@ -96,10 +100,18 @@ class Membership:
             self._parted(Deletion.from_body(body, topic))
 
     def _met(self, peer: Announcement) -> None:
+        if peer.id == self.id and peer.is_another_than(self._me()):
+            self._met_rival()
+            return
         led = self.leads
         if self.peers.heard(peer) and led:
             peers = [known.body() for known in self.peers.of_type(self.type) if known.id != peer.id]
             self._post.reply(peer.id, messages.PEERS, "", self._post.encode({"peers": peers}))
+
+    def _met_rival(self) -> None:
+        """Another worker has this id: one yields, and the other says that it is there, so that the one does."""
+        if self._announced and not self._yields():
+            self.remind()
 
     def _parted(self, deletion: Deletion) -> None:
         if deletion.id != self.id:

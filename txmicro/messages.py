@@ -320,6 +320,11 @@ class Announcement:
         """What travels."""
         return {name: getattr(self, name) for name in self.__slots__}
 
+    def is_another_than(self, other: Announcement) -> bool:
+        """Return whether this one of the same id is of another process; one that says nothing of itself is not."""
+        mine, theirs = ((each.started, each.host, each.pid) for each in (self, other))
+        return bool(self.started) and mine != theirs
+
     @classmethod
     def from_body(cls, body: Any, topic: str = "") -> Announcement:
         """Read an announcement, which came on *topic* if it came on any.

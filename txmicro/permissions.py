@@ -106,10 +106,13 @@ def _talks_to(role: Role, roles: Sequence[Role]) -> list[str]:
 def _manager_rights() -> dict[str, str]:
     own, shared = _own(MANAGER), _names(exchange.name for exchange in topology.SHARED)
     everybody = re.escape(topology.replies_exchange("")) + _TYPE
+    # RabbitMQ 4.3 tells how many consumers a queue has only to who has some right to it, and this is the least: it
+    # neither takes jobs nor deletes the queue.
+    jobs = re.escape(topology.jobs_queue("")) + _TYPE
     return {
         "user": MANAGER,
         "configure": _any(own),
-        "write": _any(own, *shared, everybody),
+        "write": _any(own, *shared, everybody, jobs),
         "read": _any(own, *shared),
     }
 

@@ -122,6 +122,21 @@ class Post:
         exchange = topology.replies_exchange(worker.partition(":")[0])
         self._address(exchange, worker, kind, key, self._properties(kind, key), body)
 
+    async def reaches(self, worker: str) -> bool:
+        """Return whether *worker* has an inbox, whatever its queue is called: publish a message that says nothing.
+
+        Raises what :meth:`store` fails with, :class:`~txmicro.storing.Unroutable` excepted.
+        """
+        body = self.encode({"worker": self._worker, "keys": []})
+        exchange = topology.replies_exchange(worker.partition(":")[0])
+        try:
+            await self.store(Parcel(exchange, worker, messages.HEARD, worker, body))
+        except Forbidden:
+            raise
+        except Unroutable:
+            return False
+        return True
+
     def notify(self, topic: str, body: dict[str, Any]) -> None:
         """Publish a notification."""
         self._broadcast(topology.NOTIFICATIONS, topic, messages.notification_kind(topic), self.encode(body))

@@ -64,6 +64,11 @@ class Registry:
     def __contains__(self, id: object) -> bool:
         return id in self._entries
 
+    def known(self, id: str) -> Announcement | None:
+        """Return what worker *id* last said of itself; None: it is not known."""
+        entry = self._entries.get(id)
+        return None if entry is None else entry.announcement
+
     def heard(self, announcement: Announcement) -> bool:
         """Note that a worker is alive; what it says of itself replaces what it said before.
 

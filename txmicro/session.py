@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -28,6 +29,7 @@ class Session:
     :ivar keeper: the channel, in confirm mode, for what it must.
     :ivar large: publishes what the broker may refuse for its size.
     :ivar features: what the broker can do.
+    :param transient: whether the broker is not known to forbid transient queues that are not exclusive.
     :param dial: makes one more connection to the same broker, for a purpose in words.
     """
 
@@ -39,6 +41,8 @@ class Session:
         keeper: Channel,
         large: LargeMessages,
         dial: Callable[[str], Deferred[Client]],
+        *,
+        transient: bool = True,
     ) -> None:
         self._dial = dial
         self._keeping: Once[Client] | None = None
@@ -47,7 +51,8 @@ class Session:
         self.publisher = publisher
         self.keeper = keeper
         self.large = large
-        self.features = Features.of(consuming.server_properties)
+        features = Features.of(consuming.server_properties)
+        self.features = replace(features, transient_queues=features.transient_queues and transient)
         self._prefixes: dict[_Destination, bytes] = {}
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
@@ -189,15 +194,10 @@ class Session:
             waiting.callback(result)
 
     async def consumers(self, queue: str) -> int:
-        """How many consumers *queue* has; -1: there is no such queue."""
-        try:
-            reply = await self._ask(
-                self.consuming, lambda scratch: scratch.queue_declare(queue=queue, passive=True)
-            )
-        except ChannelClosed as error:
-            if error.reply_code == 405:  # exclusive to another connection, whose worker consumes it
-                return 1
-            raise
+        """Return how many consumers *queue* has; -1: there is no such queue."""
+        reply = await self._ask(
+            self.consuming, lambda scratch: scratch.queue_declare(queue=queue, passive=True)
+        )
         return -1 if reply is None else int(reply.consumer_count)
 
     async def _ask(self, client: Client, question: Callable[[Channel], Any]) -> Any:

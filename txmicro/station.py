@@ -72,7 +72,7 @@ class Station:
         self._metrics = bus.metrics.service(self.type)
         self.link = Link(bus, self, Membership.topics(self.type), service=self.type)
         self._post = self.link.post
-        self.membership = Membership(bus.clock, self._post, me)
+        self.membership = Membership(bus.clock, self._post, me, self.link.yields)
         self._outbox = Outbox(
             bus.clock,
             publish=self._publish,

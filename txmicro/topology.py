@@ -28,6 +28,10 @@ UNLIMITED: Final = 1_000_000
 told otherwise, and a word for "no limit" that older ones understand there is not.
 """
 
+UNUSED: Final = 10_000
+"""Milliseconds that a shared quorum queue without consumers stays: jobs that find it are not told that nobody is there.
+"""
+
 COPY_TTL: Final = 1.8
 """Seconds that an interactive copy lives at the broker: less than the sender's retry, which replaces it."""
 
@@ -103,6 +107,11 @@ def events_queue(subscriber: str, pattern: str) -> str:
     return f"txmicro.events.{subscriber}.{hashlib.sha256(pattern.encode()).hexdigest()[:12]}"
 
 
+TRANSIENT_DENIED: Final = "transient_nonexcl_queues"
+"""What the broker's words have in them when it closes the connection because a transient queue was declared that is
+not exclusive: the name of the feature, which it deprecates (https://www.rabbitmq.com/docs/deprecated-features)."""
+
+
 @dataclass(frozen=True)
 class Features:
     """What a broker can do, by its server properties.
@@ -120,8 +129,9 @@ class Features:
     def of(cls, properties: Mapping[str, Any]) -> Features:
         """Read connection.start's server-properties.
 
-        RabbitMQ 4.3 refuses transient queues that are not exclusive, a feature it deprecated in 4.0
-        (https://www.rabbitmq.com/docs/deprecated-features); the embedded broker and older ones have them. At
+        In a cluster of RabbitMQ 4.3 a transient queue cannot be declared again after its node's death: that
+        hangs (seen on 4.3.6, for more than 15 s), while older ones and the embedded broker declare it on another
+        node at once. Where they are forbidden (:data:`TRANSIENT_DENIED`), no property says so. At
         least once dead-lettering and message TTL in quorum queues came with 3.10
         (https://www.rabbitmq.com/docs/quorum-queues).
         """
@@ -179,7 +189,7 @@ def _shared(name: str, bindings: tuple[tuple[str, str], ...], features: Features
     """A queue that several workers consume and that goes when the last has gone."""
     if features.transient_queues:
         return Queue(name, bindings, auto_delete=True)
-    return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", "x-expires": 60_000})
+    return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", "x-expires": UNUSED})
 
 
 def jobs(kind: str, features: Features) -> Queue:
