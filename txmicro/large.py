@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred, succeed
 
 from .amqp.channel import Channel
 from .amqp.client import Client
@@ -67,9 +66,6 @@ class LargeMessages:
         self._client = client
         self._limit = limit
         self._opened: Once[Channel] | None = None
-        self._under_way = 0
-        self._settled: Once[None] = Once()
-        self._settled.happen(None)
 
     def publish(
         self,
@@ -87,23 +83,13 @@ class LargeMessages:
         Fires when the broker has it. Fails with :class:`MessageTooLarge`, and otherwise as
         :meth:`~txmicro.amqp.client.Channel.publish_confirmed`. Cancelling it stops the wait.
         """
-        if not self._under_way:
-            self._settled = Once()
-        self._under_way += 1
-        publishing = Deferred.fromCoroutine(
-            self._publish(exchange, key, mandatory, properties, body, message_id)
-        )
-        return publishing.addBoth(self._ended)
+        return Deferred.fromCoroutine(self._publish(exchange, key, mandatory, properties, body, message_id))
 
-    def _ended(self, result: Failure | None) -> Failure | None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._settled.happen(None)
-        return result
-
-    def settled(self) -> Deferred[None]:
-        """Fires when nothing is under way; does not fail."""
-        return self._settled.wait()
+    def written(self) -> Deferred[None]:
+        """Fires when what was published until now has been written to the connection; does not fail."""
+        if self._opened is None:
+            return succeed(None)
+        return self._opened.wait().addBoth(lambda _: None)
 
     async def _publish(
         self, exchange: str, key: str, mandatory: bool, properties: bytes, body: bytes, message_id: str

@@ -170,10 +170,10 @@ class Session:
     def settled(self) -> Deferred[Any]:
         """Fires when the questions of now are answered, and whoever asked has acted on that; does not fail.
 
-        So is what is large and under way.
+        What is large has been written by then, too.
         """
         asked = [self.exists(exchange).addErrback(lambda _: None) for exchange in self._checks]
-        return gatherResults(asked).addCallback(lambda _: self.large.settled())
+        return gatherResults(asked).addCallback(lambda _: self.large.written())
 
     async def _knock(self, exchange: str) -> bool:
         passive = _passive(exchange)
