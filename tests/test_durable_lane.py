@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,7 @@ from txmicro.errors import (
     NotStored,
     QueueMismatch,
     RemoteError,
+    RuntimeExceeded,
     TooManyHops,
     WorkerLost,
     WorkerStopped,
@@ -34,6 +36,7 @@ from txmicro.future import JobFuture
 from txmicro.lane import MAYBE_LOST, PATIENCE
 from txmicro.messages import Forward, Job
 from txmicro.retry import RetryPolicy
+from txmicro.runner import CLEANUP
 from txmicro.worker import Worker
 
 QUICK = RetryPolicy(attempts=3, steps=(1.0, 2.0))
@@ -648,6 +651,41 @@ class DeathTests(LaneTestCase):
         self.process(self.worker(echo))
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
         self.check_empty()
+
+    def test_one_that_ignores_its_cancellation_is_given_back_too(self) -> None:
+        async def swallow(job: Job) -> None:
+            while True:
+                with contextlib.suppress(Exception):  # Twisted's CancelledError is one
+                    await Deferred()
+
+        self.process(self.sender)
+        bus = self.process(self.worker(swallow), config=Config(grace=1.0))
+        job = self.sender.send("WB:*", 1, durable=True)
+        self.advance(0.5)
+        stopping = bus.stopService()
+        self.advance(1.5 + CLEANUP)
+        self.successResultOf(stopping)
+        self.process(self.worker(echo))
+        self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
+        self.check_empty()
+
+    def test_a_late_end_of_one_that_was_left_behind_changes_nothing(self) -> None:
+        late: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            try:
+                await Deferred()
+            except CancelledError:
+                return await late
+            return ""
+
+        self.process(self.sender, self.worker(handle, max_runtime=1.0))
+        job = self.sender.send("WB:*", 1, durable=True)
+        error = self.error(job.when_done(), RuntimeExceeded, 1.5 + CLEANUP)
+        self.assertIn("1 s", str(error))
+        late.callback("too late")
+        self.advance(1.0)
+        self.assertEqual(len(self.ran), 1)
 
     def test_a_rolling_restart_delivers_nothing_twice(self) -> None:
         self.process(self.sender)

@@ -7,11 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import JobCancelled, JobError, RuntimeExceeded
+from txmicro.errors import JobCancelled, JobError, RuntimeExceeded, WorkerStopped
 from txmicro.messages import Job
-from txmicro.runner import SLICE, Runner
+from txmicro.runner import CLEANUP, SLICE, Runner
 
 
 class Turns(Clock):
@@ -29,6 +30,14 @@ def job(name: str) -> Job:
     return Job(name, None, ["WB:*"], 0, "WA:1", "WA:1", 100.0)
 
 
+async def swallow(job: Job) -> None:
+    while True:
+        try:
+            await Deferred()
+        except Exception:  # CancelledError is one
+            continue
+
+
 class RunnerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Turns()
@@ -42,6 +51,7 @@ class RunnerTests(SynchronousTestCase):
             self.clock,
             handler,
             lambda job, result, error, seconds: self.events.append((job.id, result, error, seconds)),
+            worker="WB:1",
             flush=self.flush,
             in_thread=in_thread,
             max_runtime=10.0,
@@ -214,7 +224,98 @@ class RunnerTests(SynchronousTestCase):
         self.assertIsInstance(self.events[-1][2], RuntimeExceeded)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_a_cancellation_that_is_swallowed_costs_no_slot(self) -> None:
+        said = self.listen()
+        runner = self.runner(swallow)
+        runner.start(job("a"))
+        self.clock.advance(10 + CLEANUP / 2)
+        self.assertEqual(self.errors(), [])
+        self.clock.advance(CLEANUP)
+        self.assertEqual(self.errors(), ["a: RuntimeExceeded"])
+        self.assertIn("WB:1: tests.test_runner.swallow has not ended 2 s after it was cancelled", said[0])
+        self.assertIn("max_runtime, 10 s), for job a:", said[0])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_what_ends_after_it_was_left_behind_is_ignored(self) -> None:
+        said = self.listen()
+        late: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            if job.tries:
+                return "second"
+            try:
+                await Deferred()
+            except CancelledError:
+                return await late
+            return ""
+
+        runner = self.runner(handle)
+        runner.start(job("a"))
+        runner.cancel_all(WorkerStopped("stops"))
+        self.clock.advance(CLEANUP)
+        self.assertEqual(self.errors(), ["a: WorkerStopped"])
+        again = job("a")
+        again.tries = 1
+        runner.start(again)  # the same job, which came again
+        late.callback("late")
+        self.clock.pump([0, 0])
+        self.assertEqual(
+            [event for event in self.events if event != "flush"][1:], [("a", "second", None, 0.0)]
+        )
+        self.assertIn("left behind before, has ended after 2.0 s (job a)", said[-1])
+
+    def test_one_that_cleans_up_in_time_has_its_say(self) -> None:
+        cleaning: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            try:
+                await Deferred()
+            except CancelledError:
+                return await cleaning
+            return ""
+
+        runner = self.runner(handle)
+        runner.start(job("a"))
+        self.clock.advance(10)
+        runner.start(job("b"))
+        self.clock.advance(CLEANUP / 2)
+        cleaning.callback("clean")
+        self.clock.advance(CLEANUP)
+        self.assertEqual(self.events, [("a", "clean", None, 10 + CLEANUP / 2)])
+        runner.stop()
+
+    def test_a_canceller_that_raises_keeps_nobody_from_being_cancelled(self) -> None:
+        def refuse(_: object) -> None:
+            raise ZeroDivisionError
+
+        runner = self.runner(lambda job: Deferred(refuse if job.id == "a" else None))
+        for name in "ab":
+            runner.start(job(name))
+        self.clock.pump([0, 0])
+        runner.cancel_all(JobCancelled())
+        self.assertEqual(self.errors(), ["b: JobCancelled"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.clock.advance(CLEANUP)
+        self.assertEqual(self.errors(), ["b: JobCancelled", "a: JobCancelled"])
+
+    def listen(self) -> list[str]:
+        """What is logged from now on."""
+        said: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            said.append(formatEvent(event) or "")
+
+        hear: Any = observe
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+        return said
+
     def test_stop_leaves_no_timer(self) -> None:
+        runner = self.runner(swallow)
+        runner.start(job("c"))
+        runner.cancel_all(JobError())
+        runner.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         runner = self.runner(lambda job: Deferred())
         runner.stop()
         runner.start(job("a"))

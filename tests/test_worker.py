@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -26,6 +27,7 @@ from txmicro.errors import (
 from txmicro.link import Link
 from txmicro.manager import SystemManager
 from txmicro.messages import Forward, Job
+from txmicro.runner import CLEANUP
 from txmicro.worker import Worker
 
 
@@ -35,6 +37,12 @@ async def echo(job: Job) -> Any:
 
 async def never(job: Job) -> None:
     await Deferred()
+
+
+async def swallow(job: Job) -> None:
+    while True:
+        with contextlib.suppress(Exception):  # Twisted's CancelledError is one
+            await Deferred()
 
 
 class NoneLeft(JobError):
@@ -397,6 +405,26 @@ class HandlerTests(SystemTestCase):
         error = self.error(self.sender.send("WB:*").when_done(), RuntimeExceeded, 3.5)
         self.assertIn("3 s", str(error))
 
+    def test_max_runtime_frees_the_slot_of_one_that_ignores_its_cancellation(self) -> None:
+        class Deaf(Worker):
+            type = "WB"
+            max_runtime = 3.0
+            capacity = 1
+
+            async def do_job(self, job: Job) -> int:
+                if job.data:
+                    await swallow(job)
+                return 5
+
+        self.process(self.sender, Deaf())
+        first = self.sender.send("WB:*", "ignore").when_done()
+        self.advance(0.2)
+        second = self.sender.send("WB:*").when_done()
+        self.advance(3.0 + CLEANUP)
+        self.failureResultOf(first, RuntimeExceeded)
+        self.advance(4.0)  # the copy that was held is too old by now
+        self.assertEqual(self.successResultOf(second), 5)
+
     def test_a_job_is_done_once_although_copies_of_it_come_twice(self) -> None:
         waiting: Deferred[int] = Deferred()
         ran: list[int] = []
@@ -560,6 +588,17 @@ class LifeTests(SystemTestCase):
         self.advance(0.2)
         stopping = bus.stopService()
         self.advance(2.5)
+        self.successResultOf(stopping)
+        self.failureResultOf(answer, WorkerStopped)
+
+    def test_a_handler_that_ignores_its_cancellation_does_not_keep_it_from_stopping(self) -> None:
+        sender = Worker("WA")
+        self.process(sender)
+        bus = self.process(Worker("WB", do_job=swallow), config=Config(grace=2.0))
+        answer = sender.send("WB:*").when_done()
+        self.advance(0.2)
+        stopping = bus.stopService()
+        self.advance(2.0 + CLEANUP + 0.5)
         self.successResultOf(stopping)
         self.failureResultOf(answer, WorkerStopped)
 

@@ -156,6 +156,11 @@ class Process(InOrder):
 
     # Life
 
+    @property
+    def grace(self) -> float:
+        """Seconds that its stop waits for what runs."""
+        return self._config.grace
+
     def setServiceParent(self, parent: Any) -> None:
         """Belong to *parent*, twistd's application, which then logs to this process's observer."""
         super().setServiceParent(parent)

@@ -8,14 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from .clock import Clock, Timer
 from .errors import JobError, RuntimeExceeded
 from .messages import Job
+from .naming import name_function, name_jobs
 
 SLICE = 0.01
 """Seconds of plain functions in one turn of the reactor; at least one runs. Between turns heartbeats travel."""
+
+CLEANUP = 2.0
+"""Seconds that a handler may take to end once it is cancelled for good; then its job ends without it."""
 
 Handler = Callable[[Job], Any]
 Ended = Callable[[Job, Any, BaseException | None, float], None]
@@ -28,11 +33,14 @@ class Runner:
     waiting to be sent, and the function starts a turn later, when the bytes have left.
 
     :param handler: ``do_job``.
+    :param worker: the id of the worker, for the log.
     :param ended: told once per job, with its result or its error, and the seconds it took.
     :param flush: puts waiting acks onto the wire; fires when they have left, and does not fail.
-    :param in_thread: runs ``f(*args)`` in the pool; given for a handler that is to run there.
+    :param in_thread: runs ``f(*args)`` in a thread; given for a handler that is to run there.
     :param max_runtime: seconds until a handler is cancelled; plain functions cannot be.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -40,11 +48,13 @@ class Runner:
         handler: Handler,
         ended: Ended,
         *,
+        worker: str,
         flush: Callable[[], Deferred[Any]],
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
     ) -> None:
         self._clock = clock
+        self._worker = worker
         self._handler = handler
         self._ended = ended
         self._flush = flush
@@ -57,6 +67,7 @@ class Runner:
         self._turn: Timer | None = None
         self._leaving: Deferred[Any] | None = None
         self._watch: Timer | None = None
+        self._cleanups: list[Timer] = []
 
     def start(self, job: Job) -> None:
         """Run *job*, now or (a plain function, or a job that was sent before) in a turn to come.
@@ -105,12 +116,22 @@ class Runner:
 
     def _failed(self, failure: Failure, job: Job, began: float) -> None:
         error = failure.value
-        if failure.check(CancelledError) and job.key in self._reasons:
-            error = self._reasons[job.key]
+        if failure.check(CancelledError) and self._runs(job):
+            error = self._reasons.get(job.key, error)
         self._end(job, None, error, began)
 
+    def _runs(self, job: Job) -> bool:
+        """Whether the handler runs for *job*; not whether it does for the same job, which may have come again."""
+        return job.key in self._running and self._running[job.key][0] is job
+
     def _end(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
-        self._running.pop(job.key, None)
+        if not self._runs(job):
+            self._log_late(job, began)
+            return
+        del self._running[job.key]
+        self._tell(job, result, error, began)
+
+    def _tell(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
         self._reasons.pop(job.key, None)
         self._ended(job, result, error, self._clock.seconds() - began)
 
@@ -119,33 +140,88 @@ class Runner:
         for job in self._queue:
             if job.key == key:
                 self._queue.remove(job)
-                self._end(job, None, reason, self._clock.seconds())
+                self._tell(job, None, reason, self._clock.seconds())
                 return
         if key in self._running:
-            _, running, _ = self._running[key]
+            job, running, _ = self._running[key]
             self._reasons[key] = reason
-            running.cancel()
+            try:
+                running.cancel()
+            except (
+                Exception
+            ):  # from a canceller of somebody's Deferred: the others must be cancelled all the same
+                self.log.failure(
+                    "{worker}: cancelling {handler} failed",
+                    level=LogLevel.error,
+                    worker=self._worker,
+                    job=job.id,
+                    handler=self._name,
+                    recurring=True,
+                )
 
     def cancel_all(self, reason: JobError) -> None:
-        """Cancel whatever runs or waits."""
-        for job in [*self._queue, *(job for job, _, _ in self._running.values())]:
-            self.cancel(job.key, reason)
+        """Cancel whatever runs or waits, for good: in ``CLEANUP`` seconds at most all of it has ended for *reason*."""
+        self._end_all([*self._queue, *(job for job, _, _ in self._running.values())], reason)
 
     def _overdue(self) -> None:
         self._watch = None
         now = self._clock.seconds()
-        for job, _, began in list(self._running.values()):
+        overdue: list[Job] = []
+        for job, _, began in self._running.values():
             due = began + self._max_runtime
             if due > now:
                 self._watch = self._clock.callLater(due - now, self._overdue)
                 break
-            self.cancel(job.key, RuntimeExceeded(f"ran for more than max_runtime, {self._max_runtime:g} s"))
+            if not isinstance(self._reasons.get(job.key), RuntimeExceeded):  # else it is cancelled already
+                overdue.append(job)
+        self._end_all(overdue, RuntimeExceeded(f"ran for more than max_runtime, {self._max_runtime:g} s"))
+
+    def _end_all(self, jobs: list[Job], reason: JobError) -> None:
+        """Cancel them. A handler may ignore that (``except Exception`` catches CancelledError), its job may not."""
+        for job in jobs:
+            self.cancel(job.key, reason)
+        if any(map(self._runs, jobs)):
+            self._cleanups = [timer for timer in self._cleanups if timer.active()]
+            self._cleanups.append(self._clock.callLater(CLEANUP, self._leave_behind, jobs, reason))
+
+    def _leave_behind(self, jobs: list[Job], reason: JobError) -> None:
+        jobs = [job for job in jobs if self._runs(job)]
+        if not jobs:
+            return
+        self.log.error(
+            "{worker}: {handler} has not ended {seconds:g} s after it was cancelled ({reason}), for {jobs}: it may "
+            "catch CancelledError, as 'except Exception' does. It is left behind: the job ends without it, another "
+            "one may run, and what it does from now on is ignored",
+            worker=self._worker,
+            handler=self._name,
+            seconds=CLEANUP,
+            reason=reason,
+            jobs=name_jobs(jobs),
+            recurring=True,
+        )
+        for job in jobs:
+            _, _, began = self._running.pop(job.key)
+            self._tell(job, None, reason, began)
+
+    def _log_late(self, job: Job, began: float) -> None:
+        self.log.info(
+            "{worker}: {handler}, left behind before, has ended after {seconds:.1f} s (job {job})",
+            worker=self._worker,
+            handler=self._name,
+            seconds=self._clock.seconds() - began,
+            job=job.id,
+            recurring=True,
+        )
+
+    @property
+    def _name(self) -> str:
+        return name_function(self._handler)
 
     def stop(self) -> None:
         """Forget the timers; nothing starts any more."""
         if self._leaving is not None:
             self._leaving.cancel()
-        for call in (self._turn, self._watch):
+        for call in (self._turn, self._watch, *self._cleanups):
             if call is not None and call.active():
                 call.cancel()
         self._turn = self._watch = None

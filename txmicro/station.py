@@ -42,7 +42,7 @@ class Station:
     :param handler: its ``do_job``; None: it takes no jobs.
     :param capacity: how many jobs run at once.
     :param policy: what becomes of its durable jobs that fail; None: it takes none.
-    :param in_thread: runs ``f(*args)`` in the pool, for a handler that is to run there.
+    :param in_thread: runs ``f(*args)`` in a thread, for a handler that is to run there.
     :param unheard: told of jobs that failed while nobody awaited them.
     :ivar membership: it among the other workers.
     """
@@ -92,6 +92,7 @@ class Station:
             bus.clock,
             handler or (lambda job: None),  # one that takes no jobs gets none
             self._job_ended,
+            worker=self.id,
             flush=self._flush,
             in_thread=in_thread,
             max_runtime=max_runtime,

@@ -20,6 +20,7 @@ from twisted.python.usage import Options, UsageError
 from .catalog import Catalog
 from .catalog import load as load_class
 from .config import FILE_HELP, Config, describe_origin, find, load
+from .ending import LONGER, LastResort
 from .errors import ConfigError
 from .log_twistd import TwistdLog
 from .manager import SystemManager
@@ -220,6 +221,7 @@ class Daemon:
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
         SecondSignal(reactor)
+        LastResort(reactor, process.grace + LONGER)
         return process
 
     def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:

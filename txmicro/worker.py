@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -37,6 +36,7 @@ from .metrics import ServiceMetrics
 from .once import Once
 from .retry import RetryPolicy
 from .station import Station
+from .threads import Threads
 
 EventHandler = Callable[[str, Any], Any]
 
@@ -48,7 +48,7 @@ class Worker(Service):
     takes no jobs and only sends. Put it into a :class:`txmicro.bus.Bus` with ``setServiceParent``.
 
     :cvar type: the worker's type.
-    :cvar threads: whether ``do_job``, a plain function that blocks, runs in the thread pool.
+    :cvar threads: whether ``do_job``, a plain function that blocks, runs in one of the worker's threads.
     :cvar capacity: how many jobs run at once, at least 1; None: the configuration's.
     :cvar max_runtime: seconds that a handler may run, above 0; None: the configuration's.
     :cvar durable: whether it takes durable jobs too.
@@ -87,6 +87,7 @@ class Worker(Service):
             self.do_job = do_job
         self._early: list[tuple[str, EventHandler, bool]] = []
         self._station: Station | None = None
+        self._threads: Threads | None = None
         self._start: Deferred[Any] | None = None
         self._ready: Once[Worker] = Once()
         self._opened = self._started = self._closing = False
@@ -131,6 +132,7 @@ class Worker(Service):
         self.metrics = self.bus.metrics.service(self.type)
         self.id = self.id or self.bus.ids.worker(self.type)
         self.started = int(self.bus.ids.time() * 1000)
+        self._threads = Threads(self.bus.clock, self._capacity, self.id)
         self._station = station = Station(
             self.bus,
             self.announcement,
@@ -214,6 +216,8 @@ class Worker(Service):
         self._station = None
         station.give_up(reason)
         await station.leave()
+        if self._threads is not None:
+            self._threads.close()
 
     @property
     def running_jobs(self) -> int:
@@ -359,9 +363,11 @@ class Worker(Service):
         return self._running_station.membership.list_workers().addTimeout(timeout, self.bus.clock, late)
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
-        """Run ``function(*args)`` in the thread pool. Fires with its result, or fails with what it raised.
+        """Run ``function(*args)`` in one of this worker's threads; there are as many as its ``capacity``.
 
-        Cancelling it stops the wait; the thread goes on.
+        Fires with its result; fails with what it raised, or with WorkerStopped when the worker has stopped. Cancelling
+        it stops the wait; a thread that has begun goes on. Raises BusClosed before the worker is started.
         """
-        reactor: Any = self.bus.clock
-        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args)
+        if self._threads is None:
+            raise BusClosed(f"{self.id or self.type} is not running: it has no threads")
+        return self._threads.run(function, *args)

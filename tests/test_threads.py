@@ -1,0 +1,173 @@
+"""The threads of a worker's handlers: how many there are, and what becomes of those that nobody waits for."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from tests.programs import reactor
+from txmicro.config import Config
+from txmicro.errors import BusClosed, WorkerStopped
+from txmicro.messages import Job
+from txmicro.testing import running
+from txmicro.threads import Threads
+from txmicro.worker import Worker
+
+
+class Blocking:
+    """A function that blocks until it is let go; tells when it begins, and how many run."""
+
+    def __init__(self, case: TestCase) -> None:
+        self.began: list[Any] = []
+        self._go = threading.Event()
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+        case.addCleanup(self.let_go)
+
+    def __call__(self, value: Any) -> Any:
+        reactor.callFromThread(self._begin, value)
+        self._go.wait()
+        return value
+
+    def _begin(self, value: Any) -> None:
+        self.began.append(value)
+        for number, waiting in self._waiting:
+            if len(self.began) == number:
+                waiting.callback(None)
+
+    def has_begun(self, number: int) -> Deferred[None]:
+        """Fires when it was called *number* times."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append((number, waiting))
+        if len(self.began) >= number:
+            waiting.callback(None)
+        return waiting
+
+    def let_go(self) -> None:
+        """All that run return."""
+        self._go.set()
+
+
+class ThreadsTests(TestCase):
+    timeout = 30.0
+
+    def setUp(self) -> None:
+        self.threads = Threads(reactor, 2, "WB:1")
+        self.addCleanup(self.threads.close)
+        self.block = Blocking(self)
+        self.said: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            self.said.append(formatEvent(event) or "")
+
+        hear: Any = observe
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+
+    async def test_it_gives_what_the_function_returns_or_raises(self) -> None:
+        self.assertEqual(await self.threads.run(divmod, 7, 2), (3, 1))
+        with self.assertRaises(ZeroDivisionError):
+            await self.threads.run(divmod, 7, 0)
+
+    async def test_the_threads_are_daemons_and_few(self) -> None:
+        seen = [await self.threads.run(threading.current_thread) for _ in range(5)]
+        self.assertEqual({(thread.name, thread.daemon) for thread in seen}, {("WB:1 thread 1", True)})
+
+    async def test_so_many_run_at_once_and_the_rest_in_order(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(4)]
+        await self.block.has_begun(2)
+        await self.turn()
+        self.assertEqual(sorted(self.block.began), [0, 1])
+        self.block.let_go()
+        self.assertEqual(await gatherResults(calls), [0, 1, 2, 3])
+
+    async def test_twisteds_own_pool_has_none_of_it(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(2)]
+        await self.block.has_begun(2)
+        self.assertEqual(await reactor.resolve("localhost"), "127.0.0.1")
+        self.block.let_go()
+        await gatherResults(calls)
+
+    async def test_another_thread_takes_the_place_of_one_that_nobody_waits_for(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(2)]
+        await self.block.has_begun(2)
+        for call in calls:
+            call.cancel()
+            self.failureResultOf(call, CancelledError)
+        calls = [self.threads.run(self.block, number) for number in (2, 3, 4)]
+        await self.block.has_begun(4)
+        self.assertIn("tests.test_threads.Blocking was cancelled, but a thread cannot be", self.said[-1])
+        self.assertIn("(2 such threads; above 2", self.said[-1])
+        self.block.let_go()
+        self.assertEqual(await gatherResults(calls), [2, 3, 4])
+
+    async def test_but_there_is_an_end_to_that(self) -> None:
+        for number in range(4):
+            call = self.threads.run(self.block, number)
+            await self.block.has_begun(number + 1)
+            call.cancel()
+            self.failureResultOf(call, CancelledError)
+        waits = self.threads.run(self.block, "waits")
+        await self.turn()
+        self.assertEqual(self.block.began, [0, 1, 2, 3])
+        self.block.let_go()
+        self.assertEqual(await waits, "waits")
+
+    async def test_what_has_not_begun_never_does_when_cancelled(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(3)]
+        calls[2].cancel()
+        self.failureResultOf(calls[2], CancelledError)
+        self.block.let_go()
+        await gatherResults(calls[:2])
+        await self.turn()
+        self.assertEqual(sorted(self.block.began), [0, 1])
+        self.assertEqual(self.said, [])
+
+    async def test_closing_ends_each_thread_after_its_call(self) -> None:
+        await self.threads.run(threading.current_thread)
+        call = self.threads.run(self.block, 1)
+        thread = await self.threads.run(threading.current_thread)
+        await self.block.has_begun(1)
+        self.threads.close()
+        self.failureResultOf(self.threads.run(self.block, 2), WorkerStopped)
+        thread.join(10)
+        self.assertFalse(thread.is_alive())
+        self.block.let_go()
+        self.assertEqual(await call, 1)
+
+    async def turn(self) -> None:
+        """Let the reactor do what is waiting to be done."""
+        for _ in range(3):
+            done: Deferred[None] = Deferred()
+            reactor.callFromThread(done.callback, None)
+            await done
+
+
+class WorkerTests(TestCase):
+    timeout = 30.0
+
+    async def test_handlers_block_as_many_threads_as_the_capacity_and_no_others(self) -> None:
+        """Twisted's pool has ten, and resolves names in them."""
+        block = Blocking(self)
+
+        class Blocked(Worker):
+            type = "WB"
+            threads = True
+            capacity = 12
+
+            def do_job(self, job: Job) -> Any:
+                return block(job.data)
+
+        async with running(Blocked(), config=Config()) as bus:
+            jobs = [bus.send("WB:*", number).when_done() for number in range(12)]
+            await block.has_begun(12)
+            self.assertEqual(await reactor.resolve("localhost"), "127.0.0.1")
+            block.let_go()
+            self.assertEqual(await gatherResults(jobs), list(range(12)))
+
+    def test_there_are_none_before_the_start(self) -> None:
+        with self.assertRaisesRegex(BusClosed, "WB is not running"):
+            Worker("WB").in_thread(len, ())
