@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.frames import Properties
@@ -17,11 +16,14 @@ from txmicro.broker.arguments import declared
 from txmicro.broker.channels import Channel, Session
 from txmicro.broker.memory_gauge import MemoryGauge
 from txmicro.broker.model import Model, Outcome
+from txmicro.broker.properties import Received
 from txmicro.broker.queues import OVERHEAD, RETRY, Message, Queue
 from txmicro.broker.refusals import Refused
 from txmicro.broker.topics import TopicTrie
 
 NOW = 1_795_449_588.5
+FLAGS = 2
+"""Bytes of properties of which none is there."""
 
 
 class Party:
@@ -196,6 +198,18 @@ class NameTests(ModelTestCase):
         self.refused(403, self.model.delete_exchange, "")
         self.refused(540, self.model.declare_exchange, "e", "direct", arguments={"alternate-exchange": "f"})
 
+    def test_exchanges_that_every_broker_has(self) -> None:
+        queue = self.declare()
+        for kind in ("direct", "fanout", "topic"):
+            name = f"amq.{kind}"
+            self.model.declare_exchange(name, kind, durable=True)
+            self.model.bind(self.party.session, "queue", name, "key")
+            self.publish("key", name.encode(), exchange=name)
+            self.refused(406, self.model.declare_exchange, name, kind)
+        self.assertEqual(self.bodies(queue), [b"amq.direct", b"amq.fanout", b"amq.topic"])
+        self.refused(403, self.model.declare_exchange, "amq.mine", "direct")
+        self.refused(403, self.model.delete_exchange, "amq.direct")
+
     def test_nobody_publishes_to_an_internal_exchange(self) -> None:
         self.model.declare_exchange("inner", "fanout", internal=True)
         self.refused(403, self.publish, "key", exchange="inner")
@@ -229,13 +243,6 @@ class NameTests(ModelTestCase):
         self.assertEqual([len(self.model.queues[name].ready) for name in ("one", "two")], [0, 1])
         self.model.unbind(self.party.session, "two", "e", "key")
         self.assertIs(self.publish("key", exchange="e"), Outcome.UNROUTED)
-
-    def test_that_quorum_is_in_memory_is_said_once(self) -> None:
-        with capturedLogs() as events:
-            for name in ("one", "two"):
-                self.declare(name, durable=True, arguments={"x-queue-type": "quorum"})
-        said = [event["queue"] for event in events if "in memory" in (event.get("log_format") or "")]
-        self.assertEqual(said, ["one"])
 
 
 class ExpiryTests(ModelTestCase):
@@ -382,10 +389,15 @@ class DeliveryTests(ModelTestCase):
         self.publish("queue", b"12345")
         self.publish("queue", b"12345")
         self.party.channel.get("queue", no_ack=False)
-        self.assertEqual(self.model.memory.used, 2 * (5 + OVERHEAD))
+        self.assertEqual(self.model.memory.used, 2 * (5 + FLAGS + OVERHEAD))
         self.party.channel.ack(1)
         self.model.queues["queue"].purge()
         self.assertEqual(self.model.memory.used, 0)
+
+    def test_memory_counts_headers(self) -> None:
+        self.declare()
+        self.publish("queue", headers={"large": "x" * 100_000})
+        self.assertGreater(self.model.memory.used, 100_000)
 
     def test_ack_of_all(self) -> None:
         self.declare()
@@ -515,7 +527,9 @@ class DeadLetterTests(ModelTestCase):
 
     def test_headers_that_cannot_be_written_are_left_out(self) -> None:
         queue, dead = self.dying(), self.declare("dead")
-        self.publish("queue", headers={"\ufffd" * 255: 1}, delivery_mode=2)
+        received = Received(headers={"\ufffd" * 255: 1}, delivery_mode=2)
+        received.raw = b"as it came"
+        self.model.publish("", "queue", received, b"")
         self.reject(queue)
         properties = dead.ready[0].properties
         self.assertEqual(properties.delivery_mode, 2)
@@ -540,12 +554,12 @@ class DeadLetterTests(ModelTestCase):
         )
         self.publish("queue", b"body")
         self.reject(queue)
-        self.assertEqual(self.model.memory.used, 4 + OVERHEAD)
+        self.assertEqual(self.model.memory.used, 4 + FLAGS + OVERHEAD)
         self.clock.advance(RETRY)
         dead = self.declare("dead")
         self.clock.advance(RETRY)
         self.assertEqual(self.bodies(dead), [b"body"])
-        self.assertEqual(self.model.memory.used, 4 + OVERHEAD)
+        self.assertEqual(self.model.memory.used, dead.ready[0].size)
 
     def test_waiting_letters_go_with_their_queue(self) -> None:
         queue = self.dying(
@@ -627,8 +641,9 @@ class InvariantTests(SynchronousTestCase):
             else:
                 self.ask(clock, parties[number], request)
             channels = [party.channel for party in parties]
-            held = sum(len(channel.unacked) for channel in channels) + len(queue.ready) + len(dead.ready)
-            self.assertEqual(model.memory.used, held * (4 + OVERHEAD))
+            unacked = [message for channel in channels for message in channel.unacked.values()]
+            held = sum(message.size for message in (*unacked, *queue.ready, *dead.ready))
+            self.assertEqual(model.memory.used, held)
             free = [
                 consumer
                 for consumer in queue.consumers

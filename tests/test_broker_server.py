@@ -13,6 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from txmicro.amqp.fields import encode_table
 from txmicro.amqp.frames import (
     HEARTBEAT,
     PROTOCOL_HEADER,
@@ -85,12 +86,18 @@ class Client:
         self.write(method_frame(channel, method))
         return self.methods[-1][1] if self.methods else None
 
-    def publish(self, key: str, body: bytes = b"", exchange: str = "", mandatory: bool = False) -> None:
-        self.write(
-            content_frames(
-                1, publish_prefix(1, exchange, key, mandatory), Properties().encode(), body, 131_072
-            )
-        )
+    def publish(
+        self,
+        key: str,
+        body: bytes = b"",
+        exchange: str = "",
+        *,
+        mandatory: bool = False,
+        channel: int = 1,
+        **properties: Any,
+    ) -> None:
+        prefix = publish_prefix(channel, exchange, key, mandatory)
+        self.write(content_frames(channel, prefix, Properties(**properties).encode(), body, 131_072))
 
     def greet(self) -> None:
         self.write(PROTOCOL_HEADER)
@@ -155,7 +162,7 @@ class HandshakeTests(ServerTestCase):
         client.write(PROTOCOL_HEADER[3:])
         (_channel, start) = client.methods[0]
         self.assertEqual(start.server_properties["product"], "txmicro")
-        self.assertEqual((start.mechanisms, start.locales), ("PLAIN", "en_US"))
+        self.assertEqual((start.mechanisms, start.locales), ("PLAIN AMQPLAIN", "en_US"))
 
     def test_a_wrong_header_is_answered_with_the_right_one(self) -> None:
         client = self.client()
@@ -197,7 +204,31 @@ class HandshakeTests(ServerTestCase):
         other.log_in()
         self.assertTrue(other.transport.disconnecting)
 
-    def test_only_plain_is_known(self) -> None:
+    def test_amqplain_is_a_table(self) -> None:
+        for response, known in (
+            ({"LOGIN": "guest", "PASSWORD": "guest"}, True),
+            ({"LOGIN": "guest", "PASSWORD": "wrong"}, False),
+            ({"LOGIN": "guest", "PASSWORD": 1}, False),
+            ({"LOGIN": "guest"}, False),
+        ):
+            client = self.client()
+            client.greet()
+            text = encode_table(response)[4:].decode()
+            client.send(Connection.StartOk({}, "AMQPLAIN", text, "en_US"), 0)
+            self.assertEqual(client.transport.disconnecting, not known, response)
+        client = self.client()
+        client.greet()
+        client.send(Connection.StartOk({}, "AMQPLAIN", "no table", "en_US"), 0)
+        self.assertTrue(client.transport.disconnecting)
+
+    def test_a_new_secret_is_taken(self) -> None:
+        client = self.opened()
+        self.assertIsInstance(client.send(Connection.UpdateSecret("new", ""), 0), Connection.UpdateSecretOk)
+        early = self.client()
+        early.greet()
+        self.refused(early, Connection.UpdateSecret("new", ""), 503, "unexpected method", 0)
+
+    def test_other_mechanisms_are_unknown(self) -> None:
         client = self.client()
         client.greet()
         self.refused(client, Connection.StartOk({}, "MAGIC", "", "en_US"), 503, "mechanism 'MAGIC'", 0)
@@ -264,7 +295,7 @@ class ConnectionTests(ServerTestCase):
 
     def test_a_close_by_the_server_waits_for_its_confirmation(self) -> None:
         client = self.opened()
-        self.refused(client, Tx.Select(), 540, "method Tx.Select")
+        self.refused(client, Channel.Flow(False), 540, "active=false")
         self.assertFalse(client.transport.disconnecting)
         client.send(Queue.Declare(queue="ignored"))
         client.publish("ignored")
@@ -274,7 +305,7 @@ class ConnectionTests(ServerTestCase):
 
     def test_a_close_that_is_not_confirmed_is_cut_off(self) -> None:
         client = self.opened()
-        client.send(Tx.Select())
+        client.send(Channel.Flow(False))
         self.clock.advance(PATIENCE)
         self.assertTrue(client.transport.aborted)
 
@@ -292,9 +323,9 @@ class ConnectionTests(ServerTestCase):
 
     def test_garbage_while_closing_ends_it_at_once(self) -> None:
         client = self.opened()
-        client.send(Tx.Select())
+        client.send(Channel.Flow(False))
         client.write(b"\x09garbage!")
-        self.assert_closed(client, 540, "Tx.Select")
+        self.assert_closed(client, 540, "active=false")
         self.assertTrue(client.transport.disconnecting)
 
     @settings(deadline=None)
@@ -376,7 +407,7 @@ class ConnectionTests(ServerTestCase):
         message = content_frames(
             1, publish_prefix(1, "", "nowhere", True), Properties().encode(), b"x" * 120_000, 131_072
         )
-        for _ in range(UNREAD // 120_000 + 1):
+        for _ in range(UNREAD // 120_000 + 2):
             self.assertFalse(client.transport.aborted)
             client.server.dataReceived(message)
             self.clock.advance(0)
@@ -399,10 +430,10 @@ class ConnectionTests(ServerTestCase):
     def test_mistakes_are_logged_and_stopping_is_not(self) -> None:
         client, other = self.opened(), self.opened()
         with capturedLogs() as events:
-            client.send(Tx.Select())
+            client.send(Channel.Flow(False))
             other.server.shut_down()
         said = [event["why"] for event in events if "why" in event]
-        self.assertEqual(said, ["NOT_IMPLEMENTED - method Tx.Select"])
+        self.assertEqual(said, ["NOT_IMPLEMENTED - active=false"])
 
     def test_close_breaks_connections(self) -> None:
         client = self.opened()
@@ -490,7 +521,7 @@ class MemoryTests(ServerTestCase):
 
     def test_who_is_being_closed_is_not_blocked(self) -> None:
         client = self.publisher()
-        client.send(Tx.Select())
+        client.send(Channel.Flow(False))
         self.memory.take(self.memory.limit)
         self.assertTrue(client.transport.reading)
         self.memory.give(self.memory.limit)
@@ -503,8 +534,25 @@ class ChannelTests(ServerTestCase):
         self.assertIsInstance(client.send(Channel.Close(200, "bye", 0, 0), 2047), Channel.CloseOk)
         self.refused(client, Queue.Declare(), 504, "expected 'channel.open'", 2047)
 
-    def test_a_channel_beyond_the_limit_is_refused(self) -> None:
-        self.refused(self.client().log_in(), Channel.Open(), 504, "channel 2048", 2048)
+    def test_channels_are_counted_whatever_their_numbers(self) -> None:
+        client = self.client()
+        client.greet()
+        client.send(Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"), 0)
+        client.send(Connection.TuneOk(2, 131_072, 0), 0)
+        client.send(Connection.Open("/"), 0)
+        for number in (65_535, 3000):
+            self.assertIsInstance(client.send(Channel.Open(), number), Channel.OpenOk)
+        client.publish("nowhere", b"x", channel=65_535, mandatory=True)
+        self.assertEqual(len(client.messages), 1)
+        self.refused(
+            client, Channel.Open(), 530, "channels opened (2) has reached the negotiated channel_max"
+        )
+
+    def test_more_channels_than_proposed_are_refused(self) -> None:
+        client = self.client()
+        client.greet()
+        client.send(Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"), 0)
+        self.refused(client, Connection.TuneOk(2048, 131_072, 0), 530, "channel_max = 2048", 0)
 
     def test_a_channel_opens_once(self) -> None:
         self.refused(self.opened(), Channel.Open(), 504, "second 'channel.open' seen")
@@ -524,27 +572,59 @@ class ChannelTests(ServerTestCase):
         client = self.opened()
         client.send(Basic.Consume(queue="missing"))
         self.assertIsInstance(client.send(Channel.Close(200, "bye", 0, 0)), Channel.CloseOk)
+        self.assertIsNone(client.send(Channel.CloseOk()))
+        self.assertIsInstance(client.send(Channel.Open()), Channel.OpenOk)
+
+    def test_a_refused_channel_is_taken_until_its_close_is_confirmed(self) -> None:
+        client = self.opened()
+        client.send(Basic.Consume(queue="missing"))
+        client.send(Channel.Close(200, "bye", 0, 0))
+        self.refused(client, Channel.Open(), 504, "second 'channel.open' seen")
 
     def test_long_reasons_are_cut(self) -> None:
         close = self.opened().send(Queue.Purge(queue="q" * 255))
         self.assertEqual((close.reply_code, len(close.reply_text)), (404, 255))
 
-    def test_what_the_broker_lacks_is_refused(self) -> None:
-        for method, words in (
-            (Channel.Flow(False), "active=false"),
-            (Basic.Qos(prefetch_size=1), "prefetch_size!=0 (1)"),
-            (Basic.Qos(prefetch_count=1, global_=True), "global=true"),
-            (Basic.Recover(False), "requeue=false"),
-            (Exchange.Bind(destination="a", source="b"), "Exchange.Bind"),
-            (Tx.Commit(), "Tx.Commit"),
+    def test_what_nobody_has_ends_the_connection(self) -> None:
+        for method, code, words in (
+            (Channel.Flow(False), 540, "active=false"),
+            (Basic.Qos(prefetch_size=1), 540, "prefetch_size!=0 (1)"),
+            (Basic.Recover(False), 540, "requeue=false"),
+            (Basic.RecoverAsync(False), 540, "requeue=false"),
+            (Queue.DeclareOk("queue", 0, 0), 503, "method Queue.DeclareOk from a client"),
         ):
-            self.refused(self.opened(), method, 540, words)
+            self.refused(self.opened(), method, code, words)
+
+    def test_who_asks_for_what_this_broker_lacks_keeps_the_connection(self) -> None:
+        client = self.opened()
+        for method, words in (
+            (Basic.Qos(prefetch_count=1, global_=True), "global=true"),
+            (Exchange.Bind(destination="a", source="b"), "Exchange.Bind"),
+            (Exchange.Declare(exchange="e", arguments={"alternate-exchange": "f"}), "alternate-exchange"),
+            (Queue.Declare(queue="queue", arguments={"x-max-priority": 5}), "x-max-priority"),
+            (Tx.Select(), "Tx.Select"),
+        ):
+            close = client.send(method)
+            self.assertIsInstance(close, Channel.Close)
+            self.assertEqual((close.reply_code, words in close.reply_text), (540, True), close.reply_text)
+            client.send(Channel.CloseOk())
+            client.send(Channel.Open())
 
     def test_immediate_is_refused(self) -> None:
         client = self.opened()
         prefix = method_frame(1, Basic.Publish(exchange="", routing_key="key", immediate=True))
         client.write(content_frames(1, prefix, Properties().encode(), b"", 131_072))
         self.assert_closed(client, 540, "immediate=true")
+
+    def test_nobody_publishes_in_anothers_name(self) -> None:
+        self.factory = BrokerFactory(self.clock, users={"me": "p"})
+        client = self.opened(response="\x00me\x00p")
+        client.publish("nowhere", mandatory=True, user_id="me")
+        self.assertEqual(len(client.messages), 1)
+        client.publish("nowhere", user_id="you")
+        close = client.methods[-1][1]
+        self.assertIsInstance(close, Channel.Close)
+        self.assertIn("user_id property set to 'you' but authenticated user was 'me'", close.reply_text)
 
     def test_a_key_that_is_no_text_is_refused(self) -> None:
         client = self.opened()
@@ -666,7 +746,7 @@ class ConfirmTests(ServerTestCase):
         )
 
     def test_nothing_follows_a_close(self) -> None:
-        for refused in (method_frame(1, Basic.Get(queue="missing")), method_frame(1, Tx.Select())):
+        for refused in (method_frame(1, Basic.Get(queue="missing")), method_frame(1, Channel.Flow(False))):
             client = self.selected()
             client.write(self.batch("queue") + refused)
             self.assertEqual([type(method) for _channel, method in client.methods][:-1], [Ack])

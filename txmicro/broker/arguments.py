@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .refusals import Refused
+from .refusals import Lacking, Refused
 
 _NUMBERS: Final = {
     "x-expires": 1,
@@ -126,7 +126,7 @@ def _invalid(name: str, key: str, why: str) -> Refused:
 
 def _checked(name: str, key: str, value: Any) -> Any:
     if key in _LACKING or (key == "x-queue-type" and value == "stream"):
-        raise Refused(540, f"queue argument '{key}' with the value '{value!s:.100}'")
+        raise Lacking(f"queue argument '{key}' with the value '{value!s:.100}'")
     if key in _NUMBERS and (type(value) is not int or value < _NUMBERS[key]):
         raise _invalid(name, key, f"expected a whole number from {_NUMBERS[key]} on, got '{value!s:.100}'")
     if key in _TEXTS and not isinstance(value, str):

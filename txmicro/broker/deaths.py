@@ -21,7 +21,12 @@ def with_death(message: Message, reason: str, now: float) -> Properties:
 
     Its expiration is gone, lest it die again at once; the history keeps it.
     """
-    headers: dict[str, Any] = {"x-death": [_death(message, reason, now), *_others(message, reason)]}
+    headers: dict[str, Any] = {
+        "x-death": [_death(message, reason, now), *_others(message, reason)],
+        "x-last-death-exchange": message.exchange,
+        "x-last-death-queue": message.queue.name,
+        "x-last-death-reason": reason,
+    }
     if "x-first-death-reason" not in (message.properties.headers or {}):
         headers["x-first-death-exchange"] = message.exchange
         headers["x-first-death-queue"] = message.queue.name

@@ -1,7 +1,8 @@
-"""How a client is let in: AMQP 0-9-1 section 2.2.4, with SASL PLAIN (RFC 4616)."""
+"""How a client is let in: AMQP 0-9-1 section 2.2.4, with SASL PLAIN (RFC 4616) or AMQPLAIN."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
 from importlib.metadata import version
@@ -10,6 +11,8 @@ from typing import Any, Final
 from pamqp import base
 from pamqp.commands import Connection
 
+from txmicro.amqp.errors import FrameError
+from txmicro.amqp.fields import decode_table
 from txmicro.amqp.frames import FRAME_MAX
 
 from .refusals import Refused
@@ -47,6 +50,8 @@ class Handshake:
     :param send: sends a method on channel 0.
     :param turn_away: ends the connection of a client who would not understand why.
     :ivar done: the connection is open.
+    :ivar user: who was let in.
+    :ivar channel_max: how many channels may be open at once.
     :ivar frame_max: the largest frame that was agreed on, in bytes.
     :ivar heartbeat: the interval that was agreed on, in seconds; 0: none.
     """
@@ -55,6 +60,8 @@ class Handshake:
         self, users: Mapping[str, str], send: Callable[[base.Frame], None], turn_away: Callable[[], None]
     ) -> None:
         self.done = False
+        self.user = ""
+        self.channel_max = CHANNEL_MAX
         self.frame_max = FRAME_MAX
         self.heartbeat = 0
         self._users = users
@@ -66,7 +73,7 @@ class Handshake:
     def start(self) -> None:
         """The client's header is right: say who we are."""
         self._next = Connection.StartOk, self._log_in
-        self._send(Connection.Start(0, 9, _SERVER, "PLAIN", "en_US"))
+        self._send(Connection.Start(0, 9, _SERVER, " ".join(_MECHANISMS), "en_US"))
 
     def take(self, method: Any) -> None:
         """Do the next step; raises :class:`Refused`."""
@@ -79,15 +86,19 @@ class Handshake:
         return self._capabilities.get(capability) is True
 
     def _log_in(self, method: Connection.StartOk) -> None:
-        if method.mechanism != "PLAIN":
+        read = _MECHANISMS.get(method.mechanism)
+        if read is None:
             raise Refused(503, f"unknown authentication mechanism '{method.mechanism}'")
         capabilities = (method.client_properties or {}).get("capabilities")
         self._capabilities = capabilities if isinstance(capabilities, dict) else {}
-        if knows(self._users, method.response):
+        response = method.response
+        user, password = read(response.encode() if isinstance(response, str) else response)
+        if knows(self._users, user, password):
+            self.user = user
             self._next = Connection.TuneOk, self._tune
             self._send(Connection.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT))
         elif self.can("authentication_failure_close"):
-            raise Refused(403, "Login was refused using authentication mechanism PLAIN")
+            raise Refused(403, f"Login was refused using authentication mechanism {method.mechanism}")
         else:
             self._turn_away()
 
@@ -96,6 +107,11 @@ class Handshake:
             raise Refused(
                 530, f"negotiated frame_max = {method.frame_max}: allowed are {FRAME_MIN} to {FRAME_MAX}"
             )
+        if method.channel_max > CHANNEL_MAX:
+            raise Refused(
+                530, f"negotiated channel_max = {method.channel_max}: allowed are up to {CHANNEL_MAX}"
+            )
+        self.channel_max = method.channel_max or CHANNEL_MAX
         self.frame_max, self.heartbeat = method.frame_max, method.heartbeat
         self._next = Connection.Open, self._open
 
@@ -107,11 +123,29 @@ class Handshake:
         self._send(Connection.OpenOk())
 
 
-def knows(users: Mapping[str, str], response: str | bytes) -> bool:
-    """Whether *response*, of SASL PLAIN, names one of *users* and the right password."""
-    data = response.encode() if isinstance(response, str) else response
-    parts = data.split(b"\0")
-    if len(parts) != 3:
-        return False
-    password = users.get(parts[1].decode("utf-8", "replace"))
-    return compare_digest(parts[2], (password or "").encode()) and password is not None
+def knows(users: Mapping[str, str], user: str, password: bytes) -> bool:
+    """Whether *user* is one of *users* and *password* is the right one."""
+    right = users.get(user)
+    return compare_digest(password, (right or "").encode()) and right is not None
+
+
+_NOBODY: Final = "", b""
+
+
+def _read_plain(response: bytes) -> tuple[str, bytes]:
+    parts = response.split(b"\0")
+    return (parts[1].decode("utf-8", "replace"), parts[2]) if len(parts) == 3 else _NOBODY
+
+
+def _read_amqplain(response: bytes) -> tuple[str, bytes]:
+    """A table without its length: LOGIN and PASSWORD."""
+    try:
+        table, _ = decode_table(struct.pack(">I", len(response)) + response, 0, len(response) + 4)
+    except FrameError:
+        return _NOBODY
+    user, password = table.get("LOGIN"), table.get("PASSWORD")
+    return (user, password.encode()) if isinstance(user, str) and isinstance(password, str) else _NOBODY
+
+
+_MECHANISMS: Final = {"PLAIN": _read_plain, "AMQPLAIN": _read_amqplain}
+"""SASL mechanisms: what reads a user and a password from a response, the empty user if there is none."""

@@ -14,7 +14,6 @@ from typing import Any, Final
 from uuid import uuid4
 
 from pamqp.constants import DOMAIN_REGEX
-from twisted.logger import Logger
 
 from txmicro.amqp.frames import Properties
 from txmicro.clock import Clock
@@ -25,7 +24,7 @@ from .deaths import REJECTED, goes_round, with_death
 from .exchanges import KINDS, Default, Exchange
 from .memory_gauge import MemoryGauge
 from .queues import Message, Queue
-from .refusals import Refused
+from .refusals import Lacking, Refused
 
 _LONGEST: Final = {"queue": 255, "exchange": 127}
 _NAME: Final = DOMAIN_REGEX["queue-name"]  # what pamqp is willing to send back
@@ -50,8 +49,6 @@ class Model:
     :param new_id: makes names that nobody else has.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         clock: Clock,
@@ -63,10 +60,14 @@ class Model:
         self.memory = MemoryGauge(memory_limit)
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {"": Default(self.queues)}
+        for kind in KINDS:
+            name = f"amq.{kind}"
+            self.exchanges[name] = KINDS[kind](
+                name, durable=True, auto_delete=False, internal=False, arguments={}
+            )
         self._clock = clock
         self._now = now
         self._new_id = new_id
-        self._said_in_memory = False
         self._burying = False
         self._dead: deque[tuple[Message, str]] = deque()
 
@@ -96,9 +97,9 @@ class Model:
         """Have an exchange called *name*; raises :class:`Refused` unless it is new or of these properties."""
         _check_not_default(name)
         if kind not in KINDS:
-            raise Refused(503, f"unknown exchange type '{kind}'")
+            raise Refused(406, f"unknown exchange type '{kind}'")
         if arguments and "alternate-exchange" in arguments:
-            raise Refused(540, "exchange argument 'alternate-exchange'")
+            raise Lacking("exchange argument 'alternate-exchange'")
         found = self.exchanges.get(name)
         if found is None:
             _check_name("exchange", name)
@@ -165,8 +166,6 @@ class Model:
             found.used()
             return found
         _check_name("queue", name)
-        if wanted.quorum:
-            self._say_in_memory(name)
         name = name or self.new_name("amq.gen-")
         owner = session if exclusive else None
         made = Queue(name, wanted, owner, self._clock, self.memory, self._bury, self._delete_queue)
@@ -197,15 +196,6 @@ class Model:
         for consumer in queue.close():
             consumer.channel.lose(consumer)
         return lost
-
-    def _say_in_memory(self, name: str) -> None:
-        if not self._said_in_memory:
-            self._said_in_memory = True
-            self.log.warn(
-                "Quorum queue {queue}: the embedded broker keeps all queues in memory, "
-                "so what is stored here is gone when it stops.",
-                queue=name,
-            )
 
     # Bindings:
 

@@ -22,38 +22,48 @@ class Output:
     """Collects what a connection sends.
 
     :param flush_later: has :meth:`flush` called at the end of this turn.
+    What a client does not read piles up here, not in the transport, so that its size is known.
+
+    :param cut_off: called once when more than :data:`UNREAD` bytes wait for a client that does not read; nothing
+        is sent to it after that.
     :ivar transport: where it goes.
     :ivar written: something was sent since whoever wants to know last reset this.
     """
 
     __slots__ = (
         "_confirming",
+        "_cut",
+        "_cut_off",
         "_flush_later",
         "_flushing",
         "_held",
         "_parts",
         "_size",
-        "_unread",
         "transport",
         "written",
     )
 
-    def __init__(self, flush_later: Callable[[Output], None]) -> None:
+    def __init__(self, flush_later: Callable[[Output], None], cut_off: Callable[[], None]) -> None:
         self.transport: Any = None
         self.written = False
         self._flush_later = flush_later
+        self._cut_off = cut_off
+        self._cut = False
         self._flushing = False
         self._parts: list[bytes] = []
         self._size = 0
         self._confirming: list[Confirming] = []
         self._held = False
-        self._unread = 0
 
     def write(self, data: bytes) -> None:
         """Send *data* at the end of this turn, or sooner if it is much."""
+        if self._size > UNREAD:  # one reply may be larger, however much that is
+            self._overflow()
+        if self._cut:
+            return
         self._parts.append(data)
         self._size += len(data)
-        if self._size > _LARGE:
+        if self._size > _LARGE and not self._held:
             self.flush()
         elif not self._flushing:
             self._flushing = True
@@ -72,27 +82,25 @@ class Output:
         for channel in confirming:
             channel.confirm()
         self._flushing = False
-        if not self._parts:
+        if self._held or not self._parts:
             return
         data = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
         self.written = True
-        held = self._held  # what fills the transport is one delivery, however large
         self.transport.write(data)
-        if held:
-            self._pile_up(len(data))
 
     def hold(self) -> None:
-        """The transport is full: what comes now piles up in it."""
+        """The transport is full: what comes now waits here."""
         self._held = True
-        self._unread = 0
 
     def release(self) -> None:
-        """The transport has room."""
+        """The transport has room, or is closed with what waits."""
         self._held = False
+        self.flush()
 
-    def _pile_up(self, size: int) -> None:
-        self._unread += size
-        if self._unread > UNREAD:
-            self.transport.abortConnection()
+    def _overflow(self) -> None:
+        self._parts.clear()
+        self._size = 0
+        self._cut = True
+        self._cut_off()

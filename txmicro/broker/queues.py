@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .exchanges import Exchange
 
 OVERHEAD: Final = 1024
-"""Bytes that a message counts for besides its body, so that many small ones are bounded too."""
+"""Bytes that a message counts for besides its body and properties, so that many small ones are bounded too."""
 
 RETRY: Final = 1.0
 """Seconds until dead letters that must not get lost are offered to their exchange again."""
@@ -34,6 +34,7 @@ class Message:
     :ivar position: its place in the order of its queue, which a requeue gives back to it.
     :ivar expires: when it is dropped, on the clock; infinite: never.
     :ivar deliveries: how often it was delivered and came back.
+    :ivar size: bytes of memory that it counts for.
     :ivar consumer: who has it; None: the queue, or who got it by ``basic.get``.
     """
 
@@ -48,6 +49,7 @@ class Message:
         "queue",
         "redelivered",
         "routing_key",
+        "size",
     )
 
     def __init__(
@@ -67,6 +69,7 @@ class Message:
         self.routing_key = routing_key
         self.properties = properties
         self.body = body
+        self.size = len(body) + len(properties.encode()) + OVERHEAD
         self.deliveries = 0
         self.redelivered = False
         self.consumer: Consumer | None = None
@@ -156,7 +159,7 @@ class Queue:
         expires = _NEVER if ttl is None else self._clock.seconds() + ttl
         self._position += 1
         message = Message(self, self._position, expires, exchange, key, properties, body)
-        self._memory.take(len(body) + OVERHEAD)
+        self._memory.take(message.size)
         consumer = None if self.ready else self._next()
         if consumer is not None:
             consumer.channel.deliver(consumer, message)
@@ -222,7 +225,7 @@ class Queue:
 
     def settle(self, message: Message) -> None:
         """*message* has left the queue for good."""
-        self._memory.give(len(message.body) + OVERHEAD)
+        self._memory.give(message.size)
 
     def reject(self, message: Message) -> None:
         """A consumer did not want *message*, and does not want it again."""

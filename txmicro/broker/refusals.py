@@ -29,14 +29,26 @@ class Refused(TxmicroError):
 
     :ivar code: the AMQP reply code.
     :ivar text: the reply text, as RabbitMQ writes it: the code's name, a dash, what was wrong.
+    :ivar soft: whether it closes only the channel; otherwise it closes the connection.
     """
+
+    soft = False
 
     def __init__(self, code: int, detail: str) -> None:
         self.code = code
+        self.soft = self.soft or code in _SOFT
         self.text = f"{_NAMES[code]} - {detail}"
         super().__init__(self.text)
 
-    @property
-    def soft(self) -> bool:
-        """Whether it closes only the channel; otherwise it closes the connection."""
-        return self.code in _SOFT
+
+class Lacking(Refused):
+    """The refusal of what RabbitMQ can do and this broker cannot.
+
+    It closes only the channel, although 540 is a code for connections: libraries that try out what a broker
+    can do keep their connection, as on RabbitMQ.
+    """
+
+    soft = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(540, detail)

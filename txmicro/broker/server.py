@@ -27,9 +27,9 @@ from txmicro.amqp.frames import (
 from txmicro.clock import Clock, Timer
 
 from .channels import Session
-from .handshake import CHANNEL_MAX, Handshake
+from .handshake import Handshake
 from .model import MEMORY_LIMIT, Model
-from .output import Output
+from .output import UNREAD, Output
 from .properties import Received
 from .refusals import Refused
 from .server_channel import ServerChannel
@@ -55,7 +55,7 @@ class BrokerServer(Protocol):
     def __init__(self, factory: BrokerFactory) -> None:
         self.factory = factory
         self.session = Session(factory.model)
-        self.output = Output(factory.flush_later)
+        self.output = Output(factory.flush_later, self._cut_off)
         self._handshake = Handshake(factory.users, self._send, self._hang_up)
         self._reader = FrameReader(
             self._method, self._content, self._heartbeat, channel_max=0, properties=Received
@@ -112,9 +112,19 @@ class BrokerServer(Protocol):
         """Say what is to be said, and close."""
         self._closing = True
         self._call_later(PATIENCE, self._give_up)
-        self.output.flush()
+        self.output.release()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def _cut_off(self) -> None:
+        """The client asks and does not read what it is answered."""
+        self._closing = True
+        self.log.warn(
+            "{peer} left over {size} bytes of replies unread: its connection is cut, so that they take no memory",
+            peer=self.transport.getPeer(),
+            size=UNREAD,
+        )
+        self.transport.abortConnection()
 
     def _give_up(self) -> None:
         self._timer = None
@@ -191,6 +201,9 @@ class BrokerServer(Protocol):
             self._send(Connection.CloseOk())
             self._hang_up()
             return
+        if type(method) is Connection.UpdateSecret and self._handshake.done:
+            self._send(Connection.UpdateSecretOk())  # there are no secrets here that expire
+            return
         self._handshake.take(method)
         if self._handshake.done:
             self._opened()
@@ -198,7 +211,7 @@ class BrokerServer(Protocol):
     def _opened(self) -> None:
         """The client is let in."""
         self._reader.frame_max = self._handshake.frame_max
-        self._reader.channel_max = CHANNEL_MAX
+        self._reader.channel_max = 0xFFFF
         self._stop_timer()
         if self._handshake.heartbeat:
             self._call_later(self._handshake.heartbeat / 2, self._tick)
@@ -208,13 +221,22 @@ class BrokerServer(Protocol):
             self._open_channel(number)
             return
         channel = self._channel(number)
-        if type(method) is ChannelMethods.Close:
+        if channel.closing:
+            self._on_closing_channel(number, method)
+        elif type(method) is ChannelMethods.Close:
             self._channels.pop(number).close()
             self._send(ChannelMethods.CloseOk(), number)
-        elif not channel.closing:
+        else:
             channel.handle(method)
-        elif type(method) is ChannelMethods.CloseOk:
+
+    def _on_closing_channel(self, number: int, method: Any) -> None:
+        """The channel is ours again only with the client's CloseOk, also where both closed it at once."""
+        if type(method) is ChannelMethods.CloseOk:
             del self._channels[number]
+        elif type(method) is ChannelMethods.Close:
+            self._send(ChannelMethods.CloseOk(), number)
+        elif type(method) is ChannelMethods.Open:
+            raise Refused(504, "second 'channel.open' seen")
 
     def _channel(self, number: int) -> ServerChannel:
         channel = self._channels.get(number)
@@ -223,8 +245,14 @@ class BrokerServer(Protocol):
         return channel
 
     def _open_channel(self, number: int) -> None:
-        if not self._handshake.done or number > CHANNEL_MAX:
+        if not self._handshake.done:
             raise Refused(504, f"channel {number} cannot be opened")
+        most = self._handshake.channel_max
+        if len(self._channels) >= most:
+            raise Refused(
+                530,
+                f"number of channels opened ({most}) has reached the negotiated channel_max ({most})",
+            )
         self._channels[number] = ServerChannel(
             number, self.factory.model, self.session, self.output, self._handshake
         )

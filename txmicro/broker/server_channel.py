@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pamqp import base
-from pamqp.commands import Basic, Confirm, Exchange, Queue
+from pamqp.commands import Basic, Confirm, Exchange, Queue, Tx
 from pamqp.commands import Channel as ChannelMethods
 
 from txmicro.amqp.frames import (
@@ -26,7 +26,7 @@ from .model import Model, Outcome
 from .output import Output
 from .properties import with_headers
 from .queues import Message
-from .refusals import Refused
+from .refusals import Lacking, Refused
 
 _NO_ROUTE: Final = (312, "NO_ROUTE")
 
@@ -60,7 +60,7 @@ class ServerChannel:
             return
         handler = _HANDLERS.get(type(method))
         if handler is None:
-            raise Refused(540, f"method {getattr(method, 'name', type(method).__name__)}")
+            raise Refused(503, f"method {getattr(method, 'name', type(method).__name__)} from a client")
         handler(self, method)
 
     def close(self) -> None:
@@ -79,6 +79,12 @@ class ServerChannel:
 
     def publish(self, method: Publish, properties: Properties, body: bytes) -> None:
         """Put a message into queues; confirms follow at the flush. Raises :class:`Refused`."""
+        if properties.user_id is not None and properties.user_id != self._handshake.user:
+            raise Refused(
+                406,
+                f"user_id property set to '{properties.user_id}' but authenticated user was "
+                f"'{self._handshake.user}'",
+            )
         if method.immediate:
             raise Refused(540, "immediate=true")
         if "\ufffd" in method.routing_key:  # what the reader puts for it
@@ -161,7 +167,7 @@ class ServerChannel:
         if method.prefetch_size:
             raise Refused(540, f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
-            raise Refused(540, "prefetch of a whole channel (global=true)")
+            raise Lacking("prefetch of a whole channel (global=true)")
         self._channel.qos(method.prefetch_count)
         self._send(Basic.QosOk())
 
@@ -172,10 +178,13 @@ class ServerChannel:
         self._channel.reject(method.delivery_tag, requeue=method.requeue)
 
     def _recover(self, method: Basic.Recover) -> None:
+        self._recover_async(method)
+        self._send(Basic.RecoverOk())
+
+    def _recover_async(self, method: Any) -> None:
         if not method.requeue:
             raise Refused(540, "requeue=false")
         self._channel.recover()
-        self._send(Basic.RecoverOk())
 
     # Exchanges and queues:
 
@@ -256,6 +265,12 @@ class ServerChannel:
             raise Refused(540, "active=false")
         self._send(ChannelMethods.FlowOk(True))
 
+    def _lack(self, method: base.Frame) -> None:
+        raise Lacking(f"method {method.name}")
+
+    def _end_transaction(self, _method: base.Frame) -> None:
+        raise Refused(406, "channel is not transactional")
+
     def _select(self, method: Confirm.Select) -> None:
         self._confirming = True
         self._reply(method, Confirm.SelectOk())
@@ -287,5 +302,11 @@ _HANDLERS: Final[dict[type, Callable[[ServerChannel, Any], None]]] = {
     Basic.Nack: ServerChannel._nack,
     Basic.Reject: ServerChannel._reject,
     Basic.Recover: ServerChannel._recover,
+    Basic.RecoverAsync: ServerChannel._recover_async,
     Confirm.Select: ServerChannel._select,
+    Exchange.Bind: ServerChannel._lack,
+    Exchange.Unbind: ServerChannel._lack,
+    Tx.Select: ServerChannel._lack,
+    Tx.Commit: ServerChannel._end_transaction,
+    Tx.Rollback: ServerChannel._end_transaction,
 }

@@ -52,6 +52,10 @@ class Broker(Service):
         self._listening = self._reactor.listenTCP(self._port, self.factory, interface=self._interface)
         super().startService()  # type: ignore[no-untyped-call]
         self.log.info("Broker listens on {interface}:{port}", interface=self._interface, port=self.port)
+        self.log.warn(
+            "The embedded broker keeps everything in memory: all messages and queues are lost when it stops, "
+            "durable ones too. Run RabbitMQ where that matters."
+        )
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, close all connections, drop all messages. Fires with None when all is gone."""
