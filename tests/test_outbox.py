@@ -1075,7 +1075,7 @@ class MemoryTests(OutboxCase):
 class AnythingMayHappen(RuleBasedStateMachine):
     """Acks, losses, returns and stops in any order: the window holds, and each job ends once."""
 
-    workers = st.sampled_from(["WB:1", "WB:2"])
+    workers = st.sampled_from(["WB:1", "WB:2", "WB:3", "WB:4"])
     addresses = st.sampled_from(["WB:*", "WC:*"])
 
     def __init__(self) -> None:
@@ -1138,9 +1138,20 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.outbox.cancel(self.some(number))
 
     @precondition(lambda self: self.jobs)
-    @rule(worker=workers, running=st.integers(0, 99), unknown=st.lists(st.integers(0, 99), max_size=4))
-    def status(self, worker: str, running: int, unknown: list[int]) -> None:
-        self.outbox.status(worker, [self.some(running)], [], [self.some(number) for number in unknown])
+    @rule(
+        worker=workers,
+        running=st.integers(0, 99),
+        forwarded=st.integers(0, 99),
+        unknown=st.lists(st.integers(0, 99), max_size=4),
+    )
+    def status(self, worker: str, running: int, forwarded: int, unknown: list[int]) -> None:
+        keys = [self.some(number) for number in unknown]
+        self.outbox.status(worker, [self.some(running)], [self.some(forwarded)], keys)
+
+    @precondition(lambda self: self.jobs)
+    @rule(worker=workers, number=st.integers(0, 99), unrun=st.booleans())
+    def refused(self, worker: str, number: int, unrun: bool) -> None:
+        self.outbox.refused(worker, [self.some(number)], unrun=unrun)
 
     @rule(worker=workers)
     def taker_gone(self, worker: str) -> None:

@@ -446,7 +446,7 @@ class Outbox:
             self._abandoned.forget(self._clock.seconds())
             self._resend()
             self._probe_takers()
-        if self._jobs or self._asked or self._abandoned:
+        if self._skipped or self._jobs or self._asked or self._abandoned:
             self._run_timer()
 
     def _time(self) -> float:
@@ -510,7 +510,7 @@ class Outbox:
                 return "the broker has not confirmed that it has the job"
             taken = f"{sent.heard} took it" if sent.heard else "nobody has taken it yet"
             return f"the broker has the job, and it may be done yet; {taken}"
-        if not sent.copies:
+        if not sent.copies and sent.taker is None:
             line = self._lines[sent.address]
             return (
                 f"not sent; {line.out} jobs for the address were sent and untaken, {len(line.waiting)} waited"

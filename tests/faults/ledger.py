@@ -57,12 +57,12 @@ class Book:
 
     def attempt(self, job: Job, worker: str, now: float) -> None:
         """*worker* begins with *job*."""
-        row = job.data["token"], job.workers_list_id, worker, now
+        row = job.data["token"], job.hop, worker, now
         self._file.execute("INSERT INTO attempts VALUES (?, ?, ?, ?)", row)
 
     def effect(self, job: Job) -> None:
         """*job* has its effect, unless it had it already."""
-        row = job.key, job.data["token"], job.workers_list_id
+        row = job.key, job.data["token"], job.hop
         self._file.execute("INSERT OR IGNORE INTO effects VALUES (?, ?, ?)", row)
 
     def sends(self, token: str, now: float) -> None:
