@@ -121,6 +121,20 @@ class RunningTests(ProcessTestCase):
             await running.stopService()
         Logger("a.part").warn("nobody publishes this")
 
+    async def test_those_that_come_from_a_thread_are_too(self) -> None:
+        heard: Deferred[Any] = Deferred()
+        talking, listening = Worker("WT"), Worker("WL")
+        listening.subscribe("log.warn.process", lambda topic, body: heard.callback(body))
+        running = self.process(SystemManager(), talking, listening)
+        running.startService()
+        try:
+            await talking.when_ready()
+            await listening.when_ready()
+            await talking.in_thread(Logger("a.part").warn, "from a thread")
+            self.assertEqual((await heard)["message"], "from a thread")
+        finally:
+            await running.stopService()
+
     async def test_only_a_broker(self) -> None:
         running = self.process()
         running.startService()

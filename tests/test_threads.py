@@ -6,12 +6,13 @@ import threading
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from tests.programs import reactor
 from txmicro.config import Config
-from txmicro.errors import BusClosed, WorkerStopped
+from txmicro.errors import BusClosed, WorkerStopped, WrongThread
 from txmicro.messages import Job
 from txmicro.testing import running
 from txmicro.threads import Threads
@@ -167,6 +168,36 @@ class WorkerTests(TestCase):
             self.assertEqual(await reactor.resolve("localhost"), "127.0.0.1")
             block.let_go()
             self.assertEqual(await gatherResults(jobs), list(range(12)))
+
+    async def test_what_is_not_safe_in_a_thread_says_what_to_call_instead(self) -> None:
+        class Careless(Worker):
+            type = "WB"
+            threads = True
+
+            def do_job(self, job: Job) -> Any:
+                if job.data == "right":
+                    return blockingCallFromThread(reactor, lambda: self.send("WC:*", 1).when_done())
+                calls: dict[str, Any] = {
+                    "send": lambda: self.send("WC:*"),
+                    "publish": lambda: self.publish("a.topic"),
+                    "subscribe": lambda: self.subscribe("a.topic", print),
+                    "list_workers": self.list_workers,
+                    "in_thread": lambda: self.in_thread(len, ()),
+                }
+                return {name: str(self.wrong(call)) for name, call in calls.items()}
+
+            def wrong(self, call: Any) -> WrongThread | None:
+                """What it raises."""
+                try:
+                    call()
+                except WrongThread as error:
+                    return error
+                return None
+
+        async with running(Careless(), Worker("WC", do_job=lambda job: job.data + 1)) as bus:
+            for name, error in (await bus.send("WB:*")).items():
+                self.assertRegex(error, f"^{name} was called from a thread.*blockingCallFromThread")
+            self.assertEqual(await bus.send("WB:*", "right"), 2)
 
     def test_there_are_none_before_the_start(self) -> None:
         with self.assertRaisesRegex(BusClosed, "WB is not running"):

@@ -80,6 +80,10 @@ class NoAnswer(TxmicroError):
     """No SystemManager answered in time."""
 
 
+class WrongThread(TxmicroError):
+    """A method was called from a thread that is not the reactor's."""
+
+
 class BusClosed(TxmicroError):
     """The bus is stopped, so nothing can be sent."""
 

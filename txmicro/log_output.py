@@ -13,6 +13,7 @@ from twisted.python.logfile import LogFile
 from .config import Config
 from .log import Line, Observer, clean, read, switched, traceback_of
 from .log_limit import Limited
+from .reactor_thread import in_reactor_thread
 
 _RESET: Final = "\x1b[0m"
 _DIM: Final = "\x1b[2m"
@@ -59,6 +60,18 @@ def _without_chatter(observer: Observer) -> Observer:
         own = not event.get("log_namespace", "").startswith(("twisted.", "log_legacy"))
         if own or event.get("log_level", LogLevel.info) > LogLevel.info:
             observer(event)
+
+    return observe
+
+
+def in_reactor(observer: Observer, reactor: Any) -> Observer:
+    """Return an observer that gives *observer*, which is not safe in threads, all events in the reactor's thread."""
+
+    def observe(event: LogEvent) -> None:
+        if in_reactor_thread():
+            observer(event)
+        else:
+            reactor.callFromThread(observer, event)
 
     return observe
 

@@ -28,9 +28,10 @@ from .config import Config
 from .errors import reason_of
 from .http import MetricsServer
 from .log import EventLogPublisher, clean
-from .log_output import Obeying
+from .log_output import Obeying, in_reactor
 from .manager import SystemManager
 from .metrics import Metrics
+from .stall import Watch
 from .targets import own_target, targets
 from .worker import Worker
 
@@ -104,6 +105,7 @@ class Process(InOrder):
         self._reactor = reactor
         self._config = config
         self._observer = observer
+        self._watch = Watch(reactor)
         self._lines: Any = None
         self._failed = False
         if broker:
@@ -172,6 +174,7 @@ class Process(InOrder):
         Service.startService(self)
         if self.broker is not None:
             self._start_broker(self.broker)
+        self._watch.start()
         if self.members:
             self.page.startService()
             self.bus.metrics_address = self.page.address
@@ -195,7 +198,7 @@ class Process(InOrder):
         """Publish what this process logs as soon as it has somebody who can."""
         if self._lines is None and isinstance(member, Worker):
             publisher = EventLogPublisher(member.publish, self._reactor.seconds)
-            self._lines = Obeying(self._config, publisher, self._reactor)
+            self._lines = Obeying(self._config, in_reactor(publisher, self._reactor), self._reactor)
             globalLogPublisher.addObserver(self._lines)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:
@@ -220,6 +223,7 @@ class Process(InOrder):
         if self._lines is not None:
             globalLogPublisher.removeObserver(self._lines)
             self._lines.close()
+        self._watch.stop()
 
 
 # How it ends

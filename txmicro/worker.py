@@ -34,6 +34,7 @@ from .lane import Terms
 from .messages import LONGEST_TIMEOUT, Announcement, Job, is_seconds
 from .metrics import ServiceMetrics
 from .once import Once
+from .reactor_thread import check_thread
 from .retry import RetryPolicy
 from .station import Station
 from .threads import Threads
@@ -294,9 +295,11 @@ class Worker(Service):
         :return: the job's future.
         :raise AddressError: not an address. :raise EncodeError: *data* cannot travel.
         :raise MessageTooLarge: *data* is too large. :raise BusClosed: the worker is not running.
+        :raise WrongThread: this is not the reactor's thread.
         :raise BusOverloaded: too many jobs that it sent are under way.
         :raise ValueError: *timeout*, *expires* or *attempts* is no such number.
         """
+        check_thread("send")
         slip = [address] if isinstance(address, str) else list(address)
         station = self._running_station
         seconds = self.config.timeout if timeout is None else timeout
@@ -315,8 +318,9 @@ class Worker(Service):
     def publish(self, topic: str, data: Any = None) -> None:
         """Publish an event, at most once: nobody hears it while the bus is away.
 
-        Raises EncodeError, MessageTooLarge or BusClosed.
+        Raises EncodeError, MessageTooLarge, BusClosed, or WrongThread in another thread than the reactor's.
         """
+        check_thread("publish")
         post = self._running_station.link.post
         post.emit(topic, post.encode({"data": data, "sender": self.id}))
 
@@ -325,8 +329,9 @@ class Worker(Service):
 
         *group*: one worker of this type gets each event, instead of every one. The handler may return a
         Deferred or be a coroutine; what it raises is logged. Fires when the events are being heard; before
-        the worker is started, at once.
+        the worker is started, at once. Raises WrongThread in another thread than the reactor's.
         """
+        check_thread("subscribe")
         if self._station is None:
             self._early.append((pattern, handler, group))
             return succeed(None)
@@ -354,8 +359,9 @@ class Worker(Service):
 
         Fires with a list of announcements as dicts, each with ``state`` (``alive`` or ``suspect``) and ``age``
         (milliseconds since it was heard). Fails with NoAnswer when no manager answers within *timeout* seconds.
-        Cancelling it stops the wait.
+        Cancelling it stops the wait. Raises WrongThread in another thread than the reactor's.
         """
+        check_thread("list_workers")
 
         def late(_result: Any, _timeout: float) -> Any:
             raise NoAnswer(f"no SystemManager answered within {timeout:g} s")
@@ -366,8 +372,10 @@ class Worker(Service):
         """Run ``function(*args)`` in one of this worker's threads; there are as many as its ``capacity``.
 
         Fires with its result; fails with what it raised, or with WorkerStopped when the worker has stopped. Cancelling
-        it stops the wait; a thread that has begun goes on. Raises BusClosed before the worker is started.
+        it stops the wait; a thread that has begun goes on. Raises BusClosed before the worker is started, and
+        WrongThread in another thread than the reactor's.
         """
+        check_thread("in_thread")
         if self._threads is None:
             raise BusClosed(f"{self.id or self.type} is not running: it has no threads")
         return self._threads.run(function, *args)
