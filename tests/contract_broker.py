@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from pamqp.commands import Channel, Connection, Exchange
+from pamqp.commands import Channel, Connection, Exchange, Queue
 from pika import BasicProperties, PlainCredentials, URLParameters
 from pika.adapters.twisted_connection import TwistedProtocolConnection
 from pika.exceptions import (
@@ -385,6 +385,68 @@ class BrokerContract:
             await self.channel.queue_bind(queue, exchange, pattern)
         await self.routed(exchange, "a.b")
         self.assertEqual(await self.bodies(queue), [b"a.b"])
+
+    async def test_copies_go_to_further_keys(self: Any) -> None:
+        one, two, three = await self.declare(), await self.declare(), await self.declare()
+        headers = {"CC": [two, one], "BCC": [three], "mine": 1}
+        await self.publish(one, b"x", headers=headers)
+        for queue in (one, two, three):
+            message = await self.channel.basic_get(queue, auto_ack=True)
+            self.assertEqual(message.method.routing_key, one)
+            self.assertEqual(message.properties.headers, {"CC": [two, one], "mine": 1})
+            self.assertIsNone(await self.channel.basic_get(queue, auto_ack=True))
+
+    async def test_copies_that_are_no_list_are_refused(self: Any) -> None:
+        queue = await self.declare()
+        for name in ("CC", "BCC"):
+            other = await self.open_channel()
+            await other.basic_publish("", queue, b"", BasicProperties(headers={name: "key"}))
+            code, text = await self.refusal(other.queue_purge(queue))
+            self.assertEqual((code, "PRECONDITION_FAILED - invalid message" in text), (406, True), text)
+
+    async def test_dead_letters_go_to_the_copies_too(self: Any) -> None:
+        queue, dead = await self.dying(x_max_length=0)
+        await self.publish(queue, b"x", headers={"CC": ["also"], "BCC": ["hidden"]})
+        letter = await dead.get()
+        self.assertEqual(letter.properties.headers["x-death"][0]["routing-keys"], [queue, "also"])
+
+    async def test_another_users_name_is_refused(self: Any) -> None:
+        queue, other = await self.declare(), await self.open_channel()
+        await other.basic_publish("", queue, b"", BasicProperties(user_id="other"))
+        code, text = await self.refusal(other.queue_purge(queue))
+        words = "PRECONDITION_FAILED - user_id property set to 'other' but authenticated user was 'guest'"
+        self.assertEqual((code, text), (406, words))
+
+    async def test_consumers_of_a_higher_priority_come_first(self: Any) -> None:
+        queue = await self.declare()
+        await self.channel.basic_qos(prefetch_count=2)
+        low = await self.consume(queue)
+        high = await self.consume(queue, arguments={"x-priority": 5})
+        for number in range(4):
+            await self.publish(queue, b"%d" % number)
+        self.assertEqual([(await high.get()).body for _ in range(2)], [b"0", b"1"])
+        self.assertEqual([(await low.get()).body for _ in range(2)], [b"2", b"3"])
+        asked = self.consume(queue, await self.open_channel(), arguments={"x-priority": "high"})
+        self.assertEqual((await self.refusal(asked))[0], 406)
+
+    async def test_exchanges_that_every_broker_has(self: Any) -> None:
+        for kind in ("direct", "fanout", "topic"):
+            await self.channel.exchange_declare(f"amq.{kind}", kind, durable=True)
+            asked = (await self.open_channel()).exchange_declare(f"amq.{kind}", kind, durable=False)
+            self.assertEqual((await self.refusal(asked))[0], 406)
+
+    async def test_line_feeds_in_names_are_stripped(self: Any) -> None:
+        name = self.name()
+        declare = method_frame(1, Queue.Declare(queue=f"{name}@#")).replace(b"@#", b"\r\n")
+        client = await self.raw(*self.hello(60), method_frame(1, Channel.Open()), declare)
+        await client.hear(name.encode() + bytes(8))  # pika waits for the name that it sent
+        await self.channel.queue_bind(f"{name}\n", "amq.\ndirect", name)
+        await self.publish(name, b"x", "amq.direct")
+        await self.channel.queue_delete(f"{name}\n")
+        code, _text = await self.refusal(self.channel.queue_declare(name, passive=True))
+        self.assertEqual(code, 404)
+        client.transport.abortConnection()
+        await client.gone
 
     async def test_unbind(self: Any) -> None:
         exchange, queue = await self.declare_exchange("topic", auto_delete=False), await self.declare()

@@ -284,7 +284,12 @@ class HandshakeTests(ServerTestCase):
         factory = BrokerFactory(self.clock, max_connections=1)
         first: Any = factory.buildProtocol(None)
         self.assertIsInstance(first, BrokerServer)
-        self.assertIsNone(factory.buildProtocol(None))
+        with capturedLogs() as events:
+            for _ in range(3):
+                self.assertIsNone(factory.buildProtocol(None))
+            self.clock.advance(60)
+            self.assertIsNone(factory.buildProtocol(None))
+        self.assertEqual([event["count"] for event in events], [1, 3])
 
 
 class ConnectionTests(ServerTestCase):

@@ -81,7 +81,7 @@ class Channel:
         """Let consumers to come have *prefetch* messages unacknowledged (0: any number)."""
         self.prefetch = prefetch or _UNLIMITED
 
-    def consume(self, queue: str, tag: str, *, no_ack: bool, exclusive: bool) -> Consumer:
+    def consume(self, queue: str, tag: str, *, no_ack: bool, exclusive: bool, priority: int = 0) -> Consumer:
         """A consumer of *queue* called *tag* (empty: the broker names it); :meth:`start` it.
 
         Raises :class:`Refused`.
@@ -98,6 +98,7 @@ class Channel:
             no_ack=no_ack,
             exclusive=exclusive,
             prefetch=_UNLIMITED if no_ack else self.prefetch,
+            priority=priority,
         )
         self.consumers[consumer.tag] = consumer
         return consumer

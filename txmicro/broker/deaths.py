@@ -10,7 +10,7 @@ from typing import Any
 
 from txmicro.amqp.frames import Properties
 
-from .properties import with_headers
+from .properties import copies, with_headers
 from .queues import Message
 
 REJECTED = "rejected"
@@ -69,7 +69,7 @@ def _death(message: Message, reason: str, now: float) -> dict[str, Any]:
         "queue": message.queue.name,
         "time": datetime.fromtimestamp(int(now), UTC),
         "exchange": message.exchange,
-        "routing-keys": [message.routing_key],
+        "routing-keys": [message.routing_key, *copies(message.properties)],
     }
     if message.properties.expiration is not None:
         death["original-expiration"] = message.properties.expiration

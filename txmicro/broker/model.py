@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import Any, Final
 from uuid import uuid4
@@ -23,6 +23,7 @@ from .channels import Session
 from .deaths import REJECTED, goes_round, with_death
 from .exchanges import KINDS, Default, Exchange
 from .memory_gauge import MemoryGauge
+from .properties import copies
 from .queues import Message, Queue
 from .refusals import Lacking, Refused
 
@@ -219,14 +220,16 @@ class Model:
 
     # Messages:
 
-    def publish(self, exchange: str, key: str, properties: Properties, body: bytes) -> Outcome:
-        """Put a message into the queues that *key* reaches. Raises :class:`Refused`."""
+    def publish(
+        self, exchange: str, key: str, properties: Properties, body: bytes, others: Sequence[str] = ()
+    ) -> Outcome:
+        """Put a message into the queues that *key* or one of *others* reaches. Raises :class:`Refused`."""
         target = self.exchanges.get(exchange) or self.exchange(exchange)
         if target.internal:
             raise Refused(403, f"cannot publish to internal exchange '{exchange}' in vhost '/'")
         ttl = None if properties.expiration is None else _ttl(properties.expiration)
         outcome = Outcome.UNROUTED
-        for queue in target.route(key):
+        for queue in _routed(target, (key, *others)) if others else target.route(key):
             if not queue.push(exchange, key, properties, body, ttl):
                 outcome = Outcome.REFUSED
             elif outcome is Outcome.UNROUTED:
@@ -265,7 +268,8 @@ class Model:
             return True
         exchange = self.exchanges.get(declared.dead_letter_exchange)
         key = message.routing_key if declared.dead_letter_key is None else declared.dead_letter_key
-        queues = () if exchange is None else exchange.route(key)
+        keys = [key, *(copies(message.properties) if declared.dead_letter_key is None else ())]
+        queues = () if exchange is None else _routed(exchange, keys)
         properties = with_death(message, reason, self._now())
         stored = [
             queue.push(declared.dead_letter_exchange, key, properties, message.body, None)
@@ -273,6 +277,11 @@ class Model:
             if reason == REJECTED or not goes_round(properties, queue.name)
         ]
         return bool(queues) and all(stored)
+
+
+def _routed(exchange: Exchange, keys: Iterable[str]) -> Collection[Queue]:
+    """The queues that any of *keys* reaches, each once."""
+    return dict.fromkeys(queue for key in keys for queue in exchange.route(key))
 
 
 def _ttl(expiration: str) -> float:

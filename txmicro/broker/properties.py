@@ -6,6 +6,8 @@ from typing import Any
 
 from txmicro.amqp.frames import InvalidArgument, Properties
 
+from .refusals import Refused
+
 
 class Received(Properties):
     """Properties as they came, and their bytes, which leave as they are.
@@ -43,3 +45,42 @@ def with_headers(properties: Properties, added: dict[str, Any], expiration: str 
     except InvalidArgument:
         return Properties(headers=added, expiration=expiration, delivery_mode=properties.delivery_mode)
     return copy
+
+
+_COPIES = frozenset(("CC", "BCC"))
+
+
+def addressed(properties: Properties) -> tuple[list[str], Properties]:
+    """Return the further routing keys, of the headers CC and BCC, and the properties as receivers may see them.
+
+    https://www.rabbitmq.com/docs/sender-selected. Raises :class:`Refused` (406): such a header is no list.
+    """
+    headers = properties.headers
+    if not headers or _COPIES.isdisjoint(headers):
+        return [], properties
+    for name in _COPIES.intersection(headers):
+        if not isinstance(headers[name], list):
+            raise Refused(406, f"invalid message: header '{name}' is not a list of routing keys")
+    keys = _keys(headers, "CC") + _keys(headers, "BCC")
+    return keys, _without(properties, "BCC") if "BCC" in headers else properties
+
+
+def copies(properties: Properties) -> list[str]:
+    """Return the routing keys of the header CC, which receivers see too."""
+    return _keys(properties.headers or {}, "CC")
+
+
+def _keys(headers: dict[str, Any], name: str) -> list[str]:
+    keys = headers.get(name)
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+
+
+def _without(properties: Properties, header: str) -> Properties:
+    values = {name: getattr(properties, name) for name in Properties.__slots__}
+    headers = {name: value for name, value in (properties.headers or {}).items() if name != header}
+    seen = Properties(**{**values, "headers": headers})
+    try:
+        seen.encode()
+    except InvalidArgument as error:
+        raise Refused(406, f"header '{header}' cannot be taken out: {error}") from None
+    return seen

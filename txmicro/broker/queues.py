@@ -13,6 +13,7 @@ from txmicro.clock import Clock, Timer
 
 from .arguments import Declared
 from .memory_gauge import MemoryGauge
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .channels import Channel
@@ -78,14 +79,33 @@ class Message:
 class Consumer:
     """Somebody who gets a queue's messages.
 
+    :ivar priority: others get nothing while one of a higher priority can take it.
     :ivar prefetch: how many messages it may have unacknowledged.
     :ivar parked: it could not take a message when there was one; its queue waits to hear that it can.
     """
 
-    __slots__ = ("channel", "exclusive", "no_ack", "parked", "prefetch", "queue", "tag", "unacked")
+    __slots__ = (
+        "channel",
+        "exclusive",
+        "no_ack",
+        "parked",
+        "prefetch",
+        "priority",
+        "queue",
+        "tag",
+        "unacked",
+    )
 
     def __init__(
-        self, tag: str, queue: Queue, channel: Channel, *, no_ack: bool, exclusive: bool, prefetch: float
+        self,
+        tag: str,
+        queue: Queue,
+        channel: Channel,
+        *,
+        no_ack: bool,
+        exclusive: bool,
+        prefetch: float,
+        priority: int,
     ) -> None:
         self.tag = tag
         self.queue = queue
@@ -93,6 +113,7 @@ class Consumer:
         self.no_ack = no_ack
         self.exclusive = exclusive
         self.prefetch = prefetch
+        self.priority = priority
         self.unacked = 0
         self.parked = False
 
@@ -130,7 +151,7 @@ class Queue:
         self.consumers: dict[Consumer, None] = {}
         self.bindings: set[tuple[str, Exchange]] = set()
         self.deleted = False
-        self._able: deque[Consumer] = deque()
+        self._turns = Turns()
         self._bytes = 0
         self._position = 0
         self._undelivered: deque[tuple[Message, str]] = deque()
@@ -160,7 +181,7 @@ class Queue:
         self._position += 1
         message = Message(self, self._position, expires, exchange, key, properties, body)
         self._memory.take(message.size)
-        consumer = None if self.ready else self._next()
+        consumer = None if self.ready else self._turns.next()
         if consumer is not None:
             consumer.channel.deliver(consumer, message)
             return True
@@ -204,7 +225,7 @@ class Queue:
 
     def drain(self) -> None:
         """Give consumers what they can take."""
-        while self.ready and (consumer := self._next()) is not None:
+        while self.ready and (consumer := self._turns.next()) is not None:
             message = self.ready.popleft()
             self._bytes -= len(message.body)
             if message.expires <= self._clock.seconds():
@@ -242,18 +263,6 @@ class Queue:
             self.settle(message)
         self.ready.clear()
         return purged
-
-    def _next(self) -> Consumer | None:
-        """Whose turn it is, among those who can take a message now."""
-        able = self._able
-        while able:
-            consumer = able[0]
-            if consumer.unacked < consumer.prefetch and consumer.channel.session.writable:
-                able.rotate(-1)
-                return consumer
-            able.popleft()
-            consumer.parked = True
-        return None
 
     # Bounds:
 
@@ -294,7 +303,7 @@ class Queue:
     def subscribe(self, consumer: Consumer) -> None:
         """Let *consumer* have messages."""
         self.consumers[consumer] = None
-        self._able.append(consumer)
+        self._turns.add(consumer)
         self._unused_at = _NEVER
         self.drain()
 
@@ -304,7 +313,7 @@ class Queue:
         if consumer.parked:
             consumer.parked = False
         else:
-            self._able.remove(consumer)
+            self._turns.remove(consumer)
         if self.consumers:
             return
         self.used()
@@ -314,7 +323,7 @@ class Queue:
     def unpark(self, consumer: Consumer) -> None:
         """*consumer*, which is parked, may be able to take messages again."""
         consumer.parked = False
-        self._able.append(consumer)
+        self._turns.add(consumer)
         self.drain()
 
     # Time:
@@ -372,7 +381,7 @@ class Queue:
         self._undelivered.clear()
         consumers = list(self.consumers)
         self.consumers.clear()
-        self._able.clear()
+        self._turns.clear()
         for consumer in consumers:
             consumer.parked = False
         return consumers

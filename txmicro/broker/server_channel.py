@@ -24,7 +24,7 @@ from .channels import Channel, Session
 from .handshake import Handshake
 from .model import Model, Outcome
 from .output import Output
-from .properties import with_headers
+from .properties import addressed, with_headers
 from .queues import Message
 from .refusals import Lacking, Refused
 
@@ -89,7 +89,8 @@ class ServerChannel:
             raise Refused(540, "immediate=true")
         if "\ufffd" in method.routing_key:  # what the reader puts for it
             raise Refused(406, "a routing key that is no UTF-8")
-        outcome = self._model.publish(method.exchange, method.routing_key, properties, body)
+        others, properties = addressed(properties)
+        outcome = self._model.publish(method.exchange, method.routing_key, properties, body, others)
         returned = method.mandatory and outcome is Outcome.UNROUTED
         if returned:
             self.confirm()  # Clients take a return to belong to the confirm after it.
@@ -151,7 +152,11 @@ class ServerChannel:
 
     def _consume(self, method: Basic.Consume) -> None:
         consumer = self._channel.consume(
-            self._queue(method.queue), method.consumer_tag, no_ack=method.no_ack, exclusive=method.exclusive
+            self._queue(method.queue),
+            method.consumer_tag,
+            no_ack=method.no_ack,
+            exclusive=method.exclusive,
+            priority=_priority(method),
         )
         self._reply(method, Basic.ConsumeOk(consumer.tag))
         self._channel.start(consumer)
@@ -190,10 +195,10 @@ class ServerChannel:
 
     def _declare_exchange(self, method: Exchange.Declare) -> None:
         if method.passive:
-            self._model.exchange(method.exchange)
+            self._model.exchange(_plain(method.exchange))
         else:
             self._model.declare_exchange(
-                method.exchange,
+                _plain(method.exchange),
                 method.exchange_type,
                 durable=method.durable,
                 auto_delete=method.auto_delete,
@@ -203,18 +208,18 @@ class ServerChannel:
         self._reply(method, Exchange.DeclareOk())
 
     def _delete_exchange(self, method: Exchange.Delete) -> None:
-        self._model.delete_exchange(method.exchange, if_unused=method.if_unused)
+        self._model.delete_exchange(_plain(method.exchange), if_unused=method.if_unused)
         self._reply(method, Exchange.DeleteOk())
 
     def _declare_queue(self, method: Queue.Declare) -> None:
         session = self._session
         if method.passive:
-            queue = self._model.queue(self._queue(method.queue), session)
+            queue = self._model.queue(self._queue(_plain(method.queue)), session)
             queue.used()
         else:
             queue = self._model.declare_queue(
                 session,
-                method.queue,
+                _plain(method.queue),
                 durable=method.durable,
                 exclusive=method.exclusive,
                 auto_delete=method.auto_delete,
@@ -232,14 +237,14 @@ class ServerChannel:
         return self._latest
 
     def _bind(self, method: Queue.Bind) -> None:
-        name = self._queue(method.queue)
+        name = self._queue(_plain(method.queue))
         key = name if not method.queue and not method.routing_key else method.routing_key
-        self._model.bind(self._session, name, method.exchange, key)
+        self._model.bind(self._session, name, _plain(method.exchange), key)
         self._reply(method, Queue.BindOk())
 
     def _unbind(self, method: Queue.Unbind) -> None:
-        name = self._queue(method.queue)
-        self._model.unbind(self._session, name, method.exchange, method.routing_key)
+        name = self._queue(_plain(method.queue))
+        self._model.unbind(self._session, name, _plain(method.exchange), method.routing_key)
         self._send(Queue.UnbindOk())
 
     def _purge(self, method: Queue.Purge) -> None:
@@ -249,7 +254,7 @@ class ServerChannel:
     def _delete_queue(self, method: Queue.Delete) -> None:
         lost = self._model.delete_queue(
             self._session,
-            self._queue(method.queue),
+            self._queue(_plain(method.queue)),
             if_unused=method.if_unused,
             if_empty=method.if_empty,
         )
@@ -274,6 +279,22 @@ class ServerChannel:
     def _select(self, method: Confirm.Select) -> None:
         self._confirming = True
         self._reply(method, Confirm.SelectOk())
+
+
+def _plain(name: str) -> str:
+    """*name* without line feeds, which RabbitMQ strips where names are declared, bound or deleted."""
+    return name.replace("\n", "").replace("\r", "")
+
+
+def _priority(method: Basic.Consume) -> int:
+    priority = (method.arguments or {}).get("x-priority", 0)
+    if isinstance(priority, int) and not isinstance(priority, bool):
+        return priority
+    raise Refused(
+        406,
+        f"invalid arg 'x-priority' for queue '{method.queue}' in vhost '/': "
+        f"expected a whole number, got '{priority!s:.100}'",
+    )
 
 
 def _counted(message: Message) -> Properties:
