@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -227,3 +229,47 @@ class Cancelling(FutureCase):
 
     def cancel_other(self, other: Deferred[Any], _: object) -> None:
         other.cancel()
+
+
+class InAsyncio(FutureCase):
+    """``await job`` in a task of asyncio, as where Twisted runs on its event loop."""
+
+    def run_with(self, end: Callable[[], None], awaits: Callable[[], Any]) -> Any:
+        async def main() -> Any:
+            asyncio.get_running_loop().call_soon(end)
+            return await awaits()
+
+        return asyncio.run(main())
+
+    async def wait(self) -> Any:
+        return await self.job
+
+    def test_awaiting_gives_the_result(self) -> None:
+        self.assertEqual(self.run_with(lambda: self.job.done(WORKER, 5), self.wait), 5)
+        self.assertEqual(self.run_with(lambda: None, self.wait), 5)
+
+    def test_awaiting_raises_the_failure(self) -> None:
+        end = partial(self.job.failed, JobTimeout("late"))
+        self.assertRaises(JobTimeout, self.run_with, end, self.wait)
+        self.assertEqual(self.unheard, [])
+
+    def test_a_coroutine_of_twisteds_in_a_task(self) -> None:
+        def awaits() -> Any:
+            return Deferred.fromCoroutine(self.wait()).asFuture(asyncio.get_running_loop())
+
+        self.assertEqual(self.run_with(lambda: self.job.done(WORKER, 5), awaits), 5)
+
+    def test_a_wait_that_times_out_is_not_the_job(self) -> None:
+        def awaits() -> Any:
+            return asyncio.wait_for(self.wait(), 0)
+
+        self.assertRaises(asyncio.TimeoutError, self.run_with, lambda: None, awaits)
+        self.assertEqual((self.cancelled, self.job.ended), (0, False))
+
+    def test_a_handlers_runtime_error_is_that(self) -> None:
+        class Broken(JobError, RuntimeError):
+            pass
+
+        waiting = Deferred.fromCoroutine(self.wait())
+        self.job.failed(Broken("no"))
+        self.failureResultOf(waiting, Broken)

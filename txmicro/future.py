@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -54,8 +55,16 @@ class JobFuture:
         self._result: Any = _PENDING
         self._error: JobError | None = None
 
-    def __await__(self) -> Generator[Deferred[Any], Any, Any]:
-        return self.when_done().__await__()
+    def __await__(self) -> Generator[Any, Any, Any]:
+        done = self.when_done()
+        try:
+            return (yield from done.__await__())
+        except RuntimeError as error:
+            known: BaseException | None = self._error
+            if error is known:
+                raise
+        # An asyncio task awaits: it has raised this at a Deferred, which it does not know how to wait for.
+        return (yield from done.asFuture(get_running_loop()).__await__())
 
     def when_done(self) -> Deferred[Any]:
         """Wait for the end. Each call gives a fresh Deferred.
