@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.fields import encode_table
 from txmicro.amqp.frames import (
+    BODY_MAX,
     HEARTBEAT,
     PROTOCOL_HEADER,
     Ack,
@@ -636,6 +637,54 @@ class ChannelTests(ServerTestCase):
         prefix = publish_prefix(1, "", "k", False).replace(b"\x01k", b"\x01\xff")
         client.write(content_frames(1, prefix, Properties().encode(), b"", 131_072))
         self.assertEqual(client.methods[-1][1].reply_code, 406)
+
+    def announce(self, size: int, channel: int = 1) -> bytes:
+        """A publish and the header of a body of *size* bytes."""
+        frames = content_frames(channel, publish_prefix(channel, "", "queue", False), b"\0\0", b"", 131_072)
+        return frames[:-11] + size.to_bytes(8, "big") + frames[-3:]
+
+    def body(self, data: bytes, channel: int = 1) -> bytes:
+        return b"\3" + channel.to_bytes(2, "big") + len(data).to_bytes(4, "big") + data + b"\xce"
+
+    def test_a_message_that_is_too_large_costs_its_channel(self) -> None:
+        client = self.opened()
+        client.send(Queue.Declare(queue="queue"))
+        client.write(self.announce(BODY_MAX + 1) + self.body(b"x" * 100_000))
+        close = client.methods[-1][1]
+        self.assertIsInstance(close, Channel.Close)
+        self.assertEqual((close.reply_code, close.class_id, close.method_id), (406, 60, 40))
+        self.assertIn("larger than configured max size 134217728", close.reply_text)
+        client.write(self.body(b"x" * 100_000))
+        client.send(Channel.CloseOk())
+        self.assertIsInstance(client.send(Channel.Open()), Channel.OpenOk)
+        client.publish("queue", b"small")
+        self.assertEqual([message.body for message in self.factory.model.queues["queue"].ready], [b"small"])
+
+    def test_a_message_that_is_too_large_may_come_to_its_end(self) -> None:
+        client = self.opened()
+        client.send(Queue.Declare(queue="queue"))
+        client.server._reader.body_max = 10
+        client.write(self.announce(20) + self.body(b"x" * 10) + self.body(b"x" * 10))
+        self.assertIsInstance(client.methods[-1][1], Channel.Close)
+        client.write(self.announce(20) + self.body(b"x" * 20))  # ignored: the channel is closing
+        client.send(Channel.CloseOk())
+        self.assertIsInstance(client.send(Channel.Open()), Channel.OpenOk)
+
+    def test_two_channels_may_send_large_messages_at_once(self) -> None:
+        client = self.opened()
+        for channel in (2, 3):
+            client.send(Channel.Open(), channel)
+        client.methods.clear()
+        client.write(self.announce(BODY_MAX) + self.announce(BODY_MAX, 2))
+        self.assertEqual(client.methods, [])
+        client.write(self.announce(1000, 3))
+        channel, close = client.methods[-1]
+        self.assertEqual((type(close), channel, close.reply_code), (Channel.Close, 3, 311))
+
+    def test_a_large_message_on_no_channel_ends_the_connection(self) -> None:
+        client = self.opened()
+        client.write(self.announce(BODY_MAX + 1, 7))
+        self.assert_closed(client, 504, "expected 'channel.open'")
 
     def test_flow_is_always_on(self) -> None:
         self.assertTrue(self.opened().send(Channel.Flow(True)).active)

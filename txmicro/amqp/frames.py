@@ -128,10 +128,11 @@ class Content:
 class _Assembly:
     """A message of which frames are missing; ``properties`` is None until its header has come."""
 
-    __slots__ = ("chunks", "method", "missing", "properties", "size")
+    __slots__ = ("chunks", "method", "missing", "properties", "refused", "size")
 
     def __init__(self, method: Method) -> None:
         self.method = method
+        self.refused = False  # its body is read over
         self.properties: Properties | None = None
         self.chunks: list[bytes] = []
         self.size = 0
@@ -146,7 +147,10 @@ class FrameReader:
         object), the properties and the body of a message.
     :param heartbeat: called for a heartbeat.
     :param frame_max: the largest frame, in bytes; what is negotiated may be set later as an attribute.
-    :param body_max: the largest body; also how much of unfinished messages is held, all channels together.
+    :param body_max: the largest body.
+    :param held_max: how much of unfinished messages is held, all channels together; None: one largest body.
+    :param refuse: called with the channel, the method, an AMQP reply code and the reason for a message that is too
+        large; its body is read over then. None: such a message is a :class:`FrameError`.
     :param channel_max: the highest channel that may carry a message; an attribute too.
     :param properties: what decodes the properties of messages.
     """
@@ -159,11 +163,15 @@ class FrameReader:
         *,
         frame_max: int = FRAME_MAX,
         body_max: int = BODY_MAX,
+        held_max: int | None = None,
         channel_max: int = 0xFFFF,
         properties: type[Properties] = Properties,
+        refuse: Callable[[int, Any, int, str], None] | None = None,
     ) -> None:
         self.frame_max = frame_max
         self.body_max = body_max
+        self.held_max = body_max if held_max is None else held_max
+        self._refuse = refuse
         self.channel_max = channel_max
         self._method = method
         self._content = content
@@ -244,7 +252,8 @@ class FrameReader:
                 and not weight
                 and 0 < length == body_size <= self.frame_max - OVERHEAD
                 and 14 <= size <= self.frame_max - OVERHEAD
-                and length + self._held <= self.body_max
+                and length <= self.body_max
+                and length + self._held <= self.held_max
                 and data[head] == data[position - 1] == _END
             ):
                 return 0
@@ -256,7 +265,10 @@ class FrameReader:
         return position
 
     def _read_method(self, channel: int, data: bytes, start: int, stop: int) -> None:
-        if channel in self._assemblies:
+        assembly = self._assemblies.get(channel)
+        if assembly is not None and assembly.refused:
+            del self._assemblies[channel]  # the sender need not send the rest of what was refused
+        elif assembly is not None:
             raise FrameError("a method amid a message", code=UNEXPECTED_FRAME, channel=channel)
         try:
             (index,) = _index(data, start)
@@ -284,19 +296,31 @@ class FrameReader:
         kind, weight, size = _content_head(data, start)
         if kind != _BASIC or weight:
             raise FrameError(f"a header of class {kind}, weight {weight}", code=SYNTAX_ERROR, channel=channel)
-        if size + self._held > self.body_max:
-            raise FrameError(f"a message of {size} bytes: larger than the limit", channel=channel)
         try:
             assembly.properties = self._decode_properties(data, start + 12, stop)
         except FrameError as error:
             error.channel = channel
             raise
-        if size:
+        if size > self.body_max or size + self._held > self.held_max:
+            self._read_over(channel, assembly, size)
+        elif size:
             assembly.size = assembly.missing = size
             self._held += size
         else:
             del self._assemblies[channel]
             self._content(channel, assembly.method, assembly.properties, b"")
+
+    def _read_over(self, channel: int, assembly: _Assembly, size: int) -> None:
+        """Refuse a message that is too large, by itself or beside those of other channels."""
+        if self._refuse is None:
+            raise FrameError(f"a message of {size} bytes: larger than the limit", channel=channel)
+        assembly.refused = True
+        assembly.missing = size
+        if size > self.body_max:
+            code, why = 406, f"message size {size} is larger than configured max size {self.body_max}"
+        else:
+            code, why = 311, f"unfinished messages of all channels are more than {self.held_max} bytes"
+        self._refuse(channel, assembly.method, code, why)
 
     def _read_body(self, channel: int, data: bytes, start: int, stop: int) -> None:
         assembly = self._assemblies.get(channel)
@@ -305,6 +329,10 @@ class FrameReader:
         assembly.missing -= stop - start
         if assembly.missing < 0:
             raise FrameError("a body longer than announced", channel=channel)
+        if assembly.refused:
+            if not assembly.missing:
+                del self._assemblies[channel]
+            return
         assembly.chunks.append(data[start:stop])
         if not assembly.missing:
             del self._assemblies[channel]

@@ -14,7 +14,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txmicro.amqp.errors import CHANNEL_ERROR
 from txmicro.amqp.frames import (
+    BODY_MAX,
     HEARTBEAT,
     PROTOCOL_HEADER,
     Ack,
@@ -35,6 +37,8 @@ from .refusals import Refused
 from .server_channel import ServerChannel
 
 MAX_CONNECTIONS: Final = 1024
+UNFINISHED: Final = 2 * BODY_MAX
+"""Bytes of messages whose end has not come that a connection may have, all its channels together."""
 PATIENCE: Final = 10.0
 """Seconds that a client has to log in, and to confirm that we close the connection."""
 
@@ -61,7 +65,13 @@ class BrokerServer(Protocol):
         self.output = Output(factory.flush_later, self._cut_off)
         self._handshake = Handshake(factory.users, self._send, self._hang_up)
         self._reader = FrameReader(
-            self._method, self._content, self._heartbeat, channel_max=0, properties=Received
+            self._method,
+            self._content,
+            self._heartbeat,
+            held_max=UNFINISHED,
+            channel_max=0,
+            properties=Received,
+            refuse=self._refuse_content,
         )
         self._header = b""
         self._channels: dict[int, ServerChannel] = {}
@@ -185,6 +195,14 @@ class BrokerServer(Protocol):
             self._publish(number, method, properties, body)
         except Refused as refusal:
             self._refuse(number, refusal, _index(method))
+
+    def _refuse_content(self, number: int, method: Any, code: int, why: str) -> None:
+        """A message is too large, which costs its channel: the body is read over."""
+        channel = self._channels.get(number)
+        if channel is None:
+            raise FrameError("expected 'channel.open'", code=CHANNEL_ERROR, channel=number)
+        if not (self._closing or channel.closing):
+            self._refuse(number, Refused(code, why), _index(method))
 
     def _publish(self, number: int, method: Publish, properties: Properties, body: bytes) -> None:
         channel = self._channel(number)
