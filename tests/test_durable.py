@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro import durable, topology
 from txmicro.durable import Delivery, DurableIntake, lasting, number
-from txmicro.errors import BadRequest, JobTimeout, NotStored, RemoteError, WorkerLost, describe
+from txmicro.errors import BadRequest, JobTimeout, NotStored, RemoteError, WorkerLost
+from txmicro.failures import describe
 from txmicro.messages import JOB, Job
 from txmicro.retry import RetryPolicy
 from txmicro.storing import Parcel

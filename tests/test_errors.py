@@ -7,7 +7,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from txmicro import errors
 from txmicro.codec import BSON, JSON, MESSAGEPACK
 from txmicro.errors import (
-    MESSAGE_MAX,
     ConfigError,
     EncodeError,
     JobError,
@@ -15,10 +14,9 @@ from txmicro.errors import (
     NoWorkerAvailable,
     RemoteError,
     TxmicroError,
-    describe,
-    rebuild,
     show,
 )
+from txmicro.failures import MESSAGE_MAX, describe, rebuild
 
 WORKER = "WB:1795449588399-3fa9"
 

@@ -251,7 +251,7 @@ class MoviesTests(TestCase):
             answer = await http("POST", json={"text": "x" * 5000})
             self.assertEqual((answer.code, answer.value["error"]), (413, "MessageTooLarge"))
 
-    async def test_an_error_of_the_system_is_500_and_says_which(self) -> None:
+    async def test_an_error_of_the_system_has_its_status_and_says_which(self) -> None:
         async def fail(job: Job) -> Any:
             raise NoWorkerAvailable("nobody is there")
 
@@ -259,28 +259,30 @@ class MoviesTests(TestCase):
             answer = await http("GET")
             self.assertEqual(
                 (answer.code, answer.value),
-                (500, {"error": "NoWorkerAvailable", "message": "nobody is there"}),
+                (503, {"error": "NoWorkerAvailable", "message": "nobody is there"}),
             )
 
-    async def test_nobody_there_is_500(self) -> None:
+    async def test_nobody_there_is_504(self) -> None:
         async with movies(DBWorker(), timeout=0.1) as http:
             answer = await http("GET")
-            self.assertEqual((answer.code, answer.value["error"]), (500, "JobTimeout"))
+            self.assertEqual((answer.code, answer.value["error"]), (504, "JobTimeout"))
 
     async def test_a_mistake_in_a_handler_is_500(self) -> None:
         async def fail(job: Job) -> Any:
-            raise LookupError("oops")
+            raise LookupError("cannot open postgres://admin:topsecret@db/prod")
 
         async with movies(Odd(fail)) as http:
             answer = await http("GET")
-            self.assertEqual((answer.code, answer.value), (500, {"error": "LookupError", "message": "oops"}))
+            self.assertEqual((answer.code, answer.value["error"]), (500, "InternalError"))
+            self.assertIn(answer.headers.getRawHeaders("x-job-id", [""])[0], answer.value["message"])
+            self.assertNotIn("topsecret", str(answer.value))
         self.flushLoggedErrors(LookupError)
 
     async def test_a_mistake_in_the_rest_worker_is_500_and_logged(self) -> None:
         async with movies() as http:
             self.patch(RestWorker, "ask", None)
             answer = await http("GET")
-            self.assertEqual((answer.code, answer.value["error"]), (500, "TypeError"))
+            self.assertEqual((answer.code, answer.value["error"]), (500, "InternalError"))
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     async def test_what_the_pilot_does_not_know_is_a_bad_request(self) -> None:

@@ -11,6 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -19,7 +20,16 @@ from werkzeug.exceptions import Conflict, HTTPException, MethodNotAllowed, NotFo
 from werkzeug.routing import RequestRedirect
 
 from txmicro.config import Config
-from txmicro.errors import BadRequest, EncodeError, JobTimeout, MessageTooLarge, RemoteError
+from txmicro.errors import (
+    BadRequest,
+    EncodeError,
+    JobError,
+    JobTimeout,
+    MessageTooLarge,
+    NoWorkerAvailable,
+    RemoteError,
+)
+from txmicro.stores import StoreError, StoreTimeout
 from txmicro.testing import running
 from txmicro.worker import Worker
 from txmicro.workers.rest import RestWorker, status
@@ -195,7 +205,7 @@ class RestWorkerTests(TestCase):
 
         rest = Things()
         async with running(rest, Worker("WX", do_job=fail), config=Config(rest_port=0), reactor=reactor):
-            for path, code in (("ask", 500), ("nowhere", 404)):
+            for path, code in (("ask", 504), ("nowhere", 404)):
                 response = await treq.get(f"http://127.0.0.1:{rest.port}/{path}", persistent=False)
                 await treq.content(response)
                 self.assertEqual(response.code, code)
@@ -215,6 +225,66 @@ class RestWorkerTests(TestCase):
         await Things().stopService()
 
 
+class SoldOut(JobError):
+    """A user's error."""
+
+    http_status = 409
+
+
+class Secret(JobError):
+    """One of a user's that is for the log."""
+
+    http_status = 503
+    public = False
+
+
+class Odd(JobError):
+    """One whose status is none of an error."""
+
+    http_status = 200
+
+
+class LeavingTests(TestCase):
+    async def leave(self, error: Exception) -> tuple[int, Any]:
+        """What the client is told when a handler raises *error*."""
+
+        async def fail(job: Any) -> Any:
+            raise error
+
+        async with things(Worker("WX", do_job=fail)) as ask:
+            code, body = await ask("/ask")
+            return code, body
+
+    async def test_a_job_error_leaves_with_its_own_status_and_text(self) -> None:
+        told = await self.leave(SoldOut("none left"))
+        self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
+
+    async def test_nothing_leaves_of_any_other_error_but_the_job_s_id(self) -> None:
+        for error, expected in (
+            (RuntimeError("cannot open postgres://admin:topsecret@db/prod"), 500),
+            (Secret("topsecret"), 503),
+            (StoreError("SQLite: topsecret"), 503),
+        ):
+            code, body = await self.leave(error)
+            self.assertEqual((code, body["error"]), (expected, "InternalError"))
+            self.assertNotIn("topsecret", str(body))
+        self.flushLoggedErrors(RuntimeError)
+
+    async def test_the_log_has_what_the_client_is_not_told(self) -> None:
+        with capturedLogs() as lines:
+            _, body = await self.leave(Secret("topsecret"))
+        told = [formatEvent(line) for line in lines if "the client is told only" in str(line["log_format"])]
+        self.assertEqual(len(told), 1)
+        for part in ("Secret: topsecret", "at WX:", body["message"].split()[-1]):
+            self.assertIn(part, told[0])
+
+    async def test_an_error_that_is_not_imported_here_leaves_as_it_says_itself(self) -> None:
+        known = JobError.types
+        self.patch(JobError, "types", {name: kind for name, kind in known.items() if "SoldOut" not in name})
+        told = await self.leave(SoldOut("none left"))
+        self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
+
+
 class StatusTests(SynchronousTestCase):
     def test_each_error_has_its_status(self) -> None:
         for error, code in (
@@ -224,7 +294,12 @@ class StatusTests(SynchronousTestCase):
             (EncodeError("no", worker="WB:1"), 500),
             (MessageTooLarge("no"), 413),
             (MessageTooLarge("no", worker="WB:1"), 500),
-            (JobTimeout("no"), 500),
+            (JobTimeout("no"), 504),
+            (NoWorkerAvailable("no", worker="WB:1"), 503),
+            (StoreTimeout("no", worker="WB:1"), 504),
+            (JobError("no"), 500),
+            (SoldOut("no", worker="WB:1"), 409),
+            (Odd("no"), 500),
             (RemoteError("no", type="BadRequest"), 500),
             (NotFound(), 404),
             (RequestRedirect("/x/"), 404),

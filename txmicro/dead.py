@@ -25,7 +25,8 @@ from . import durable, topology
 from .amqp.client import Channel, ChannelClosed, Client
 from .amqp.frames import Content, Properties
 from .codec import by_content_type
-from .errors import DecodeError, TxmicroError, rebuild
+from .errors import DecodeError, TxmicroError
+from .failures import rebuild
 
 BATCH: Final = 16
 """How many letters are under way at once. RabbitMQ holds back acknowledgements from 32 unanswered ones on."""

@@ -15,7 +15,8 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from . import topology
-from .errors import Failure, JobError, WorkerLost, describe, rebuild
+from .errors import JobError, WorkerLost
+from .failures import Failure, describe, rebuild
 from .messages import JOB, Job
 from .retry import RetryPolicy
 from .storing import Parcel

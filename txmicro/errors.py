@@ -1,21 +1,20 @@
 """What can go wrong, as types.
 
 Every error of txmicro is a :class:`TxmicroError`. Those that end a job are :class:`JobError`: they travel
-between processes as data (:func:`describe`, :func:`rebuild`), never as pickled objects. A subclass of
+between processes as data (:mod:`txmicro.failures`), never as pickled objects. A subclass of
 :class:`JobError` registers itself by its class name, so that a handler's ``raise OutOfStock("…")`` is an
 ``except OutOfStock`` at the sender, provided that both import the class (of several of one name it is the one of
 the same module, or else the latest). Anything else that a handler raises arrives as a :class:`RemoteError`.
+
+The sender of a job gets every failure's text, for its log. HTTP clients get only the text of what is ``public``.
 """
 
 from __future__ import annotations
 
 from reprlib import Repr
-from typing import Any, ClassVar, Final, TypedDict
+from typing import Any, ClassVar
 
 from twisted.python.reflect import safe_str
-
-MESSAGE_MAX: Final = 8_192
-"""Characters of a failure's message that travel."""
 
 _repr = Repr()
 _repr.maxstring = _repr.maxother = 100
@@ -88,27 +87,21 @@ class BusClosed(TxmicroError):
     """The bus is stopped, so nothing can be sent."""
 
 
-class Failure(TypedDict):
-    """How a failure travels: part of a reply's body. The module tells errors of one name apart."""
-
-    type: str
-    module: str
-    message: str
-    retryable: bool
-    worker: str | None
-
-
 class JobError(TxmicroError):
     """A job failed.
 
     :ivar message: what happened.
     :ivar worker: id of the worker where it failed; None: at the sender.
     :ivar retryable: whether the same job may succeed when it is sent again.
+    :ivar http_status: the status of an HTTP answer that tells of it, 400 to 599.
+    :ivar public: whether an HTTP answer has its type and message; otherwise it has only the job's id.
     """
 
     message: str = ""
     worker: str | None = None
     retryable: bool = False
+    http_status: int = 500
+    public: bool = True
     types: ClassVar[dict[str, type[JobError]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -133,7 +126,12 @@ JobError.types[JobError.__name__] = JobError
 
 
 class RemoteError(JobError):
-    """A handler raised something that is no :class:`JobError` known here; ``type`` is its class name there."""
+    """A handler raised something that is not a :class:`JobError` known here; ``type`` is its class name there.
+
+    It is ``public`` if it is a :class:`JobError` there, and public there.
+    """
+
+    public = False
 
     def __init__(
         self,
@@ -158,6 +156,7 @@ class RemoteError(JobError):
 class NoWorkerAvailable(JobError):
     """The SystemManager found nobody who takes jobs for the address."""
 
+    http_status = 503
     retryable = True
 
 
@@ -167,6 +166,7 @@ class JobTimeout(JobError):
     :ivar still_queued: the job is durable and the broker has it, so that it may be done yet.
     """
 
+    http_status = 504
     retryable = True
     still_queued = False
 
@@ -174,10 +174,13 @@ class JobTimeout(JobError):
 class NotPermitted(JobError):
     """The broker's permissions do not let this process send to the address."""
 
+    public = False  # the broker's words name its users and queues
+
 
 class NotStored(JobError):
     """The broker does not have the durable job: there is no queue for it, or its sender stopped before."""
 
+    http_status = 503
     retryable = True
 
 
@@ -188,6 +191,7 @@ class JobCancelled(JobError):
 class WorkerStopped(JobError):
     """The worker that had the job, or that sent it, stopped before the job was done."""
 
+    http_status = 503
     retryable = True
 
 
@@ -205,6 +209,7 @@ class TooManyHops(JobError):
 class BusOverloaded(JobError):
     """The worker has as many jobs under way as it may keep: see ``outbox_jobs`` and ``outbox_bytes``."""
 
+    http_status = 503
     retryable = True
 
 
@@ -214,6 +219,8 @@ class RuntimeExceeded(JobError):
 
 class BadRequest(JobError, ValueError):
     """The job's data is not what its handler takes; the message says what it takes."""
+
+    http_status = 400
 
 
 class EncodeError(JobError, ValueError):
@@ -233,48 +240,3 @@ def reason_of(error: BaseException | None) -> str:
     """Return what *error* says, on one line; with its type if it is unexpected."""
     text = "; ".join(safe_str(error).splitlines())
     return f"{type(error).__name__}: {text}" if is_unexpected(error) else text
-
-
-def describe(error: BaseException, worker: str | None) -> Failure:
-    """Turn *error* into what travels; *worker* is the id of the worker it happened at.
-
-    Never raises, and every format can carry the outcome, whatever the error holds.
-    """
-    if isinstance(error, JobError):
-        message = _text(error.message) or _text(error)
-        return Failure(
-            type=error.type,
-            module=type(error).__module__,
-            message=message,
-            retryable=bool(error.retryable),
-            worker=error.worker or worker,
-        )
-    kind = type(error)
-    return Failure(
-        type=kind.__name__, module=kind.__module__, message=_text(error), retryable=False, worker=worker
-    )
-
-
-def _text(value: object) -> str:
-    return safe_str(value)[:MESSAGE_MAX].encode("utf-8", "backslashreplace").decode()
-
-
-def rebuild(failure: Any) -> JobError:
-    """The error that a reply's ``failure`` describes: its registered type, or :class:`RemoteError`.
-
-    A class's own constructor is not called: what it takes is its own business, and it has run at the worker.
-    Never raises: a description of the wrong shape (another program's, a mistake) is a RemoteError too.
-    """
-    if not isinstance(failure, dict):
-        return RemoteError(f"a failure without a description: {show(failure)}")
-    kind, message, worker = (failure.get(name) for name in ("type", "message", "worker"))
-    kind = kind if isinstance(kind, str) else "RemoteError"
-    message = message if isinstance(message, str) else show(message)
-    worker = worker if isinstance(worker, str) else None
-    retryable = failure.get("retryable") is True
-    known = JobError.types.get(f"{failure.get('module')}:{kind}") or JobError.types.get(kind)
-    if known is None or issubclass(known, RemoteError):
-        return RemoteError(message, type=kind, worker=worker, retryable=retryable)
-    error = known.__new__(known)
-    JobError.__init__(error, message, worker=worker, retryable=retryable)
-    return error

@@ -10,7 +10,8 @@ from typing import Any
 
 from . import messages
 from .acks import AckBatch
-from .errors import DecodeError, JobCancelled, rebuild
+from .errors import DecodeError, JobCancelled
+from .failures import rebuild
 from .intake import Intake
 from .membership import Membership
 from .messages import hop_key

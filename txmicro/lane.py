@@ -16,7 +16,8 @@ from .address import parse
 from .bus import Bus
 from .durable import DurableIntake
 from .durable_link import DurableLink
-from .errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, describe, show
+from .errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, show
+from .failures import describe
 from .future import JobFuture
 from .intake import Reply
 from .lately import Lately

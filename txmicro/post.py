@@ -17,7 +17,8 @@ from .address import ANY
 from .amqp.errors import AccessRefused, Returned
 from .amqp.frames import Form, Properties
 from .bus import Bus
-from .errors import BusClosed, MessageTooLarge, NotPermitted, describe
+from .errors import BusClosed, MessageTooLarge, NotPermitted
+from .failures import describe
 from .metrics import ServiceMetrics
 from .session import Session
 from .storing import Forbidden, Parcel, Unroutable

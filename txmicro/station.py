@@ -19,7 +19,8 @@ from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
-from .errors import AddressError, JobCancelled, JobError, MessageTooLarge, WorkerStopped, describe
+from .errors import AddressError, JobCancelled, JobError, MessageTooLarge, WorkerStopped
+from .failures import describe
 from .future import JobFuture
 from .hops import Hops
 from .inbox import Inbox

@@ -2,8 +2,9 @@
 
 Every answer has ``Server-Timing: total;dur=<ms>``, the time from the whole request to the answer, and
 ``X-Job-Id``: the id of the job that was sent or, where none was, a fresh id by which the answer can be named.
-An answer that is an error is ``{"error": type, "message": text}``: 400 for what the client has to change, 413
-for a body that is too large, what werkzeug's exceptions say for themselves, 500 for all else.
+An answer that is an error is ``{"error": type, "message": text}``. A :class:`~txmicro.errors.JobError` and
+werkzeug's exceptions say their status and text themselves. Anything else, and a ``JobError`` that is not
+``public``, is an ``InternalError`` that names only the job: its text is in the log.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from txmicro.errors import (
     JobError,
     MessageTooLarge,
 )
+from txmicro.failures import http_status
 from txmicro.worker import Worker
 
 from .site import LimitedRequest, LimitedSite
@@ -122,11 +124,22 @@ class RestWorker(Worker):
             self.metrics.record_error(kind)
         if isinstance(error, HTTPException):
             return request.error(code, kind, str(error.description))
-        if not isinstance(error, JobError):
-            self.log.failure(
-                "{worker}: no answer to a request", failure, LogLevel.error, worker=self.id, recurring=True
-            )
-        return request.error(code, kind, getattr(error, "message", str(error)))
+        if isinstance(error, JobError) and error.public:
+            return request.error(code, kind, error.message)
+        request.job_id = request.job_id or self.bus.ids.job()
+        self._tell_log(request, failure)
+        return request.error(
+            code, "InternalError", f"the request failed; the log says why, at {request.job_id}"
+        )
+
+    def _tell_log(self, request: LimitedRequest, failure: Failure) -> None:
+        """Log what the client does not get to know; with a traceback if it happened here."""
+        error, about = failure.value, {"worker": self.id, "job": request.job_id, "recurring": True}
+        if isinstance(error, JobError):
+            text = "{worker}: {job} failed at {at}: {kind}: {reason}; the client is told only the id"
+            self.log.error(text, at=error.worker or self.id, kind=error.type, reason=error.message, **about)
+        else:
+            self.log.failure("{worker}: a request failed, {job}", failure, LogLevel.error, **about)
 
 
 def status(error: BaseException) -> int:
@@ -134,11 +147,10 @@ def status(error: BaseException) -> int:
     if isinstance(error, HTTPException):
         # An API has one path for one thing, so a path that differs by a slash is another one.
         return 404 if isinstance(error, RequestRedirect) else error.code or 500
-    if isinstance(error, BadRequest):
-        return 400
-    if isinstance(error, JobError) and error.worker is None:
-        return _THEIRS.get(type(error), 500)
-    return 500
+    if not isinstance(error, JobError):
+        return 500
+    theirs = _THEIRS.get(type(error)) if error.worker is None else None
+    return theirs or http_status(error)
 
 
 def document(request: LimitedRequest) -> dict[str, Any]:
