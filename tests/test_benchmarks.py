@@ -188,11 +188,11 @@ class ProgramTests(SynchronousTestCase):
         self.assertGreaterEqual(program.cpu(), 0)
 
     def test_what_it_uses_includes_its_children(self) -> None:
-        code = "import subprocess, sys; print('up', flush=True); subprocess.run([sys.executable, '-c', {!r}])"
-        program = self.run_python(code.format("print('child', flush=True); input()"))
+        code = "import subprocess, sys; print('up', flush=True); input(); subprocess.run([sys.executable, '-c', {!r}])"
+        program = self.run_python(code.format("print('{}', flush=True); input()"))
         program.says("up")
         alone = program.rss()
-        program.says("child")
+        program.ask("run it")
         self.assertGreater(program.rss(), alone)
 
     def test_one_that_ends_too_early_is_an_error_with_its_last_words(self) -> None:

@@ -126,15 +126,15 @@ class Unreachable(Live):
     async def told_why(self, url: str) -> Any:
         """What is logged of the first attempt."""
         bus = self.launch(Worker("WA"), url=url)
-        await self.until(lambda: self.lines("no connection to"), "it says that it has no connection")
+        await self.until(lambda: self.lines("next attempt in"), "it says that it has no connection")
         await self.stops_at_once(bus)
-        return self.lines("no connection to")[0]
+        return self.lines("next attempt in")[0]
 
     async def stops_at_once(self, bus: Bus) -> None:
         """It stops without another attempt, and leaves no timer behind."""
-        said = len(self.lines("no connection to"))
+        said = len(self.lines("next attempt in"))
         await bus.stopService()
-        self.assertEqual(len(self.lines("no connection to")), said)
+        self.assertEqual(len(self.lines("next attempt in")), said)
 
 
 class Outages(Live):
