@@ -73,6 +73,17 @@ class ThreadsTests(TestCase):
         with self.assertRaises(ZeroDivisionError):
             await self.threads.run(divmod, 7, 0)
 
+    async def test_what_returns_a_promise_is_told_that_it_must_not(self) -> None:
+        async def coroutine() -> None:
+            """Not run."""
+
+        functions: list[Any] = [coroutine, Deferred]
+        for function in functions:
+            with self.assertRaisesRegex(
+                TypeError, "returned a (coroutine|Deferred): it must return the result"
+            ):
+                await self.threads.run(function)
+
     async def test_the_threads_are_daemons_and_few(self) -> None:
         seen = [await self.threads.run(threading.current_thread) for _ in range(5)]
         self.assertEqual({(thread.name, thread.daemon) for thread in seen}, {("WB:1 thread 1", True)})

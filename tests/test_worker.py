@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.system import SystemTestCase
+from txmicro import trace
 from txmicro.config import Config
 from txmicro.errors import (
     AddressError,
@@ -28,6 +29,7 @@ from txmicro.link import Link
 from txmicro.manager import SystemManager
 from txmicro.messages import Forward, Job
 from txmicro.runner import CLEANUP
+from txmicro.trace import call_in
 from txmicro.worker import Worker
 
 
@@ -318,6 +320,59 @@ class SendTests(SystemTestCase):
         self.process(self.sender, Worker("WB", do_job=first), Worker("WC", do_job=second))
         self.result(self.sender.send("WB:*", traceparent="00-abc-def-01").when_done())
         self.assertEqual(seen, ["00-abc-def-01"] * 2)
+
+
+class TraceTests(SystemTestCase):
+    """What a handler sends belongs to the trace of the job that it runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.seen: list[str | None] = []
+        self.sender, self.first = Worker("WA"), Worker("WB")
+
+        async def last(job: Job) -> None:
+            self.seen.append(job.traceparent)
+
+        self.last = Worker("WC", do_job=last)
+
+    def run_one(self, handler: Any, **send: Any) -> list[str | None]:
+        """What reaches the last worker when *handler* runs a job."""
+        self.first.do_job = handler
+        if not self.buses:
+            self.process(self.sender, self.first, self.last)
+        self.result(self.sender.send("WB:*", **send).when_done(), 2.0)
+        seen, self.seen = self.seen, []
+        return seen
+
+    def test_a_coroutine_passes_it_on_also_after_it_has_waited(self) -> None:
+        async def handle(job: Job) -> None:
+            await self.first.send("WC:*")
+            waiting: Deferred[None] = Deferred()
+            self.clock.callLater(0.5, waiting.callback, None)
+            await waiting
+            await self.first.send("WC:*", durable=True).when_stored()
+
+        seen = self.run_one(handle, traceparent="00-abc-def-01")
+        self.assertEqual(seen, ["00-abc-def-01"] * 2)
+
+    def test_what_is_said_counts(self) -> None:
+        async def handle(job: Job) -> None:
+            await self.first.send("WC:*", traceparent="00-other-01")
+
+        self.assertEqual(self.run_one(handle, traceparent="00-abc-def-01"), ["00-other-01"])
+
+    def test_so_does_a_function(self) -> None:
+        seen = self.run_one(lambda job: self.first.send("WC:*").when_done(), traceparent="00-abc-def-01")
+        self.assertEqual(seen, ["00-abc-def-01"])
+
+    def test_a_job_that_starts_within_another_has_its_own(self) -> None:
+        async def handle(job: Job) -> None:
+            await self.first.send("WC:*")
+
+        self.assertEqual(self.run_one(handle), [None])
+        within = call_in("00-outer-01", call_in, None, trace.current)
+        self.assertIsNone(within)
+        self.assertIsNone(trace.current())
 
 
 class HandlerTests(SystemTestCase):
@@ -632,6 +687,26 @@ class LifeTests(SystemTestCase):
         second = Worker("WB", id="WB:1")
         self.process(Worker("WB", id="WB:1"), second)
         self.failureResultOf(second.when_ready(), DuplicateWorker)
+
+    def test_threads_are_not_for_coroutines(self) -> None:
+        class Mixed(Worker):
+            type = "WB"
+            threads = True
+
+            async def do_job(self, job: Job) -> None:
+                """Neither in a thread nor not."""
+
+        class Called:
+            async def __call__(self, job: Job) -> None:
+                """The same."""
+
+        class InThreads(Worker):
+            type = "WB"
+            threads = True
+
+        for make in (Mixed, lambda: InThreads(do_job=never), lambda: InThreads(do_job=Called())):
+            with self.assertRaisesRegex(TypeError, "threads = True is for a plain function that blocks"):
+                make()
 
     def test_an_id_must_be_of_its_type(self) -> None:
         self.assertRaises(AddressError, Worker, "WB", id="WC:1")

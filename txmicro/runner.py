@@ -15,6 +15,7 @@ from .clock import Clock, Timer
 from .errors import JobError, RuntimeExceeded
 from .messages import Job
 from .naming import name_function, name_jobs
+from .trace import call_in
 
 SLICE = 0.01
 """Seconds of plain functions in one turn of the reactor; at least one runs. Between turns heartbeats travel."""
@@ -24,6 +25,11 @@ CLEANUP = 2.0
 
 Handler = Callable[[Job], Any]
 Ended = Callable[[Job, Any, BaseException | None, float], None]
+
+
+def is_coroutine_function(handler: Any) -> bool:
+    """Return whether calling *handler*, a function or another callable, makes a coroutine."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
 class Runner:
@@ -60,7 +66,7 @@ class Runner:
         self._flush = flush
         self._in_thread = in_thread
         self._max_runtime = max_runtime
-        self._plain = in_thread is None and not inspect.iscoroutinefunction(handler)
+        self._plain = in_thread is None and not is_coroutine_function(handler)
         self._queue: deque[Job] = deque()
         self._running: dict[str, tuple[Job, Deferred[Any], float]] = {}  # in the order of their starts
         self._reasons: dict[str, JobError] = {}
@@ -105,7 +111,7 @@ class Runner:
         if self._in_thread is not None:
             running = self._in_thread(self._handler, job)
         else:
-            running = maybeDeferred(self._handler, job)
+            running = call_in(job.traceparent, maybeDeferred, self._handler, job)
         self._running[job.key] = job, running, began
         if self._watch is None:
             self._watch = self._clock.callLater(self._max_runtime, self._overdue)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from queue import SimpleQueue
+from types import CoroutineType
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail
@@ -68,7 +69,8 @@ class Threads:
     def run(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Call ``function(*args)`` in a thread.
 
-        Fires with its result; fails with what it raised, or with WorkerStopped after :meth:`close`. Cancelling it
+        Fires with its result; fails with what it raised, with WorkerStopped after :meth:`close`, or with TypeError
+        when the result is a coroutine or another awaitable. Cancelling it
         before the call has begun drops the call; later it stops only the wait.
         """
         if self._closed:
@@ -103,7 +105,7 @@ class Threads:
         """Make calls; the only method that runs in a thread."""
         while (call := calls.get()) is not None:
             try:
-                outcome = call.function(*call.args)
+                outcome = _value(call.function(*call.args))
             except BaseException:
                 outcome = Failure()
             self._reactor.callFromThread(self._ended, call, outcome, calls)
@@ -139,3 +141,14 @@ class Threads:
             recurring=True,
         )
         self._start_waiting()
+
+
+def _value(result: Any) -> Any:
+    """Return *result*; raise TypeError when it is something to wait for."""
+    if isinstance(result, Awaitable):
+        if isinstance(result, CoroutineType):
+            result.close()
+        raise TypeError(
+            f"a function that runs in a thread returned a {type(result).__name__}: it must return the result itself"
+        )
+    return result

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from . import __version__
+from . import __version__, trace
 from .address import check_type, parse_id
 from .bus import Bus
 from .config import Config
@@ -36,6 +36,7 @@ from .metrics import ServiceMetrics
 from .once import Once
 from .reactor_thread import check_thread
 from .retry import RetryPolicy
+from .runner import is_coroutine_function
 from .station import Station
 from .threads import Threads
 
@@ -86,6 +87,7 @@ class Worker(Service):
         self.id = id or ""
         if do_job is not None:
             self.do_job = do_job
+        self._check_handler()
         self._early: list[tuple[str, EventHandler, bool]] = []
         self._station: Station | None = None
         self._threads: Threads | None = None
@@ -100,6 +102,13 @@ class Worker(Service):
         except ConfigError as error:
             problems = "; ".join(error.problems)
             raise ValueError(f"{type(self).__name__}: {problems}, or None for the configuration's") from None
+
+    def _check_handler(self) -> None:
+        if self.threads and is_coroutine_function(self.do_job):
+            raise TypeError(
+                f"{type(self).__name__}: threads = True is for a plain function that blocks, but do_job is a coroutine "
+                "function: leave threads out, or make it a plain one"
+            )
 
     # Hooks
 
@@ -285,7 +294,7 @@ class Worker(Service):
         :param timeout: seconds from now until it fails with JobTimeout; None: the configuration's. They include the
             time in which it waits for its turn, here, at the broker and at a worker: whoever sends more at once than
             the workers do in that time needs a longer one.
-        :param traceparent: W3C trace context to pass along.
+        :param traceparent: W3C trace context to pass along; None: that of the job whose handler calls this, if any.
         :param redeliver: whether it may run twice, so that it is sent again until it is done. If not, it runs at most
             once, and fails with WorkerLost when nobody can say whether it did.
         :param durable: whether the broker is to keep it until it is done, whatever dies; its future then has
@@ -309,6 +318,8 @@ class Worker(Service):
             )
         if durable and not redeliver:
             raise ValueError("a durable job is delivered until it is done: it cannot have redeliver=False")
+        if traceparent is None:
+            traceparent = trace.current()
         if durable:
             return station.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
         if expires is not None or attempts is not None:
