@@ -386,6 +386,39 @@ class BrokerContract:
         await self.routed(exchange, "a.b")
         self.assertEqual(await self.bodies(queue), [b"a.b"])
 
+    async def test_a_headers_exchange_compares_headers(self: Any) -> None:
+        sent: list[Any] = [None, {"a": 1}, {"a": 2}, {"x-b": "c"}, {"a": 1, "x-b": "c"}, {"a": "1"}]
+        for match, expected in (
+            ("all", [1, 4]),
+            ("any", [1, 4]),
+            (None, [1, 4]),
+            ("all-with-x", [4]),
+            ("any-with-x", [1, 3, 4]),
+        ):
+            queue = await self.declare()
+            arguments = {"a": 1, "x-b": "c"} | ({"x-match": match} if match else {})
+            await self.channel.queue_bind(queue, "amq.headers", "", arguments=arguments)
+            for number, headers in enumerate(sent):
+                properties = BasicProperties(headers=headers)
+                await self.channel.basic_publish("amq.headers", "", b"%d" % number, properties)
+            self.assertEqual([int(body) for body in await self.bodies(queue)], expected, match)
+
+    async def test_bindings_of_other_arguments_are_other_bindings(self: Any) -> None:
+        queue = await self.declare()
+        for arguments in (
+            {"x-match": "any", "a": 1},
+            {"x-match": "any", "b": None},
+            {"x-match": "all", "c": 1},
+        ):
+            await self.channel.queue_bind(queue, "amq.match", "", arguments=arguments)
+        await self.channel.queue_unbind(queue, "amq.match", "", arguments={"a": 1, "x-match": "any"})
+        for name in "abc":
+            properties = BasicProperties(headers={name: 1})
+            await self.channel.basic_publish("amq.match", "", name.encode(), properties)
+        self.assertEqual(await self.bodies(queue), [b"b", b"c"])
+        asked = self.channel.queue_bind(queue, "amq.match", "", arguments={"x-match": "some"})
+        self.assertEqual((await self.refusal(asked))[0], 406)
+
     async def test_copies_go_to_further_keys(self: Any) -> None:
         one, two, three = await self.declare(), await self.declare(), await self.declare()
         headers = {"CC": [two, one], "BCC": [three], "mine": 1}
@@ -430,9 +463,10 @@ class BrokerContract:
         self.assertEqual((await self.refusal(asked))[0], 406)
 
     async def test_exchanges_that_every_broker_has(self: Any) -> None:
-        for kind in ("direct", "fanout", "topic"):
-            await self.channel.exchange_declare(f"amq.{kind}", kind, durable=True)
-            asked = (await self.open_channel()).exchange_declare(f"amq.{kind}", kind, durable=False)
+        kinds = ("direct", "fanout", "topic", "headers")
+        for name, kind in (*((f"amq.{kind}", kind) for kind in kinds), ("amq.match", "headers")):
+            await self.channel.exchange_declare(name, kind, durable=True)
+            asked = (await self.open_channel()).exchange_declare(name, kind, durable=False)
             self.assertEqual((await self.refusal(asked))[0], 406)
 
     async def test_line_feeds_in_names_are_stripped(self: Any) -> None:

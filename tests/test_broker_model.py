@@ -210,6 +210,17 @@ class NameTests(ModelTestCase):
         self.refused(403, self.model.declare_exchange, "amq.mine", "direct")
         self.refused(403, self.model.delete_exchange, "amq.direct")
 
+    def test_rules_of_headers_go_with_their_bindings(self) -> None:
+        self.declare()
+        exchange: Any = self.model.exchanges["amq.headers"]
+        for arguments in ({"a": 1}, {"a": 2}):
+            self.model.bind(self.party.session, "queue", "amq.headers", "", arguments)
+        self.model.unbind(self.party.session, "queue", "amq.headers", "", {"a": 1})
+        self.model.unbind(self.party.session, "queue", "amq.headers", "", {"never": "bound"})
+        self.assertEqual(len(exchange._rules), 1)
+        self.model.delete_queue(self.party.session, "queue")
+        self.assertEqual(exchange._rules, {})
+
     def test_nobody_publishes_to_an_internal_exchange(self) -> None:
         self.model.declare_exchange("inner", "fanout", internal=True)
         self.refused(403, self.publish, "key", exchange="inner")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from .refusals import Refused
 from .topics import TopicTrie
 
 if TYPE_CHECKING:
@@ -29,9 +31,13 @@ class Exchange:
         self.arguments = arguments
         self.bindings: set[tuple[str, Queue]] = set()
 
-    def route(self, key: str) -> tuple[Queue, ...]:
-        """The queues that a message with *key* goes to, each once."""
+    def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
+        """The queues that a message with *key* and *headers* goes to, each once."""
         raise NotImplementedError
+
+    def key(self, key: str, arguments: dict[str, Any]) -> str:
+        """What tells a queue's bindings apart; raises :class:`Refused` (406) for senseless arguments."""
+        return key
 
     def bind(self, key: str, queue: Queue) -> None:
         """Let messages with *key* go to *queue*; nothing if they do."""
@@ -65,7 +71,7 @@ class Direct(Exchange):
         super().__init__(name, **declared)
         self._routes: dict[str, tuple[Queue, ...]] = {}
 
-    def route(self, key: str) -> tuple[Queue, ...]:
+    def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
         """The queues bound with *key*."""
         return self._routes.get(key, ())
 
@@ -89,7 +95,7 @@ class Fanout(Exchange):
         super().__init__(name, **declared)
         self._queues: tuple[Queue, ...] = ()
 
-    def route(self, key: str) -> tuple[Queue, ...]:
+    def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
         """All bound queues."""
         return self._queues
 
@@ -114,7 +120,7 @@ class Topic(Exchange):
         super().__init__(name, **declared)
         self._trie: TopicTrie[Queue] = TopicTrie()
 
-    def route(self, key: str) -> tuple[Queue, ...]:
+    def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
         """The queues bound with a pattern that *key* matches."""
         return self._trie.match(key)
 
@@ -127,6 +133,73 @@ class Topic(Exchange):
         self._trie.remove(key, queue)
 
 
+class Headers(Exchange):
+    """Binding arguments are compared with the message's headers; keys play no part."""
+
+    kind = "headers"
+
+    def __init__(self, name: str, **declared: Any) -> None:
+        super().__init__(name, **declared)
+        self._rules: dict[str, _Rule] = {}
+
+    def key(self, key: str, arguments: dict[str, Any]) -> str:
+        """One text for key and arguments, and the rule that they make."""
+        rule = _Rule(arguments)
+        told = f"{key} {sorted(arguments.items(), key=itemgetter(0))}"
+        self._rules[told] = rule
+        return told
+
+    def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
+        """The queues bound with what *headers* has."""
+        return tuple({queue: None for told, queue in self.bindings if self._rules[told].matches(headers)})
+
+    def unbind(self, key: str, queue: Queue) -> None:
+        """Undo :meth:`bind`, and forget the rule if nobody else is bound with it."""
+        super().unbind(key, queue)
+        if not any(told == key for told, _queue in self.bindings):
+            self._rules.pop(key, None)
+
+    def added(self, key: str, queue: Queue) -> None:
+        """The rule is known from :meth:`key`."""
+
+    def removed(self, key: str, queue: Queue) -> None:
+        """:meth:`unbind` forgets the rule."""
+
+
+class _Rule:
+    """What the arguments of a binding ask of headers: https://www.rabbitmq.com/tutorials/amqp-concepts."""
+
+    __slots__ = ("_count", "_wanted")
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        match = arguments.get("x-match", "all")
+        if match not in _MATCHES:
+            raise Refused(
+                406, f"Invalid x-match field value '{match!s:.100}'; expected {', '.join(_MATCHES)}"
+            )
+        self._count: Callable[[Iterable[bool]], bool] = any if match.startswith("any") else all
+        with_x = match.endswith("-with-x")
+        self._wanted = {
+            name: value
+            for name, value in arguments.items()
+            if name != "x-match" and (with_x or not name.startswith("x-"))
+        }
+
+    def matches(self, headers: Mapping[str, Any]) -> bool:
+        """Whether *headers* has all, or any, of what is wanted; a wanted None: with any value."""
+        return self._count(
+            name in headers and (value is None or _same(value, headers[name]))
+            for name, value in self._wanted.items()
+        )
+
+
+def _same(wanted: Any, value: Any) -> bool:
+    return type(wanted) is type(value) and bool(wanted == value)
+
+
+_MATCHES: Final = ("all", "any", "all-with-x", "any-with-x")
+
+
 class Default(Exchange):
     """The exchange without a name: every queue is bound to it with its own name, and to nothing else."""
 
@@ -136,10 +209,10 @@ class Default(Exchange):
         super().__init__("", durable=True, auto_delete=False, internal=False, arguments={})
         self._named = queues
 
-    def route(self, key: str) -> tuple[Queue, ...]:
+    def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
         """The queue of that name."""
         queue = self._named.get(key)
         return () if queue is None else (queue,)
 
 
-KINDS: Final[dict[str, type[Exchange]]] = {kind.kind: kind for kind in (Direct, Fanout, Topic)}
+KINDS: Final[dict[str, type[Exchange]]] = {kind.kind: kind for kind in (Direct, Fanout, Topic, Headers)}

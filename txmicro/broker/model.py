@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 from uuid import uuid4
@@ -61,8 +61,7 @@ class Model:
         self.memory = MemoryGauge(memory_limit)
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {"": Default(self.queues)}
-        for kind in KINDS:
-            name = f"amq.{kind}"
+        for name, kind in (*((f"amq.{kind}", kind) for kind in KINDS), ("amq.match", "headers")):
             self.exchanges[name] = KINDS[kind](
                 name, durable=True, auto_delete=False, internal=False, arguments={}
             )
@@ -200,18 +199,33 @@ class Model:
 
     # Bindings:
 
-    def bind(self, session: Session, queue: str, exchange: str, key: str) -> None:
+    def bind(
+        self,
+        session: Session,
+        queue: str,
+        exchange: str,
+        key: str,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
         """Let messages with *key* to *exchange* go to *queue*. Raises :class:`Refused`."""
         _check_not_default(exchange)
         target = self.queue(queue, session)
-        self.exchange(exchange).bind(key, target)
+        source = self.exchange(exchange)
+        source.bind(source.key(key, arguments or {}), target)
 
-    def unbind(self, session: Session, queue: str, exchange: str, key: str) -> None:
+    def unbind(
+        self,
+        session: Session,
+        queue: str,
+        exchange: str,
+        key: str,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
         """Undo :meth:`bind`; nothing if it was not done. Raises :class:`Refused`."""
         _check_not_default(exchange)
         source = self.exchanges.get(exchange)
         if source is not None and queue in self.queues:
-            self._unbind(source, key, self.queue(queue, session))
+            self._unbind(source, source.key(key, arguments or {}), self.queue(queue, session))
 
     def _unbind(self, exchange: Exchange, key: str, queue: Queue) -> None:
         exchange.unbind(key, queue)
@@ -229,7 +243,9 @@ class Model:
             raise Refused(403, f"cannot publish to internal exchange '{exchange}' in vhost '/'")
         ttl = None if properties.expiration is None else _ttl(properties.expiration)
         outcome = Outcome.UNROUTED
-        for queue in _routed(target, (key, *others)) if others else target.route(key):
+        headers = properties.headers or {}
+        queues = _routed(target, (key, *others), headers) if others else target.route(key, headers)
+        for queue in queues:
             if not queue.push(exchange, key, properties, body, ttl):
                 outcome = Outcome.REFUSED
             elif outcome is Outcome.UNROUTED:
@@ -269,7 +285,7 @@ class Model:
         exchange = self.exchanges.get(declared.dead_letter_exchange)
         key = message.routing_key if declared.dead_letter_key is None else declared.dead_letter_key
         keys = [key, *(copies(message.properties) if declared.dead_letter_key is None else ())]
-        queues = () if exchange is None else _routed(exchange, keys)
+        queues = () if exchange is None else _routed(exchange, keys, message.properties.headers or {})
         properties = with_death(message, reason, self._now())
         stored = [
             queue.push(declared.dead_letter_exchange, key, properties, message.body, None)
@@ -279,9 +295,9 @@ class Model:
         return bool(queues) and all(stored)
 
 
-def _routed(exchange: Exchange, keys: Iterable[str]) -> Collection[Queue]:
+def _routed(exchange: Exchange, keys: Iterable[str], headers: Mapping[str, Any]) -> Collection[Queue]:
     """The queues that any of *keys* reaches, each once."""
-    return dict.fromkeys(queue for key in keys for queue in exchange.route(key))
+    return dict.fromkeys(queue for key in keys for queue in exchange.route(key, headers))
 
 
 def _ttl(expiration: str) -> float:

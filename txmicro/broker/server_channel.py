@@ -239,12 +239,12 @@ class ServerChannel:
     def _bind(self, method: Queue.Bind) -> None:
         name = self._queue(_plain(method.queue))
         key = name if not method.queue and not method.routing_key else method.routing_key
-        self._model.bind(self._session, name, _plain(method.exchange), key)
+        self._model.bind(self._session, name, _plain(method.exchange), key, method.arguments)
         self._reply(method, Queue.BindOk())
 
     def _unbind(self, method: Queue.Unbind) -> None:
         name = self._queue(_plain(method.queue))
-        self._model.unbind(self._session, name, _plain(method.exchange), method.routing_key)
+        self._model.unbind(self._session, name, _plain(method.exchange), method.routing_key, method.arguments)
         self._send(Queue.UnbindOk())
 
     def _purge(self, method: Queue.Purge) -> None:
