@@ -620,6 +620,20 @@ class BrokerContract:
         self.assertEqual(seen, [None, 1])
         self.assertEqual(letter.properties.headers["x-death"][0]["reason"], "delivery_limit")
 
+    async def test_a_nack_counts_as_a_delivery_until_4_3(self: Any) -> None:
+        queue = self.name()
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 5}
+        await self.channel.queue_declare(queue, durable=True, arguments=arguments)
+        self.addCleanup(self.channel.queue_delete, queue)
+        deliveries = await self.consume(queue)
+        await self.publish(queue, b"body")
+        message = await deliveries.get()
+        self.channel.basic_nack(message.method.delivery_tag, requeue=True)
+        message = await deliveries.get()
+        headers = message.properties.headers or {}
+        self.assertEqual(headers.get("x-delivery-count"), 1 if self.version < (4, 3) else None)
+        self.assertTrue(message.method.redelivered)
+
     # How queues and exchanges end:
 
     async def test_an_auto_delete_queue_goes_with_its_last_consumer(self: Any) -> None:
