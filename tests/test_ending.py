@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 
@@ -12,6 +13,7 @@ from twisted.trial.unittest import TestCase
 from tests.programs import Program, ProgramTestCase, reactor
 from tests.test_log import Reactor
 from txmicro.ending import STATUS, LastResort
+from txmicro.signals import SIGNALS
 
 MODULE = """
 import threading, time
@@ -37,6 +39,11 @@ class Deaf(Slow):
 class Sleeps(Slow):
     threads = True
 
+    def do_job(self, job):
+        self.log.warn("the job runs")
+        time.sleep(100)
+
+class Blocks(Slow):
     def do_job(self, job):
         self.log.warn("the job runs")
         time.sleep(100)
@@ -84,6 +91,13 @@ class DaemonTests(ProgramTestCase):
         self.assertRegex(daemon.output, r"ends at once: it has not stopped within 10\.2 s")
         self.assertIn("somebody's own", daemon.output)
 
+    async def test_a_function_that_blocks_the_reactor_which_then_hears_of_no_signal(self) -> None:
+        daemon = await self.start("Blocks")
+        self.assertEqual(await daemon.signal(signal.SIGTERM), STATUS)
+        self.assertRegex(
+            daemon.output, r"ends at once: .* the main thread is in slow\.Blocks\.do_job \(job \S+\), at"
+        )
+
 
 class LastResortTests(TestCase):
     timeout = 30.0
@@ -93,5 +107,21 @@ class LastResortTests(TestCase):
         ended: Deferred[int] = Deferred()
         LastResort(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
         self.assertNotIn("txmicro last resort", [thread.name for thread in threading.enumerate()])
-        memory.triggers["before"]["shutdown"][0][0]()
+        for _ in range(2):
+            memory.triggers["before"]["shutdown"][0][0]()
         self.assertEqual(await ended, STATUS)
+
+    async def test_a_signal_is_heard_before_twisted_hears_it(self) -> None:
+        memory = Reactor()
+        heard: list[int] = []
+        ended: Deferred[int] = Deferred()
+        for number in SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        LastResort(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
+        memory.run()
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.assertEqual(await ended, STATUS)
+        self.assertEqual(heard, [signal.SIGTERM])
+        self.assertIs(signal.getsignal(signal.SIGINT), signal.SIG_IGN)

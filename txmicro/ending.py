@@ -7,12 +7,17 @@ all threads that are not daemons), a ``closed`` that never returns, a function t
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.logger import Logger
+
+from .signals import SIGNALS
+from .stall import what_blocks
 
 LONGER: Final = 10.0
 """Seconds that a stop may take beyond ``grace``: cancelled handlers clean up, ``closed`` runs, connections close."""
@@ -22,7 +27,9 @@ STATUS: Final = 1
 
 
 class LastResort:
-    """Ends the process, from a thread of its own, *seconds* after the reactor began to shut down.
+    """Ends the process, from a thread of its own, *seconds* after it was told to stop.
+
+    That is when the reactor begins to shut down; or when a signal arrives, as the reactor may be blocked then.
 
     :param exit: ends it with a status.
     """
@@ -32,23 +39,45 @@ class LastResort:
     def __init__(self, reactor: Any, seconds: float, exit: Callable[[int], Any] = os._exit) -> None:
         self._seconds = seconds
         self._exit = exit
-        reactor.addSystemEventTrigger("before", "shutdown", self._stopping)
+        self._stopping = False
+        self._handlers: dict[int, Any] = {}
+        reactor.callWhenRunning(self._listen)
+        reactor.addSystemEventTrigger("before", "shutdown", self._stop)
 
-    def _stopping(self) -> None:
-        threading.Thread(target=self._wait, name="txmicro last resort", daemon=True).start()
+    def _listen(self) -> None:
+        """Hear of signals before Twisted, which handles them in the reactor."""
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):  # neither ignored nor the system's
+                self._handlers[number] = handler
+                signal.signal(number, self._signaled)
+
+    def _signaled(self, number: int, frame: Any) -> None:
+        self._stop()
+        self._handlers[number](number, frame)
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            threading.Thread(target=self._wait, name="txmicro last resort", daemon=True).start()
 
     def _wait(self) -> None:
         time.sleep(self._seconds)
         self.log.critical(
-            "ends at once: it has not stopped within {seconds:g} s (grace, and {longer:g} more){threads}",
+            "ends at once: it has not stopped within {seconds:g} s (grace, and {longer:g} more); {obstacles}",
             seconds=self._seconds,
             longer=LONGER,
-            threads=_waited_for(),
+            obstacles="; ".join(_obstacles()),
         )
         self._exit(STATUS)
 
 
-def _waited_for() -> str:
+def _obstacles() -> list[str]:
+    """Return what may be in the way, in words."""
     main = threading.main_thread()
+    frame = sys._current_frames().get(main.ident or 0)
+    doing = (
+        [] if frame is None else ["the main thread is in {0.name}, at {0.place}".format(what_blocks(frame))]
+    )
     names = [each.name for each in threading.enumerate() if each is not main and not each.daemon]
-    return f"; threads that have not ended: {', '.join(names)}" if names else ""
+    return doing + ([f"threads that have not ended: {', '.join(names)}"] if names else [])
