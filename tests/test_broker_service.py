@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from pamqp.commands import Basic, Channel, Connection
@@ -11,6 +12,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -92,6 +94,23 @@ class UnreadTests(TestCase):
         await cut
         client.transport.abortConnection()
         await client.gone
+
+
+class GarbageTests(TestCase):
+    async def test_who_sends_garbage_hears_the_reason_while_it_sends(self) -> None:
+        broker = Broker(reactor, port=0)
+        broker.startService()
+        self.addCleanup(broker.stopService)
+        received = await deferToThread(
+            self.send, broker.port, PROTOCOL_HEADER + b"\x09garbage" + bytes(2**25)
+        )
+        self.assertIn(b"FRAME_ERROR - unknown frame type 9", received)
+
+    def send(self, port: int, data: bytes) -> bytes:
+        """Send all of *data* before anything is read, as blocking clients do."""
+        with socket.create_connection((INTERFACE, port), timeout=60) as client:
+            client.sendall(data)
+            return b"".join(iter(lambda: client.recv(65536), b""))
 
 
 class ServiceTests(TestCase):

@@ -76,6 +76,7 @@ class BrokerServer(Protocol):
         self._header = b""
         self._channels: dict[int, ServerChannel] = {}
         self._closing = False
+        self._deaf = False
         self._publishes = False
         self._blocked = False
         self._silent = 0
@@ -94,13 +95,15 @@ class BrokerServer(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the client; what is not AMQP ends the connection."""
         self._silent = 0
+        if self._deaf:
+            return
         if len(self._header) < len(PROTOCOL_HEADER):
             data = self._greet(data)
         try:
             self._reader.feed(data)
         except FrameError as error:
             self._fail(Refused(error.code, error.message), 0)
-            self._hang_up()
+            self._deafen()
 
     def _greet(self, data: bytes) -> bytes:
         """Check the first eight bytes, and answer them; gives what follows them."""
@@ -128,6 +131,20 @@ class BrokerServer(Protocol):
         self.output.release()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+
+    def _deafen(self) -> None:
+        """Close our half, and read over what still comes: to close amid it would reset the connection.
+
+        The client could lose our reason with that.
+        """
+        if not ITCPTransport.providedBy(self.transport):
+            self._hang_up()
+            return
+        self._closing = self._deaf = True
+        self._call_later(PATIENCE, self._give_up)
+        self.output.release()
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
 
     def _cut_off(self) -> None:
         """The client asks and does not read what it is answered."""
