@@ -27,6 +27,7 @@ class Site(SynchronousTestCase):
         self.channel: Any = self.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
         self.transport = StringTransport()
         self.transport.abortConnection = self.transport.loseConnection  # type: ignore[method-assign]
+        self.transport.loseWriteConnection = self.transport.loseConnection  # type: ignore[attr-defined]
         self.channel.makeConnection(self.transport)
 
     def tearDown(self) -> None:
@@ -104,6 +105,7 @@ class Site(SynchronousTestCase):
 
     def test_headers_without_end(self) -> None:
         self.channel.dataReceived(b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 10_000)
+        self.assertEqual(self.answer()[0], 431)
         self.assertTrue(self.transport.disconnecting)
 
     def test_an_idle_connection_is_closed(self) -> None:

@@ -152,6 +152,15 @@ class RestWorkerTests(TestCase):
             code, body = await ask("/things/7", "DELETE")
             self.assertEqual((code, body["error"]), (405, "MethodNotAllowed"))
 
+    async def test_and_its_answer_says_which_it_has(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            response = await treq.delete(f"http://127.0.0.1:{rest.port}/things/7", persistent=False)
+            allowed = response.headers.getRawHeaders("allow", [""])[0]
+            self.assertIn("GET", allowed.split(", "))
+            self.assertEqual(response.headers.getRawHeaders("content-type"), ["application/json"])
+            await treq.content(response)
+
     async def test_an_exception_of_werkzeug_says_its_status(self) -> None:
         async with things() as ask:
             self.assertEqual(

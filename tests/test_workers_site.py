@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from txmicro.workers.site import ARRIVAL, LINGER, LimitedChannel, LimitedRequest, LimitedSite
+from txmicro.http_channel import LINGER
+from txmicro.workers.site import ARRIVAL, LimitedChannel, LimitedRequest, LimitedSite
 
 LIMIT = 10
 

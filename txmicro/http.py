@@ -13,9 +13,10 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
+
+from .http_channel import PatientChannel
 
 IDLE: Final = 10.0
 """Seconds after which a connection on which nothing comes is closed."""
@@ -86,7 +87,7 @@ class _Nowhere(BytesIO):
 
 class _Site(Site):
     noisy = False
-    protocol = HTTPChannel  # type: ignore[assignment]  # no HTTP/2
+    protocol = PatientChannel  # type: ignore[assignment]  # no HTTP/2
 
     def startFactory(self) -> None:
         """Do not open an access log: it would say every few seconds that Prometheus has asked."""

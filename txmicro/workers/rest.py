@@ -123,6 +123,7 @@ class RestWorker(Worker):
         if code >= 500:
             self.metrics.record_error(kind)
         if isinstance(error, HTTPException):
+            _copy_headers(error, request)
             return request.error(code, kind, str(error.description))
         if isinstance(error, JobError) and error.public:
             return request.error(code, kind, error.message)
@@ -151,6 +152,12 @@ def status(error: BaseException) -> int:
         return 500
     theirs = _THEIRS.get(type(error)) if error.worker is None else None
     return theirs or http_status(error)
+
+
+def _copy_headers(error: HTTPException, request: Any) -> None:
+    """Set what *error* says besides its text: ``Allow`` of a 405, ``Retry-After``, …; the request sets the type."""
+    for name, value in error.get_headers():
+        request.setHeader(name.encode(), value.encode())
 
 
 def document(request: LimitedRequest) -> dict[str, Any]:

@@ -14,15 +14,13 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
 from txmicro.codec import JSON
+from txmicro.http_channel import LINGER, PatientChannel
 
 ARRIVAL: Final = 60.0
 """Seconds in which a whole request has to arrive, and the next one to begin."""
-LINGER: Final = 5.0
-"""Seconds to go on reading from a client that sends too much: if it is cut off it does not see the answer."""
 
 
 class LimitedRequest(Request):
@@ -106,7 +104,7 @@ class LimitedRequest(Request):
         return reason
 
 
-class LimitedChannel(HTTPChannel):
+class LimitedChannel(PatientChannel):
     """A connection of a :class:`LimitedSite`."""
 
     site: LimitedSite
@@ -135,12 +133,6 @@ class LimitedChannel(HTTPChannel):
         """The answer is complete."""
         self._receiving = False
         super().requestDone(request)
-
-    def end_after_answer(self) -> None:
-        """Send what was written and then the end; read on without looking, so that the client gets to see it."""
-        self.dataReceived = _ignore  # type: ignore[method-assign]
-        self.transport.loseWriteConnection()
-        self.setTimeout(LINGER)
 
     def leave(self) -> None:
         """Close when the request that is here, or on its way, is answered."""
@@ -218,7 +210,3 @@ class LimitedSite(Site):
     def _abort(self) -> None:
         for channel in list(self.channels):
             channel.transport.abortConnection()
-
-
-def _ignore(data: bytes) -> None:
-    """What comes from a client that is no longer listened to."""
