@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -10,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro import durable, topology
 from txmicro.durable import Delivery, DurableIntake, lasting, number
-from txmicro.errors import BadRequest, JobTimeout, NotStored, RemoteError, WorkerLost
-from txmicro.failures import describe
+from txmicro.errors import BadRequest, JobError, JobTimeout, NotStored, RemoteError, WorkerLost
+from txmicro.failures import describe, from_header, to_header
 from txmicro.messages import JOB, Job
 from txmicro.retry import RetryPolicy
 from txmicro.storing import Parcel
@@ -150,7 +151,7 @@ class FailingTests(IntakeCase):
                 durable.STORED: 5,
                 durable.ATTEMPT: 3,
                 durable.ATTEMPTS: 9,
-                durable.FAILURE: dict(describe(LATE, "WB:1")),
+                durable.FAILURE: to_header(describe(LATE, "WB:1")),
                 durable.FAILED: NOW_MS,
             },
         )
@@ -468,6 +469,19 @@ class StoppingTests(IntakeCase):
         self.check_empty()
 
 
+SINCE = datetime(2026, 11, 24, 1, 2, 3, 456789, tzinfo=UTC)
+
+
+class Wanting(JobError):
+    """An error with fields."""
+
+    def __init__(self, sku: str, count: int) -> None:
+        super().__init__(f"{count} of {sku}")
+        self.sku = sku
+        self.count = count
+        self.since = SINCE
+
+
 class HeaderTests(SynchronousTestCase):
     def test_numbers_that_are_none_or_out_of_reason_do_not_count(self) -> None:
         for wrong in (None, "3", 3.0, True, -1, 2**53, 2**80):
@@ -493,7 +507,7 @@ class HeaderTests(SynchronousTestCase):
             durable.EXPIRES: 9,
             durable.STORED: 8,
             durable.FAILED: 7,
-            durable.FAILURE: dict(describe(LATE, "WB:1")),
+            durable.FAILURE: to_header(describe(LATE, "WB:1")),
             "traceparent": "00-1-2-01",
         }
         foreign = {"x-death": [], "CC": ["dead"], "BCC": ["dead"], "mine": 1, durable.REASON: "before"}
@@ -512,6 +526,19 @@ class HeaderTests(SynchronousTestCase):
         for name in ("type", "message", "worker", "more"):
             kept = lasting({durable.FAILURE: {name: "x" * 1_000_000}})
             self.assertLess(len(repr(kept)), 1000)
+
+    def test_the_fields_of_an_error_last(self) -> None:
+        kept = to_header(describe(Wanting("A-1", 3), "WB:1"))
+        self.assertEqual(lasting({durable.FAILURE: kept})[durable.FAILURE], kept)
+        error: Any = from_header(kept)
+        self.assertEqual((type(error), error.sku, error.count), (Wanting, "A-1", 3))
+        self.assertEqual(error.since, SINCE)
+
+    def test_fields_of_a_header_that_are_none_are_left_out(self) -> None:
+        values: list[Any] = ["?", "[]", "\ud800", 5, None, {}]
+        for wrong in values:
+            error = from_header({"type": "Wanting", "message": "no", "fields": wrong})
+            self.assertEqual((type(error), error.message), (Wanting, "no"))
 
     def test_an_expiration_is_one_that_a_broker_takes(self) -> None:
         expirations: list[int | None] = []

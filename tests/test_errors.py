@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -32,6 +33,20 @@ class WithFields(JobError):
 
     def __init__(self, sku: str, count: int) -> None:
         Exception.__init__(self, f"{count} of {sku}")
+
+
+class WithAttributes(JobError):
+    """A user's error that holds more than a text."""
+
+    limit = 5
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__("see my fields")
+        vars(self).update(fields)
+
+    def method(self) -> int:
+        """Is none of its fields."""
+        return 1
 
 
 class Unspeakable(Exception):
@@ -102,6 +117,53 @@ class Travelling(SynchronousTestCase):
         error = self.journey(WithFields("A-1", 3))
         self.assertIs(type(error), WithFields)
         self.assertEqual((error.message, error.worker), ("3 of A-1", WORKER))
+
+    def test_the_fields_of_an_error_arrive(self) -> None:
+        fields: dict[str, Any] = {
+            "sku": "A-1",
+            "count": 2**70,
+            "limit": 1.5,
+            "when": datetime(2026, 11, 24, 1, 2, 3, 4000, tzinfo=UTC),
+            "raw": b"\0",
+            "rest": {"a": [None, True]},
+        }
+        error = self.journey(WithAttributes(**fields))
+        self.assertIs(type(error), WithAttributes)
+        self.assertEqual({name: getattr(error, name) for name in fields}, fields)
+        self.assertEqual(error.message, "see my fields")
+
+    def test_what_no_format_carries_is_left_out(self) -> None:
+        held: dict[str, Any] = {
+            "it": object(),
+            "deep": nested(2000),
+            "loop": [],
+            "_own": 1,
+            "large": "x" * 10_000,
+            "odd": "\ud800",
+        }
+        held["loop"].append(held["loop"])
+        error = self.journey(WithAttributes(**held, good=1))
+        self.assertEqual(error.good, 1)  # type: ignore[attr-defined]
+        for name in held:
+            self.assertFalse(hasattr(error, name), name)
+
+    def test_no_field_takes_the_place_of_a_method(self) -> None:
+        forged = {
+            **describe(WithAttributes(), WORKER),
+            "fields": {"method": 1, "args": 2, "__class__": 3, "type": 4},
+        }
+        error: Any = rebuild(forged)
+        self.assertEqual((error.method(), error.args, error.type), (1, ("see my fields",), "WithAttributes"))
+        values: list[Any] = [None, [], "x", {1: 2}]
+        for wrong in values:
+            self.assertIs(type(rebuild({**forged, "fields": wrong})), WithAttributes)
+
+    def test_fields_go_by_way_of_who_does_not_know_the_error(self) -> None:
+        failure = {**describe(WithAttributes(sku="A-1"), WORKER), "type": "Strange", "module": "elsewhere"}
+        between = rebuild(failure)
+        assert isinstance(between, RemoteError)
+        self.assertEqual(between.fields, {"sku": "A-1"})
+        self.assertEqual(describe(between, None)["fields"], {"sku": "A-1"})
 
     def test_our_own_that_are_other_errors_too(self) -> None:
         error = self.journey(EncodeError("data: no"))

@@ -26,7 +26,7 @@ from .amqp.client import Channel, ChannelClosed, Client
 from .amqp.frames import Content, Properties
 from .codec import by_content_type
 from .errors import DecodeError, TxmicroError
-from .failures import rebuild
+from .failures import from_header
 
 BATCH: Final = 16
 """How many letters are under way at once. RabbitMQ holds back acknowledgements from 32 unanswered ones on."""
@@ -128,7 +128,7 @@ class Letter:
         """What a listing says of it, as JSON has it, cut short; ``failure`` is None when no handler failed."""
         failure = None
         if durable.FAILURE in self.headers:
-            error = rebuild(self.headers[durable.FAILURE])
+            error = from_header(self.headers[durable.FAILURE])
             failure = {
                 "type": error.type[:LONGEST],
                 "message": error.message[:LONGEST],

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from . import topology
 from .errors import JobError, WorkerLost
-from .failures import Failure, describe, rebuild
+from .failures import Failure, describe, from_header, to_header
 from .messages import JOB, Job
 from .retry import RetryPolicy
 from .storing import Parcel
@@ -34,7 +34,6 @@ TRACEPARENT: Final = "traceparent"
 
 _NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED, REQUEUED)
 _LARGEST: Final = 2**53
-_LONGEST: Final = 500  # characters of a failure
 
 COUNT: Final = "x-delivery-count"  # the broker's word for how often it came back
 
@@ -67,16 +66,11 @@ def lasting(headers: dict[str, Any]) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {name: number(headers, name, 0) for name in _NUMBERS if number(headers, name, 0)}
     if isinstance(headers.get(FAILURE), dict):
-        kept[FAILURE] = _short(describe(rebuild(headers[FAILURE]), None))
+        kept[FAILURE] = to_header(describe(from_header(headers[FAILURE]), None))
     trace = headers.get(TRACEPARENT)
     if isinstance(trace, str) and len(trace) <= 255:
         kept[TRACEPARENT] = trace
     return kept
-
-
-def _short(failure: Failure) -> dict[str, Any]:
-    """*failure* as a header: all headers of a message must fit into one frame."""
-    return {name: value[:_LONGEST] if isinstance(value, str) else value for name, value in failure.items()}
 
 
 @dataclass(slots=True, eq=False)
@@ -197,7 +191,7 @@ class DurableIntake:
         elif self._stopped:
             return  # the channel is about to close, and then it goes back
         elif delivery.attempt > 1 and self._left(delivery) == 0:  # the first wait is for the broker to bound
-            self._gave_up(delivery.job, rebuild(delivery.headers.get(FAILURE)))
+            self._gave_up(delivery.job, from_header(delivery.headers.get(FAILURE)))
             self._bury(delivery, EXPIRED, lasting(delivery.headers))
         elif delivery.deadly:
             self._bury_deadly(delivery, delivery.job)
@@ -297,7 +291,7 @@ class DurableIntake:
     def failed(self, job: Job, error: BaseException, failure: Failure) -> bool:
         """The handler has failed; *failure* describes *error*. Returns whether that was the last attempt."""
         delivery = self._running.pop(job.key)
-        headers = {**lasting(delivery.headers), FAILURE: _short(failure), FAILED: self._now_ms()}
+        headers = {**lasting(delivery.headers), FAILURE: to_header(failure), FAILED: self._now_ms()}
         step = self._policy.next(delivery.attempt, delivery.attempts, error)
         left = self._left(delivery)
         if step is None:
@@ -319,7 +313,7 @@ class DurableIntake:
         """The broker would do it at the next return, and tell nobody."""
         error = WorkerLost("each worker that ran it is gone: it may be what ends them")
         self._gave_up(job, error)
-        failure = _short(describe(error, None))
+        failure = to_header(describe(error, None))
         self._bury(delivery, DEATHS, {**lasting(delivery.headers), FAILURE: failure, FAILED: self._now_ms()})
 
     def _bury(self, delivery: Delivery, reason: str, headers: dict[str, Any]) -> None:

@@ -129,6 +129,8 @@ class RemoteError(JobError):
     """A handler raised something that is not a :class:`JobError` known here; ``type`` is its class name there.
 
     It is ``public`` if it is a :class:`JobError` there, and public there.
+
+    :ivar fields: what such an error has besides, by name.
     """
 
     public = False
@@ -143,6 +145,7 @@ class RemoteError(JobError):
     ) -> None:
         super().__init__(message, worker=worker, retryable=retryable)
         self._type = type
+        self.fields: dict[str, Any] = {}
 
     @property
     def type(self) -> str:
