@@ -17,12 +17,31 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.codec import BSON, JSON, MAX_BITS, MAX_DEPTH, MESSAGEPACK, Codec, by_content_type, by_name
+from txmicro.codec import (
+    BSON,
+    JSON,
+    MAX_BITS,
+    MAX_DEPTH,
+    MESSAGEPACK,
+    STRICT_JSON,
+    Codec,
+    by_content_type,
+    by_name,
+)
 from txmicro.errors import DecodeError, EncodeError
 
 CODECS = (JSON, BSON, MESSAGEPACK)
 WHEN = datetime(2026, 11, 23, 17, 49, 35, 123000, tzinfo=UTC)
 Point = namedtuple("Point", "x y")
+
+
+class StrictTests(SynchronousTestCase):
+    def test_a_number_that_is_no_float_is_refused(self) -> None:
+        for number in (b"1e400", b"-1e400", b"1" + b"0" * 400 + b".0"):
+            with self.assertRaises(DecodeError) as raised:
+                STRICT_JSON.decode(b'{"a": %b}' % number)
+            self.assertIn("larger than a 64-bit float", str(raised.exception))
+        self.assertEqual(STRICT_JSON.decode(b'{"a": 1.5, "b": 1e-400}'), {"a": 1.5, "b": 0.0})
 
 
 class Colour(Enum):

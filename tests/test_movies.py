@@ -206,6 +206,8 @@ class MoviesTests(TestCase):
             b"\xff",
             b'{"a": "\\ud800"}',
             b"[" * 10_000,
+            b'{"a": 1e400}',
+            b'{"a": [-1' + b"0" * 400 + b".0]}",
             b'{"id": 1}',
         ]
         cases = [(body, plain) for body in bodies]
@@ -219,6 +221,24 @@ class MoviesTests(TestCase):
                 self.assertEqual(answer.code, 400, (body, headers))
                 self.assertEqual(answer.value["error"], "BadRequest")
             self.assertEqual((await http("GET")).value, [])
+
+    async def test_json_that_is_sent_as_a_form_is_told_its_content_type(self) -> None:
+        form = {"content-type": "application/x-www-form-urlencoded"}  # as curl -d has it
+        async with movies() as http:
+            for body in (b'{"title": "Alien"}', b' {"where": "a=b"}', b"[]"):
+                answer = await http("POST", data=body, headers=form)
+                self.assertEqual(answer.code, 400)
+                for part in ("Content-Type says, application/x-www-form", "Content-Type: application/json"):
+                    self.assertIn(part, answer.value["message"])
+            self.assertEqual((await http("GET")).value, [])
+
+    async def test_a_document_that_is_too_deep_is_a_bad_request(self) -> None:
+        async with movies() as http:
+            for depth in (100, 150, 300):
+                body = b'{"a": ' + b"[" * depth + b"]" * depth + b"}"
+                self.assertEqual((await http("POST", data=body)).code, 400, depth)
+            body = b'{"a": ' + b"[" * 99 + b"]" * 99 + b"}"
+            self.assertEqual((await http("POST", data=body)).code, 201)
 
     async def test_a_query_that_is_not_valid_is_a_bad_request(self) -> None:
         queries = [

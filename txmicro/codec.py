@@ -132,12 +132,12 @@ class _JSON(Codec):
     name = "JSON"
     content_type = "application/json"
 
-    def __init__(self) -> None:
+    def __init__(self, parse_float: Callable[[str], float] | None = None) -> None:
         encoder = JSONEncoder(
             ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
         )
         self._dump = encoder.encode
-        self._load = JSONDecoder(parse_constant=_refuse_constant).decode
+        self._load = JSONDecoder(parse_float=parse_float, parse_constant=_refuse_constant).decode
 
     def _pack(self, value: Any) -> bytes:
         if not _has_text_keys(value):
@@ -228,6 +228,14 @@ def _timestamp(value: Any) -> msgpack.Timestamp:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(number: str) -> float:
+    """Read a number; ``1e400`` is Infinity to Python."""
+    value = float(number)
+    if isfinite(value):
+        return value
+    raise ValueError(f"the number {number:.20} is larger than a 64-bit float can be")
 
 
 class _PlainInt(TypeDecoder):
@@ -390,6 +398,8 @@ def _reason(error: Exception) -> str:
 JSON: Final[Codec] = _JSON()
 BSON: Final[Codec] = _BSON()
 MESSAGEPACK: Final[Codec] = _MessagePack()
+STRICT_JSON: Final[Codec] = _JSON(_finite)
+"""JSON of strangers: a number that is too large for a float is an error, and not Infinity; a call for each float."""
 
 _BY_NAME: Final = {codec.name.lower(): codec for codec in (JSON, BSON, MESSAGEPACK)} | {
     "msgpack": MESSAGEPACK

@@ -27,7 +27,7 @@ from werkzeug.exceptions import BadRequest as InvalidHost
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
-from txmicro.codec import JSON
+from txmicro.codec import STRICT_JSON
 from txmicro.errors import (
     BadRequest,
     ConfigError,
@@ -47,6 +47,7 @@ MAX_FIELDS: Final = 1000
 log = Logger()
 
 _PATHS: Final = 100  # of those that were asked for, to be remembered
+_FORM: Final = b"application/x-www-form-urlencoded"
 _SCALAR: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _THEIRS: Final = {EncodeError: 400, MessageTooLarge: 413}  # when it happens here, to what the client sent
@@ -166,18 +167,19 @@ def document(request: LimitedRequest) -> dict[str, Any]:
     A field that a form has several times is a list.
     """
     kind = (request.getHeader(b"content-type") or b"application/json").partition(b";")[0].strip().lower()
+    if kind not in (b"application/json", _FORM):
+        text = "the Content-Type is {!r:.100}: expected application/json or application/x-www-form-urlencoded"
+        raise BadRequest(text.format(kind.decode("utf-8", "replace")))
     body = request.content.read()
     try:
-        if kind == b"application/json":
-            return JSON.decode(body)  # type: ignore[no-any-return]  # an object, or it raises
-        if kind == b"application/x-www-form-urlencoded":
-            return _form(body.decode())
+        return _form(body.decode()) if kind == _FORM else STRICT_JSON.decode(body)
     except (DecodeError, ValueError) as error:
-        raise BadRequest(f"the body is not what its Content-Type says: {error}") from error
-    raise BadRequest("expected Content-Type application/json or application/x-www-form-urlencoded")
+        raise BadRequest(f"the body is not what its Content-Type says, {kind.decode()}: {error}") from error
 
 
 def _form(body: str) -> dict[str, Any]:
+    if body.lstrip().startswith(("{", "[")):  # a form has them as %7B and %5B
+        raise ValueError("it looks like JSON, which is sent with Content-Type: application/json")
     fields = parse_qs(
         body, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS
     )
