@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -23,7 +22,7 @@ from txmicro.amqp.client import Channel, Client
 from txmicro.amqp.frames import Properties
 from txmicro.broker.channels import Session
 from txmicro.broker.service import Broker
-from txmicro.bus import Bus
+from txmicro.bus import Bus, Target
 from txmicro.config import Config
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
@@ -199,7 +198,7 @@ class LiveTestCase(TestCase):
         where = target(reactor, url or self.url())
         bus = Bus(
             reactor,
-            [where if wire is None else replace(where, endpoint=wire)],
+            [where if wire is None else Target(wire, where.broker)],
             config=Config(**settings),
             metrics=Metrics(CollectorRegistry()),
             ids=Ids(),

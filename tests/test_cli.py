@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections import Counter
 from io import StringIO
@@ -212,6 +213,30 @@ class LaunchTests(SynchronousTestCase):
             self.patch(sys, name, _Stream())
         cli.main()
         self.assertEqual(calls, [(cli.launch, [["dead"]])])
+
+
+class PipeTests(SynchronousTestCase):
+    """Nobody reads what it says, as behind ``| head``."""
+
+    def leave(self, *words: str) -> tuple[int, bytes]:
+        """The status and what it says on stderr."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as out:
+            done = subprocess.run([BIN / "txmicro", *words], stdout=out, stderr=subprocess.PIPE)
+        return done.returncode, done.stderr
+
+    def test_it_leaves_quietly_as_by_the_signal(self) -> None:
+        for words in (["--version"], ["--help"]):
+            self.assertEqual(self.leave(*words), (cli.UNREAD, b""))
+
+    def test_also_when_it_notices_amid_its_answer(self) -> None:
+        async def answer(*_: Any) -> None:
+            raise BrokenPipeError
+
+        self.patch(cli.Command, "_obey", answer)
+        launched = cli.launch(MemoryReactorClock(), ["dead", "list", "WB"])
+        self.assertEqual(self.failureResultOf(launched, SystemExit).value.code, cli.UNREAD)
 
 
 class _Stream(StringIO):

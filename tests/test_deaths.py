@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from tests.system import SystemTestCase, Way
 from txmicro import messages
-from txmicro.bus import Bus
+from txmicro.bus import Bus, Target
 from txmicro.errors import JobTimeout, NoWorkerAvailable, WorkerLost
 from txmicro.future import JobFuture
 from txmicro.manager import SystemManager
@@ -35,7 +34,7 @@ class DeathTestCase(SystemTestCase):
         """Take its connections; it finds the broker again once the way that this gives leads there."""
         assert bus.session is not None
         way = Way(self.clock, None)
-        bus._targets[0] = replace(bus._targets[0], endpoint=way)
+        bus._targets[0] = Target(way, bus._targets[0].broker)
         for client in (bus.session.publishing, bus.session.consuming):
             client.transport.abortConnection()
         return way

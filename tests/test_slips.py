@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from tests.system import SystemTestCase, Way
 from txmicro import messages
-from txmicro.bus import Bus
+from txmicro.bus import Bus, Target
 from txmicro.config import Config
 from txmicro.errors import (
     AddressError,
@@ -69,7 +68,7 @@ class SlipTestCase(SystemTestCase):
     def kill(self, bus: Bus) -> None:
         """It is gone without a word, and does not come back."""
         assert bus.session is not None
-        bus._targets[0] = replace(bus._targets[0], endpoint=Way(self.clock, None))
+        bus._targets[0] = Target(Way(self.clock, None), bus._targets[0].broker)
         for client in (bus.session.publishing, bus.session.consuming):
             client.transport.abortConnection()
 

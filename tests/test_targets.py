@@ -66,6 +66,8 @@ class OwnTargetTests(TestCase):
         for interface in ("", "127.0.0.1"):
             own = own_target(reactor, broker, interface)
             broker.startService()
+            self.assertGreater(broker.port, 0)
+            self.assertEqual(own.broker.port, broker.port)
             client = await own.endpoint.connect(Factory.forProtocol(Client))
             await broker.stopService()
             await client.gone

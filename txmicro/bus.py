@@ -10,7 +10,6 @@ lives through many sessions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -68,12 +67,17 @@ REFUSALS = (
 """What does not pass by itself."""
 
 
-@dataclass(frozen=True)
 class Target:
-    """A broker to try: how to reach it, and as whom."""
+    """A broker to try: how to reach it, through an ``IStreamClientEndpoint``, and as whom."""
 
-    endpoint: Any  # an IStreamClientEndpoint
-    broker: Broker
+    def __init__(self, endpoint: Any, broker: Broker) -> None:
+        self.endpoint = endpoint
+        self._broker = broker
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, as it is known by now."""
+        return self._broker
 
 
 def dial(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None = None) -> Deferred[Client]:

@@ -1,7 +1,8 @@
 """The operator's command, ``txmicro``: what its command line says, and how its answers look.
 
 It leaves with status 0 when it has done what it was told, with 1 when it could not and with 2 when the command
-line or the configuration is wrong; it says why on stderr.
+line or the configuration is wrong; it says why on stderr. When nobody reads its answers any more, as behind ``| head``,
+it leaves quietly with 141, as a program that the signal ``SIGPIPE`` ends.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from getopt import GetoptError, gnu_getopt
 from typing import Any, Final, TextIO
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
@@ -35,6 +36,7 @@ from .unused import remove_unused
 DONE: Final = 0
 NOT_DONE: Final = 1
 WRONG: Final = 2
+UNREAD: Final = 141
 
 PAGE: Final = 50
 LONGEST_PAGE: Final = 10_000
@@ -422,11 +424,31 @@ def launch(reactor: Any, words: Sequence[str]) -> Deferred[Any]:
     )  # by default it is time.time, and a clock that is set back stops every timer
     command = Command(reactor, os.environ, sys.stdout, sys.stderr)
     reactor.addSystemEventTrigger("before", "shutdown", command.interrupt)
-    return command.run(words).addCallback(sys.exit)
+    return maybeDeferred(command.run, words).addErrback(_unread).addCallback(sys.exit)
+
+
+def _unread(failure: Failure) -> int:
+    failure.trap(BrokenPipeError)
+    return UNREAD
 
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    react(launch, [sys.argv[1:]])
+    streams: Any = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.reconfigure(errors="backslashreplace")
+    try:
+        react(launch, [sys.argv[1:]])
+    finally:
+        if False in [_flush(stream) for stream in streams]:
+            sys.exit(UNREAD)
+
+
+def _flush(stream: Any) -> bool:
+    """Write what *stream* still has; False: nobody reads it. Python would complain of that when it ends."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -62,7 +63,20 @@ def _with_tls(reactor: Any, endpoint: IStreamClientEndpoint, broker: uri.Broker)
 def own_target(reactor: Any, broker: Broker, interface: str) -> Target:
     """The *broker* of this process."""
     host = "127.0.0.1" if interface in ANY_INTERFACE else interface
-    return Target(_OwnBroker(reactor, host, broker), uri.Broker(host=host, port=broker.port))
+    return _OwnTarget(_OwnBroker(reactor, host, broker), host, broker)
+
+
+class _OwnTarget(Target):
+    """A broker whose port is known once it listens."""
+
+    def __init__(self, endpoint: Any, host: str, own: Broker) -> None:
+        super().__init__(endpoint, uri.Broker(host=host))
+        self._own = own
+
+    @property
+    def broker(self) -> uri.Broker:
+        """The broker, at the port that it listens on, or will."""
+        return replace(self._broker, port=self._own.port)
 
 
 @implementer(IStreamClientEndpoint)
