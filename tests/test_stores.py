@@ -210,6 +210,17 @@ class SQLiteTests(TestCase):
         other.execute("COMMIT")
         await store.insert("k/0", {})
 
+    async def test_a_locked_file_may_be_opened_later(self) -> None:
+        path = self.mktemp()
+        other = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN EXCLUSIVE")
+        with self.assertRaises(StoreError) as raised:
+            await self.open(f"sqlite:///{path}", busy_timeout=0)
+        self.assertTrue(raised.exception.retryable)
+        other.execute("COMMIT")
+        await self.open(f"sqlite:///{path}", busy_timeout=0)
+
     async def test_a_broken_database_fails_for_good(self) -> None:
         store = await self.open()
         await self.sql(store, "ALTER TABLE documents RENAME TO gone")

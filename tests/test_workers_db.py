@@ -9,7 +9,7 @@ from twisted.trial.unittest import TestCase
 
 from txmicro.config import Config
 from txmicro.errors import BadRequest, JobError
-from txmicro.stores import StoreError, open_store
+from txmicro.stores import DocumentTooDeep, StoreError, open_store
 from txmicro.testing import running
 from txmicro.workers import db
 from txmicro.workers.db import MAX_LIMIT, DBWorker
@@ -71,6 +71,23 @@ class DBWorkerTests(TestCase):
         said = [formatEvent(event) for event in events if "cannot open" in formatEvent(event)]
         self.assertEqual(len(said), 2)
         self.assertRegex(said[0], r"takes no jobs: no server is there 1; next attempt in 0 s")
+
+    async def test_a_store_that_does_not_do_it_is_logged_by_its_worker(self) -> None:
+        worker: Any = DBWorker()
+        deep: Any = None
+        for _ in range(101):
+            deep = [deep]
+        with capturedLogs() as events:
+            async with running(worker, config=CONFIG) as bus:
+                await worker.store._pool.runQuery("PRAGMA max_page_count = 10")  # the disk is full
+                with self.assertRaises(StoreError) as raised:
+                    await bus.send("WB:*", post(text="x" * 100_000))
+                self.assertTrue(raised.exception.retryable)
+                with self.assertRaises(DocumentTooDeep):
+                    await bus.send("WB:*", post(deep=deep))
+        (told,) = [event for event in events if event["log_format"] == db.TROUBLE]
+        self.assertIn("which fails: SQLite: database or disk is full", formatEvent(told))
+        self.assertTrue(told["recurring"])
 
     async def test_the_store_has_as_long_as_the_job(self) -> None:
         worker = DBWorker()

@@ -104,8 +104,7 @@ class SQLiteStore(Store[str]):
         self._pool.close()  # joins its threads, which have nothing left to do
 
     def _typed(self, error: Exception) -> StoreError:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without its extended part
-        return StoreError(f"SQLite: {error}", retryable=code in _PASSING)
+        return StoreError(f"SQLite: {error}", retryable=_passes(error))
 
 
 def open_sqlite(
@@ -118,7 +117,8 @@ def open_sqlite(
 ) -> Deferred[Store[str]]:
     """Open the database at *url* and create what it lacks; *busy_timeout* in seconds.
 
-    Fires with the store; fails with :class:`StoreError`. Cancelling leaves nothing open.
+    Fires with the store; fails with :class:`StoreError`, ``retryable`` where that may pass. Cancelling leaves
+    nothing open.
     """
     return Deferred.fromCoroutine(_open(url, reactor, indexes, texts, busy_timeout))
 
@@ -145,8 +145,14 @@ async def _open(
         raise
     except Exception as error:
         pool.close()
-        raise StoreError(f"store_url: cannot open {path}: {error}") from error
+        raise StoreError(f"store_url: cannot open {path}: {error}", retryable=_passes(error)) from error
     return SQLiteStore(pool, reactor, readers or 1, indexes, texts)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether *error* may pass: another process has the file, the disk is full, …"""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without its extended part
+    return code in _PASSING
 
 
 def _path(url: str) -> str:

@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 from txmicro.config import mask
 from txmicro.errors import BadRequest
 from txmicro.messages import Job
-from txmicro.stores import Store, StoreError, open_store
+from txmicro.stores import DocumentTooDeep, DocumentTooLarge, Store, StoreError, open_store
 from txmicro.worker import Worker
 
 RETRY: Final = 2.0
@@ -24,6 +24,8 @@ IN_MEMORY: Final = (
     "{worker} stores in memory: its documents are lost when the process ends, and no other process has them; "
     "store_url, or TXMICRO_STORE_URL in the environment, names a file or a database"
 )
+
+TROUBLE: Final = "{worker}: the store has not done job {job}, which fails: {reason}"
 
 
 class DBWorker(Worker):
@@ -79,6 +81,15 @@ class DBWorker(Worker):
 
     async def do_job(self, job: Job) -> Any:
         """Store or find."""
+        try:
+            return await self._do(job)
+        except (DocumentTooDeep, DocumentTooLarge):
+            raise  # the sender's doing, not the store's
+        except StoreError as error:
+            self.log.error(TROUBLE, worker=self.id, job=job.id, reason=error.message, recurring=True)
+            raise
+
+    async def _do(self, job: Job) -> Any:
         method, params = _read(job.data)
         left = job.deadline - self.bus.clock.seconds()
         if method == "POST":
