@@ -89,6 +89,20 @@ class Limits(SynchronousTestCase):
         self.assertEqual(summary["worker"], WORKER)
         self.assertNotIn("log_failure", summary)
 
+    def test_what_comes_while_the_number_is_told_is_counted_once(self) -> None:
+        def observe(event: LogEvent) -> None:  # a thread may log at this moment
+            self.events.append(event)
+            if "more" in event and len(self.events) == MOST + 1:
+                self.fail("meanwhile")
+
+        self.limited = Limited(observe, self.reactor)
+        for number in range(MOST + 1):
+            self.fail(number)
+        for _ in range(2):
+            self.reactor.advance(PERIOD)
+        self.assertEqual(len(self.events), MOST + 2)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
     def test_at_the_end_it_tells_what_it_has(self) -> None:
         for number in range(MOST + 2):
             self.fail(number)

@@ -73,7 +73,7 @@ class Limited:
         return False
 
     def _start(self, kind: Hashable) -> None:
-        if kind in self._seen and not self._closed:
+        if kind in self._seen and kind not in self._timers and not self._closed:
             self._timers[kind] = self._reactor.callLater(PERIOD, self._tell, kind)
 
     def _tell(self, kind: Hashable) -> None:
