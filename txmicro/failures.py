@@ -72,6 +72,11 @@ def describe(error: BaseException, worker: str | None) -> Failure:
     )
 
 
+def type_name(error: BaseException) -> str:
+    """Return what :func:`describe` tells of *error*'s type."""
+    return error.type if isinstance(error, JobError) else type(error).__name__
+
+
 def http_status(error: Any) -> int:
     """Return the HTTP status of *error*, a :class:`~txmicro.errors.JobError`; 500 if it says none that is one."""
     return _status(error.http_status)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from . import durable, messages, topology
@@ -22,6 +22,7 @@ from .future import JobFuture
 from .intake import Reply
 from .lately import Lately
 from .link import Link
+from .log import log_failed_job
 from .messages import Job, is_seconds
 from .metrics import DURABLE
 from .retry import RetryPolicy
@@ -302,15 +303,7 @@ class DurableLane:
     def _went_wrong(self, job: Job, error: BaseException) -> None:
         failure = describe(error, self.id)
         self._metrics.record_error(failure["type"])
-        if not isinstance(error, JobError):
-            self.log.failure(
-                "{worker}: job {job} failed",
-                Failure(error),
-                LogLevel.error,
-                worker=self.id,
-                job=job.id,
-                recurring=True,
-            )
+        log_failed_job(self.log, self.id, job.id, error)
         if self._intake.failed(job, error, failure):
             self._tell_origin(job, messages.FAILURE, {"failure": failure})
 

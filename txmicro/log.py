@@ -15,12 +15,12 @@ from collections.abc import Callable, Hashable
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
-from twisted.logger import LogEvent, LogLevel, formatEvent
+from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
 from .address import parse_id
 from .config import mask
-from .errors import AddressError, TxmicroError
+from .errors import AddressError, JobError, TxmicroError
 
 Observer = Callable[[LogEvent], None]
 
@@ -168,6 +168,19 @@ def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: b
         return not kind or (manager_log if kind == MANAGER else worker_log)
 
     return observe
+
+
+def log_failed_job(log: Logger, worker: str, job: str, error: BaseException) -> None:
+    """Log what a handler raised, with its traceback, unless it is a JobError: that is an answer, not a defect."""
+    if not isinstance(error, JobError):
+        log.failure(
+            "{worker}: job {job} failed",
+            Failure(error),
+            LogLevel.error,
+            worker=worker,
+            job=job,
+            recurring=True,
+        )
 
 
 class Said:

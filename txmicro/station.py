@@ -12,21 +12,21 @@ from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 
 from . import messages, topology
 from .acks import AckBatch
 from .address import parse
 from .bus import Bus
 from .errors import AddressError, JobCancelled, JobError, MessageTooLarge, WorkerStopped
-from .failures import describe
+from .failures import describe, type_name
 from .future import JobFuture
 from .hops import Hops
 from .inbox import Inbox
 from .intake import FORWARDED, Copy, Intake, Reply
 from .lane import DurableLane, Terms
 from .link import Link, Settle
+from .log import log_failed_job
 from .membership import Membership
 from .messages import Announcement, Inquiry, Job, hop_key
 from .metrics import DURABLE, INTERACTIVE
@@ -301,7 +301,7 @@ class Station:
             error = wrong
             reply = self._fail(job, wrong)
         if error is not None:
-            self._metrics.record_error(describe(error, self.id)["type"])
+            self._metrics.record_error(type_name(error))
         self._intake.finished(job.key, reply)
         self.lane.start_held()
 
@@ -314,15 +314,7 @@ class Station:
 
     def _fail(self, job: Job, error: BaseException) -> Reply:
         failure = describe(error, self.id)
-        if not isinstance(error, JobError):
-            self.log.failure(
-                "{worker}: job {job} failed",
-                Failure(error),
-                LogLevel.error,
-                worker=self.id,
-                job=job.id,
-                recurring=True,
-            )
+        log_failed_job(self.log, self.id, job.id, error)
         return self._reply(job, messages.FAILURE, {"failure": failure})
 
     def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:
