@@ -276,7 +276,7 @@ class Job:
             redelivered,
             traceparent,
             redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
-            past=int(_number(body, "past", 0)),
+            past=int(_number(body, "past", 0)) if "past" in body else 0,
         )
 
 

@@ -162,7 +162,8 @@ class Outbox:
 
     def _keep(self, sent: Sent) -> None:
         self.check_room(sent.size)
-        sent.added, sent.began = self._clock.seconds(), self._time()
+        sent.added = now = self._clock.seconds()
+        sent.began = self._time(now)
         self._jobs[sent.key] = sent
         self._bytes += sent.size
         heappush(self._deadlines, (sent.deadline, sent.key))
@@ -449,9 +450,11 @@ class Outbox:
         if self._skipped or self._jobs or self._asked or self._abandoned:
             self._run_timer()
 
-    def _time(self) -> float:
-        """The copies' time: the clock's, without the pauses."""
-        return (self._clock.seconds() if self._paused_at is None else self._paused_at) - self._stood
+    def _time(self, now: float | None = None) -> float:
+        """The copies' time: the clock's, which is *now*, without the pauses."""
+        if self._paused_at is not None:
+            now = self._paused_at
+        return (self._clock.seconds() if now is None else now) - self._stood
 
     def _expire(self) -> None:
         now = self._clock.seconds()

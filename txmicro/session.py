@@ -111,7 +111,9 @@ class Session:
         """
         if self._lost.happened or self.overflows(len(properties) + len(body)):
             return
-        self.publisher.publish(self._prefix((self.publisher, exchange, key, mandatory)), properties, body)
+        destination = (self.publisher, exchange, key, mandatory)
+        prefix = self._prefixes.get(destination) or self._prefix(destination)
+        self.publisher.publish(prefix, properties, body)
 
     def overflows(self, size: int) -> bool:
         """Whether too much waits for the broker already for a message of *size* bytes, which is counted."""
@@ -128,18 +130,15 @@ class Session:
         Fires when it is confirmed; fails with :class:`~txmicro.amqp.client.Returned` when it had no queue, and
         with anything else when nobody knows.
         """
-        prefix = self._prefix((self.keeper, exchange, key, True))
+        destination = (self.keeper, exchange, key, True)
+        prefix = self._prefixes.get(destination) or self._prefix(destination)
         return self.keeper.publish_confirmed(prefix, properties, body, message_id)
 
     def _prefix(self, destination: _Destination) -> bytes:
-        prefix = self._prefixes.get(destination)
-        if prefix is None:
-            if (
-                len(self._prefixes) >= 10_000
-            ):  # addresses come and go; forget them all rather than grow for ever
-                self._prefixes.clear()
-            channel, exchange, key, mandatory = destination
-            prefix = self._prefixes[destination] = channel.publisher(exchange, key, mandatory)
+        if len(self._prefixes) >= 10_000:  # addresses come and go; forget them all rather than grow for ever
+            self._prefixes.clear()
+        channel, exchange, key, mandatory = destination
+        prefix = self._prefixes[destination] = channel.publisher(exchange, key, mandatory)
         return prefix
 
     def knows(self, exchange: str) -> bool:
