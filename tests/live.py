@@ -12,10 +12,11 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import deferLater
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
+from tests.logs import listen
 from tests.rabbitmq import HOST, Node, reactor, require_rabbitmq
 from txmicro.address import Ids
 from txmicro.amqp.client import Channel, Client
@@ -179,10 +180,7 @@ class LiveTestCase(TestCase):
         self.broker = self.make_broker()
         await self.broker.start()
         self.buses: list[Bus] = []
-        self.events: list[LogEvent] = []
-        observer: Any = self.events.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = listen(self)
 
     async def tearDown(self) -> None:  # type: ignore[override]
         await gatherResults([bus.stopService() for bus in self.buses if bus.running])

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-
 from tests.live import Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ
+from tests.logs import listen, texts
 from tests.system import SystemTestCase
 from txmicro.config import Config
 from txmicro.errors import JobTimeout
@@ -24,10 +21,7 @@ async def echo(job: Job) -> object:
 class InMemory(SystemTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.events: list[LogEvent] = []
-        observer: Any = self.events.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = listen(self)
         self.sender, self.worker = Worker("WA"), Worker("WB", do_job=echo)
         self.manager = SystemManager()
         self.process(self.sender)
@@ -43,7 +37,7 @@ class InMemory(SystemTestCase):
             self.broker.model.memory.give(1 << 30)
 
     def said(self, part: str) -> list[str]:
-        return [text for text in map(formatEvent, self.events) if text is not None and part in text]
+        return texts(self.events, part)
 
 
 class WordsTests(InMemory):

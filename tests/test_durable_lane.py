@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
+from tests.logs import listen, texts
 from tests.system import SystemTestCase
 from txmicro import durable, messages, storing, topology
 from txmicro.amqp.channel import Channel
@@ -112,10 +112,7 @@ class StoringTests(LaneTestCase):
         self.check_empty()
 
     def test_what_an_old_broker_lacks_is_said_once(self) -> None:
-        said: list[Any] = []
-        observer: Any = said.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        said = listen(self)
         of = topology.Features.of
         old = replace(of({}), safe_dead_letters=False)
         self.patch(topology.Features, "of", lambda properties: old)
@@ -125,8 +122,7 @@ class StoringTests(LaneTestCase):
             assert worker.bus.session is not None
             self.result(worker.bus.session.keeping()).transport.abortConnection()
             self.advance(1)
-        texts = [formatEvent(event) or "" for event in said]
-        self.assertEqual(len([text for text in texts if "safe ones since 3.10" in text]), 1)
+        self.assertEqual(len(texts(said, "safe ones since 3.10")), 1)
 
     def test_it_waits_for_a_worker_to_come(self) -> None:
         self.process(self.sender)
@@ -961,13 +957,7 @@ class MismatchTests(LaneTestCase):
         super().setUp()
         self.process(self.sender)
         self.other = Worker("WC", do_job=echo)
-        self.said: list[str] = []
-        hear: Any = self.hear
-        globalLogPublisher.addObserver(hear)
-        self.addCleanup(globalLogPublisher.removeObserver, hear)
-
-    def hear(self, event: LogEvent) -> None:
-        self.said.append(formatEvent(event) or "")
+        self.events = listen(self)
 
     def declare(self, **arguments: Any) -> None:
         nobody = channels.Session(self.broker.model)
@@ -1037,7 +1027,7 @@ class MismatchTests(LaneTestCase):
         self.delete()
         self.declare()
         self.advance(15.0)
-        said = [text for text in self.said if self.queue in text]
+        said = texts(self.events, self.queue)
         self.assertEqual(len(said), 1)
         self.assertIn("keeps trying", said[0])
         self.assertGreater(self.mismatches(), 3)
@@ -1057,9 +1047,7 @@ class MismatchTests(LaneTestCase):
         self.process(self.worker(fail))
         jobs = [self.sender.send("WB:*", durable=True) for _ in range(2)]
         self.advance(10.0)
-        self.assertEqual(
-            len([text for text in self.said if self.queue in text and "keeps trying" in text]), 1
-        )
+        self.assertEqual(len([text for text in texts(self.events, self.queue) if "keeps trying" in text]), 1)
         self.assertEqual(len(self.ran), 2)
         self.delete()
         for job in jobs:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent
 
+from tests.logs import listen
 from tests.system import SystemTestCase, Way
 from txmicro import messages, topology
 from txmicro import session as session_module
@@ -31,10 +32,7 @@ async def echo(job: Job) -> Any:
 class RecoveryTestCase(SystemTestCase):
     def setUp(self) -> None:
         super().setUp()
-        self.events: list[LogEvent] = []
-        observer: Any = self.events.append
-        globalLogPublisher.addObserver(observer)
-        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self.events = listen(self)
 
     def logged(self, word: str) -> list[LogEvent]:
         texts = [(event, (event.get("log_format") or "").format(**event)) for event in self.events]
