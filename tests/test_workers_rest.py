@@ -247,6 +247,22 @@ class Secret(JobError):
     public = False
 
 
+class NoText(SoldOut):
+    """One whose constructor does not call that of its base class."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "the text")
+
+
+def raiser(error: Exception) -> Any:
+    """A handler of :class:`Things` that raises *error*."""
+
+    def fail(self: Things, request: LimitedRequest) -> bytes:
+        raise error
+
+    return fail
+
+
 class Odd(JobError):
     """One whose status is none of an error."""
 
@@ -267,6 +283,21 @@ class LeavingTests(TestCase):
     async def test_a_job_error_leaves_with_its_own_status_and_text(self) -> None:
         told = await self.leave(SoldOut("none left"))
         self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
+
+    async def test_whatever_an_error_of_the_rest_worker_holds_it_is_answered(self) -> None:
+        for error in (SoldOut(object()), SoldOut("\ud800"), Conflict("\ud800"), NoText()):  # type: ignore[arg-type]
+            self.patch(Things, "own", raiser(error))
+            async with things() as ask:
+                code, body = await ask("/own")
+                self.assertEqual((code, body["error"]), (409, type(error).__name__))
+        self.assertEqual(body["message"], "the text")
+
+    async def test_an_answer_that_cannot_be_json_is_a_mistake_of_the_handler(self) -> None:
+        self.patch(Things, "own", lambda self, request: request.json(object()))
+        async with things() as ask:
+            code, body = await ask("/own")
+        self.assertEqual((code, body["error"]), (500, "InternalError"))
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
     async def test_nothing_leaves_of_any_other_error_but_the_job_s_id(self) -> None:
         for error, expected in (

@@ -52,7 +52,7 @@ def describe(error: BaseException, worker: str | None) -> Failure:
         return Failure(
             type=error.type,
             module=type(error).__module__,
-            message=_text(error.message) or _text(error),
+            message=text_of(error),
             retryable=bool(error.retryable),
             worker=error.worker or worker,
             http_status=http_status(error),
@@ -84,6 +84,11 @@ def http_status(error: Any) -> int:
 
 def _status(value: Any) -> int:
     return value if type(value) is int and value in _STATUSES else 500
+
+
+def text_of(error: JobError) -> str:
+    """Return the message of *error* as text that every format carries, whatever it is; never raises."""
+    return _text(error.message) or _text(error)
 
 
 def _fitting(fields: Mapping[Any, Any], most: int) -> dict[str, Any]:

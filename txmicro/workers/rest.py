@@ -36,7 +36,7 @@ from txmicro.errors import (
     JobError,
     MessageTooLarge,
 )
-from txmicro.failures import http_status
+from txmicro.failures import http_status, text_of
 from txmicro.worker import Worker
 
 from .site import LimitedRequest, LimitedSite
@@ -125,9 +125,9 @@ class RestWorker(Worker):
             self.metrics.record_error(kind)
         if isinstance(error, HTTPException):
             _copy_headers(error, request)
-            return request.error(code, kind, str(error.description))
+            return request.error(code, kind, str(error.description).encode("utf-8", "replace").decode())
         if isinstance(error, JobError) and error.public:
-            return request.error(code, kind, error.message)
+            return request.error(code, kind, text_of(error))
         request.job_id = request.job_id or self.bus.ids.job()
         self._tell_log(request, failure)
         return request.error(
@@ -139,7 +139,7 @@ class RestWorker(Worker):
         error, about = failure.value, {"worker": self.id, "job": request.job_id, "recurring": True}
         if isinstance(error, JobError):
             text = "{worker}: {job} failed at {at}: {kind}: {reason}; the client is told only the id"
-            self.log.error(text, at=error.worker or self.id, kind=error.type, reason=error.message, **about)
+            self.log.error(text, at=error.worker or self.id, kind=error.type, reason=text_of(error), **about)
         else:
             self.log.failure("{worker}: a request failed, {job}", failure, LogLevel.error, **about)
 

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request, Site
 
 from txmicro.codec import JSON
+from txmicro.errors import EncodeError
 from txmicro.http_channel import LINGER, PatientChannel
 
 ARRIVAL: Final = 60.0
@@ -71,8 +72,11 @@ class LimitedRequest(Request):
         self.channel.end_after_answer()
 
     def json(self, value: Any, code: int = 200) -> bytes:
-        """Set the headers of an answer; gives back its body, *value* in JSON."""
-        body = JSON.encode({"": value})[4:-1]  # the codec wants an object at the top: {"":…}
+        """Set the headers of an answer; gives back its body, *value* in JSON. Raises TypeError if it cannot be that."""
+        try:
+            body = JSON.encode({"": value})[4:-1]  # the codec wants an object at the top: {"":…}
+        except EncodeError as error:  # which would be the client's doing
+            raise TypeError(f"the answer cannot be JSON: {error.message}") from error
         self.setResponseCode(code)
         self.setHeader(b"content-type", b"application/json")
         self.setHeader(b"content-length", b"%d" % len(body))
