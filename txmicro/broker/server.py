@@ -42,9 +42,6 @@ UNFINISHED: Final = 2 * BODY_MAX
 PATIENCE: Final = 10.0
 """Seconds that a client has to log in, and to confirm that we close the connection."""
 
-_QUIET: Final = 60.0
-"""Seconds between two log lines about connections that are too many."""
-
 _SILENT: Final = 4  # half intervals without a byte from the client
 
 
@@ -393,8 +390,6 @@ class BrokerFactory(Factory):
         self.connections: set[BrokerServer] = set()
         self.users = {"guest": "guest"} if users is None else users
         self._max_connections = max_connections
-        self._turned_away = 0
-        self._said_full = -_QUIET
         self._unflushed: list[Output] = []
         self._flush: Timer | None = None
         self._gone: list[Deferred[None]] = []
@@ -403,25 +398,17 @@ class BrokerFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> BrokerServer | None:
         """A connection; None, which closes it: there are too many."""
         if len(self.connections) >= self._max_connections:
-            self._turn_away(addr)
+            self.log.warn(
+                "Closing a new connection from {addr}: {limit} are open, the most that are allowed. It is taken when "
+                "others have been closed.",
+                addr=addr,
+                limit=self._max_connections,
+                recurring=True,
+            )
             return None
         protocol = BrokerServer(self)
         self.connections.add(protocol)
         return protocol
-
-    def _turn_away(self, addr: IAddress | None) -> None:
-        """Count a connection that is too many; log the first, and then at most one line a minute."""
-        self._turned_away += 1
-        if self.clock.seconds() < self._said_full + _QUIET:
-            return
-        self.log.warn(
-            "{limit} connections are open, the most that are allowed: closing new ones, {count} since this was "
-            "last said, the latest from {addr}. Close some, or allow more with max_connections.",
-            limit=self._max_connections,
-            count=self._turned_away,
-            addr=addr,
-        )
-        self._turned_away, self._said_full = 0, self.clock.seconds()
 
     def lost(self, connection: BrokerServer) -> None:
         """*connection* is gone."""
