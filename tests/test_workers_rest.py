@@ -283,6 +283,8 @@ class LeavingTests(TestCase):
     async def test_a_job_error_leaves_with_its_own_status_and_text(self) -> None:
         told = await self.leave(SoldOut("none left"))
         self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
+        told = await self.leave(JobError("it is gone", http_status=410))
+        self.assertEqual(told, (410, {"error": "JobError", "message": "it is gone"}))
 
     async def test_whatever_an_error_of_the_rest_worker_holds_it_is_answered(self) -> None:
         for error in (SoldOut(object()), SoldOut("\ud800"), Conflict("\ud800"), NoText()):  # type: ignore[arg-type]
@@ -339,6 +341,7 @@ class StatusTests(SynchronousTestCase):
             (StoreTimeout("no", worker="WB:1"), 504),
             (JobError("no"), 500),
             (SoldOut("no", worker="WB:1"), 409),
+            (SoldOut("no", http_status=410), 410),
             (Odd("no"), 500),
             (RemoteError("no", type="BadRequest"), 500),
             (NotFound(), 404),

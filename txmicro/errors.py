@@ -108,13 +108,20 @@ class JobError(TxmicroError):
         JobError.types[cls.__name__] = JobError.types[f"{cls.__module__}:{cls.__name__}"] = cls
 
     def __init__(
-        self, message: str = "", *, worker: str | None = None, retryable: bool | None = None
+        self,
+        message: str = "",
+        *,
+        worker: str | None = None,
+        retryable: bool | None = None,
+        http_status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.worker = worker
         if retryable is not None:
             self.retryable = retryable
+        if http_status is not None:
+            self.http_status = http_status
 
     @property
     def type(self) -> str:

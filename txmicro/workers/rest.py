@@ -199,13 +199,20 @@ def query(request: LimitedRequest) -> dict[str, Any]:
         fields = {name.decode(): [text.decode() for text in texts] for name, texts in request.args.items()}
         asked: dict[str, Any] = {name: fields.pop(name)[-1] for name in ("limit", "after") if name in fields}
         if "limit" in asked:
-            asked["limit"] = int(asked["limit"])
+            asked["limit"] = _whole(asked["limit"])
     except ValueError as error:
         raise BadRequest(f"the query string: {error}") from error
     asked["params"] = {
         name: [each for text in texts for each in _readings(text)] for name, texts in fields.items()
     }
     return asked
+
+
+def _whole(text: str) -> int:
+    """The number that *text* is; ``int`` also takes spaces, underscores and the digits of all scripts."""
+    if text.isascii() and text.isdecimal() and len(text) < 20:
+        return int(text)
+    raise ValueError(f"limit: {text!r:.100} is not a whole number")
 
 
 def _readings(text: str) -> list[Any]:
