@@ -224,6 +224,18 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.pump((ARRIVAL, self.channel.abortTimeout))
         self.assertTrue(self.transport.aborted)
 
+    def test_an_answer_that_waits_is_sent_before_a_drain_ends(self) -> None:
+        self.channel.pauseProducing()
+        self.channel.dataReceived(b"GET / HTTP/1.1\r\n\r\n" * 2)
+        drained = self.channel.site.drain(30)
+        self.assertNoResult(drained)
+        self.assertFalse(self.transport.disconnecting)
+        self.channel.resumeProducing()
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.transport.value().count(b"here"), 1)
+        self.channel.connectionLost(Failure(ConnectionError()))
+        self.successResultOf(drained)
+
     def test_what_comes_while_an_answer_waits_is_not_kept(self) -> None:
         self.channel.pauseProducing()
         for _ in range(3):
