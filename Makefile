@@ -16,8 +16,7 @@ BIN = .venv/bin
 ifdef BROKER
 SUITE = $(BROKER:4.0=trixie)
 export TXMICRO_RABBITMQ_BIN = /var/cache/txmicro/rabbitmq/$(SUITE:4=forky)/bin
-TESTS ?= $(addprefix tests.test_,amqp_rabbitmq broker_contract cli daemons durable_rabbitmq permissions \
-	rabbitmq_system rabbitmq_tls)
+TESTS ?= $(subst /,.,$(basename $(shell grep -lE 'require_rabbitmq|import .*\bRabbitMQ\b' tests/test_*.py)))
 endif
 TESTS ?= tests
 

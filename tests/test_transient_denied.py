@@ -65,7 +65,8 @@ class DeniedRabbitMQ(RabbitMQ):
     async def start(self) -> None:
         await require_rabbitmq()
         self.node = Node(Path(tempfile.mkdtemp(prefix="txmicro-rabbitmq-")), settings=DENIED)
-        if (await self.node.version()) < (4,):
+        self.version = await self.node.version()
+        if self.version < (4,):
             raise SkipTest("RabbitMQ 4 is the first that can forbid them")
         await self.node.start()
 
@@ -75,6 +76,8 @@ class DeniedRabbitMQ(RabbitMQ):
 
 
 class RabbitMQTests(LiveTestCase):
+    broker: DeniedRabbitMQ
+
     def make_broker(self) -> RabbitMQ:
         return DeniedRabbitMQ()
 
@@ -87,4 +90,5 @@ class RabbitMQTests(LiveTestCase):
         self.assertEqual(await sender.send("WB:*", 1), 1)
         sender.publish("x", 2)
         await self.until(lambda: heard == [2], "the event is heard")
-        self.assertEqual(len(self.lines("forbids transient queues")), 1)
+        learned = self.broker.version < (4, 3)  # on later ones nobody tries
+        self.assertEqual(len(self.lines("forbids transient queues")), learned)
