@@ -132,10 +132,8 @@ def worker_of(event: LogEvent) -> str:
 
 def clean(text: str) -> str:
     """Return *text* on one line, without passwords, cut when it is long."""
-    if "://" in text:
-        text = (
-            mask(text[: 2 * LONGEST]) + text[2 * LONGEST :]
-        )  # before the cut, which may be inside a password
+    if "://" in text:  # masked before the cut, which may be inside a password
+        text = mask(text[: 2 * LONGEST]) + text[2 * LONGEST :]
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text) - LONGEST} more characters)"
     return printable(text)

@@ -25,9 +25,7 @@ from .sent import ENDED, KEPT, OUT, TAKEN, WAITING, Sent
 from .takers import Takers
 
 _LATE: Final = 0.5
-_DEATHS: Final = (
-    3  # takers that are missing and took nothing after a job, until that is given up: it may end them
-)
+_DEATHS: Final = 3  # takers that are missing and took nothing after a job, until that is given up
 _LOSSES: Final = 20  # takers that are missing, whatever they took after it: it may end them some time later
 _WORTH_SAYING: Final = 0.5  # seconds
 _ABANDONED: Final = 2  # retry intervals: longer than a copy lives, at the broker and held by a taker
