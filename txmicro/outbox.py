@@ -544,7 +544,7 @@ class Outbox:
         try:
             function(*args)
         except Exception:  # one owner's mistake must not cost the others their jobs
-            self._log.failure("{function} raised", function=function, recurring=True)
+            self._log.failure("{function} failed; the other jobs go on", function=function, recurring=True)
 
 
 def _part(jobs: list[Sent], suspect: Sent | None) -> tuple[list[Sent], list[Sent]]:
