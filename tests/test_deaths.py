@@ -120,7 +120,7 @@ class AwayTests(DeathTestCase):
         self.patch(Post, "reply", mute)
         bus = self.process(Worker("WB", do_job=self.wait))
         job = self.sender.send("WB:*", timeout=100)
-        self.advance(5)  # until the broker gives its connection up
+        self.advance(7)  # until the broker gives its connection up
         self.away(job, bus, 42)
         self.waiting[0].callback("done")
         self.assertEqual(self.result(job.when_done(), 1), "done")

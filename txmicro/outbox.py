@@ -25,6 +25,12 @@ from .sent import ENDED, KEPT, OUT, TAKEN, WAITING, Sent
 from .takers import Takers
 
 _LATE: Final = 0.5
+_ASTRAY: Final = 3
+"""Copies that left and did not come back, beyond which somebody may have one. A worker whose event loop stands stays on
+the bus for two heartbeat intervals, and gets more. Fewer may lie in the queue of workers that are gone: RabbitMQ 4.3
+keeps it for 10 seconds, and a manager says that nobody is there before the fourth copy leaves.
+"""
+
 _DEATHS: Final = 3  # takers that are missing and took nothing after a job, until that is given up
 _LOSSES: Final = 20  # takers that are missing, whatever they took after it: it may end them some time later
 _WORTH_SAYING: Final = 0.5  # seconds
@@ -333,7 +339,9 @@ class Outbox:
         out = [sent for sent in self._out.values() if sent.address == address]
         untaken = [sent.key for sent in (*out, *self._lines[address].waiting.values()) if not _may_run(sent)]
         for sent in self._end(untaken):
-            note = " (a copy of the job reached a queue that is gone since)" if sent.loose else ""
+            note = (
+                " (a copy of the job reached a queue, and nobody said that it took it)" if sent.loose else ""
+            )
             self._fail(sent, NoWorkerAvailable(f"{NO_WORKER_TEXT}: {address}{note}"))
 
     # Where a job is:
@@ -563,7 +571,7 @@ def _part(jobs: list[Sent], suspect: Sent | None) -> tuple[list[Sent], list[Sent
 
 def _may_run(sent: Sent) -> bool:
     """Whether somebody who is off the bus may run an untaken job."""
-    return sent.heard is not None or sent.loose > 1
+    return sent.heard is not None or sent.loose > _ASTRAY
 
 
 def _obituary(sent: Sent) -> str:
