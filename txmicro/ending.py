@@ -53,8 +53,11 @@ class LastResort:
                 signal.signal(number, self._signaled)
 
     def _signaled(self, number: int, frame: Any) -> None:
-        self._stop()
-        self._handlers[number](number, frame)
+        if (
+            not self._stopping
+        ):  # Twisted cannot be stopped twice, and says so; of later signals signals.py hears
+            self._stop()
+            self._handlers[number](number, frame)
 
     def _stop(self) -> None:
         if not self._stopping:
