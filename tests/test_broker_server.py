@@ -506,6 +506,15 @@ class MemoryTests(ServerTestCase):
         self.assertEqual(self.drained(publisher), [Connection.Unblocked])
         self.assertTrue(publisher.transport.reading)
 
+    def test_the_broker_says_so_and_that_it_is_over(self) -> None:
+        with capturedLogs() as events:
+            self.memory.take(self.memory.limit + 1)
+            self.memory.take(1)
+            self.memory.give(self.memory.limit + 2)
+        held, over = (formatEvent(event) for event in events)
+        self.assertIn(f"more than {self.memory.limit} bytes (broker_memory)", held)
+        self.assertIn("all clients may publish", over)
+
     def test_who_starts_to_publish_then_is_blocked_too(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))

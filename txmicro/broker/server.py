@@ -447,6 +447,13 @@ class BrokerFactory(Factory):
             output.flush()
 
     def _on_alarm(self, on: bool) -> None:
+        limit = self.model.memory.limit
+        if on:
+            text = "Messages take more than {limit} bytes (broker_memory): clients that publish wait for room"
+            self.log.warn(text, limit=limit, recurring=True)
+        else:
+            text = "Messages take well under {limit} bytes (broker_memory) again: all clients may publish"
+            self.log.info(text, limit=limit, recurring=True)
         for connection in list(self.connections):
             connection.alarm(on)
 
