@@ -49,15 +49,6 @@ class EmbeddedTests(SystemTestCase):
         self.assertEqual(self.result(sender.send("WB:*", 2).when_done()), 2)
         self.assertLessEqual(self.way.tries - tries, 3)  # once the two connections, and that for durable jobs
 
-    def test_the_queue_goes_with_the_last_worker_that_stops(self) -> None:
-        """Else jobs would find a queue, and wait in it in vain."""
-        workers = [self.process(Worker("WB", do_job=echo)) for _ in range(2)]
-        self.advance(5)
-        for bus in workers:
-            self.assertIn(topology.jobs_queue("WB"), self.broker.model.queues)
-            self.stop(bus)
-        self.assertNotIn(topology.jobs_queue("WB"), self.broker.model.queues)
-
 
 class DeniedRabbitMQ(RabbitMQ):
     """A node of its own."""

@@ -246,21 +246,11 @@ class Link(Place):
         if self._session is not None and self._channel is not None:
             await self._add(self._consume_jobs(self._session, self._channel))
 
-    async def stop_jobs(self, *, alone: bool) -> None:
-        """Take no more jobs; those that are here can still be settled.
-
-        *alone*: no other worker of the type is known. A quorum queue does not go by itself, so it is deleted then:
-        senders would wait until they time out, as their jobs find a queue and expire in it. The broker is not asked
-        who consumes it, since what it says may be seconds old. Whoever comes in this moment is told that the queue is
-        gone, and declares it again.
-        """
+    async def stop_jobs(self) -> None:
+        """Take no more jobs; those that are here can still be settled."""
         self._capacity = 0
-        queue = topology.jobs_queue(self._occupant.type)
-        self._declared.pop(queue, None)  # it goes with its last consumer
+        self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
         await self._stop_taking()
-        session, channel = self._session, self._channel
-        if alone and session is not None and channel is not None and not session.features.transient_queues:
-            await self._add(channel.queue_delete(queue=queue))
 
     async def subscribe(self, pattern: str, handler: Handler, group: bool) -> None:
         """Hear events whose topic matches *pattern*; *group*: share them with the workers of the type."""

@@ -48,11 +48,6 @@ class Membership:
         eldest = self.peers.eldest(self.type)
         return eldest is not None and eldest.id == self.id
 
-    @property
-    def alone(self) -> bool:
-        """Whether no other worker of its type is known here."""
-        return len(self.peers.of_type(self.type)) <= 1
-
     def enter(self) -> None:
         """Say that it is there, now and whenever it may have been forgotten."""
         self._announced = True

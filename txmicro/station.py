@@ -170,7 +170,7 @@ class Station:
         worker gone, and have them run again.
         """
         self._leave_by = self._clock.seconds() + grace
-        await self.link.stop_jobs(alone=self.membership.alone)
+        await self.link.stop_jobs()
         await self.lane.stop_jobs()
         self.membership.leave()
         patience = self._clock.callLater(grace, self._hurry, reason)
