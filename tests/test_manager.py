@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+
 from tests.system import SystemTestCase, Way
 from txmicro import manager as manager_module
 from txmicro import messages
 from txmicro.amqp.client import ConnectionLost
+from txmicro.amqp.errors import AccessRefused
 from txmicro.config import Config
 from txmicro.errors import DuplicateWorker, NoAnswer, NoWorkerAvailable
 from txmicro.manager import SystemManager
@@ -244,6 +248,42 @@ class InquiryTests(SystemTestCase):
         self.inquire("WX:*", sender)
         self.advance(3)
         self.assertEqual(len(self.errors), 1)
+
+    def test_a_look_that_is_not_answered_ends_and_the_next_one_tells(self) -> None:
+        """As on RabbitMQ 4.3, which says nothing of a queue whose node is down."""
+        sender = Worker("WA")
+        self.process(sender)
+        self.listen(sender)
+
+        async def silent(address: str) -> bool:
+            await Deferred()
+            return True
+
+        with self.patched(self.manager.link, "nobody_takes", silent):
+            self.inquire("WX:*", sender)
+            self.advance(manager_module.LOOK_TIMEOUT + 0.5)
+        self.assertEqual(self.errors, [])
+        self.inquire("WX:*", sender)
+        self.advance(3)
+        self.assertEqual(len(self.errors), 1)
+
+    def test_a_right_to_look_that_is_missing_is_said_once(self) -> None:
+        sender = Worker("WA")
+        self.process(sender)
+        self.listen(sender)
+
+        async def refused(address: str) -> bool:
+            raise AccessRefused("ACCESS_REFUSED - access to queue 'txmicro.jobs.WX' refused", "write")
+
+        with capturedLogs() as events, self.patched(self.manager.link, "nobody_takes", refused):
+            for _ in range(2):
+                self.inquire("WX:*", sender)
+                self.advance(3)
+        self.assertEqual(self.errors, [])
+        (said,) = [event for event in events if event["log_level"] is LogLevel.error]
+        text = formatEvent(said)
+        self.assertIn("may not see whether anybody takes jobs for WX:*", text)
+        self.assertIn("the right to write it is missing", text)
 
     def test_more_addresses_than_it_looks_at_at_once_wait(self) -> None:
         sender = Worker("WA")
