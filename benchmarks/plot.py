@@ -46,15 +46,15 @@ def draw_jobs(results: list[Result]) -> Any:
 
 
 def _bars(axes: Any, results: list[Result], key: str, form: str) -> None:
-    colours = [_colour(each["system"]) for each in results]
-    bars = axes.barh([each["system"] for each in results], [each[key] for each in results], color=colours)
+    colors = [_color(each["system"]) for each in results]
+    bars = axes.barh([each["system"] for each in results], [each[key] for each in results], color=colors)
     axes.bar_label(bars, labels=[form.format(each[key]) for each in results], padding=6, fontsize=8)
     axes.margins(x=0.18)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _colour(system: str) -> str:
+def _color(system: str) -> str:
     return OURS if system.startswith("txmicro") else LIMIT if system in ("c-librabbitmq", "bare") else OTHERS
 
 
@@ -66,7 +66,7 @@ def draw_rest(results: list[Result]) -> Any:
             (each for each in results if each["system"] == system), key=lambda each: each["in_flight"]
         )
         connections, rates = zip(*((each["in_flight"], each["per_second"]) for each in mine), strict=True)
-        axes.plot(connections, rates, marker="o", color=_colour(system), label=system)
+        axes.plot(connections, rates, marker="o", color=_color(system), label=system)
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({each["in_flight"] for each in results}))
     axes.xaxis.set_major_formatter("{x:.0f}")

@@ -630,7 +630,7 @@ class ChannelTests(ServerTestCase):
         client.write(content_frames(1, prefix, Properties().encode(), b"", 131_072))
         self.assert_closed(client, 540, "immediate=true")
 
-    def test_nobody_publishes_in_anothers_name(self) -> None:
+    def test_nobody_publishes_in_another_users_name(self) -> None:
         self.factory = BrokerFactory(self.clock, users={"me": "p"})
         client = self.opened(response="\x00me\x00p")
         client.publish("nowhere", mandatory=True, user_id="me")

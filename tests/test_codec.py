@@ -44,7 +44,7 @@ class StrictTests(SynchronousTestCase):
         self.assertEqual(STRICT_JSON.decode(b'{"a": 1.5, "b": 1e-400}'), {"a": 1.5, "b": 0.0})
 
 
-class Colour(Enum):
+class Color(Enum):
     RED = 1
 
 
@@ -129,7 +129,7 @@ TABLE: list[tuple[str, Any, Any, Any, Any]] = [
     ("date", date(2026, 1, 1), REFUSED, REFUSED, REFUSED),
     ("duration", timedelta(1), REFUSED, REFUSED, REFUSED),
     ("UUID", UUID(int=1), REFUSED, REFUSED, REFUSED),
-    ("enum", Colour.RED, REFUSED, REFUSED, REFUSED),
+    ("enum", Color.RED, REFUSED, REFUSED, REFUSED),
     ("object", object(), REFUSED, REFUSED, REFUSED),
     ("function", len, REFUSED, REFUSED, REFUSED),
     ("extension type", msgpack.ExtType(5, b""), [5, b""], [5, b""], SAME),

@@ -71,7 +71,7 @@ class KillingTests(DeathTestCase):
         self.error(self.sender.send("WB:*").when_done(), WorkerLost, 15)
         self.assertEqual(len(self.dead), 4)  # the first could not say who it was
 
-    def test_its_neighbours_are_done(self) -> None:
+    def test_its_neighbors_are_done(self) -> None:
         self.deadly(2)
         poison = self.sender.send("WB:*")
         self.process(Worker("WB", do_job=lambda job: "done"))

@@ -486,7 +486,7 @@ class DeathTests(LaneTestCase):
         self.assertTrue(self.ran[-1].redelivered)
         self.check_empty()
 
-    def test_its_neighbours_are_done_too(self) -> None:
+    def test_its_neighbors_are_done_too(self) -> None:
         dying = self.worker(lambda job: Deferred())
         self.process(self.sender)
         self.process(dying)
@@ -891,19 +891,19 @@ class ApartTests(LaneTestCase):
         session._dial = dial
         self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 6.0), {"echo": 2})
 
-    def test_a_session_that_is_lost_while_it_is_dialled_leaves_no_connection(self) -> None:
+    def test_a_session_that_is_lost_while_it_is_dialed_leaves_no_connection(self) -> None:
         worker = self.worker(echo)
         self.process(worker)
         session = worker.bus.session
         assert session is not None
-        dialled: Deferred[Any] = Deferred()
+        dialed: Deferred[Any] = Deferred()
         client = self.result(session.keeping())
         session._keeping = None
-        session._dial = lambda purpose: dialled
+        session._dial = lambda purpose: dialed
         waiting = session.keeping()
         session.publishing.transport.abortConnection()
         self.advance(0.1)
-        dialled.callback(client)
+        dialed.callback(client)
         self.assertIs(self.successResultOf(waiting), client)
         self.advance(0.1)
         self.assertTrue(client.closed)

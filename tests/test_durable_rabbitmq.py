@@ -243,7 +243,7 @@ class DurableJobs(Live):
         self.assertEqual(self.ledger.runs, {})
 
     async def test_a_job_that_kills_its_worker_is_given_up_after_the_limit(self) -> None:
-        """And its neighbours are done."""
+        """And its neighbors are done."""
         data = [*range(10), "poison", *range(10, 20)]
         wires: list[Wire] = []
 

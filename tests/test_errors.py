@@ -85,7 +85,7 @@ class Tree(SynchronousTestCase):
         self.assertEqual((str(error), error.type), ("KeyError: no", "KeyError"))
 
 
-class Travelling(SynchronousTestCase):
+class Traveling(SynchronousTestCase):
     def journey(self, error: BaseException) -> JobError:
         """*error* as it arrives; the same through every format."""
         failure = {"failure": describe(error, WORKER)}

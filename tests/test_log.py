@@ -114,7 +114,7 @@ class Reading(SynchronousTestCase):
         self.assertRegex(lines[FIRST_LINES], r"… [\d,]+ lines are left out …")
         self.assertIn("RecursionError", lines[-1])
 
-    def test_a_message_cannot_forge_lines_or_colours(self) -> None:
+    def test_a_message_cannot_forge_lines_or_colors(self) -> None:
         message = read(event("a\nb\r\tc\x1b[31m\x00\x7f\x9b\u2028\u202e\u2066é ☃\u00a0")).message
         self.assertEqual(message, "a\\nb\\r\\tc\\x1b[31m\\x00\\x7f\\x9b\\u2028\\u202e\\u2066é ☃\u00a0")
 
@@ -183,7 +183,7 @@ class Switches(SynchronousTestCase):
         self.assertEqual(self.passed(event("bad", log_level=LogLevel.error), level="critical"), [])
 
 
-class Onces(SynchronousTestCase):
+class SaidTests(SynchronousTestCase):
     def test_the_first_of_a_kind(self) -> None:
         once = Said()
         self.assertEqual(

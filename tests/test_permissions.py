@@ -119,7 +119,7 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
         self.assertIs(rest.bus.session, session)
 
-    async def test_a_worker_that_starts_with_anothers_password_is_told_what_it_lacks(self) -> None:
+    async def test_a_worker_that_starts_with_another_users_password_is_told_what_it_lacks(self) -> None:
         pilot = PilotWorker()
         self.launch(pilot, url=self.url(user="WB:WB-password", vhost=VHOST))
         error = await self.failed(pilot.when_ready(), AccessRefused)

@@ -463,7 +463,7 @@ class BadMessages(Live):
         self.assertEqual(len(said), len(set(said)))
 
 
-class Misbehaviour(Live):
+class Misbehavior(Live):
     """Handlers that fail in every way there is."""
 
     async def pair(self, handler: Any, **settings: Any) -> Worker:
@@ -648,7 +648,7 @@ class RoundTrips(Live):
         self.assertIn(peer.id, manager.registry)
 
 
-class OnRabbitMQ(Unreachable, Outages, Nobody, BadMessages, Misbehaviour, Floods, RoundTrips, LiveTestCase):
+class OnRabbitMQ(Unreachable, Outages, Nobody, BadMessages, Misbehavior, Floods, RoundTrips, LiveTestCase):
     """On RabbitMQ, where it is installed."""
 
     def make_broker(self) -> LiveBroker:
@@ -656,7 +656,7 @@ class OnRabbitMQ(Unreachable, Outages, Nobody, BadMessages, Misbehaviour, Floods
 
 
 class OnTheEmbeddedBroker(
-    Unreachable, Outages, Nobody, BadMessages, Misbehaviour, Floods, RoundTrips, LiveTestCase
+    Unreachable, Outages, Nobody, BadMessages, Misbehavior, Floods, RoundTrips, LiveTestCase
 ):
     """On our own, over TCP."""
 

@@ -46,7 +46,7 @@ from .once import Once
 from .session import Session
 
 HANDSHAKE_TIMEOUT = 15.0
-"""Seconds from dialling a broker until it is ready."""
+"""Seconds from dialing a broker until it is ready."""
 
 STABLE_AFTER = 10.0
 """Seconds that a session must have lived for the next attempt to be the first one again."""

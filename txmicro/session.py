@@ -75,7 +75,7 @@ class Session:
     def keeping(self) -> Deferred[Client]:
         """The connection for those who consume durable jobs, made when it is first asked for, or was lost.
 
-        Fires with it; fails as dialling does.
+        Fires with it; fails as dialing does.
         """
         if self._keeping is None:
             self._keeping = Once()

@@ -88,8 +88,8 @@ class Network:
         where = (self.address(other), port)
         dial = f"import socket; socket.create_connection({where!r}, 2)"
         inside = ("ip", "netns", "exec", self.namespace(one))
-        dialled = subprocess.run((*inside, sys.executable, "-c", dial), capture_output=True, timeout=20)
-        return not dialled.returncode
+        dialed = subprocess.run((*inside, sys.executable, "-c", dial), capture_output=True, timeout=20)
+        return not dialed.returncode
 
     def heal(self) -> None:
         """All ways are open again."""

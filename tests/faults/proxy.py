@@ -78,8 +78,8 @@ class Pair:
             self.near.transport.abortConnection()
             return
         self.proxy.pairs.add(self)
-        dialled = connectProtocol(TCP4ClientEndpoint(reactor, HOST, self._port), self.far)
-        dialled.addErrback(lambda _: self.near.transport.abortConnection())
+        dialed = connectProtocol(TCP4ClientEndpoint(reactor, HOST, self._port), self.far)
+        dialed.addErrback(lambda _: self.near.transport.abortConnection())
 
     def abort(self) -> None:
         """Reset both sides."""
