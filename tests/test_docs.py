@@ -9,12 +9,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.documents import ROOT, test_cases
 
-globals().update(test_cases("docs/writing.rst", __name__) | test_cases("docs/configuration.rst", __name__))
+for page in sorted((ROOT / "docs").rglob("*.rst")):
+    globals().update(test_cases(str(page.relative_to(ROOT)), __name__))
+del page
 
 
 class PromisesTests(SynchronousTestCase):
     def test_every_test_that_is_named_exists(self) -> None:
-        text = (ROOT / "docs/promises.rst").read_text("utf-8")
+        text = (ROOT / "docs/reference/promises.rst").read_text("utf-8")
         named = re.findall(r"``(tests\.\w+\.\w+\.\w+)``", text)
         self.assertGreater(len(named), 100)
         for name in named:

@@ -258,7 +258,7 @@ class ReportTests(SynchronousTestCase):
 
 
 class DocumentationTests(SynchronousTestCase):
-    text = (ROOT / "docs/reliability.rst").read_text("utf-8")
+    text = (ROOT / "docs/explanation/reliability.rst").read_text("utf-8")
 
     def test_every_test_that_it_names_exists(self) -> None:
         named = re.findall(r"``(tests\.\w+\.\w+\.\w+)``", self.text)

@@ -234,7 +234,7 @@ class SystemManager(Service):
         if refused and self._said.first(str(error)):
             self.log.error(
                 "{manager} may not see whether anybody takes jobs for {address}, so that their senders wait until they "
-                "time out; give its user the right, see docs/security.rst (this is said once): {error}",
+                "time out; give its user the right, see docs/howto/security.rst (this is said once): {error}",
                 manager=self.id,
                 address=address,
                 error=error,

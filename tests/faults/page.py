@@ -1,7 +1,7 @@
 """A run as a part of the documentation.
 
-``python -m tests.faults.page build/faults/results.json > docs/faults-table.txt``; of several files, the last one
-that has a row counts.
+``python -m tests.faults.page build/faults/results.json > docs/explanation/faults-table.txt``; of several files, the
+last one that has a row counts.
 """
 
 from __future__ import annotations
