@@ -1,6 +1,7 @@
 """What stands in a worker's inbox: control messages, and which of its machines they are for.
 
-:doc:`/reference/wire` has them all. What is not understood raises :class:`~txmicro.errors.DecodeError`, and changes nothing.
+:doc:`/reference/wire` has them all. What is not understood raises :class:`~txmicro.errors.DecodeError`, and changes
+nothing.
 """
 
 from __future__ import annotations
