@@ -1,7 +1,7 @@
 # What a newcomer needs: Python >= 3.11 with venv, and make.
 #
 #   make demo [ONCE=1]                   the whole system in one process; ONCE=1: leave when it has answered
-#   make test [TESTS=tests.test_config]  all tests, or some
+#   make test [TESTS=tests.unit]  all tests, or some
 #   make test BROKER=4                   those that use RabbitMQ, on RabbitMQ 4.3 (4.0: BROKER=4.0); likewise make faults
 #   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
 #   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
@@ -16,7 +16,7 @@ BIN = .venv/bin
 ifdef BROKER
 SUITE = $(BROKER:4.0=trixie)
 export TXMICRO_RABBITMQ_BIN = /var/cache/txmicro/rabbitmq/$(SUITE:4=forky)/bin
-TESTS ?= $(subst /,.,$(basename $(shell grep -lE 'require_rabbitmq|import .*\bRabbitMQ\b' tests/test_*.py)))
+TESTS ?= $(subst /,.,$(basename $(shell grep -rlE 'require_rabbitmq|import .*\bRabbitMQ\b' --include='test_*.py' tests)))
 endif
 TESTS ?= tests
 

@@ -1,6 +1,7 @@
 """Packaging of txmicro; the tools' own settings stand in ``pyproject.toml``."""
 
 from pathlib import Path
+from runpy import run_path
 
 from setuptools import find_packages, setup
 
@@ -22,7 +23,7 @@ DOCS = ["sphinx>=7"]
 
 setup(
     name="txmicro",
-    version="0.1.0",
+    version=run_path(str(HERE / "txmicro" / "_version.py"))["__version__"],
     description="Small workers on one message bus: an event-driven microservice framework for Twisted",
     long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
@@ -33,7 +34,7 @@ setup(
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
     package_data={"txmicro": ["py.typed"], "txmicro.examples.movies": ["*.json"]},
     entry_points={
-        "console_scripts": ["txmicro = txmicro.cli:main"],
+        "console_scripts": ["txmicro = txmicro.cli.main:main"],
         "txmicro.workers": [
             "WA = txmicro.examples.movies.workers:RestWorker",
             "WB = txmicro.examples.movies.workers:DBWorker",

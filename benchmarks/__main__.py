@@ -19,7 +19,7 @@ from shutil import rmtree, which
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.rabbitmq import Node
+from tests.support.rabbitmq import Node
 
 from . import jobs, payload, report, rest, start, workers
 from .bench import Stage

@@ -21,8 +21,8 @@ from twisted.web.server import Site
 
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.frames import Properties
-from txmicro.bus import dial
-from txmicro.targets import target
+from txmicro.bus.connections import dial
+from txmicro.bus.targets import target
 
 from .movies import MOVIES
 

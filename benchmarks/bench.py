@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.rabbitmq import Node, free_port
+from tests.support.rabbitmq import Node, free_port
 
 from .programs import Program, ProgramError, twistd
 from .systems import System

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from txmicro.address import Ids
-from txmicro.bus import Bus
+from txmicro.bus.connections import Bus
+from txmicro.bus.targets import target
 from txmicro.config import Config
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
-from txmicro.targets import target
+from txmicro.protocol.address import Ids
 
 
 class Observed(SystemManager):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 
-from tests.rabbitmq import HOST, free_port
+from tests.support.rabbitmq import HOST, free_port
 
 from .bench import Stage
 from .movies import MOVIES, PATH

@@ -19,12 +19,12 @@ from pymongo import AsyncMongoClient, MongoClient
 from twisted.internet.defer import Deferred, ensureDeferred, gatherResults
 
 from txmicro import Worker
-from txmicro.address import Ids
-from txmicro.bus import Bus
+from txmicro.bus.connections import Bus
+from txmicro.bus.targets import target
 from txmicro.config import Config
 from txmicro.metrics import Metrics
+from txmicro.protocol.address import Ids
 from txmicro.stores import mongo, mongo_client, open_store, together
-from txmicro.targets import target
 from txmicro.workers.db import DBWorker
 
 IN_FLIGHT = 100

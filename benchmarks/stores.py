@@ -27,8 +27,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests import mongo
-from tests.rabbitmq import Node, installed
+from tests.support import mongo
+from tests.support.rabbitmq import Node, installed
 
 from .programs import Program, twistd
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 
-from tests.rabbitmq import Node
+from tests.support.rabbitmq import Node
 
 from .bench import Stage
 from .programs import Program, twistd

@@ -11,7 +11,7 @@ from docutils.statemachine import StringList
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from docs.config_table import full
-from txmicro import __version__
+from txmicro._version import __version__
 
 project = "txmicro"
 author = "The txmicro contributors"

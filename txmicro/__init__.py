@@ -1,18 +1,15 @@
-"""Small workers on one message bus.
+"""Small workers on one message bus: the public names."""
 
-What people write with stands here; the modules import each other directly.
-"""
-
-__version__ = "0.1.0"
-
+from .bus.connections import Bus
 from .errors import JobError, TxmicroError
-from .future import JobFuture
 from .manager import SystemManager
-from .messages import Forward, Job
-from .retry import RetryPolicy
+from .protocol.messages import Forward, Job
+from .receiving.retry import RetryPolicy
+from .sending.future import JobFuture
 from .worker import Worker
 
 __all__ = [
+    "Bus",
     "Forward",
     "Job",
     "JobError",

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from .address import check_type
-from .codec import NAMES as PROTOCOLS
-from .comments import without_comments
 from .errors import ConfigError
+from .protocol.address import check_type
+from .protocol.codec import NAMES as PROTOCOLS
+from .util.json_comments import without_comments
 
 PREFIX: Final = "TXMICRO_"
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")

@@ -1,7 +1,7 @@
 """What can go wrong, as types.
 
 Every error of txmicro is a :class:`TxmicroError`. Those that end a job are :class:`JobError`: they travel
-between processes as data (:mod:`txmicro.failures`), never as pickled objects. A subclass of
+between processes as data (:mod:`txmicro.protocol.failures`), never as pickled objects. A subclass of
 :class:`JobError` registers itself by its class name, so that a handler's ``raise OutOfStock("…")`` is an
 ``except OutOfStock`` at the sender, provided that both import the class (of several of one name it is the one of
 the same module, or else the latest). Anything else that a handler raises arrives as a :class:`RemoteError`.

@@ -2,8 +2,8 @@
 
 Everything logs through Twisted's :class:`~twisted.logger.Logger`, with fields: ``worker`` (a worker's id) and
 ``job`` (a job's), besides those that Twisted sets; ``recurring`` marks one of many of its kind
-(:mod:`txmicro.log_limit`). Observers are callables, for ``globalLogPublisher`` or for each other;
-:mod:`txmicro.log_output` has those that write.
+(:mod:`txmicro.daemons.log_limit`). Observers are callables, for ``globalLogPublisher`` or for each other;
+:mod:`txmicro.daemons.log_output` has those that write.
 
 A line is one line whatever the message holds: what would break or color it is escaped, passwords in URLs are
 masked, and long messages and tracebacks are cut.
@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
-from .address import parse_id
 from .config import mask
 from .errors import AddressError, JobError, TxmicroError
+from .protocol.address import parse_id
 
 Observer = Callable[[LogEvent], None]
 

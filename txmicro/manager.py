@@ -10,17 +10,17 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from . import messages
-from .address import parse
 from .amqp.errors import AccessRefused
-from .bus import Bus
+from .bus.connections import Bus
+from .bus.worker_channel import Settle, WorkerChannel
+from .discovery.registry import Registry
 from .errors import DecodeError, JobError, reason_of
-from .link import Link, Settle
 from .log import Said
-from .messages import Announcement, Deletion, Inquiry, Job
-from .once import Once
-from .registry import Registry
-from .storing import Forbidden
+from .protocol import messages
+from .protocol.address import parse
+from .protocol.messages import Announcement, Deletion, Inquiry, Job
+from .sending.confirmed import Forbidden
+from .util.once import Once
 
 TYPE = "SystemManager"
 
@@ -51,7 +51,7 @@ class SystemManager(Service):
     type = TYPE
 
     bus: Bus
-    link: Link
+    link: WorkerChannel
     registry: Registry
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -72,7 +72,7 @@ class SystemManager(Service):
         self.metrics = bus.metrics.service(TYPE)
         self.registry = Registry(bus.clock)
         self._count()
-        self.link = Link(
+        self.link = WorkerChannel(
             bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL), service=TYPE
         )
         self._post = self.link.post

@@ -12,14 +12,14 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from .address import Ids
 from .amqp import uri
 from .broker.memory import MemoryEndpoint
 from .broker.server import BrokerFactory
-from .bus import Bus, Target
+from .bus.connections import Bus, Target
 from .config import Config
 from .manager import SystemManager
 from .metrics import Metrics
+from .protocol.address import Ids
 from .worker import Worker
 
 

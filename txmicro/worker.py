@@ -13,9 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from . import __version__, trace
-from .address import check_type, parse_id
-from .bus import Bus
+from ._version import __version__
+from .bus.connections import Bus
 from .config import Config
 from .errors import (
     AddressError,
@@ -29,16 +28,18 @@ from .errors import (
     reason_of,
     show,
 )
-from .future import JobFuture
-from .lane import Terms
-from .messages import LONGEST_TIMEOUT, Announcement, Job, is_seconds
 from .metrics import ServiceMetrics
-from .once import Once
-from .reactor_thread import check_thread
-from .retry import RetryPolicy
-from .runner import is_coroutine_function
-from .station import Station
-from .threads import Threads
+from .protocol.address import check_type, parse_id
+from .protocol.messages import LONGEST_TIMEOUT, Announcement, Job, is_seconds
+from .receiving import trace
+from .receiving.retry import RetryPolicy
+from .receiving.runner import is_coroutine_function
+from .runtime.durable_lane import Terms
+from .runtime.engine import Engine
+from .runtime.threads import Threads
+from .sending.future import JobFuture
+from .util.once import Once
+from .util.reactor_thread import check_thread
 
 EventHandler = Callable[[str, Any], Any]
 
@@ -47,7 +48,7 @@ class Worker(Service):
     """A worker: announces itself, takes jobs of its type, sends jobs to others.
 
     Subclass it and write ``do_job``, or give a function: ``Worker("WB", do_job=store)``. Without either it
-    takes no jobs and only sends. Put it into a :class:`txmicro.bus.Bus` with ``setServiceParent``.
+    takes no jobs and only sends. Put it into a :class:`txmicro.bus.connections.Bus` with ``setServiceParent``.
 
     :cvar type: the worker's type.
     :cvar threads: whether ``do_job``, a plain function that blocks, runs in one of the worker's threads.
@@ -69,7 +70,7 @@ class Worker(Service):
     retry: RetryPolicy = RetryPolicy()
     do_job: Callable[[Job], Any] | None = None
     """The handler: a coroutine function, a function that returns a Deferred, or a plain one. What it returns
-    is the job's result, or (:class:`txmicro.messages.Forward`) who goes on; what it raises is its failure."""
+    is the job's result, or (:class:`txmicro.protocol.messages.Forward`) who goes on; what it raises is its failure."""
 
     log = Logger()
 
@@ -89,7 +90,7 @@ class Worker(Service):
             self.do_job = do_job
         self._check_handler()
         self._early: list[tuple[str, EventHandler, bool]] = []
-        self._station: Station | None = None
+        self._station: Engine | None = None
         self._threads: Threads | None = None
         self._start: Deferred[Any] | None = None
         self._ready: Once[Worker] = Once()
@@ -143,7 +144,7 @@ class Worker(Service):
         self.id = self.id or self.bus.ids.worker(self.type)
         self.started = int(self.bus.ids.time() * 1000)
         self._threads = Threads(self.bus.clock, self._capacity, self.id)
-        self._station = station = Station(
+        self._station = station = Engine(
             self.bus,
             self.announcement,
             handler=self.do_job,
@@ -155,7 +156,7 @@ class Worker(Service):
         )
         self._start = Deferred.fromCoroutine(self._begin(station)).addBoth(self._begun)
 
-    async def _begin(self, station: Station) -> Worker:
+    async def _begin(self, station: Engine) -> Worker:
         await station.link.open()
         for pattern, handler, group in self._early:
             await self.subscribe(pattern, handler, group=group)
@@ -201,7 +202,7 @@ class Worker(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         return succeed(None) if station is None else Deferred.fromCoroutine(self._stop(station))
 
-    async def _stop(self, station: Station) -> None:
+    async def _stop(self, station: Engine) -> None:
         reason = WorkerStopped("stopped before the job was done", worker=self.id)
         if self._start is not None:
             self._start.cancel()
@@ -211,11 +212,11 @@ class Worker(Service):
             await self._leave(station, reason)
         self.log.info("{worker} has stopped", worker=self.id)
 
-    async def _retire(self, station: Station, reason: JobError) -> None:
+    async def _retire(self, station: Engine, reason: JobError) -> None:
         await station.retire(self.config.grace, reason)
         await self._leave(station, reason)
 
-    async def _leave(self, station: Station, reason: JobError) -> None:
+    async def _leave(self, station: Engine, reason: JobError) -> None:
         self._closing = True
         if self._opened:
             self._opened = False
@@ -272,7 +273,7 @@ class Worker(Service):
     # What a person calls
 
     @property
-    def _running_station(self) -> Station:
+    def _running_station(self) -> Engine:
         if self._station is None:
             raise BusClosed(f"{self.id or self.type} is not running: nothing can be sent")
         return self._station

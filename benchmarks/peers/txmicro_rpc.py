@@ -14,11 +14,11 @@ from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
 from txmicro import Job, Worker
-from txmicro.address import Ids
-from txmicro.bus import Bus
+from txmicro.bus.connections import Bus
+from txmicro.bus.targets import target
 from txmicro.config import Config
 from txmicro.metrics import Metrics
-from txmicro.targets import target
+from txmicro.protocol.address import Ids
 
 
 async def echo(job: Job) -> Any:

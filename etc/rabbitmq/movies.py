@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 
-from txmicro.permissions import Operator, Role, definitions
+from txmicro.operations.permissions import Operator, Role, definitions
 
 MOVIES = [
     Role("WA", sends=["WD"]),

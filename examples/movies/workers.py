@@ -13,10 +13,10 @@ from klein import Klein
 from werkzeug.exceptions import NotFound
 
 from txmicro.errors import BadRequest
-from txmicro.messages import Forward, Job
+from txmicro.protocol.messages import Forward, Job
+from txmicro.web.site import LimitedRequest
 from txmicro.worker import Worker
 from txmicro.workers import db, logger, rest
-from txmicro.workers.site import LimitedRequest
 
 
 class RestWorker(rest.RestWorker):

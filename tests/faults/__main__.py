@@ -22,7 +22,7 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import react
 from twisted.logger import globalLogBeginner, textFileLogObserver
 
-from tests.rabbitmq import REQUIRED, Node, installed, reactor
+from tests.support.rabbitmq import REQUIRED, Node, installed, reactor
 
 from . import rows, sabotage
 from .cluster import Cluster

@@ -9,7 +9,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from tests.rabbitmq import HOST, Node, free_port
+from tests.support.rabbitmq import HOST, Node, free_port
 
 EPMD = "epmd"
 

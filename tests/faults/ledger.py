@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from txmicro.errors import JobError, TxmicroError
-from txmicro.future import JobFuture
-from txmicro.messages import Job
+from txmicro.protocol.messages import Job
+from txmicro.sending.future import JobFuture
 
 Step = tuple[str, int]
 """A token and a hop."""

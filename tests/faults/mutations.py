@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final
 
-from txmicro import codec, messages
 from txmicro.amqp.frames import PROTOCOL_HEADER, Properties
+from txmicro.protocol import codec, messages
 
 ODD: Final[tuple[Any, ...]] = (
     *(None, True, -1, 0, 2**31, 2**53 + 1, -(2**63), 1e308, float("nan"), b"\xff"),

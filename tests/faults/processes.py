@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from tests.rabbitmq import reactor
-from txmicro.once import Once
+from tests.support.rabbitmq import reactor
+from txmicro.util.once import Once
 
 ROOT = Path(__file__).parent.parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")

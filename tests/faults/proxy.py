@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 
-from tests.rabbitmq import HOST, reactor
+from tests.support.rabbitmq import HOST, reactor
 
 
 class Proxy:

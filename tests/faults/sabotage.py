@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
 
-from txmicro.durable import Delivery, DurableIntake
-from txmicro.intake import Intake
-from txmicro.messages import Job
-from txmicro.outbox import Outbox
-from txmicro.place import Place
-from txmicro.storing import Storing
+from txmicro.bus.robust_channel import RobustChannel
+from txmicro.protocol.messages import Job
+from txmicro.receiving.durable_intake import Delivery, DurableIntake
+from txmicro.receiving.intake import Intake
+from txmicro.sending.confirmed import ConfirmedPublisher
+from txmicro.sending.outbox import Outbox
 
 WITHOUT = "FAULTS_WITHOUT"
 """The environment's variable that names what is taken out."""
@@ -49,8 +49,8 @@ def _probes(replace: Replace) -> None:
 
 def _republish(replace: Replace) -> None:
     """What was not confirmed is not published again."""
-    replace(Storing, "_lost", _nothing)
-    replace(Storing, "_sweep", _nothing)
+    replace(ConfirmedPublisher, "_lost", _nothing)
+    replace(ConfirmedPublisher, "_sweep", _nothing)
 
 
 def _quarantine(replace: Replace) -> None:
@@ -67,12 +67,12 @@ def _quarantine(replace: Replace) -> None:
 
 def _redeclare(replace: Replace) -> None:
     """What stood once is taken to stand for ever."""
-    declare, declare_exchange = Place._declare, Place._declare_exchange
-    stood: set[tuple[Place, str]] = set()
+    declare, declare_exchange = RobustChannel._declare, RobustChannel._declare_exchange
+    stood: set[tuple[RobustChannel, str]] = set()
 
     def once(declare: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(declare)
-        async def declare_once(self: Place, *arguments: Any) -> None:
+        async def declare_once(self: RobustChannel, *arguments: Any) -> None:
             what = self, arguments[-1].name  # a queue, or an exchange
             if what not in stood:
                 stood.add(what)
@@ -80,8 +80,8 @@ def _redeclare(replace: Replace) -> None:
 
         return declare_once
 
-    replace(Place, "_declare", once(declare))
-    replace(Place, "_declare_exchange", once(declare_exchange))
+    replace(RobustChannel, "_declare", once(declare))
+    replace(RobustChannel, "_declare_exchange", once(declare_exchange))
 
 
 MECHANISMS: Final[dict[str, Callable[[Replace], None]]] = {

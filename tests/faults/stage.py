@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.rabbitmq import Node, reactor
-from txmicro.address import Ids
-from txmicro.bus import Bus
+from tests.support.rabbitmq import Node, reactor
+from txmicro.bus.connections import Bus
+from txmicro.bus.targets import target
 from txmicro.config import Config
 from txmicro.errors import JobError
 from txmicro.metrics import Metrics
-from txmicro.targets import target
+from txmicro.protocol.address import Ids
 from txmicro.worker import Worker
 
 from .ledger import Book, Entry, Ledger, judge

@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
-from tests.rabbitmq import HOST, reactor
-from txmicro.amqp.client import Channel, ChannelClosed, Client
+from tests.support.rabbitmq import HOST, reactor
+from txmicro.amqp.connection import Channel, ChannelClosed, Client
 
 
 class Watcher:

@@ -12,8 +12,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import LoopingCall, deferLater
 
 from txmicro.errors import JobError
-from txmicro.messages import Forward, Job
-from txmicro.retry import RetryPolicy
+from txmicro.protocol.messages import Forward, Job
+from txmicro.receiving.retry import RetryPolicy
 from txmicro.worker import Worker
 
 from . import sabotage

@@ -15,7 +15,7 @@ from txamqp.message import Message
 from txamqp.protocol import AMQChannel
 
 from txmicro.errors import TxmicroError
-from txmicro.once import Once
+from txmicro.util.once import Once
 
 from .confirms import Confirms, Identity
 from .deliveries import Deliveries

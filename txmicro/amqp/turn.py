@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from txmicro.clock import Clock
+from txmicro.util.clock import Clock
 
 
 class Turn:

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txmicro.clock import Clock, Timer
+from txmicro.util.clock import Clock, Timer
 
 from .server import BrokerFactory
 

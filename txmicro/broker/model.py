@@ -16,7 +16,7 @@ from uuid import uuid4
 from pamqp.constants import DOMAIN_REGEX
 
 from txmicro.amqp.frames import Properties
-from txmicro.clock import Clock
+from txmicro.util.clock import Clock
 
 from .arguments import check_equivalent, check_same, declared
 from .channels import Session

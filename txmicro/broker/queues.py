@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from txmicro.amqp.frames import Properties
-from txmicro.clock import Clock, Timer
+from txmicro.util.clock import Clock, Timer
 
 from .arguments import Declared
 from .memory_gauge import MemoryGauge

@@ -26,7 +26,7 @@ from txmicro.amqp.frames import (
     Publish,
     method_frame,
 )
-from txmicro.clock import Clock, Timer
+from txmicro.util.clock import Clock, Timer
 
 from .channels import Session
 from .handshake import Handshake

@@ -1,6 +1,6 @@
 """Documents kept: what a store does, and how one is opened by its URL.
 
-A document is a dict with text keys, of any values that JSON carries (:mod:`txmicro.codec`). A store gives it
+A document is a dict with text keys, of any values that JSON carries (:mod:`txmicro.protocol.codec`). A store gives it
 an ``id``, which is made from the key of the job that inserts it. So the same job done twice, by two workers
 or by one that crashed and came back, is one document with one id, and nobody has to hand out numbers.
 """

@@ -10,8 +10,8 @@ from uuid import UUID, uuid5
 
 from twisted.internet.defer import Deferred, fail, succeed
 
-from txmicro.clock import Clock
 from txmicro.errors import BadRequest, JobError
+from txmicro.util.clock import Clock
 
 from .deadlines import Deadlines
 from .errors import DocumentTooDeep, DocumentTooLarge, StoreError, StoreTimeout

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from txmicro.clock import Clock, Timer
+from txmicro.util.clock import Clock, Timer
 
 from .errors import StoreTimeout
 

@@ -19,8 +19,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from txmicro.clock import Timer
-from txmicro.once import Once
+from txmicro.util.clock import Timer
+from txmicro.util.once import Once
 
 Result = TypeVar("Result")
 

@@ -2,7 +2,7 @@
 
 One collection, ``documents``, in the database that the URL names (``txmicro`` if it names none). ``_id`` is the
 document's id, ``_order`` the time of its insertion, ``_words`` what its texts are found by, and the other fields are
-the document's own, as BSON has them (:mod:`txmicro.codec`).
+the document's own, as BSON has them (:mod:`txmicro.protocol.codec`).
 
 All inserts that arrive while one batch is written share the next. A write is safe when the majority of the servers
 has it (``w=majority``), unless the URL says otherwise. What breaks off is tried again until the deadline: as the id
@@ -31,8 +31,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from txmicro import codec
 from txmicro.errors import BadRequest, JobError
+from txmicro.protocol import codec
 
 from .base import PAGE, Row, Store
 from .errors import DocumentTooLarge, StoreError, StoreTimeout

@@ -22,8 +22,8 @@ from twisted.enterprise.adbapi import ConnectionPool, Transaction
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
-from txmicro import codec
 from txmicro.errors import BadRequest, JobError
+from txmicro.protocol import codec
 
 from .base import PAGE, Row, Store
 from .errors import StoreError

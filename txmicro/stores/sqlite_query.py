@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from txmicro import codec
+from txmicro.protocol import codec
 
 from .query import Query
 from .words import entry

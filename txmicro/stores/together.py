@@ -7,8 +7,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from txmicro.clock import Clock
 from txmicro.errors import JobError
+from txmicro.util.clock import Clock
 
 from .errors import StoreTimeout
 

@@ -10,7 +10,7 @@ from twisted.internet.task import deferLater
 
 from txmicro.config import mask
 from txmicro.errors import BadRequest
-from txmicro.messages import Job
+from txmicro.protocol.messages import Job
 from txmicro.stores import DocumentTooDeep, DocumentTooLarge, Store, StoreError, open_store
 from txmicro.worker import Worker
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from twisted.python.logfile import LogFile
 
 from txmicro.errors import ConfigError, DecodeError
-from txmicro.messages import get
+from txmicro.protocol.messages import get
 from txmicro.worker import Worker
 
 TOPICS: Final = "log.#"

@@ -27,19 +27,11 @@ from werkzeug.exceptions import BadRequest as InvalidHost
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import RequestRedirect
 
-from txmicro.codec import STRICT_JSON
-from txmicro.errors import (
-    BadRequest,
-    ConfigError,
-    DecodeError,
-    EncodeError,
-    JobError,
-    MessageTooLarge,
-)
-from txmicro.failures import http_status, text_of
+from txmicro.errors import BadRequest, ConfigError, DecodeError, EncodeError, JobError, MessageTooLarge
+from txmicro.protocol.codec import STRICT_JSON
+from txmicro.protocol.failures import http_status, text_of
+from txmicro.web.site import LimitedRequest, LimitedSite
 from txmicro.worker import Worker
-
-from .site import LimitedRequest, LimitedSite
 
 MAX_FIELDS: Final = 1000
 """The most fields that a form may have."""
@@ -67,7 +59,7 @@ class RestWorker(Worker):
     def routes(self, app: Klein) -> None:
         """Add the paths: ``app.route("/movies/")(self.movies)``.
 
-        A handler gets a :class:`~txmicro.workers.site.LimitedRequest`. It gives back
+        A handler gets a :class:`~txmicro.web.site.LimitedRequest`. It gives back
         ``request.json(value, code)``, or raises. What else Klein can render takes its time; there is no ``url_for``
         while the handler runs.
         """

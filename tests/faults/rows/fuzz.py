@@ -22,15 +22,15 @@ from tests.faults.processes import resident
 from tests.faults.row import row
 from tests.faults.stage import Stage, pause, until
 from tests.faults.watcher import Watcher
-from tests.rabbitmq import HOST, free_port, reactor
+from tests.support.rabbitmq import HOST, free_port, reactor
 from txmicro.amqp.channel import Channel
-from txmicro.amqp.client import Client
+from txmicro.amqp.connection import Client
 from txmicro.amqp.frames import Properties
 from txmicro.broker.memory import MemoryEndpoint, MemoryTransport
 from txmicro.broker.server import BrokerFactory
 from txmicro.config import Config
 from txmicro.manager import SystemManager
-from txmicro.messages import Job
+from txmicro.protocol.messages import Job
 from txmicro.testing import memory_bus
 from txmicro.worker import Worker
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.partitions import HERE, Network, make
 from tests.faults.row import row
 from tests.faults.stage import Load, Stage, pause, until
-from tests.rabbitmq import free_port
+from tests.support.rabbitmq import free_port
 from txmicro.errors import JobError
 
 # Each gives two ends of which the first does not reach the second any more.

@@ -11,7 +11,7 @@ from tests.faults.row import row
 from tests.faults.stage import Load, Stage, pause, until
 from tests.faults.watcher import Watcher
 from txmicro.errors import JobError, NoWorkerAvailable
-from txmicro.topology import DELIVERY_LIMIT
+from txmicro.protocol.topology import DELIVERY_LIMIT
 
 
 @row(

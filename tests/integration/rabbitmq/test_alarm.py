@@ -1,0 +1,161 @@
+"""A broker that takes no messages, for it lacks memory or disk space: RabbitMQ, and the embedded one."""
+
+from __future__ import annotations
+
+from tests.support.live import Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ
+from tests.support.logs import listen, texts
+from tests.support.system import SystemTestCase
+from txmicro.config import Config
+from txmicro.errors import JobTimeout
+from txmicro.manager import SystemManager
+from txmicro.protocol.messages import Job
+from txmicro.worker import Worker
+
+BEATING = Config(keepalive=1000)
+
+
+async def echo(job: Job) -> object:
+    return job.data
+
+
+class InMemory(SystemTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.events = listen(self)
+        self.sender, self.worker = Worker("WA"), Worker("WB", do_job=echo)
+        self.manager = SystemManager()
+        self.process(self.sender)
+        self.process(self.worker)
+        self.process(self.manager, config=BEATING)
+        self.advance(2)
+
+    def alarm(self, on: bool) -> None:
+        """The broker reads nothing more of those that publish, and says so; or it reads on."""
+        if on:
+            self.broker.model.memory.take(1 << 30)
+        else:
+            self.broker.model.memory.give(1 << 30)
+
+    def said(self, part: str) -> list[str]:
+        return texts(self.events, part)
+
+
+class WordsTests(InMemory):
+    def test_it_is_said_once_and_when_it_ends_and_is_a_metric(self) -> None:
+        blocked = self.sender.bus.metrics.registry.get_sample_value
+        self.assertEqual(blocked("microservices_broker_blocked"), 0)
+        self.alarm(True)
+        self.advance(5)
+        job = self.sender.send("WB:*", 1)
+        self.advance(5)
+        self.assertEqual(blocked("microservices_broker_blocked"), 1)
+        self.assertEqual(len(self.said("takes no messages (low on memory)")), 3)  # once in each process
+        self.alarm(False)
+        self.assertEqual(self.result(job.when_done(), 3), 1)
+        self.assertEqual(blocked("microservices_broker_blocked"), 0)
+        self.assertEqual(len(self.said("takes messages again, after 10.")), 3)
+
+    def test_it_is_no_more_when_the_connection_is_lost(self) -> None:
+        self.alarm(True)
+        self.advance(1)
+        self.restart_broker()
+        self.advance(5)
+        value = self.sender.bus.metrics.registry.get_sample_value("microservices_broker_blocked")
+        self.assertEqual(value, 0)
+        self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), 1)
+
+    def test_a_job_that_fails_for_it_says_so(self) -> None:
+        self.alarm(True)
+        self.advance(1)
+        error = self.error(self.sender.send("WB:*", timeout=5).when_done(), JobTimeout, 6)
+        self.assertIn("nothing could be published: the broker takes no messages (low on memory)", str(error))
+        self.alarm(False)
+
+
+class ManagerTests(InMemory):
+    def test_who_hears_not_even_itself_removes_nobody(self) -> None:
+        self.alarm(True)
+        self.advance(30)
+        self.alarm(False)
+        self.advance(10)
+        self.assertEqual(self.said("declared gone"), [])
+        self.assertEqual({entry["state"] for entry in self.manager.registry.listing()}, {"alive"})
+        self.assertEqual(self.manager.registry.counts(), {"WA": 1, "WB": 1})
+
+    def test_who_hears_itself_removes_those_that_are_silent(self) -> None:
+        assert self.worker._station is not None
+        self.patch(self.worker._station, "notified", lambda topic, body: None)
+        self.advance(5)
+        self.assertEqual(self.manager.registry.counts(), {"WA": 1, "WB": 0})
+
+
+class StopTests(InMemory):
+    def test_a_stop_ends_within_its_grace(self) -> None:
+        self.alarm(True)
+        self.advance(1)
+        for member in (self.sender, self.worker, self.manager):
+            if isinstance(member, Worker):  # a question about an exchange, which the broker does not read
+                member._running_station._post.reply("WX:1", "ack", "", b"")
+        stopping = [bus.stopService() for bus in self.buses]
+        self.advance(Config().grace)
+        for each in stopping:
+            self.successResultOf(each)
+        self.assertEqual(len(self.said("its last messages may be lost: the broker takes no messages")), 2)
+        self.alarm(False)
+
+
+class Alarm(Live):
+    """On a real connection."""
+
+    async def alarm(self, on: bool) -> None:
+        """Let the broker run short of memory, or no longer."""
+        raise NotImplementedError
+
+    async def test_all_of_it(self) -> None:
+        sender, manager = Worker("WA"), SystemManager()
+        await self.start(sender)
+        worker = Worker("WB", do_job=echo)
+        await self.start(worker)
+        await self.start(manager, keepalive=300)
+        leaving = Worker("WC", do_job=echo)
+        bus = await self.start(leaving, grace=1)
+        await self.until(lambda: len(manager.registry) == 3, "the manager knows all")
+        await self.alarm(True)
+        try:
+            job = sender.send("WB:*", 1, timeout=60)
+            late = sender.send("WB:*", 2, timeout=4)
+            await self.until(lambda: not sender.bus.writable, "the sender is told")
+            error = await self.failed(late, JobTimeout)
+            self.assertIn("the broker takes no messages", str(error))
+            self.assertEqual(len(manager.registry), 3)
+            self.assertEqual(self.lines("is declared gone"), [])
+            # A question about an exchange, which the broker does not read: a stop waited for its answer.
+            leaving._running_station._post.reply("WX:1", "ack", "", b"")
+            stopping = bus.stopService()
+            await self.until(lambda: stopping.called, "it stops within its grace")
+        finally:
+            await self.alarm(False)
+        self.assertEqual(await job, 1)
+        await self.until(lambda: self.lines("takes messages again"), "the end is said")
+        self.assertLessEqual({sender.id, worker.id}, {entry["id"] for entry in manager.registry.listing()})
+
+
+class OnRabbitMQ(Alarm, LiveTestCase):
+    broker: RabbitMQ
+
+    def make_broker(self) -> LiveBroker:
+        return RabbitMQ()
+
+    async def alarm(self, on: bool) -> None:
+        await self.broker.node.set_memory_watermark(0 if on else 0.4)
+
+
+class OnTheEmbeddedBroker(Alarm, LiveTestCase):
+    broker: Embedded
+
+    def make_broker(self) -> LiveBroker:
+        return Embedded()
+
+    async def alarm(self, on: bool) -> None:
+        memory = self.broker._broker.factory.model.memory
+        (memory.take if on else memory.give)(1 << 30)

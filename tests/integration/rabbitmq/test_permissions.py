@@ -1,0 +1,327 @@
+"""Users with only the rights that they need: the system works, and whoever has a user's password gets no further."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from etc.rabbitmq.movies import MOVIES, OPERATORS
+from tests.support.live import LiveBroker, LiveTestCase, Member, RabbitMQ
+from tests.support.rabbitmq import HOST, reactor
+from txmicro.amqp.connection import Channel, ChannelClosed, Client
+from txmicro.amqp.errors import AccessRefused, AuthenticationFailed
+from txmicro.amqp.frames import Properties
+from txmicro.cli import main as cli
+from txmicro.errors import BadRequest, NotPermitted, NoWorkerAvailable
+from txmicro.examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
+from txmicro.manager import SystemManager
+from txmicro.operations.permissions import Role, definitions
+from txmicro.protocol import topology
+from txmicro.worker import Worker
+
+ROOT = Path(__file__).parents[3]
+VHOST = "movies"
+NOTES = "txmicro.notifications"
+OWN_QUEUE = "txmicro.direct.WB:own"
+MOVIE = {"title": "Metropolis", "year": 1927}
+
+
+class DefinitionsTests(SynchronousTestCase):
+    def test_the_file_of_the_example_is_up_to_date(self) -> None:
+        written = json.loads((ROOT / "etc/rabbitmq/movies.json").read_text())
+        self.assertEqual(written, definitions(MOVIES, operators=OPERATORS))
+
+    def test_the_topics_of_a_pattern(self) -> None:
+        given = definitions([Role("WB", publishes=["movie.*", "film.#", "a.b"])])["topic_permissions"]
+        (write,) = (
+            each["write"] for each in given if (each["user"], each["exchange"]) == ("WB", "txmicro.events")
+        )
+        for topic, may in (
+            ("movie.created", True),
+            ("movie.created.again", False),
+            ("movie", False),
+            ("film.a.b", True),
+            ("a.b", True),
+            ("axb", False),
+            ("log.info.WB", True),
+            ("log.info.process", True),
+            ("log", False),
+        ):
+            (self.assertRegex if may else self.assertNotRegex)(topic, write)
+
+
+class PermissionsTests(LiveTestCase):
+    def make_broker(self) -> LiveBroker:
+        return RabbitMQ()
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        await super().setUp()
+        broker: Any = self.broker
+        self.node = broker.node
+        self.definitions = Path(self.node.directory) / "definitions.json"  # it may see no other folder
+        self.definitions.write_text(json.dumps(definitions(MOVIES, VHOST, OPERATORS)))
+        await self.node.ctl("import_definitions", str(self.definitions))
+        for user in ("SystemManager", "operator", *(role.kind for role in MOVIES)):
+            await self.node.ctl("change_password", user, f"{user}-password")
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await super().tearDown()
+        await self.node.ctl("delete_vhost", VHOST)
+
+    async def begin(self, member: Member, **settings: Any) -> None:
+        """Start a process with *member*, as its type's user."""
+        user = f"{member.type}:{member.type}-password"
+        self.launch(member, url=self.url(user=user, vhost=VHOST), **settings)
+        await member.when_ready()
+
+    async def movies(self) -> Worker:
+        """Start the example; gives its WA, without the HTTP."""
+        self.manager, self.logger, rest = SystemManager(), LoggerWorker(), Worker("WA")
+        self.database, self.pilot = DBWorker(), PilotWorker()
+        self.log_file = Path(self.mktemp())
+        await self.begin(self.manager, keepalive=500)
+        await self.begin(self.logger, log_file=str(self.log_file))
+        for worker in (self.database, self.pilot, rest):
+            await self.begin(worker, store_url="sqlite://")
+        return rest
+
+    # The system works
+
+    async def test_the_movies_work_with_these_users(self) -> None:
+        rest = await self.movies()
+        stored = await rest.send("WD:*", {"method": "POST", "params": MOVIE})
+        self.assertEqual(stored["title"], "Metropolis")
+        kept = rest.send("WD:*", {"method": "GET"}, durable=True)
+        await kept.when_stored()
+        self.assertEqual(await kept, [stored])
+        refused = rest.send("WD:*", {"method": "DELETE"}, durable=True)
+        await self.failed(refused, BadRequest)
+        rest.publish("log.info.WA", line("a line"))
+        await self.until(lambda: "a line" in self.log_file.read_text(), "the line is written")
+        await self.until(lambda: len(self.manager.registry) == 4, "the manager knows all")
+        self.assertEqual(len(await rest.list_workers()), 4)
+        await self.pilot.bus.stopService()
+        await self.failed(rest.send("WD:*", None), NoWorkerAvailable)
+        self.assertEqual(self.lines("refused"), [])
+        self.assertEqual(self.lines("lost its place"), [])
+
+    async def test_what_a_worker_may_not_send_fails_at_once_and_costs_nobody_else_anything(self) -> None:
+        rest = await self.movies()
+        session = rest.bus.session
+        error = await self.failed(rest.send("WC:*", None), NotPermitted)
+        self.assertIn("the right to write it is missing", str(error))
+        self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
+        self.assertIs(rest.bus.session, session)
+
+    async def test_a_worker_that_starts_with_another_users_password_is_told_what_it_lacks(self) -> None:
+        pilot = PilotWorker()
+        self.launch(pilot, url=self.url(user="WB:WB-password", vhost=VHOST))
+        error = await self.failed(pilot.when_ready(), AccessRefused)
+        self.assertIn("the right to configure it is missing", str(error))
+        self.assertIn("txmicro.to.WD", str(error))
+        self.assertEqual(len(self.lines("the right to configure it is missing")), 1)
+
+    async def test_a_user_without_a_password_cannot_log_in_with_one(self) -> None:
+        await self.node.ctl("import_definitions", str(self.definitions))
+        for password in ("", "WB-password"):
+            await self.failed(self.log_in("WB", password), AuthenticationFailed)
+
+    async def test_a_type_that_is_not_used_any_more_removes_its_queues_and_nobody_elses(self) -> None:
+        await self.movies()
+        await self.pilot.bus.stopService()
+        wb, said = self.pilot.type, StringIO()
+        url = self.url(user=f"{wb}:{wb}-password", vhost=VHOST)
+        command = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
+        other = self.database.type
+        self.assertEqual(await command.run(["queues", "prune", other]), cli.NOT_DONE)
+        self.assertIn("the right to configure it is missing", said.getvalue())
+        self.assertEqual(await command.run(["queues", "prune", wb]), cli.DONE, said.getvalue())
+        self.assertIn(f"removed txmicro.jobs.{wb}.durable", said.getvalue())
+
+    # Whoever has WB's password
+
+    async def intrude(self, attempt: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        """What *attempt* comes to, on a channel of WB's."""
+        channel: Channel = await self.intruder.channel_open()
+        await channel.confirm_select()
+        return await attempt(channel, *arguments, **more)
+
+    async def refused(self, attempt: Callable[..., Any], *arguments: Any, **more: Any) -> None:
+        error = await self.failed(self.intrude(attempt, *arguments, **more), ChannelClosed)
+        self.assertIsInstance(error, AccessRefused, str(error))
+
+    async def intruded(self, user: str = "WB") -> Worker:
+        rest = await self.movies()
+        self.intruder = await self.log_in(user, f"{user}-password")
+        return rest
+
+    async def log_in(self, user: str, password: str) -> Client:
+        client = Client(vhost=VHOST, username=user, password=password, clock=reactor)
+        self.addCleanup(client.shutdown)
+        await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.node.port), client)
+        return await client.ready()
+
+    async def test_one_cannot_read_what_is_for_others(self) -> None:
+        rest = await self.intruded()
+        for queue in ("jobs.WD", "jobs.WD.durable", "quarantine.WD", "dead.WD", "retry.WD.1000"):
+            await self.refused(Channel.consume, f"txmicro.{queue}", print)
+            for method in ("basic_get", "queue_purge"):
+                await self.refused(call, method, queue=f"txmicro.{queue}")
+        inbox = f"txmicro.inbox.{rest.id}"
+        await self.failed(self.intrude(Channel.consume, inbox, print), ChannelClosed)
+        for exchange, key in (
+            ("txmicro.to.WD", "*"),
+            ("txmicro.to.WD", "durable"),
+            ("txmicro.durable.WD", "durable"),
+            ("txmicro.replies.WA", rest.id),
+            (NOTES, "worker.new.WA"),
+            (NOTES, "#"),
+            ("txmicro.events", "log.#"),
+        ):
+            await self.refused(bind, exchange, key)
+
+    async def test_one_cannot_send_where_one_has_no_business(self) -> None:
+        rest = await self.intruded()
+        for exchange, key in (
+            ("txmicro.to.WD", "*"),
+            ("txmicro.to.WA", rest.id),
+            ("txmicro.to.WC", "durable"),
+            ("txmicro.durable.WD", "durable"),
+            ("txmicro.replies.WC", self.logger.id),
+            ("txmicro.replies.SystemManager", self.manager.id),
+            (NOTES, "worker.new.WA"),
+            (NOTES, "worker.new.resend.WA"),
+            (NOTES, "worker.del.WA"),
+            (NOTES, "worker.del"),
+            (NOTES, "worker.getAll"),
+            ("txmicro.events", "movie.created"),
+            ("", "txmicro.jobs.WD"),
+        ):
+            await self.refused(publish, exchange, key)
+
+    async def test_one_cannot_send_in_a_roundabout_way(self) -> None:
+        await self.intruded()
+        for target in ("txmicro.to.WD", "txmicro.durable.WD", "txmicro.replies.WC", "amq.default"):
+            name = "" if target == "amq.default" else target
+            dead = {"x-dead-letter-exchange": name, "x-dead-letter-routing-key": "*"}
+            await self.refused(call, "queue_declare", queue=OWN_QUEUE, exclusive=True, arguments=dead)
+            other = {"alternate-exchange": target}
+            own = {"exchange": "txmicro.own.WB", "exchange_type": "direct"}
+            await self.refused(call, "exchange_declare", **own, arguments=other)
+        to_pilots = {"destination": "txmicro.to.WD", "source": "txmicro.to.WB", "routing_key": "*"}
+        await self.refused(call, "exchange_bind", **to_pilots)
+
+    async def test_one_cannot_delete_what_is_not_ones_own(self) -> None:
+        rest = await self.intruded()
+        for exchange in (
+            NOTES,
+            "txmicro.events",
+            "txmicro.to.WD",
+            "txmicro.replies.WA",
+            "txmicro.durable.WD",
+        ):
+            await self.refused(call, "exchange_delete", exchange=exchange)
+        for queue in ("txmicro.jobs.WD", "txmicro.jobs.WD.durable", "txmicro.retry.WD.1000"):
+            await self.refused(call, "queue_delete", queue=queue)
+        inbox = f"txmicro.inbox.{rest.id}"
+        await self.failed(self.intrude(call, "queue_delete", queue=inbox), ChannelClosed)
+        self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
+
+    async def test_nobody_believes_what_comes_by_another_topic_than_it_is_about(self) -> None:
+        """RabbitMQ 3 lets CC go to topics that the user has no right to; the message still says its own."""
+        rest = await self.intruded()
+        about = json.dumps({"id": rest.id, "type": "WA"}).encode()
+        stranger = json.dumps({"id": "WA:stranger", "type": "WA"}).encode()
+        if (await self.node.version()) >= (4,):
+            await self.refused(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
+            return
+        await self.intrude(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
+        await self.intrude(publish, NOTES, "worker.new.WB", stranger, cc="worker.new.WA")
+        known = await rest.list_workers()
+        self.assertEqual([each["id"] for each in known if each["type"] == "WA"], [rest.id])
+        self.assertEqual([peer.id for peer in rest.peers], [rest.id])
+        for topic in ("worker.del.WB", "worker.new.WB"):
+            said = self.lines(f"a worker of type 'WA' on the topic '{topic}'")
+            self.assertEqual(
+                {str(each["worker"]) for each in said}, {rest.id, self.manager.id, self.database.id}
+            )
+
+    # Operators
+
+    async def operate(self, command: str, *words: str) -> tuple[int, str]:
+        """The status of ``txmicro dead``, and what it says."""
+        url = self.url(user="operator:operator-password", vhost=VHOST)
+        said = StringIO()
+        operating = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
+        return await operating.run(["dead", command, *words]), said.getvalue()
+
+    async def test_an_operator_looks_after_the_dead_letters_of_its_types(self) -> None:
+        rest = await self.movies()
+        jobs = [rest.send("WD:*", {"method": "DELETE"}, durable=True) for _ in range(2)]
+        for job in jobs:
+            await self.failed(job, BadRequest)
+        _, page = await self.operate("list", "WD")
+        self.assertIn("2 dead letters of WD", page)
+        status, letter = await self.operate("show", "WD", jobs[0].id)
+        self.assertEqual((status, json.loads(letter)["body"]["data"]), (cli.DONE, {"method": "DELETE"}))
+        self.assertEqual(await self.operate("requeue", "WD", jobs[0].id), (cli.DONE, "1 requeued\n"))
+        self.assertEqual(await self.operate("discard", "WD", jobs[1].id), (cli.DONE, "1 discarded\n"))
+        self.assertEqual(await self.operate("list", "WB"), (cli.DONE, "0 dead letters of WB\n"))
+        status, said = await self.operate("list", "WC")
+        self.assertEqual(status, cli.NOT_DONE)
+        self.assertIn("the right to configure it is missing", said)
+
+    async def test_and_at_nothing_else(self) -> None:
+        await self.intruded("operator")
+        for queue in (
+            "txmicro.jobs.WD",
+            "txmicro.jobs.WD.durable",
+            "txmicro.quarantine.WD",
+            "txmicro.dead.WC",
+            f"txmicro.inbox.{self.database.id}",
+        ):
+            await self.failed(self.intrude(call, "basic_get", queue=queue), ChannelClosed)
+        for queue in ("txmicro.jobs.WD", "txmicro.dead.WD", "txmicro.dead.WC.operator"):
+            await self.refused(call, "queue_declare", queue=queue, exclusive=True)
+            await self.refused(call, "queue_delete", queue=queue)
+        for exchange, key in (
+            ("txmicro.to.WD", "*"),
+            ("txmicro.to.WD", "durable"),
+            ("txmicro.durable.WC", "durable"),
+            ("txmicro.replies.WA", "WA:1"),
+            (NOTES, "worker.getAll"),
+            ("txmicro.events", "log.info.WA"),
+            ("", "txmicro.jobs.WD"),
+        ):
+            await self.refused(publish, exchange, key)
+        lock = topology.operator_queue("WD")
+        away = {"x-dead-letter-exchange": "txmicro.durable.WD", "x-dead-letter-routing-key": "durable"}
+        await self.refused(call, "queue_declare", queue=lock, exclusive=True, arguments=away)
+        own = {"exchange": "txmicro.dead.WD.own", "exchange_type": "direct"}
+        await self.refused(call, "exchange_declare", **own)
+
+
+def line(text: str) -> dict[str, Any]:
+    return {"time": 0, "level": "info", "service": "WA", "worker": "WA:1", "job": None, "message": text}
+
+
+def publish(channel: Channel, exchange: str, key: str, body: bytes = b"{}", cc: str = "") -> Deferred[None]:
+    headers = {"CC": [cc]} if cc else None
+    properties = Properties(content_type="application/json", headers=headers).encode()
+    return channel.publish_confirmed(channel.publisher(exchange, key), properties, body, "")
+
+
+async def bind(channel: Channel, exchange: str, key: str) -> None:
+    await channel.queue_declare(queue=OWN_QUEUE, exclusive=True)
+    await channel.queue_bind(queue=OWN_QUEUE, exchange=exchange, routing_key=key)
+
+
+def call(channel: Channel, method: str, **arguments: Any) -> Any:
+    return getattr(channel, method)(**arguments)

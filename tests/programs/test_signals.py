@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.programs import Program, ProgramTestCase, reactor
+from tests.unit.test_log import Reactor
+from txmicro.daemons.signals import ONE_REQUEST, SIGNALS, SecondSignal
+
+MODULE = """
+from twisted.internet.defer import Deferred
+from txmicro.worker import Worker
+
+class Slow(Worker):
+    type = "WT"
+
+    def opened(self):
+        self.bus.clock.callLater(0.3, self.send, "WT:*")
+
+    def do_job(self, job):
+        self.log.warn("the job runs")
+        return Deferred()
+"""
+
+
+class Stopping(Reactor):
+    """A reactor that counts how often it is crashed."""
+
+    crashes = 0
+
+    def crash(self) -> None:
+        """Count."""
+        self.crashes += 1
+
+
+class SecondSignalTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        for number in SIGNALS:
+            self.addCleanup(signal.signal, number, signal.getsignal(number))
+        self.reactor = Stopping()
+        SecondSignal(self.reactor)
+        self.before = [signal.getsignal(number) for number in SIGNALS]
+
+    def stop(self) -> None:
+        """What the reactor does at the first one."""
+        self.reactor.triggers["before"]["shutdown"][0][0]()
+
+    def test_nothing_is_changed_before_the_first(self) -> None:
+        self.assertEqual([signal.getsignal(number) for number in SIGNALS], self.before)
+
+    def test_the_second_ends_it_and_the_third_is_the_systems(self) -> None:
+        for number in SIGNALS:
+            self.stop()
+            self.reactor.advance(ONE_REQUEST)
+            os.kill(os.getpid(), number)
+            self.assertEqual([signal.getsignal(each) for each in SIGNALS], [signal.SIG_DFL, signal.SIG_DFL])
+        self.assertEqual(self.reactor.crashes, 2)
+
+    def test_what_comes_twice_in_one_moment_is_one(self) -> None:
+        self.stop()
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+        self.assertEqual(self.reactor.crashes, 0)
+
+    def test_what_is_ignored_stays_so(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.stop()
+        self.assertIs(signal.getsignal(signal.SIGINT), signal.SIG_IGN)
+
+
+class DaemonTests(ProgramTestCase):
+    async def start(self, **settings: str) -> Program:
+        (self.directory / "slow.py").write_text(MODULE)
+        config = {"services": ["broker", "WT"], "worker_types": {"WT": "slow:Slow"}, "broker_listen_port": 0}
+        (self.directory / "slow.json").write_text(json.dumps(config))
+        daemon = self.twistd("txmicro --config slow.json", **settings)
+        await daemon.says("the job runs")
+        return daemon
+
+    async def test_the_first_signal_says_what_it_waits_for_and_the_second_ends_it(self) -> None:
+        daemon = await self.start()
+        ending: Any = daemon.signal(signal.SIGTERM)
+        await daemon.says(r"stopping: 1 job is running, for at most 30 s more \(grace\); a second signal")
+        while not ending.called:  # those of the first second are one with the first
+            transport: Any = daemon.transport
+            if transport.pid is not None:  # it has ended, and its output has not
+                os.kill(transport.pid, signal.SIGTERM)
+            await deferLater(reactor, 0.1)
+        self.assertEqual(await ending, -signal.SIGTERM)
+        self.assertIn("ends at once, at the second signal (SIGTERM)", daemon.output)
+        self.assertNotIn("Traceback", daemon.output)
+
+    async def test_when_grace_is_over_it_says_so(self) -> None:
+        daemon = await self.start(TXMICRO_GRACE="0.2")
+        self.assertEqual(await daemon.signal(signal.SIGTERM), -signal.SIGTERM)
+        self.assertIn("grace is over; jobs that still run are cancelled: 1", daemon.output)
+        self.assertNotIn("Traceback", daemon.output)

@@ -1,0 +1,252 @@
+"""Buses on the real reactor and a real broker: RabbitMQ, or the embedded one over TCP."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, formatEvent
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from tests.support.logs import listen
+from tests.support.rabbitmq import HOST, Node, reactor, require_rabbitmq
+from txmicro.amqp.connection import Channel, Client
+from txmicro.amqp.frames import Properties
+from txmicro.broker.channels import Session
+from txmicro.broker.service import Broker
+from txmicro.bus.connections import Bus, Target
+from txmicro.bus.targets import target
+from txmicro.config import Config
+from txmicro.manager import SystemManager
+from txmicro.metrics import Metrics
+from txmicro.protocol.address import Ids
+from txmicro.worker import Worker
+
+Member = Worker | SystemManager
+
+PATIENCE = 30.0
+"""Seconds that :meth:`LiveTestCase.until` waits for what should come about much sooner."""
+
+
+class LiveBroker(Protocol):
+    """A broker, and what befalls it."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+
+    async def start(self) -> None:
+        """Have it run; fails with SkipTest where it is not installed."""
+
+    async def stop(self) -> None:
+        """Be done with it."""
+
+    async def kill(self) -> None:
+        """Let it die without a word."""
+
+    async def come_back(self) -> None:
+        """Let it run again on the same port."""
+
+    async def close_connections(self) -> None:
+        """Do what an operator does who closes all connections."""
+
+    async def delete_queue(self, name: str) -> None:
+        """Do what an operator does who deletes a queue, whoever owns it."""
+
+
+class RabbitMQ:
+    """The node that all tests share."""
+
+    node: Node
+
+    @property
+    def port(self) -> int:
+        return self.node.port
+
+    async def start(self) -> None:
+        self.node = await require_rabbitmq()
+
+    async def stop(self) -> None:
+        """Others go on with it."""
+
+    async def kill(self) -> None:
+        self.node.kill()
+
+    async def come_back(self) -> None:
+        await self.node.start()
+
+    async def close_connections(self) -> None:
+        await self.node.close_connections()
+
+    async def delete_queue(self, name: str) -> None:
+        await self.node.delete_queue(name)
+
+
+class Embedded:
+    """Our own, in this process, over TCP."""
+
+    def __init__(self) -> None:
+        self._broker = Broker(reactor, port=0)
+
+    @property
+    def port(self) -> int:
+        return self._broker.port
+
+    async def start(self) -> None:
+        self._broker.startService()
+
+    async def stop(self) -> None:
+        await self._broker.stopService()
+
+    async def kill(self) -> None:
+        port = self.port
+        self._broker.factory.close()
+        await self._broker.stopService()
+        self._broker = Broker(reactor, port=port)
+
+    async def come_back(self) -> None:
+        self._broker.startService()
+
+    async def close_connections(self) -> None:
+        for connection in list(self._broker.factory.connections):
+            connection.shut_down()
+
+    async def delete_queue(self, name: str) -> None:
+        model = self._broker.factory.model
+        owner: Any = model.queues[name].owner
+        model.delete_queue(owner or Session(model), name)
+
+
+@implementer(IStreamClientEndpoint)
+class Wire:
+    """The network between a process and the broker: it can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._endpoint = TCP4ClientEndpoint(reactor, HOST, port)
+        self._connected: list[Any] = []
+        self._whole = True
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
+        """As the interface says."""
+        if not self._whole:
+            return fail(ConnectionRefusedError())
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addCallback(self._remember)
+
+    def _remember(self, protocol: Any) -> Any:
+        self._connected.append(protocol)
+        return protocol
+
+    def cut(self) -> None:
+        """Break all connections, and let nobody connect from now on."""
+        self._whole = False
+        for protocol in self._connected:
+            protocol.transport.abortConnection()
+
+
+class Stranger:
+    """Somebody with a connection to the broker who keeps to no rules."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    async def publish(
+        self, exchange: str, key: str, body: bytes, content_type: str | None = None, kind: str | None = None
+    ) -> None:
+        """Publish a message, and wait until it is in its queues."""
+        properties = Properties(content_type=content_type, message_type=kind).encode()
+        prefix = self.channel.publisher(exchange, key)
+        await self.channel.publish_confirmed(prefix, properties, body, "")
+
+
+class LiveTestCase(TestCase):
+    """Starts processes (a bus each) on a broker, and stops them at the end."""
+
+    timeout = 90
+
+    def make_broker(self) -> LiveBroker:
+        """The broker to test on."""
+        raise NotImplementedError
+
+    async def setUp(self) -> None:  # type: ignore[override]
+        self.broker = self.make_broker()
+        await self.broker.start()
+        self.buses: list[Bus] = []
+        self.events = listen(self)
+
+    async def tearDown(self) -> None:  # type: ignore[override]
+        await gatherResults([bus.stopService() for bus in self.buses if bus.running])
+        await self.broker.stop()
+
+    # Words for what tests do:
+
+    def url(self, *, port: int = 0, user: str = "guest:guest", vhost: str = "%2f") -> str:
+        return f"amqp://{user}@{HOST}:{port or self.broker.port}/{vhost}"
+
+    def launch(self, *members: Member, url: str = "", wire: Wire | None = None, **settings: Any) -> Bus:
+        """Start a process, and do not wait for it."""
+        where = target(reactor, url or self.url())
+        bus = Bus(
+            reactor,
+            [where if wire is None else Target(wire, where.broker)],
+            config=Config(**settings),
+            metrics=Metrics(CollectorRegistry()),
+            ids=Ids(),
+            random=random.random,
+        )
+        self.buses.append(bus)
+        for member in members:
+            member.setServiceParent(bus)
+        bus.startService()
+        return bus
+
+    async def start(self, *members: Member, wire: Wire | None = None, **settings: Any) -> Bus:
+        """Start a process, and wait until all its members are ready."""
+        bus = self.launch(*members, wire=wire, **settings)
+        for member in members:
+            await member.when_ready()
+        return bus
+
+    async def stranger(self) -> Stranger:
+        client = Client(vhost="/", username="guest", password="guest", clock=reactor)
+        self.addCleanup(client.shutdown)
+        await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.broker.port), client)
+        await client.ready()
+        channel = await client.channel_open()
+        await channel.confirm_select()
+        return Stranger(channel)
+
+    async def until(self, holds: Callable[[], Any], what: str) -> None:
+        """Wait until *holds()*; *what* it says is for the failure."""
+        deadline = reactor.seconds() + PATIENCE
+        while not holds():
+            if reactor.seconds() > deadline:
+                self.fail(f"waited {PATIENCE:g} s in vain: {what}")
+            await deferLater(reactor, 0.02)
+
+    async def failed(self, waiting: Awaitable[Any], kind: type[Exception]) -> Any:
+        """The error of *kind* that *waiting* fails with."""
+        try:
+            result = await waiting
+        except kind as error:
+            return error
+        return self.fail(f"no {kind.__name__}, but {result!r:.200}")
+
+    def lines(self, text: str) -> list[LogEvent]:
+        """What was logged that has *text* in it."""
+        return [event for event in self.events if text in (formatEvent(event) or "")]
+
+
+# What a mixin of live tests derives from: trial would run the tests of a subclass of LiveTestCase as they are.
+if TYPE_CHECKING:
+    Live = LiveTestCase
+else:
+    Live = object

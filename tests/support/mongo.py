@@ -1,0 +1,173 @@
+"""A server that speaks MongoDB's wire protocol, for tests: one per trial run, in a temporary directory, on loopback.
+
+``mongod`` where it is installed, else mongo-java-server, which ``make services`` builds (``tests/support/mongodb``).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SkipTest
+
+from tests.support.rabbitmq import HOST, REQUIRED, free_port, reactor
+
+JAVA = Path(__file__).parents[2] / "build" / "mongodb"
+# The server is in one process group with a shell, which ends both when its standard input does. So nothing
+# outlives the test run, however that ends.
+SCRIPT = """
+exec 3<&0 0</dev/null
+{ cat <&3; kill -KILL 0; } >/dev/null 2>&1 &
+exec "$0" "$@" 3<&-
+"""
+START_TIMEOUT = 60.0
+"""Seconds that a server has to start; an idle machine takes about one."""
+
+
+def mongod() -> bool:
+    """Whether it is MongoDB itself that is run."""
+    return shutil.which("mongod") is not None
+
+
+def installed() -> bool:
+    """Whether there is a server to run."""
+    return mongod() or ((JAVA / "lib").is_dir() and shutil.which("java") is not None)
+
+
+class ServerError(Exception):
+    """The server did not do it; the text has its output."""
+
+
+class Server:
+    """One server. :ivar port: where it listens. :param directory: for its data; made if it is missing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def url(self, database: str, options: str = "", port: int = 0) -> str:
+        """The address of *database*, through another port if it is given."""
+        return f"mongodb://{HOST}:{port or self.port}/{database}?{options}"
+
+    async def start(self) -> None:
+        """Start it; it takes connections when this has ended. Raises :class:`ServerError`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "output").open("wb") as output:
+            # Not the reactor's spawnProcess: trial wants nothing in its reactor between tests.
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", SCRIPT, *self._command()],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        await self._wait_until_ready()
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL) and wait until it is gone; nothing if it does not run."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdin.close()
+
+    def freeze(self) -> None:
+        """Let it do nothing, with its connections open (SIGSTOP)."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    async def fail(self, code: int, commands: Sequence[str]) -> None:
+        """Let *commands* fail with this error code, all of them, until :meth:`recover`."""
+        await self._fail_point("alwaysOn", data={"errorCode": code, "failCommands": commands})
+
+    async def recover(self) -> None:
+        """Let all commands work."""
+        await self._fail_point("off")
+
+    async def _fail_point(self, mode: str, **options: Any) -> None:
+        def tell() -> None:
+            with MongoClient[Any](self.url("admin")) as client:
+                client.admin.command("configureFailPoint", "failCommand", mode=mode, **options)
+
+        await deferToThread(tell)
+
+    def _command(self) -> list[str]:
+        data = self.directory / "data"
+        if mongod():
+            data.mkdir(exist_ok=True)
+            where = ["--bind_ip", HOST, "--port", str(self.port), "--dbpath", str(data)]
+            return ["mongod", *where, "--setParameter", "enableTestCommands=1"]
+        classes = f"{JAVA / 'classes'}:{JAVA / 'lib' / '*'}"
+        memory = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return ["java", *memory, "-cp", classes, "Server", str(self.port), str(data)]
+
+    async def _wait_until_ready(self) -> None:
+        deadline = reactor.seconds() + START_TIMEOUT
+        while _refuses(self.port):
+            if not self.running or reactor.seconds() > deadline:
+                said = (self.directory / "output").read_text()
+                raise ServerError(f"the server does not start:\n{said}")
+            await deferLater(reactor, 0.05)
+
+
+def _refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return bool(probe.connect_ex((HOST, port)))
+
+
+def check_installed() -> None:
+    """Raises SkipTest where there is no server, ServerError if there must be one (``TXMICRO_REQUIRE_SERVICES=1``)."""
+    if not installed():
+        if os.environ.get(REQUIRED) == "1":
+            raise ServerError(f"there is no MongoDB here (make services), but {REQUIRED}=1")
+        raise SkipTest("there is no MongoDB here (make services)")
+
+
+_shared: list[Server] = []
+
+
+async def require_mongo() -> Server:
+    """The server that all tests share, running; raises as :func:`check_installed`."""
+    check_installed()
+    if not _shared:
+        _shared.append(own_server())
+    if not _shared[0].running:
+        await _shared[0].start()
+    return _shared[0]
+
+
+def own_server() -> Server:
+    """A server for a test that kills or freezes it, not started yet; it ends with the tests at the latest."""
+    server = Server(Path(tempfile.mkdtemp(prefix="txmicro-mongo-")))
+    atexit.register(end, server)
+    return server
+
+
+def end(server: Server) -> None:
+    """Kill it and remove what it had."""
+    server.kill()
+    shutil.rmtree(server.directory, ignore_errors=True)

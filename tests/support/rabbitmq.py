@@ -1,0 +1,322 @@
+"""A real RabbitMQ for tests: one node per trial run, in a temporary directory, on loopback.
+
+::
+
+    class Tests(TestCase):
+        @inlineCallbacks
+        def setUp(self):
+            self.rabbit = yield require_rabbitmq()
+
+Nothing of an installed broker is touched: ports, node name, cookie, data and logs are our own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SkipTest
+
+from tests.support.certificates import Authority
+
+reactor: Any = _reactor
+
+BINARIES = Path(os.environ.get("TXMICRO_RABBITMQ_BIN", "/usr/lib/rabbitmq/bin"))
+"""The folder of the programs of the RabbitMQ to test with; ``.ci/rabbitmq4`` installs other versions than Debian's."""
+
+REQUIRED = "TXMICRO_REQUIRE_SERVICES"
+HOST = "127.0.0.1"
+# Everything is in one process group, which ends when its standard input does. So
+# nothing outlives the test run, however that ends.
+SCRIPT = """
+exec 3<&0 0</dev/null
+epmd >/dev/null 2>&1 3<&- &
+{ cat <&3; kill -KILL 0; } >/dev/null 2>&1 &
+exec "$0" 3<&-
+"""
+START_TIMEOUT = 60.0
+"""Seconds that a node has to start; an idle machine takes about five."""
+
+
+def installed() -> bool:
+    """Whether there is a RabbitMQ to run."""
+    return (BINARIES / "rabbitmq-server").exists()
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+class NodeError(Exception):
+    """The node did not do what it was told; the text has its output."""
+
+
+class Node:
+    """One RabbitMQ node.
+
+    :param directory: for its data and logs; made if it is missing.
+    :param tls: whether it also speaks TLS, to who shows a certificate that ``authority`` has signed. Then there is
+        the mechanism EXTERNAL: the certificate's common name is the user.
+    :param settings: more lines of its configuration.
+    :ivar host: its address. :ivar port: where it speaks AMQP there. :ivar tls_port: where it does so through TLS.
+    """
+
+    authority: Authority
+    host = HOST
+    prefix: tuple[str, ...] = ()
+    """What its commands begin with."""
+    erlang = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+    """Options of its virtual machine: one that leaves the processor to others."""
+
+    def __init__(
+        self, directory: Path, name: str = "txmicro", *, tls: bool = False, settings: str = ""
+    ) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.port = free_port()
+        self.tls_port = free_port() if tls else 0
+        self.name = f"{name}{self.port}@localhost"
+        self._distribution = free_port()
+        self._epmd = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Its address, as user guest."""
+        return f"amqp://guest:guest@{self.host}:{self.port}/"
+
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    # Life:
+
+    @inlineCallbacks
+    def start(self) -> Any:
+        """Start it. Fires with None once it takes connections; fails with :class:`NodeError`."""
+        self._prepare()
+        with (self.directory / "output").open("wb") as output:
+            # Not the reactor's spawnProcess: trial wants nothing in its reactor between tests.
+            self._process = subprocess.Popen(
+                [*self.prefix, "/bin/sh", "-c", SCRIPT, str(BINARIES / "rabbitmq-server")],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        yield self._wait_until_ready()
+
+    @inlineCallbacks
+    def stop(self) -> Any:
+        """Stop it in good order. Fires with None when it is gone."""
+        if self._process is not None:
+            self._process.terminate()
+            while self._process.poll() is None:
+                yield deferLater(reactor, 0.05)
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill it and all its processes (SIGKILL), and wait until they are gone; nothing if it does not run."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdin.close()
+            for _ in range(1000):  # the group's other processes die in their own time
+                if _refuses(self.host, self.port):
+                    break
+                time.sleep(0.01)
+
+    @inlineCallbacks
+    def restart(self) -> Any:
+        """Stop it if it runs, and start it with the data that it had. Fires with None; fails as :meth:`start`."""
+        yield self.stop()
+        yield self.start()
+
+    # Commands:
+
+    @inlineCallbacks
+    def ctl(self, *arguments: str) -> Any:
+        """Run ``rabbitmqctl``. Fires with its output (str); fails with :class:`NodeError` on a bad exit."""
+        words = [*self.prefix, str(BINARIES / "rabbitmqctl"), "-q", "-n", self.name, *arguments]
+        out, err, code = yield getProcessOutputAndValue(
+            words[0], words[1:], env=self._environment(), path=str(self.directory)
+        )
+        if code:
+            raise NodeError(f"rabbitmqctl {' '.join(arguments)}: {code}\n{(out + err).decode()}")
+        return out.decode()
+
+    @inlineCallbacks
+    def version(self) -> Any:
+        """Fires with the version of what is installed, which need not run: a tuple of numbers."""
+        said = yield self.ctl("version")
+        return tuple(int(number) for number in re.findall(r"\d+", said)[:3])
+
+    @inlineCallbacks
+    def add_user(self, name: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> Any:
+        """Let *name*, whose password is its name, do what these expressions match. Fires with None."""
+        if not re.search(rf"^{re.escape(name)}\t", (yield self.ctl("list_users")), re.MULTILINE):
+            yield self.ctl("add_user", name, name)
+        yield self.ctl("set_permissions", name, configure, write, read)
+
+    @inlineCallbacks
+    def queues(self) -> Any:
+        """Fires with all queues: a dict of name to number of ready messages."""
+        listed = yield self.ctl("list_queues", "--formatter", "json", "name", "messages_ready")
+        return {queue["name"]: queue["messages_ready"] for queue in json.loads(listed)}
+
+    def close_connections(self, reason: str = "test") -> Deferred[str]:
+        """Make it close all its clients' connections."""
+        result: Deferred[str] = self.ctl("close_all_connections", reason)
+        return result
+
+    def delete_queue(self, name: str) -> Deferred[str]:
+        """Delete a queue under its consumers."""
+        result: Deferred[str] = self.ctl("delete_queue", name)
+        return result
+
+    def set_memory_watermark(self, fraction: float) -> Deferred[str]:
+        """Raise the memory alarm (0) or end it (0.4, RabbitMQ's default)."""
+        result: Deferred[str] = self.ctl("set_vm_memory_high_watermark", str(fraction))
+        return result
+
+    # How:
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        cookie = self.directory / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text("txmicro")
+            cookie.chmod(0o400)
+        config = (
+            f"listeners.tcp.default = {self.host}:{self.port}\n"
+            "log.file.level = warning\n"
+            "vm_memory_high_watermark.relative = 0.4\n"
+            "disk_free_limit.absolute = 50MB\n"
+            f"{self.settings}"
+        )
+        if self.tls_port:
+            config += self._prepare_tls()
+        (self.directory / "rabbitmq.conf").write_text(config)
+        plugins = "rabbitmq_auth_mechanism_ssl" if self.tls_port else ""
+        (self.directory / "enabled_plugins").write_text(f"[{plugins}].\n")
+
+    def _prepare_tls(self) -> str:
+        ca, own = self.directory / "ca.pem", self.directory / "server.pem"
+        self.authority = Authority(ca)
+        self.authority.issue(own, "the broker", HOST, server=True)
+        return (
+            f"listeners.ssl.default = {HOST}:{self.tls_port}\n"
+            f"ssl_options.cacertfile = {ca}\n"
+            f"ssl_options.certfile = {own}\n"
+            f"ssl_options.keyfile = {own}\n"
+            "ssl_options.verify = verify_peer\n"
+            "ssl_options.fail_if_no_peer_cert = true\n"
+            "ssl_cert_login_from = common_name\n"
+            "auth_mechanisms.1 = PLAIN\n"
+            "auth_mechanisms.2 = EXTERNAL\n"
+        )
+
+    def _environment(self) -> dict[str, str]:
+        folder = str(self.directory)
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": folder,
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_PORT": str(self._epmd),
+            "ERL_EPMD_ADDRESS": self.host,
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
+            "RABBITMQ_CONF_ENV_FILE": f"{folder}/none.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins",
+            "RABBITMQ_MNESIA_BASE": f"{folder}/data",
+            "RABBITMQ_LOG_BASE": f"{folder}/log",
+            "RABBITMQ_PID_FILE": f"{folder}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": self.erlang,
+        }
+
+    @inlineCallbacks
+    def _wait_until_ready(self) -> Any:
+        endpoint = TCP4ClientEndpoint(reactor, self.host, self.port)
+        deadline = reactor.seconds() + START_TIMEOUT
+        while True:
+            try:
+                probe = yield connectProtocol(endpoint, _Probe())
+            except ConnectError:
+                if not self.running or reactor.seconds() > deadline:
+                    said = (self.directory / "output").read_text()
+                    raise NodeError(f"RabbitMQ does not start:\n{said}") from None
+                yield deferLater(reactor, 0.1)
+            else:
+                probe.transport.abortConnection()
+                yield probe.gone
+                return
+
+
+def _refuses(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return bool(probe.connect_ex((host, port)))
+
+
+class _Probe(Protocol):
+    """Shows that somebody listens."""
+
+    def __init__(self) -> None:
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.gone.callback(None)
+
+
+_shared: dict[bool, Node] = {}
+
+
+@inlineCallbacks
+def require_rabbitmq(*, tls: bool = False) -> Any:
+    """The node that all tests share, running; *tls*: the one that they share which speaks TLS.
+
+    Fires with the :class:`Node`; fails with SkipTest where RabbitMQ is not installed, with
+    :class:`NodeError` if it then must be (``TXMICRO_REQUIRE_SERVICES=1``) or does not start.
+    """
+    if not installed():
+        if os.environ.get(REQUIRED) == "1":
+            raise NodeError(f"there is no rabbitmq-server here, but {REQUIRED}=1")
+        raise SkipTest("there is no rabbitmq-server here")
+    node = _shared.get(tls)
+    if node is None:
+        node = _shared[tls] = Node(Path(tempfile.mkdtemp(prefix="txmicro-rabbitmq-")), tls=tls)
+        atexit.register(_end, node)
+    if not node.running:
+        yield node.start()
+    return node
+
+
+def _end(node: Node) -> None:
+    node.kill()
+    shutil.rmtree(node.directory, ignore_errors=True)

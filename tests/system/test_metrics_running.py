@@ -1,0 +1,161 @@
+"""What running workers and managers count, and where: see :mod:`txmicro.metrics` for the labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tests.support.system import SystemTestCase
+from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored, NoWorkerAvailable
+from txmicro.manager import SystemManager
+from txmicro.protocol.messages import Forward, Job
+from txmicro.worker import Worker
+
+
+class Silent(Worker):
+    """Leaves it to the test what becomes of its jobs."""
+
+    def treat_error(self, error: JobError) -> None:
+        """It is counted, and that is what the test looks at."""
+
+
+async def work(job: Job) -> Any:
+    if job.data == "fail":
+        raise JobError("as told")
+    if job.data == "never":
+        await Deferred()
+    if job.data == "forward":
+        return Forward("WX:*")
+    return job.data
+
+
+class Counting(SystemTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sender = Silent("WA")
+        self.worker = Silent("WB", do_job=work)
+
+        self.manager = SystemManager()
+        for member in (self.sender, self.worker, self.manager):
+            self.process(member)
+
+    def value(self, member: Worker | SystemManager, name: str, **labels: str) -> float | None:
+        return member.bus.metrics.registry.get_sample_value(f"microservices_{name}", labels)
+
+    def errors(self, member: Worker | SystemManager) -> dict[str, float]:
+        """All errors that the process of *member* has counted, by their types."""
+        return {
+            sample.labels["error_type"]: sample.value
+            for family in member.bus.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "microservices_job_errors_total"
+        }
+
+
+class SixTests(Counting):
+    """Every one of the six, at a worker and at a manager."""
+
+    def test_messages(self) -> None:
+        self.result(self.sender.send("WB:*", 1).when_done())
+        self.result(self.sender.list_workers())
+        for member, name, kind in (
+            (self.sender, "sent", "job"),
+            (self.sender, "received", "result"),
+            (self.worker, "received", "job"),
+            (self.worker, "sent", "result"),
+        ):
+            count = self.value(member, f"messages_{name}_total", service=member.type, type=kind)
+            self.assertEqual(count, 1, (member, name))
+        for name, kind in (("received", "worker.list"), ("sent", "list")):
+            count = self.value(self.manager, f"messages_{name}_total", service="SystemManager", type=kind)
+            self.assertGreaterEqual(count or 0, 1, name)
+
+    def test_job_processing_time(self) -> None:
+        for durable in (False, False, True):
+            self.result(self.sender.send("WB:*", 1, durable=durable).when_done(), 0.5)
+        for kind, jobs in (("interactive", 2), ("durable", 1)):
+            labels = {"service": "WB", "job_type": kind}
+            self.assertEqual(self.value(self.worker, "job_processing_seconds_count", **labels), jobs)
+
+    def test_errors(self) -> None:
+        self.error(self.sender.send("WB:*", "fail").when_done(), JobError)
+        self.error(self.sender.send("WX:*").when_done(), NoWorkerAvailable, 10)
+        self.assertEqual(self.errors(self.worker), {"JobError": 1})
+        labels = {"service": "SystemManager", "error_type": "NoWorkerAvailable"}
+        self.assertGreaterEqual(self.value(self.manager, "job_errors_total", **labels) or 0, 1)
+
+    def test_workers(self) -> None:
+        self.assertEqual(self.value(self.manager, "connected_workers"), 2)
+        self.assertEqual(self.value(self.manager, "workers_total", type="WB"), 1)
+
+
+class WhereTests(Counting):
+    """An error is counted once, where it happens, whether the job is awaited or not."""
+
+    def test_what_fails_at_a_worker_is_counted_there(self) -> None:
+        self.error(self.sender.send("WB:*", "fail").when_done(), JobError)
+        self.sender.send("WB:*", "fail")  # nobody awaits it
+        self.advance(0.5)
+        self.assertEqual(self.errors(self.worker), {"JobError": 2})
+        self.assertEqual(self.errors(self.sender), {})
+
+    def test_what_is_too_late_is_counted_at_its_sender(self) -> None:
+        self.error(self.sender.send("WB:*", "never", timeout=1).when_done(), JobTimeout, 2)
+        self.sender.send("WB:*", "never", timeout=1)
+        self.advance(2)
+        self.assertEqual(self.errors(self.sender), {"JobTimeout": 2})
+
+    def test_what_nobody_takes_is_counted_at_its_sender(self) -> None:
+        self.error(self.sender.send("WX:*").when_done(), NoWorkerAvailable, 10)
+        self.sender.send("WX:*")
+        self.advance(10)
+        self.assertEqual(self.errors(self.sender), {"NoWorkerAvailable": 2})
+
+    def test_what_nobody_takes_of_what_was_passed_on_is_counted_where_it_was(self) -> None:
+        self.error(self.sender.send("WB:*", "forward").when_done(), NoWorkerAvailable, 10)
+        self.assertEqual(self.errors(self.worker), {"NoWorkerAvailable": 1})
+        self.assertEqual(self.errors(self.sender), {})
+
+    def test_what_is_lost_is_counted_at_its_sender(self) -> None:
+        job = self.sender.send("WB:*", "never", redeliver=False, timeout=60)
+        self.advance(1)
+        assert self.worker.bus.session is not None
+        self.way.broker = None  # it cannot come back
+        for client in (self.worker.bus.session.publishing, self.worker.bus.session.consuming):
+            client.transport.abortConnection()
+        self.error(job.when_done(), JobError, 20)
+        self.assertEqual(self.errors(self.sender), {"WorkerLost": 1})
+
+    def test_what_is_not_stored_is_counted_at_its_sender(self) -> None:
+        self.error(self.sender.send("WX:*", durable=True).when_done(), NotStored, 10)
+        self.assertEqual(self.errors(self.sender), {"NotStored": 1})
+
+    def test_what_its_sender_cancels_is_no_error_of_it(self) -> None:
+        job = self.sender.send("WB:*", "never")
+        ended = job.when_done()
+        self.advance(0.5)
+        job.cancel()
+        self.error(ended, JobCancelled)
+        self.assertEqual(self.errors(self.sender), {})
+
+
+class LaneTests(Counting):
+    def test_jobs_that_are_sent_again(self) -> None:
+        self.stop(self.manager.bus)  # so that nobody says that there is no such worker
+        self.sender.send("WX:*", timeout=10)
+        self.advance(1)
+        labels = {"service": "WA", "job_type": "interactive"}
+        self.assertIsNone(self.value(self.sender, "job_resends_total", **labels))
+        self.advance(1.5)
+        self.assertEqual(self.value(self.sender, "job_resends_total", **labels), 1)
+
+    def test_durable_jobs_that_are_stored_again(self) -> None:
+        self.sender.send("WX:*", durable=True)  # its queue may only be late
+        self.advance(1.5)
+        labels = {"service": "WA", "job_type": "durable"}
+        self.assertEqual(self.value(self.sender, "job_resends_total", **labels), 1)
+
+    def test_durable_jobs_that_are_given_up(self) -> None:
+        self.error(self.sender.send("WB:*", "fail", durable=True).when_done(), JobError, 5)
+        self.assertEqual(self.value(self.worker, "dead_letters_total", service="WB", reason="failed"), 1)

@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import treq
+from klein import Klein
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.resource import Resource
+from werkzeug.exceptions import Conflict, HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import RequestRedirect
+
+from txmicro.config import Config
+from txmicro.errors import (
+    BadRequest,
+    EncodeError,
+    JobError,
+    JobTimeout,
+    MessageTooLarge,
+    NoWorkerAvailable,
+    RemoteError,
+)
+from txmicro.stores import StoreError, StoreTimeout
+from txmicro.testing import running
+from txmicro.web.site import LimitedRequest
+from txmicro.worker import Worker
+from txmicro.workers.rest import RestWorker, status
+
+
+class Part(Resource):
+    """Has all that its path begins with."""
+
+    isLeaf = True
+
+    def render_GET(self, request: LimitedRequest) -> bytes:
+        return request.json([each.decode() for each in request.postpath or ()])
+
+
+class Asking(Protocol):
+    """A client that says what it is given, and keeps what it hears until the end."""
+
+    transport: Any
+
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.heard = b""
+        self.ended: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(self.request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard += data
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.ended.callback(self.heard)
+
+
+class Things(RestWorker):
+    """A REST worker with paths of all kinds."""
+
+    type = "WT"
+    asked = 0
+    waits = False
+
+    def routes(self, app: Klein) -> None:
+        app.route("/plain")(self.plain)
+        app.route("/things/<int:number>", methods=["GET"])(self.thing)
+        app.route("/conflict")(self.conflict)
+        app.route("/own")(self.own)
+        app.route("/ask")(self.answer)
+        app.route("/text")(self.text)
+        app.route("/nothing")(self.nothing)
+        app.route("/part", branch=True)(self.part)
+        app.route("/wait")(self.wait)
+        app.handle_errors(LookupError)(self.explain)
+
+    def plain(self, request: LimitedRequest) -> bytes:
+        return request.json({"plain": b"\x00"})
+
+    def thing(self, request: LimitedRequest, number: int) -> bytes:
+        return request.json(number)
+
+    def conflict(self, request: LimitedRequest) -> bytes:
+        raise Conflict("it is there already")
+
+    def own(self, request: LimitedRequest) -> bytes:
+        raise LookupError("no such thing")
+
+    def text(self, request: LimitedRequest) -> str:
+        return '"text"'
+
+    def part(self, request: LimitedRequest) -> Any:
+        return Part()
+
+    def nothing(self, request: LimitedRequest) -> None:
+        self.asked += 1
+        request.setResponseCode(204)
+
+    async def wait(self, request: LimitedRequest) -> bytes:
+        self.waits = True
+        try:
+            await Deferred()
+        except CancelledError as error:
+            raise ValueError("nobody hears this") from error
+        return b""
+
+    async def answer(self, request: LimitedRequest) -> bytes:
+        return request.json(await self.ask(request, "WX:*", "question"))
+
+    def explain(self, request: LimitedRequest, failure: Failure) -> bytes:
+        return request.error(410, "Gone", str(failure.value))
+
+
+@asynccontextmanager
+async def things(*others: Worker, **keys: Any) -> AsyncIterator[Any]:
+    """Gives a function that asks a running :class:`Things` and gives back the status and the JSON."""
+    rest = Things()
+    agent: Any = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
+    client = treq.client.HTTPClient(agent)
+
+    async def ask(path: str, method: str = "GET") -> tuple[int, Any]:
+        response = await client.request(method, f"http://127.0.0.1:{rest.port}{path}")
+        return response.code, await treq.json_content(response)
+
+    async with running(rest, *others, config=Config(rest_port=0, **keys), reactor=reactor):
+        yield ask
+
+
+class RestWorkerTests(TestCase):
+    async def test_a_plain_function_answers_with_any_value_that_travels(self) -> None:
+        async with things() as ask:
+            binary = {"$binary": {"base64": "AA==", "subType": "00"}}
+            self.assertEqual(await ask("/plain"), (200, {"plain": binary}))
+
+    async def test_a_path_may_have_parts_that_vary(self) -> None:
+        async with things() as ask:
+            self.assertEqual(await ask("/things/7"), (200, 7))
+            self.assertEqual((await ask("/things/x"))[0], 404)
+
+    async def test_a_method_that_a_path_has_not_is_405(self) -> None:
+        async with things() as ask:
+            code, body = await ask("/things/7", "DELETE")
+            self.assertEqual((code, body["error"]), (405, "MethodNotAllowed"))
+
+    async def test_and_its_answer_says_which_it_has(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            response = await treq.delete(f"http://127.0.0.1:{rest.port}/things/7", persistent=False)
+            allowed = response.headers.getRawHeaders("allow", [""])[0]
+            self.assertIn("GET", allowed.split(", "))
+            self.assertEqual(response.headers.getRawHeaders("content-type"), ["application/json"])
+            await treq.content(response)
+
+    async def test_an_exception_of_werkzeug_says_its_status(self) -> None:
+        async with things() as ask:
+            self.assertEqual(
+                await ask("/conflict"), (409, {"error": "Conflict", "message": "it is there already"})
+            )
+
+    async def test_a_worker_may_explain_its_own_errors(self) -> None:
+        async with things() as ask:
+            self.assertEqual(await ask("/own"), (410, {"error": "Gone", "message": "no such thing"}))
+
+    async def test_what_klein_can_render_it_renders(self) -> None:
+        async with things() as ask:
+            self.assertEqual(await ask("/text"), (200, "text"))
+            self.assertEqual(await ask("/part/of/it"), (200, ["of", "it"]))
+
+    async def test_a_handler_that_gives_nothing_back_is_called_once(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            response = await treq.get(f"http://127.0.0.1:{rest.port}/nothing", persistent=False)
+            self.assertEqual((response.code, rest.asked), (204, 1))
+
+    async def test_a_host_that_is_no_text_is_400_and_not_logged(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            for path in (b"/plain", b"/missing", b"/nothing"):
+                line = b"GET %b HTTP/1.1\r\nHost: \xff\r\nConnection: close\r\n\r\n" % path
+                endpoint = HostnameEndpoint(reactor, "127.0.0.1", rest.port)
+                asking = await connectProtocol(endpoint, Asking(line))
+                answer = await asking.ended
+                self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+                self.assertIn(b"the Host header is not valid UTF-8", answer)
+
+    async def test_a_mistake_that_nobody_hears_of_is_logged(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor):
+            asking = treq.get(f"http://127.0.0.1:{rest.port}/wait", persistent=False)
+            while not rest.waits:
+                await deferLater(reactor, 0)
+            asking.addErrback(lambda _: None).cancel()
+            while not (logged := self.flushLoggedErrors(ValueError)):
+                await deferLater(reactor, 0)
+            self.assertEqual(len(logged), 1)
+
+    async def test_a_job_may_have_any_result(self) -> None:
+        async with things(Worker("WX", do_job=lambda job: [job.data, None, 1.5])) as ask:
+            self.assertEqual(await ask("/ask"), (200, ["question", None, 1.5]))
+
+    async def test_answers_of_the_system_that_are_errors_are_counted(self) -> None:
+        def fail(job: Any) -> Any:
+            raise JobTimeout("too late")
+
+        rest = Things()
+        async with running(rest, Worker("WX", do_job=fail), config=Config(rest_port=0), reactor=reactor):
+            for path, code in (("ask", 504), ("nowhere", 404)):
+                response = await treq.get(f"http://127.0.0.1:{rest.port}/{path}", persistent=False)
+                await treq.content(response)
+                self.assertEqual(response.code, code)
+            labels = {"service": "WT", "error_type": "JobTimeout"}
+            count = rest.metrics.registry.get_sample_value("microservices_job_errors_total", labels)
+            self.assertEqual(count, 1)
+
+    async def test_a_job_that_nobody_awaits_any_more_is_reported(self) -> None:
+        rest = Things()
+        seen: list[Any] = []
+        self.patch(Worker, "treat_error", lambda self, error: seen.append(error))
+        error = JobTimeout("late")
+        rest.treat_error(error)
+        self.assertEqual(seen, [error])
+
+    async def test_a_worker_that_never_started_stops(self) -> None:
+        await Things().stopService()
+
+
+class SoldOut(JobError):
+    """A user's error."""
+
+    http_status = 409
+
+
+class Secret(JobError):
+    """One of a user's that is for the log."""
+
+    http_status = 503
+    public = False
+
+
+class NoText(SoldOut):
+    """One whose constructor does not call that of its base class."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "the text")
+
+
+def raiser(error: Exception) -> Any:
+    """A handler of :class:`Things` that raises *error*."""
+
+    def fail(self: Things, request: LimitedRequest) -> bytes:
+        raise error
+
+    return fail
+
+
+class Odd(JobError):
+    """One whose status is none of an error."""
+
+    http_status = 200
+
+
+class LeavingTests(TestCase):
+    async def leave(self, error: Exception) -> tuple[int, Any]:
+        """What the client is told when a handler raises *error*."""
+
+        async def fail(job: Any) -> Any:
+            raise error
+
+        async with things(Worker("WX", do_job=fail)) as ask:
+            code, body = await ask("/ask")
+            return code, body
+
+    async def test_a_job_error_leaves_with_its_own_status_and_text(self) -> None:
+        told = await self.leave(SoldOut("none left"))
+        self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
+        told = await self.leave(JobError("it is gone", http_status=410))
+        self.assertEqual(told, (410, {"error": "JobError", "message": "it is gone"}))
+
+    async def test_whatever_an_error_of_the_rest_worker_holds_it_is_answered(self) -> None:
+        for error in (SoldOut(object()), SoldOut("\ud800"), Conflict("\ud800"), NoText()):  # type: ignore[arg-type]
+            self.patch(Things, "own", raiser(error))
+            async with things() as ask:
+                code, body = await ask("/own")
+                self.assertEqual((code, body["error"]), (409, type(error).__name__))
+        self.assertEqual(body["message"], "the text")
+
+    async def test_an_answer_that_cannot_be_json_is_a_mistake_of_the_handler(self) -> None:
+        self.patch(Things, "own", lambda self, request: request.json(object()))
+        async with things() as ask:
+            code, body = await ask("/own")
+        self.assertEqual((code, body["error"]), (500, "InternalError"))
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    async def test_nothing_leaves_of_any_other_error_but_the_job_s_id(self) -> None:
+        for error, expected in (
+            (RuntimeError("cannot open postgres://admin:topsecret@db/prod"), 500),
+            (Secret("topsecret"), 503),
+            (StoreError("SQLite: topsecret"), 503),
+        ):
+            code, body = await self.leave(error)
+            self.assertEqual((code, body["error"]), (expected, "InternalError"))
+            self.assertNotIn("topsecret", str(body))
+        self.flushLoggedErrors(RuntimeError)
+
+    async def test_the_log_has_what_the_client_is_not_told(self) -> None:
+        with capturedLogs() as lines:
+            _, body = await self.leave(Secret("topsecret"))
+        told = [formatEvent(line) for line in lines if "the client is told only" in str(line["log_format"])]
+        self.assertEqual(len(told), 1)
+        for part in ("Secret: topsecret", "at WX:", body["message"].split()[-1]):
+            self.assertIn(part, told[0])
+
+    async def test_an_error_that_is_not_imported_here_leaves_as_it_says_itself(self) -> None:
+        known = JobError.types
+        self.patch(JobError, "types", {name: kind for name, kind in known.items() if "SoldOut" not in name})
+        told = await self.leave(SoldOut("none left"))
+        self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
+
+
+class StatusTests(SynchronousTestCase):
+    def test_each_error_has_its_status(self) -> None:
+        for error, code in (
+            (BadRequest("no"), 400),
+            (BadRequest("no", worker="WB:1"), 400),
+            (EncodeError("no"), 400),
+            (EncodeError("no", worker="WB:1"), 500),
+            (MessageTooLarge("no"), 413),
+            (MessageTooLarge("no", worker="WB:1"), 500),
+            (JobTimeout("no"), 504),
+            (NoWorkerAvailable("no", worker="WB:1"), 503),
+            (StoreTimeout("no", worker="WB:1"), 504),
+            (JobError("no"), 500),
+            (SoldOut("no", worker="WB:1"), 409),
+            (SoldOut("no", http_status=410), 410),
+            (Odd("no"), 500),
+            (RemoteError("no", type="BadRequest"), 500),
+            (NotFound(), 404),
+            (RequestRedirect("/x/"), 404),
+            (MethodNotAllowed(), 405),
+            (RequestEntityTooLarge(), 413),
+            (HTTPException(), 500),
+            (ValueError("no"), 500),
+        ):
+            self.assertEqual(status(error), code, repr(error))

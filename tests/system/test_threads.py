@@ -1,0 +1,270 @@
+"""The threads of a worker's handlers: how many there are, and what becomes of those that nobody waits for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.threads import blockingCallFromThread
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from tests.support.programs import Program, ProgramTestCase, reactor
+from tests.support.rabbitmq import free_port
+from txmicro.config import Config
+from txmicro.errors import BusClosed, WorkerStopped, WrongThread
+from txmicro.protocol.messages import Job
+from txmicro.runtime.threads import Threads
+from txmicro.testing import running
+from txmicro.worker import Worker
+
+
+class Blocking:
+    """A function that blocks until it is let go; tells when it begins, and how many run."""
+
+    def __init__(self, case: TestCase) -> None:
+        self.began: list[Any] = []
+        self._go = threading.Event()
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+        case.addCleanup(self.let_go)
+
+    def __call__(self, value: Any) -> Any:
+        reactor.callFromThread(self._begin, value)
+        self._go.wait()
+        return value
+
+    def _begin(self, value: Any) -> None:
+        self.began.append(value)
+        for number, waiting in self._waiting:
+            if len(self.began) == number:
+                waiting.callback(None)
+
+    def has_begun(self, number: int) -> Deferred[None]:
+        """Fires when it was called *number* times."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append((number, waiting))
+        if len(self.began) >= number:
+            waiting.callback(None)
+        return waiting
+
+    def let_go(self) -> None:
+        """All that run return."""
+        self._go.set()
+
+
+class ThreadsTests(TestCase):
+    timeout = 30.0
+
+    def setUp(self) -> None:
+        self.threads = Threads(reactor, 2, "WB:1")
+        self.addCleanup(self.threads.close)
+        self.block = Blocking(self)
+        self.said: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            self.said.append(formatEvent(event) or "")
+
+        hear: Any = observe
+        globalLogPublisher.addObserver(hear)
+        self.addCleanup(globalLogPublisher.removeObserver, hear)
+
+    async def test_it_gives_what_the_function_returns_or_raises(self) -> None:
+        self.assertEqual(await self.threads.run(divmod, 7, 2), (3, 1))
+        with self.assertRaises(ZeroDivisionError):
+            await self.threads.run(divmod, 7, 0)
+
+    async def test_what_returns_a_promise_is_told_that_it_must_not(self) -> None:
+        async def coroutine() -> None:
+            """Not run."""
+
+        functions: list[Any] = [coroutine, Deferred]
+        for function in functions:
+            with self.assertRaisesRegex(
+                TypeError, "returned a (coroutine|Deferred): it must return the result"
+            ):
+                await self.threads.run(function)
+
+    async def test_the_threads_are_daemons_and_few(self) -> None:
+        seen = [await self.threads.run(threading.current_thread) for _ in range(5)]
+        self.assertEqual({(thread.name, thread.daemon) for thread in seen}, {("WB:1 thread 1", True)})
+
+    async def test_so_many_run_at_once_and_the_rest_in_order(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(4)]
+        await self.block.has_begun(2)
+        await self.turn()
+        self.assertEqual(sorted(self.block.began), [0, 1])
+        self.block.let_go()
+        self.assertEqual(await gatherResults(calls), [0, 1, 2, 3])
+
+    async def test_twisteds_own_pool_has_none_of_it(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(2)]
+        await self.block.has_begun(2)
+        self.assertEqual(await reactor.resolve("localhost"), "127.0.0.1")
+        self.block.let_go()
+        await gatherResults(calls)
+
+    async def test_another_thread_takes_the_place_of_one_that_nobody_waits_for(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(2)]
+        await self.block.has_begun(2)
+        for call in calls:
+            call.cancel()
+            self.failureResultOf(call, CancelledError)
+        calls = [self.threads.run(self.block, number) for number in (2, 3, 4)]
+        await self.block.has_begun(4)
+        self.assertIn(
+            "tests.system.test_threads.Blocking was cancelled, but a thread cannot be", self.said[-1]
+        )
+        self.assertIn("(2 such threads; above 2", self.said[-1])
+        self.block.let_go()
+        self.assertEqual(await gatherResults(calls), [2, 3, 4])
+
+    async def test_but_there_is_an_end_to_that(self) -> None:
+        for number in range(4):
+            call = self.threads.run(self.block, number)
+            await self.block.has_begun(number + 1)
+            call.cancel()
+            self.failureResultOf(call, CancelledError)
+        waits = self.threads.run(self.block, "waits")
+        await self.turn()
+        self.assertEqual(self.block.began, [0, 1, 2, 3])
+        self.block.let_go()
+        self.assertEqual(await waits, "waits")
+
+    async def test_what_has_not_begun_never_does_when_cancelled(self) -> None:
+        calls = [self.threads.run(self.block, number) for number in range(3)]
+        calls[2].cancel()
+        self.failureResultOf(calls[2], CancelledError)
+        self.block.let_go()
+        await gatherResults(calls[:2])
+        await self.turn()
+        self.assertEqual(sorted(self.block.began), [0, 1])
+        self.assertEqual(self.said, [])
+
+    async def test_closing_ends_each_thread_after_its_call(self) -> None:
+        await self.threads.run(threading.current_thread)
+        call = self.threads.run(self.block, 1)
+        thread = await self.threads.run(threading.current_thread)
+        await self.block.has_begun(1)
+        self.threads.close()
+        self.failureResultOf(self.threads.run(self.block, 2), WorkerStopped)
+        thread.join(10)
+        self.assertFalse(thread.is_alive())
+        self.block.let_go()
+        self.assertEqual(await call, 1)
+
+    async def turn(self) -> None:
+        """Let the reactor do what is waiting to be done."""
+        for _ in range(3):
+            done: Deferred[None] = Deferred()
+            reactor.callFromThread(done.callback, None)
+            await done
+
+
+class WorkerTests(TestCase):
+    timeout = 30.0
+
+    async def test_handlers_block_as_many_threads_as_the_capacity_and_no_others(self) -> None:
+        """Twisted's pool has ten, and resolves names in them."""
+        block = Blocking(self)
+
+        class Blocked(Worker):
+            type = "WB"
+            threads = True
+            capacity = 12
+
+            def do_job(self, job: Job) -> Any:
+                return block(job.data)
+
+        async with running(Blocked(), config=Config()) as bus:
+            jobs = [bus.send("WB:*", number).when_done() for number in range(12)]
+            await block.has_begun(12)
+            self.assertEqual(await reactor.resolve("localhost"), "127.0.0.1")
+            block.let_go()
+            self.assertEqual(await gatherResults(jobs), list(range(12)))
+
+    async def test_what_is_not_safe_in_a_thread_says_what_to_call_instead(self) -> None:
+        class Careless(Worker):
+            type = "WB"
+            threads = True
+
+            def do_job(self, job: Job) -> Any:
+                if job.data == "right":
+                    return blockingCallFromThread(reactor, lambda: self.send("WC:*", 1).when_done())
+                calls: dict[str, Any] = {
+                    "send": lambda: self.send("WC:*"),
+                    "publish": lambda: self.publish("a.topic"),
+                    "subscribe": lambda: self.subscribe("a.topic", print),
+                    "list_workers": self.list_workers,
+                    "in_thread": lambda: self.in_thread(len, ()),
+                }
+                return {name: str(self.wrong(call)) for name, call in calls.items()}
+
+            def wrong(self, call: Any) -> WrongThread | None:
+                """What it raises."""
+                try:
+                    call()
+                except WrongThread as error:
+                    return error
+                return None
+
+        async with running(Careless(), Worker("WC", do_job=lambda job: job.data + 1)) as bus:
+            for name, error in (await bus.send("WB:*")).items():
+                self.assertRegex(error, f"^{name} was called from a thread.*blockingCallFromThread")
+            self.assertEqual(await bus.send("WB:*", "right"), 2)
+
+    def test_there_are_none_before_the_start(self) -> None:
+        with self.assertRaisesRegex(BusClosed, "WB is not running"):
+            Worker("WB").in_thread(len, ())
+
+
+MODULE = """
+import os, time
+from txmicro.worker import Worker
+
+class Waits(Worker):
+    type = "WT"
+    threads = True
+
+    def opened(self):
+        self.bus.clock.callLater(0.3, self.begin)
+
+    def begin(self):
+        for number in range(12):
+            self.send("WT:*", number).when_done().addBoth(self.tell)
+
+    def do_job(self, job):
+        self.log.warn(f"job {job.data} runs")
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+        return job.data
+
+    def tell(self, result):
+        self.log.warn(f"a job ended: {result}")
+"""
+
+
+class DaemonTests(ProgramTestCase):
+    async def test_handlers_that_fill_their_threads_do_not_keep_it_off_the_bus(self) -> None:
+        (self.directory / "waits.py").write_text(MODULE)
+        config = {"worker_types": {"WT": "waits:Waits"}, "worker_metrics_port": 0}
+        (self.directory / "waits.json").write_text(json.dumps(config))
+        port = str(free_port())
+        broker = await self.start_broker(port)
+        worker = self.twistd(
+            "txmicro-worker --config waits.json --type WT", TXMICRO_BROKER_URL=f"amqp://localhost:{port}"
+        )
+        await gatherResults([worker.says(f"job {number} runs") for number in range(12)])
+        await broker.kill()
+        worker.output = ""
+        await self.start_broker(port)
+        await worker.says("connected to")
+        self.assertNotIn("a job ended", worker.output)
+        (self.directory / "go").touch()
+        await gatherResults([worker.says(f"a job ended: {number}\n") for number in range(12)])
+
+    async def start_broker(self, port: str) -> Program:
+        broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT=port)
+        await broker.says("listens on")
+        return broker

@@ -1,0 +1,250 @@
+"""TLS, between the client and the embedded broker, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet import ssl
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.certificates import Authority
+from txmicro.amqp.connection import Client
+from txmicro.amqp.errors import (
+    BadCertificate,
+    CertificateRefused,
+    ConnectionLost,
+    TlsError,
+    WrongHost,
+    lost_by,
+)
+from txmicro.amqp.uri import Broker, Files
+from txmicro.broker.memory import MemoryEndpoint
+from txmicro.broker.server import BrokerFactory
+from txmicro.bus.tls import Connections, TlsEndpoint
+
+HOST = "broker.example"
+
+
+class TlsTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.authority = Authority(self.folder / "ca.pem")
+        self.server = self.folder / "server.pem"
+        self.authority.issue(self.server, HOST, HOST, "127.0.0.1", "::1", server=True)
+        self.own = self.folder / "own.pem"
+        self.broker = Broker(tls=True, host=HOST, files=Files(ca=str(self.authority.path)))
+        self.shown = 0
+
+    def with_own(self, cert: Path | None = None) -> Broker:
+        path = str(cert or self.own)
+        return replace(self.broker, files=Files(str(self.authority.path), path, path))
+
+    def options(self, demand: bool, **options: Any) -> ssl.CertificateOptions:
+        pem = ssl.PrivateCertificate.loadPEM(self.server.read_text())
+        trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(self.authority.path.read_bytes())])
+        if demand:
+            options["trustRoot"] = trust
+        return ssl.CertificateOptions(privateKey=pem.privateKey.original, certificate=pem.original, **options)
+
+    def dial(self, endpoint: TlsEndpoint, **options: Any) -> Deferred[Client]:
+        """Connect, and hang up; gives what ready() gave."""
+        arguments = {"vhost": "/", "username": "guest", "password": "guest", "clock": self.clock, **options}
+        factory: Any = Factory.forProtocol(lambda: Client(**arguments))
+        client: Client = self.successResultOf(endpoint.connect(factory))
+        ready: Deferred[Client] = client.ready().addCallback(self.look)
+        self.clock.pump([0] * 50)
+        client.shutdown()
+        self.clock.pump([0] * 50)
+        return ready
+
+    def look(self, client: Client) -> Client:
+        self.shown = client.transport.getPeerCertificate().to_cryptography().serial_number
+        return client
+
+    def endpoint(self, broker: Broker, demand: bool = False, **options: Any) -> TlsEndpoint:
+        """To an embedded broker behind TLS, which may demand a certificate."""
+        factory: Any = BrokerFactory(self.clock)
+        self.addCleanup(factory.model.close)
+        made: Any = self.options(demand, **options)
+        clock: Any = self.clock
+        behind: Any = TLSMemoryBIOFactory(made, False, factory, clock)
+        return TlsEndpoint(MemoryEndpoint(behind, self.clock), broker, self.clock)
+
+    def refused(self, endpoint: TlsEndpoint, kind: type[TlsError]) -> str:
+        error = self.failureResultOf(self.dial(endpoint), kind).value
+        self.assertIs(type(error), kind)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        return str(error)
+
+
+class VerificationTests(TlsTestCase):
+    def test_a_broker_that_is_who_it_says(self) -> None:
+        for host in (HOST, "127.0.0.1", "::1"):
+            self.successResultOf(self.dial(self.endpoint(replace(self.broker, host=host))))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_unknown_authority(self) -> None:
+        other = Authority(self.folder / "other.pem", "other")
+        broker = replace(self.broker, files=Files(ca=str(other.path)))
+        self.assertIn("signed by an unknown authority", self.refused(self.endpoint(broker), BadCertificate))
+
+    def test_somebody_who_calls_himself_like_the_authority(self) -> None:
+        forged = Authority(self.folder / "forged.pem")
+        broker = replace(self.broker, files=Files(ca=str(forged.path)))
+        self.assertIn("has a wrong signature", self.refused(self.endpoint(broker), BadCertificate))
+
+    def test_the_systems_authorities_are_the_default(self) -> None:
+        said = self.refused(self.endpoint(replace(self.broker, files=Files())), BadCertificate)
+        self.assertIn("signed by an unknown authority", said)
+
+    def test_a_certificate_that_has_expired(self) -> None:
+        self.authority.issue(self.server, HOST, HOST, server=True, days_ago=60)
+        self.assertIn(f"has expired: CN={HOST}", self.refused(self.endpoint(self.broker), BadCertificate))
+
+    def test_a_certificate_of_the_future(self) -> None:
+        self.authority.issue(self.server, HOST, HOST, server=True, days_ago=-60)
+        self.assertIn("is not valid yet", self.refused(self.endpoint(self.broker), BadCertificate))
+
+    def test_a_clients_certificate_is_not_a_brokers(self) -> None:
+        self.authority.issue(self.server, HOST, HOST)
+        self.assertIn("not for a server", self.refused(self.endpoint(self.broker), BadCertificate))
+
+    def test_another_host(self) -> None:
+        for host in ("other.example", "127.0.0.2"):
+            said = self.refused(self.endpoint(replace(self.broker, host=host)), WrongHost)
+            self.assertIn(f"not for {host}, but for CN={HOST}", said)
+
+    def test_a_certificate_without_a_host_is_for_none(self) -> None:
+        self.authority.issue(self.server, HOST, server=True)
+        self.assertIn(f"not for {HOST}", self.refused(self.endpoint(self.broker), WrongHost))
+
+    def test_a_host_that_is_expected_instead(self) -> None:
+        broker = replace(self.broker, host="10.0.0.1", server_name=HOST)
+        self.successResultOf(self.dial(self.endpoint(broker)))
+
+    def test_the_host_is_told_to_the_broker_but_no_address_is(self) -> None:
+        for broker, expected in ((self.broker, HOST.encode()), (replace(self.broker, host="::1"), None)):
+            protocol: Any = SimpleNamespace(failVerification=None)
+            connection = Connections(broker).clientConnectionForTLS(protocol)
+            self.assertEqual(connection.get_servername(), expected)
+
+    def test_nothing_is_verified_only_where_that_is_said(self) -> None:
+        self.authority.issue(self.server, "nobody", server=True, days_ago=60)
+        self.refused(self.endpoint(self.broker), BadCertificate)
+        broker = replace(self.broker, verify=False, files=Files())
+        self.successResultOf(self.dial(self.endpoint(broker)))
+
+    def test_old_versions_are_not_spoken(self) -> None:
+        old = {
+            "insecurelyLowerMinimumTo": ssl.TLSVersion.TLSv1_0,
+            "lowerMaximumSecurityTo": ssl.TLSVersion.TLSv1_1,
+        }
+        self.refused(self.endpoint(self.broker, **old), TlsError)
+        self.successResultOf(
+            self.dial(self.endpoint(self.broker, lowerMaximumSecurityTo=ssl.TLSVersion.TLSv1_2))
+        )
+
+
+class OwnCertificateTests(TlsTestCase):
+    def test_it_is_shown_to_a_broker_that_wants_one(self) -> None:
+        self.authority.issue(self.own, "WB")
+        self.successResultOf(self.dial(self.endpoint(self.with_own(), demand=True)))
+
+    def test_those_between_it_and_the_authority_are_shown_too(self) -> None:
+        middle = Authority(self.folder / "middle.pem", "middle", self.authority)
+        middle.issue(self.own, "WB")
+        self.own.write_bytes(self.own.read_bytes() + middle.path.read_bytes())
+        self.successResultOf(self.dial(self.endpoint(self.with_own(), demand=True)))
+
+    def test_none_where_one_is_wanted(self) -> None:
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            endpoint = self.endpoint(self.broker, demand=True, lowerMaximumSecurityTo=version)
+            self.failureResultOf(self.dial(endpoint), TlsError)
+
+    def test_one_that_the_broker_does_not_believe(self) -> None:
+        Authority(self.folder / "other.pem", "other").issue(self.own, "WB")
+        said = self.refused(self.endpoint(self.with_own(), demand=True), CertificateRefused)
+        self.assertIn("the broker refuses our certificate: ", said)
+
+    def test_one_that_has_expired(self) -> None:
+        self.authority.issue(self.own, "WB", days_ago=60)
+        self.assertIn(
+            "expired", self.refused(self.endpoint(self.with_own(), demand=True), CertificateRefused)
+        )
+
+    def test_a_renewed_one_is_used_from_the_next_connection_on(self) -> None:
+        self.authority.issue(self.own, "WB", days_ago=60)
+        endpoint = self.endpoint(self.with_own(), demand=True)
+        self.failureResultOf(self.dial(endpoint), CertificateRefused)
+        self.authority.issue(self.own, "WB")
+        self.successResultOf(self.dial(endpoint))
+
+
+class FileTests(TlsTestCase):
+    def problem(self, files: Files) -> str:
+        error = self.assertRaises(TlsError, TlsEndpoint, None, replace(self.broker, files=files), self.clock)
+        return str(error)
+
+    def test_files_that_cannot_be_used_are_named_at_once(self) -> None:
+        self.authority.issue(self.own, "WB")
+        ca, own, missing = str(self.authority.path), str(self.own), str(self.folder / "missing.pem")
+        garbage = self.folder / "garbage.pem"
+        garbage.write_text("none")
+        nothing = str(garbage)
+        encrypted = self.folder / "encrypted.pem"
+        encrypted.write_text(self.authority.path.read_text() + ENCRYPTED_KEY)
+        for files, expected in (
+            (Files(ca=missing), f"cannot read {missing}: No such file or directory"),
+            (Files(ca=nothing), f"{nothing} holds no certificate in PEM"),
+            (Files(ca, missing, own), f"cannot read {missing}: "),
+            (Files(ca, nothing, own), f"{nothing} holds no certificate in PEM"),
+            (Files(ca, own, missing), f"cannot read {missing}: "),
+            (Files(ca, own, nothing), f"{nothing} holds no key in PEM"),
+            (Files(ca, own, str(encrypted)), f"{encrypted} holds no key in PEM that is not encrypted"),
+            (Files(ca, ca, own), f"{own} is not the key of {ca}"),
+        ):
+            self.assertTrue(self.problem(files).startswith(expected), (self.problem(files), expected))
+
+    def test_a_file_that_goes_later_is_said_at_each_attempt_until_it_is_back(self) -> None:
+        self.authority.issue(self.own, "WB")
+        endpoint = self.endpoint(self.with_own(), demand=True)
+        self.own.unlink()
+        factory: Any = None
+        for _ in range(2):
+            failure = self.failureResultOf(endpoint.connect(factory), TlsError)
+            self.assertIn(f"cannot read {self.own}", str(failure.value))
+        self.authority.issue(self.own, "WB")
+        self.successResultOf(self.dial(endpoint))
+
+
+class LostByTests(SynchronousTestCase):
+    def test_what_openssl_says(self) -> None:
+        for text, kind in (
+            ("tlsv1 alert unknown ca", CertificateRefused),
+            ("tlsv13 alert certificate required", CertificateRefused),
+            ("sslv3 alert handshake failure", TlsError),
+            ("wrong version number", TlsError),
+        ):
+            error = lost_by(Failure(SSL.Error([("SSL routines", "", text)])))
+            self.assertIs(type(error), kind, text)
+            self.assertIn(text, str(error))
+
+    def test_anything_else(self) -> None:
+        for reason in (ConnectionDone("gone"), SSL.Error(), SSL.Error([])):
+            self.assertIs(type(lost_by(Failure(reason))), ConnectionLost)
+
+
+ENCRYPTED_KEY = """-----BEGIN ENCRYPTED PRIVATE KEY-----
+"""

@@ -1,0 +1,818 @@
+"""Workers on a bus: what the ancestor's README promises, and what ours does."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.support.system import SystemTestCase
+from txmicro.bus.worker_channel import WorkerChannel
+from txmicro.config import Config
+from txmicro.errors import (
+    AddressError,
+    BusClosed,
+    DuplicateWorker,
+    EncodeError,
+    JobCancelled,
+    JobError,
+    JobTimeout,
+    MessageTooLarge,
+    NoWorkerAvailable,
+    RemoteError,
+    RuntimeExceeded,
+    WorkerStopped,
+)
+from txmicro.manager import SystemManager
+from txmicro.protocol.messages import Forward, Job
+from txmicro.receiving import trace
+from txmicro.receiving.runner import CLEANUP
+from txmicro.receiving.trace import call_in
+from txmicro.worker import Worker
+
+
+async def echo(job: Job) -> Any:
+    return {"echo": job.data}
+
+
+async def never(job: Job) -> None:
+    await Deferred()
+
+
+async def swallow(job: Job) -> None:
+    while True:
+        with contextlib.suppress(Exception):  # Twisted's CancelledError is one
+            await Deferred()
+
+
+class NoneLeft(JobError):
+    """A user's own error."""
+
+    retryable = True
+
+
+class AncestorsSamples(SystemTestCase):
+    """The published samples of MicroServices.js, in their Python form."""
+
+    def test_send_to_any_worker_of_a_type(self) -> None:
+        """Worker.sendToNextWorker(["WD:*"], {data: "Stuff to do"})."""
+        sender = Worker("WA")
+        self.process(sender, Worker("WD", do_job=echo))
+        job = sender.send(["WD:*"], {"data": "Stuff to do"})
+        self.assertEqual(self.result(job.when_done()), {"echo": {"data": "Stuff to do"}})
+
+    def test_send_to_one_worker(self) -> None:
+        """Worker.sendToNextWorker(["WD:1461679731775"], {data: "Stuff to do"})."""
+        sender = Worker("WA")
+        workers = [Worker("WD", do_job=echo, id=f"WD:146167973177{n}") for n in range(5)]
+        self.process(sender, *workers)
+        for _ in range(3):
+            job = sender.send(["WD:1461679731774"], {"data": "Stuff to do"})
+            self.result(job.when_done())
+            self.assertEqual(self.result(job.when_taken()), "WD:1461679731774")
+
+    def test_a_db_worker_by_inheritance(self) -> None:
+        """new Worker("WB"), with treatError, storeInDB and getFromDB of its own."""
+
+        class DBWorker(Worker):
+            type = "WB"
+
+            def opened(self) -> None:
+                self.db: list[Any] = []
+                self.errors: list[JobError] = []
+
+            def treat_error(self, error: JobError) -> None:
+                self.errors.append(error)
+
+            async def do_job(self, job: Job) -> Any:
+                return self.store_in_db(job.data["store"]) if "store" in job.data else self.get_from_db()
+
+            def store_in_db(self, data: Any) -> str:
+                self.db.append(data)
+                return "ok"
+
+            def get_from_db(self) -> list[Any]:
+                return self.db
+
+        sender, db = Worker("WA"), DBWorker()
+        self.process(sender, db)
+        self.assertEqual(self.result(sender.send("WB:*", {"store": 1}).when_done()), "ok")
+        self.assertEqual(self.result(sender.send("WB:*", {}).when_done()), [1])
+        db.send("WX:*", None, timeout=1.0)
+        self.advance(1.5)
+        self.assertEqual([type(error) for error in db.errors], [JobTimeout])
+
+    def test_the_architecture_picture(self) -> None:
+        """REST asks the pilot, the pilot the DB worker, whose answer goes straight back."""
+        stored: list[Any] = []
+
+        async def pilot(job: Job) -> Forward:
+            return Forward("WB:*", {"piloted": job.data})
+
+        async def store(job: Job) -> str:
+            stored.append((job.data, job.sender, job.origin))
+            return "stored"
+
+        rest, director, db = Worker("WA"), Worker("WD", do_job=pilot), Worker("WB", do_job=store)
+        for member in (rest, director, db):
+            self.process(member)
+        job = rest.send("WD:*", "movie")
+        self.assertEqual(self.result(job.when_done()), "stored")
+        self.assertEqual(stored, [({"piloted": "movie"}, director.id, rest.id)])
+        self.advance(5)
+        self.assertEqual((len(rest._running_station._outbox), len(director._running_station._outbox)), (0, 0))
+
+
+class SendTests(SystemTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sender = Worker("WA")
+        self.manager = SystemManager()
+
+    def test_a_worker_in_another_process_answers(self) -> None:
+        self.process(self.sender)
+        self.process(Worker("WB", do_job=echo))
+        self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
+
+    def test_a_worker_that_starts_later_gets_the_job(self) -> None:
+        self.process(self.sender)
+        job = self.sender.send("WB:*", 1)
+        self.advance(0.5)
+        self.process(Worker("WB", do_job=echo))
+        self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
+
+    def test_an_unheard_failure_whose_treatment_fails_is_logged(self) -> None:
+        def treat(error: JobError) -> None:
+            raise OSError
+
+        self.patch(self.sender, "treat_error", treat)
+        self.process(self.sender)
+        self.sender.send("WX:*", timeout=1.0)
+        self.advance(1.5)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_by_default_an_unheard_failure_is_logged(self) -> None:
+        self.process(self.sender)
+        self.sender.send("WX:*", timeout=1.0)
+        self.advance(1.5)
+        value = self.sender.bus.metrics.registry.get_sample_value
+        labels = {"service": "WA", "error_type": "JobTimeout"}
+        self.assertEqual(value("microservices_job_errors_total", labels), 1)
+
+    def test_a_dead_workers_jobs_are_run_elsewhere(self) -> None:
+        """It took them, and is gone without a word: its probe comes back."""
+        self.process(self.sender)
+        bus = self.process(Worker("WB", do_job=never))
+        answer = self.sender.send("WB:*", 1).when_done()
+        self.advance(0.2)
+        self.process(Worker("WB", do_job=echo))
+        assert bus.session is not None
+        self.way.broker = None  # it cannot come back
+        for client in (bus.session.publishing, bus.session.consuming):
+            client.transport.abortConnection()
+        self.assertEqual(self.result(answer, 4.5), {"echo": 1})
+
+    def test_every_format_carries_jobs_and_a_fleet_may_mix_them(self) -> None:
+        self.process(self.sender, config=Config(data_transfer_protocol="JSON"))
+        self.process(Worker("WB", do_job=echo), config=Config(data_transfer_protocol="BSON"))
+        self.process(Worker("WC", do_job=echo), config=Config(data_transfer_protocol="MessagePack"))
+        for kind in ("WB:*", "WC:*"):
+            self.assertEqual(self.result(self.sender.send(kind, ["é", 1]).when_done()), {"echo": ["é", 1]})
+
+    def test_a_routing_slip_visits_its_workers_in_order(self) -> None:
+        async def append(job: Job) -> list[str]:
+            return [*job.data, job.address]
+
+        members = [Worker(kind, do_job=append) for kind in ("WB", "WC", "WD")]
+        for member in (self.sender, *members):
+            self.process(member)
+        job = self.sender.send(["WB:*", "WC:*", "WD:*"], [])
+        self.assertEqual(self.result(job.when_done()), ["WB:*", "WC:*", "WD:*"])
+        self.advance(5)
+        for member in (self.sender, *members):
+            self.assertEqual(len(member._running_station._outbox), 0, member.id)
+
+    def test_nobody_of_the_type_and_a_manager_fails_within_two_retry_intervals(self) -> None:
+        self.process(self.sender, self.manager)
+        error = self.error(self.sender.send("WX:*").when_done(), NoWorkerAvailable, 4.0)
+        self.assertIn("WX:*", str(error))
+
+    def test_a_type_whose_workers_all_left_is_nobody_too(self) -> None:
+        self.process(self.sender, self.manager)
+        self.stop(self.process(Worker("WB", do_job=echo)))
+        self.error(self.sender.send("WB:*").when_done(), NoWorkerAvailable, 4.0)
+
+    def test_one_worker_that_is_not_there_is_nobody(self) -> None:
+        self.process(self.sender, self.manager, Worker("WB", do_job=echo))
+        self.error(self.sender.send("WB:123").when_done(), NoWorkerAvailable, 4.0)
+
+    def test_nobody_and_no_manager_fails_at_the_deadline(self) -> None:
+        self.process(self.sender)
+        job = self.sender.send("WX:*", timeout=7.0)
+        self.advance(6.9)
+        self.assertFalse(job.ended)
+        self.error(job.when_done(), JobTimeout, 0.3)
+
+    def test_a_worker_that_is_busy_is_somebody(self) -> None:
+        self.process(self.sender, self.manager, Worker("WB", do_job=never))
+        job = self.sender.send("WB:*", timeout=20.0)
+        self.advance(15)
+        self.assertFalse(job.ended)
+
+    def test_what_cannot_travel_fails_at_once_and_says_where(self) -> None:
+        self.process(self.sender)
+        error = self.assertRaises(EncodeError, self.sender.send, "WB:*", {"a": [1, object()]})
+        self.assertIn("a[1]", str(error))
+
+    def test_what_is_too_large_fails_at_once(self) -> None:
+        self.process(self.sender, config=Config(max_message=4096))
+        self.assertRaises(MessageTooLarge, self.sender.send, "WB:*", "x" * 4096)
+
+    def test_what_is_no_address_fails_at_once(self) -> None:
+        self.process(self.sender)
+        for wrong in ("", "WB", "WB:", ":*", "W B:*", "WB:*:*", [], ["WB:*", "?"]):
+            self.assertRaises(AddressError, self.sender.send, wrong)
+
+    def test_a_worker_that_is_not_running_sends_nothing(self) -> None:
+        self.assertRaises(BusClosed, self.sender.send, "WB:*")
+        self.stop(self.process(self.sender))
+        self.assertRaises(BusClosed, self.sender.send, "WB:*")
+
+    def test_cancel_is_told_to_the_taker(self) -> None:
+        ended: list[str] = []
+
+        async def handle(job: Job) -> None:
+            try:
+                await Deferred()
+            finally:
+                ended.append(job.id)
+
+        self.process(self.sender)
+        self.process(Worker("WB", do_job=handle))
+        job = self.sender.send("WB:*")
+        self.result(job.when_taken())
+        waiting = job.when_done()
+        job.cancel()
+        self.error(waiting, JobCancelled)
+        self.assertEqual(ended, [job.id])
+
+    def test_cancel_reaches_a_taker_whose_ack_is_still_on_its_way(self) -> None:
+        started: list[str] = []
+        ended: list[str] = []
+
+        async def handle(job: Job) -> None:
+            started.append(job.id)
+            try:
+                await Deferred()
+            finally:
+                ended.append(job.id)
+
+        self.process(self.sender)
+        self.process(Worker("WB", do_job=handle))
+        job = self.sender.send("WB:*")
+        self.clock.advance(0)
+        self.assertEqual(started, [job.id])
+        job.cancel()
+        self.advance(0.2)
+        self.assertEqual(ended, [job.id])
+
+    def test_a_job_that_its_sender_cancels_is_no_error_to_treat(self) -> None:
+        treated: list[JobError] = []
+        self.patch(self.sender, "treat_error", treated.append)
+        self.process(self.sender)
+        self.sender.send("WX:*").cancel()
+        self.assertEqual(treated, [])
+
+    def test_a_timeout_is_a_number_of_seconds_that_can_travel(self) -> None:
+        self.process(self.sender)
+        for durable in (False, True):
+            for wrong in (0, -1, float("inf"), float("nan"), 1e9 + 1, sys.maxsize, 10**400, True, "5"):
+                error = self.assertRaises(
+                    ValueError, self.sender.send, "WB:*", timeout=wrong, durable=durable
+                )
+                self.assertIn("expected seconds above 0, at most 1,000,000,000", str(error))
+
+    def test_with_the_longest_timeout_a_job_is_done(self) -> None:
+        self.process(self.sender)
+        self.process(Worker("WB", do_job=echo))
+        for durable in (False, True):
+            answer = self.sender.send("WB:*", "a", timeout=1e9, durable=durable).when_done()
+            self.assertEqual(self.result(answer, 1.0), {"echo": "a"})
+
+    def test_stopping_the_sender_fails_what_it_sent(self) -> None:
+        bus = self.process(self.sender)
+        waiting = self.sender.send("WX:*").when_done()
+        self.stop(bus)
+        self.error(waiting, WorkerStopped)
+
+    def test_a_trace_context_is_passed_along(self) -> None:
+        seen: list[str | None] = []
+
+        async def first(job: Job) -> Forward:
+            seen.append(job.traceparent)
+            return Forward("WC:*")
+
+        async def second(job: Job) -> None:
+            seen.append(job.traceparent)
+
+        self.process(self.sender, Worker("WB", do_job=first), Worker("WC", do_job=second))
+        self.result(self.sender.send("WB:*", traceparent="00-abc-def-01").when_done())
+        self.assertEqual(seen, ["00-abc-def-01"] * 2)
+
+
+class TraceTests(SystemTestCase):
+    """What a handler sends belongs to the trace of the job that it runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.seen: list[str | None] = []
+        self.sender, self.first = Worker("WA"), Worker("WB")
+
+        async def last(job: Job) -> None:
+            self.seen.append(job.traceparent)
+
+        self.last = Worker("WC", do_job=last)
+
+    def run_one(self, handler: Any, **send: Any) -> list[str | None]:
+        """What reaches the last worker when *handler* runs a job."""
+        self.first.do_job = handler
+        if not self.buses:
+            self.process(self.sender, self.first, self.last)
+        self.result(self.sender.send("WB:*", **send).when_done(), 2.0)
+        seen, self.seen = self.seen, []
+        return seen
+
+    def test_a_coroutine_passes_it_on_also_after_it_has_waited(self) -> None:
+        async def handle(job: Job) -> None:
+            await self.first.send("WC:*")
+            waiting: Deferred[None] = Deferred()
+            self.clock.callLater(0.5, waiting.callback, None)
+            await waiting
+            await self.first.send("WC:*", durable=True).when_stored()
+
+        seen = self.run_one(handle, traceparent="00-abc-def-01")
+        self.assertEqual(seen, ["00-abc-def-01"] * 2)
+
+    def test_what_is_said_counts(self) -> None:
+        async def handle(job: Job) -> None:
+            await self.first.send("WC:*", traceparent="00-other-01")
+
+        self.assertEqual(self.run_one(handle, traceparent="00-abc-def-01"), ["00-other-01"])
+
+    def test_so_does_a_function(self) -> None:
+        seen = self.run_one(lambda job: self.first.send("WC:*").when_done(), traceparent="00-abc-def-01")
+        self.assertEqual(seen, ["00-abc-def-01"])
+
+    def test_a_job_that_starts_within_another_has_its_own(self) -> None:
+        async def handle(job: Job) -> None:
+            await self.first.send("WC:*")
+
+        self.assertEqual(self.run_one(handle), [None])
+        within = call_in("00-outer-01", call_in, None, trace.current)
+        self.assertIsNone(within)
+        self.assertIsNone(trace.current())
+
+
+class HandlerTests(SystemTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sender = Worker("WA")
+
+    def ask(self, handler: Any, seconds: float = 0.2, **send: Any) -> Any:
+        worker = Worker("WB", do_job=handler)
+        self.process(self.sender, worker)
+        self.worker = worker
+        waiting = self.sender.send("WB:*", None, **send).when_done()
+        self.advance(seconds)
+        return waiting
+
+    def test_a_plain_function_answers(self) -> None:
+        self.assertEqual(self.successResultOf(self.ask(lambda job: 5)), 5)
+
+    def test_a_function_that_returns_a_deferred_answers(self) -> None:
+        waiting: Deferred[int] = Deferred()
+        answer = self.ask(lambda job: waiting)
+        waiting.callback(6)
+        self.assertEqual(self.result(answer), 6)
+
+    def test_an_exception_is_a_remote_error_with_its_type_and_worker(self) -> None:
+        async def handle(job: Job) -> None:
+            raise KeyError("missing")
+
+        error = self.failureResultOf(self.ask(handle), RemoteError).value
+        self.assertEqual((error.type, error.worker, error.retryable), ("KeyError", self.worker.id, False))
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_a_users_own_error_arrives_as_itself(self) -> None:
+        async def handle(job: Job) -> None:
+            raise NoneLeft("no more of it")
+
+        error = self.failureResultOf(self.ask(handle), NoneLeft).value
+        self.assertEqual((str(error), error.retryable), ("no more of it", True))
+
+    def test_a_result_that_cannot_travel_is_a_typed_failure(self) -> None:
+        async def handle(job: Job) -> Any:
+            return {"x": object()}
+
+        error = self.failureResultOf(self.ask(handle), EncodeError).value
+        self.assertIn("result.x", str(error))
+
+    def test_a_forward_to_no_address_is_a_typed_failure(self) -> None:
+        async def handle(job: Job) -> Forward:
+            return Forward("nowhere")
+
+        error = self.failureResultOf(self.ask(handle), RemoteError).value
+        self.assertEqual(error.type, "AddressError")
+        self.flushLoggedErrors(AddressError)
+
+    def test_a_forward_to_nobody_fails_at_the_origin(self) -> None:
+        async def handle(job: Job) -> Forward:
+            return Forward("WX:*")
+
+        self.process(SystemManager())
+        self.failureResultOf(self.ask(handle, 4.0), NoWorkerAvailable)
+        self.advance(5)
+        self.assertEqual(len(self.worker._running_station._outbox), 0)
+
+    def test_one_that_never_ends_is_cancelled_at_the_senders_deadline(self) -> None:
+        ended: list[str] = []
+
+        async def handle(job: Job) -> None:
+            try:
+                await Deferred()
+            finally:
+                ended.append(job.id)
+
+        self.failureResultOf(self.ask(handle, 3.0, timeout=2.0), JobTimeout)
+        self.assertEqual(len(ended), 1)
+
+    def test_one_that_never_ends_is_cancelled_after_max_runtime(self) -> None:
+        class Slow(Worker):
+            type = "WB"
+            max_runtime = 3.0
+
+            async def do_job(self, job: Job) -> None:
+                await Deferred()
+
+        self.process(self.sender, Slow())
+        error = self.error(self.sender.send("WB:*").when_done(), RuntimeExceeded, 3.5)
+        self.assertIn("3 s", str(error))
+
+    def test_max_runtime_frees_the_slot_of_one_that_ignores_its_cancellation(self) -> None:
+        class Deaf(Worker):
+            type = "WB"
+            max_runtime = 3.0
+            capacity = 1
+
+            async def do_job(self, job: Job) -> int:
+                if job.data:
+                    await swallow(job)
+                return 5
+
+        self.process(self.sender, Deaf())
+        first = self.sender.send("WB:*", "ignore").when_done()
+        self.advance(0.2)
+        second = self.sender.send("WB:*").when_done()
+        self.advance(3.0 + CLEANUP)
+        self.failureResultOf(first, RuntimeExceeded)
+        self.advance(4.0)  # the copy that was held is too old by now
+        self.assertEqual(self.successResultOf(second), 5)
+
+    def test_a_job_is_done_once_although_copies_of_it_come_twice(self) -> None:
+        waiting: Deferred[int] = Deferred()
+        ran: list[int] = []
+
+        async def handle(job: Job) -> int:
+            ran.append(job.tries)
+            return await waiting
+
+        answer = self.ask(handle)
+        self.advance(10)
+        waiting.callback(1)
+        self.assertEqual(self.result(answer), 1)
+        self.assertEqual(ran, [0])
+
+    def test_capacity_bounds_what_runs_at_once(self) -> None:
+        running: list[Deferred[None]] = []
+
+        class Narrow(Worker):
+            type = "WB"
+            capacity = 3
+
+            async def do_job(self, job: Job) -> None:
+                running.append(Deferred())
+                await running[-1]
+
+        self.process(self.sender, Narrow())
+        jobs = [self.sender.send("WB:*").when_done() for _ in range(10)]
+        self.advance(0.2)
+        self.assertEqual(len(running), 3)
+        while not all(job.called for job in jobs):
+            running.pop().callback(None)
+            self.advance(0.2)
+        for job in jobs:
+            self.successResultOf(job)
+
+
+class LifeTests(SystemTestCase):
+    def test_hooks_and_announcement_in_order(self) -> None:
+        events: list[str] = []
+
+        class Hooked(Worker):
+            type = "WB"
+
+            async def opened(self) -> None:
+                events.append("opened")
+
+            async def do_job(self, job: Job) -> None:
+                events.append("job")
+
+            def closed(self) -> None:
+                events.append("closed")
+
+        sender, worker, manager = Worker("WA"), Hooked(), SystemManager()
+        self.process(sender, manager)
+        bus = self.process(worker)
+        self.assertIs(self.successResultOf(worker.when_ready()), worker)
+        self.assertIn(worker.id, manager.registry)
+        self.result(sender.send("WB:*").when_done())
+        self.stop(bus)
+        self.assertEqual(events, ["opened", "job", "closed"])
+        self.assertNotIn(worker.id, manager.registry)
+
+    def test_a_start_that_fails_says_so_and_takes_no_jobs(self) -> None:
+        class Broken(Worker):
+            type = "WB"
+
+            def opened(self) -> None:
+                raise OSError("port 8080 is taken")
+
+            async def do_job(self, job: Job) -> None:
+                """Never."""
+
+        worker = Broken()
+        bus = self.process(worker)
+        self.failureResultOf(worker.when_ready(), OSError)
+        (failure,) = self.flushLoggedErrors(OSError)
+        self.assertIn("in opened", failure.getTraceback())
+        self.stop(bus)
+
+    def test_stopping_while_it_opens_cancels_that_and_closes_nothing(self) -> None:
+        closed: list[bool] = []
+
+        class Slow(Worker):
+            type = "WB"
+
+            async def opened(self) -> None:
+                await Deferred()
+
+            def closed(self) -> None:
+                closed.append(True)
+
+        worker = Slow()
+        self.stop(self.process(worker))
+        self.failureResultOf(worker.when_ready(), CancelledError)
+        self.assertEqual(closed, [])
+
+    def test_stopping_between_opened_and_ready_closes(self) -> None:
+        closed: list[bool] = []
+
+        class Opened(Worker):
+            type = "WB"
+
+            def closed(self) -> None:
+                closed.append(True)
+
+            async def do_job(self, job: Job) -> None:
+                """Never."""
+
+        worker = Opened()
+        self.patch(WorkerChannel, "take_jobs", lambda link, lanes: Deferred())
+        self.stop(self.process(worker))
+        self.failureResultOf(worker.when_ready(), CancelledError)
+        self.assertEqual(closed, [True])
+
+    def test_stop_lets_running_jobs_end(self) -> None:
+        waiting: Deferred[str] = Deferred()
+
+        async def handle(job: Job) -> str:
+            return await waiting
+
+        sender = Worker("WA")
+        self.process(sender)
+        bus = self.process(Worker("WB", do_job=handle))
+        answer = sender.send("WB:*").when_done()
+        self.advance(0.2)
+        stopping = bus.stopService()
+        self.advance(1)
+        self.assertNoResult(stopping)
+        waiting.callback("in time")
+        self.assertEqual(self.result(answer), "in time")
+        self.successResultOf(stopping)
+
+    def test_closed_may_still_wait_for_what_this_worker_sent(self) -> None:
+        answers: list[Any] = []
+
+        class Asking(Worker):
+            type = "WA"
+
+            async def closed(self) -> None:
+                answers.append(await self.send("WB:*", 1))
+
+        self.process(Worker("WB", do_job=echo))
+        self.stop(self.process(Asking()))
+        self.assertEqual(answers, [{"echo": 1}])
+
+    def test_a_closed_that_raises_does_not_keep_the_worker_from_stopping(self) -> None:
+        class Broken(Worker):
+            type = "WA"
+
+            def closed(self) -> None:
+                raise OSError
+
+        self.stop(self.process(Broken()))
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_stop_cancels_what_does_not_end_within_grace(self) -> None:
+        sender = Worker("WA")
+        self.process(sender)
+        bus = self.process(Worker("WB", do_job=never), config=Config(grace=2.0))
+        answer = sender.send("WB:*").when_done()
+        self.advance(0.2)
+        stopping = bus.stopService()
+        self.advance(2.5)
+        self.successResultOf(stopping)
+        self.failureResultOf(answer, WorkerStopped)
+
+    def test_a_handler_that_ignores_its_cancellation_does_not_keep_it_from_stopping(self) -> None:
+        sender = Worker("WA")
+        self.process(sender)
+        bus = self.process(Worker("WB", do_job=swallow), config=Config(grace=2.0))
+        answer = sender.send("WB:*").when_done()
+        self.advance(0.2)
+        stopping = bus.stopService()
+        self.advance(2.0 + CLEANUP + 0.5)
+        self.successResultOf(stopping)
+        self.failureResultOf(answer, WorkerStopped)
+
+    def test_jobs_that_wait_go_to_another_worker_when_one_stops(self) -> None:
+        class Narrow(Worker):
+            type = "WB"
+            capacity = 1
+
+            async def do_job(self, job: Job) -> str:
+                await Deferred()
+                return ""
+
+        sender = Worker("WA")
+        self.process(sender)
+        bus = self.process(Narrow(), config=Config(grace=0.1))
+        first, second = (sender.send("WB:*").when_done() for _ in range(2))
+        self.advance(0.2)
+        self.process(Worker("WB", do_job=echo))
+        self.stop(bus)
+        self.error(first, WorkerStopped)
+        self.assertEqual(self.result(second, 2.5), {"echo": None})
+
+    def test_the_second_of_two_with_one_id_refuses_to_start(self) -> None:
+        self.process(Worker("WB", do_job=echo, id="WB:1"))
+        second = Worker("WB", do_job=echo, id="WB:1")
+        self.process(second)
+        error = self.failureResultOf(second.when_ready(), DuplicateWorker).value
+        self.assertIn("WB:1", str(error))
+
+    def test_so_it_does_within_one_process(self) -> None:
+        second = Worker("WB", id="WB:1")
+        self.process(Worker("WB", id="WB:1"), second)
+        self.failureResultOf(second.when_ready(), DuplicateWorker)
+
+    def test_threads_are_not_for_coroutines(self) -> None:
+        class Mixed(Worker):
+            type = "WB"
+            threads = True
+
+            async def do_job(self, job: Job) -> None:
+                """Neither in a thread nor not."""
+
+        class Called:
+            async def __call__(self, job: Job) -> None:
+                """The same."""
+
+        class InThreads(Worker):
+            type = "WB"
+            threads = True
+
+        for make in (Mixed, lambda: InThreads(do_job=never), lambda: InThreads(do_job=Called())):
+            with self.assertRaisesRegex(TypeError, "threads = True is for a plain function that blocks"):
+                make()
+
+    def test_an_id_must_be_of_its_type(self) -> None:
+        self.assertRaises(AddressError, Worker, "WB", id="WC:1")
+        self.assertRaises(AddressError, Worker, id="WC:*")
+        self.assertEqual(Worker(id="WC:1").type, "WC")
+
+    def test_a_worker_needs_a_bus(self) -> None:
+        self.assertRaises(TypeError, Worker("WB").startService)
+
+    def test_peers_are_known_eldest_first(self) -> None:
+        workers = [Worker("WB", id=f"WB:{n}") for n in range(3)]
+        for worker in workers:
+            self.process(worker)
+        for worker in workers:
+            self.assertEqual([peer.id for peer in worker.peers], ["WB:0", "WB:1", "WB:2"])
+        self.stop(self.buses[0])
+        self.assertEqual([peer.id for peer in workers[2].peers], ["WB:1", "WB:2"])
+
+    def test_one_that_is_declared_gone_says_that_it_is_not(self) -> None:
+        worker, other = Worker("WB"), Worker("WB")
+        self.process(worker)
+        self.process(other)
+        other._running_station.link.post.notify(
+            "worker.del.WB", {"id": worker.id, "type": "WB", "reason": "forged"}
+        )
+        self.advance(0.2)
+        self.assertIn(worker.id, [peer.id for peer in other.peers])
+
+
+class EventTests(SystemTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.sender = Worker("WA")
+        self.heard: list[Any] = []
+
+    def hear(self, name: str) -> Any:
+        return lambda topic, data: self.heard.append((name, topic, data))
+
+    def test_events_reach_whoever_subscribed_to_their_topic(self) -> None:
+        one, two = Worker("WB"), Worker("WC")
+        for member in (self.sender, one, two):
+            self.process(member)
+        self.result(one.subscribe("movie.*", self.hear("one")))
+        self.result(two.subscribe("#", self.hear("two")))
+        self.sender.publish("movie.created", {"title": "Alien"})
+        self.sender.publish("actor.created")
+        self.advance(0.1)
+        self.assertEqual(
+            self.heard,
+            [
+                ("one", "movie.created", {"title": "Alien"}),
+                ("two", "movie.created", {"title": "Alien"}),
+                ("two", "actor.created", None),
+            ],
+        )
+
+    def test_nothing_is_heard_from_closed_on(self) -> None:
+        closed: Deferred[None] = Deferred()
+
+        class Closing(Worker):
+            def closed(self) -> Deferred[None]:
+                return closed
+
+        closing = Closing("WB")
+        self.process(self.sender)
+        bus = self.process(closing)
+        self.result(closing.subscribe("#", self.hear("closing")))
+        stopping = bus.stopService()
+        self.advance(0.1)
+        self.sender.publish("x")
+        self.advance(0.1)
+        closed.callback(None)
+        self.result(stopping)
+        self.assertEqual(self.heard, [])
+
+    def test_a_group_gets_each_event_once(self) -> None:
+        members = [Worker("WB") for _ in range(3)]
+        for member in (self.sender, *members):
+            self.process(member)
+        for number, member in enumerate(members):
+            self.result(member.subscribe("movie.*", self.hear(str(number)), group=True))
+        for number in range(6):
+            self.sender.publish("movie.created", number)
+        self.advance(0.1)
+        self.assertEqual(sorted(data for _, _, data in self.heard), list(range(6)))
+        self.assertEqual(len({name for name, _, _ in self.heard}), 3)
+
+    def test_a_subscription_before_the_start_counts_from_the_start(self) -> None:
+        worker = Worker("WB")
+        self.successResultOf(worker.subscribe("#", self.hear("early")))
+        self.process(self.sender)
+        self.process(worker)
+        self.sender.publish("x", 1)
+        self.advance(0.1)
+        self.assertEqual(self.heard, [("early", "x", 1)])
+
+    def test_a_handler_that_raises_hears_the_next_event(self) -> None:
+        def handle(topic: str, data: Any) -> None:
+            self.heard.append(data)
+            raise ValueError(data)
+
+        worker = Worker("WB")
+        self.process(self.sender, worker)
+        self.result(worker.subscribe("#", handle))
+        self.sender.publish("x", 1)
+        self.sender.publish("x", 2)
+        self.advance(0.1)
+        self.assertEqual(self.heard, [1, 2])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)

@@ -1,0 +1,71 @@
+"""Nothing holds small frames back: not the kernel on either side, nor on ours the reactor."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import ITCPTransport, IWriteDescriptor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from txmicro.amqp.connection import Client
+from txmicro.amqp.frames import PROTOCOL_HEADER
+from txmicro.broker.server import BrokerFactory
+
+
+@implementer(ITCPTransport)
+class TCPTransport(StringTransport):
+    """A transport that says it is TCP."""
+
+    no_delay = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.no_delay = enabled
+
+    def abortConnection(self) -> None:
+        """It is gone at once."""
+
+
+@implementer(IWriteDescriptor)
+class Descriptor(TCPTransport):
+    """A transport that keeps what is written until the reactor, or somebody else, has it write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def doWrite(self) -> None:
+        self.sent += self.value()
+        self.clear()
+
+
+class NoDelayTests(SynchronousTestCase):
+    def test_the_client_sends_at_once(self) -> None:
+        transport = TCPTransport()
+        Client(vhost="/", username="guest", password="guest", clock=Clock()).makeConnection(transport)
+        self.assertTrue(transport.no_delay)
+
+    def test_what_a_turn_writes_leaves_with_its_end(self) -> None:
+        transport, clock = Descriptor(), Clock()
+        client = Client(vhost="/", username="guest", password="guest", clock=clock)
+        client.makeConnection(transport)
+        self.assertEqual(transport.sent, b"")
+        clock.advance(0)
+        self.assertEqual((transport.sent, transport.value()), (PROTOCOL_HEADER, b""))
+
+    def test_last_words_are_left_to_the_reactor_which_closes_the_transport_after_them(self) -> None:
+        transport, clock = Descriptor(), Clock()
+        client = Client(vhost="/", username="guest", password="guest", clock=clock)
+        client.makeConnection(transport)
+        clock.advance(0)
+        client.dataReceived(b"no frame of AMQP")
+        self.assertEqual(transport.sent, PROTOCOL_HEADER)
+        self.assertNotEqual(transport.value(), b"")
+        self.assertTrue(transport.disconnecting)
+
+    def test_the_embedded_broker_sends_at_once(self) -> None:
+        transport = TCPTransport()
+        server = BrokerFactory(Clock()).buildProtocol(None)
+        assert server is not None
+        server.makeConnection(transport)
+        self.assertTrue(transport.no_delay)

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IServiceMaker
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.plugin import getPlugins
+from twisted.python.usage import UsageError
+from twisted.scripts._twistd_unix import ServerOptions
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.daemons import tap
+from txmicro.daemons.process import Process
+from txmicro.errors import ConfigError
+from txmicro.manager import SystemManager
+from txmicro.worker import Worker
+
+ETC = Path(__file__).parents[3] / "etc"
+CONFIG = str(ETC / "config.json")
+
+
+class Counting(Worker):
+    """A worker that others can name."""
+
+    type = "WN"
+
+
+class Idle(Worker):
+    """A worker that could take no job."""
+
+    type = "WI"
+    capacity = 0
+    max_runtime = -1
+
+
+class Awkward(Worker):
+    """A worker whose class takes other arguments."""
+
+    def __init__(self) -> None:
+        super().__init__("WN")
+
+
+def parse(*words: str) -> Any:
+    """The options of a whole command line after ``twistd``; its daemon's are in ``subOptions``."""
+    options = ServerOptions()
+    options.parseOptions(words)
+    return options
+
+
+class CommandLineTests(SynchronousTestCase):
+    def test_every_line_of_the_readme_is_understood(self) -> None:
+        for line in (
+            f"-n txmicro-manager --config {CONFIG}",
+            f"-n txmicro-worker --type WD --config {CONFIG}",
+            f"-n txmicro-worker --type WB --config {CONFIG}",
+            f"-n txmicro-worker --type WA --config {CONFIG}",
+            "-n txmicro-broker",
+            "-n txmicro",
+        ):
+            options = parse(*line.split())
+            self.assertEqual(options["pidfile"], "", line)
+
+    def test_a_daemon_in_the_background_has_files_of_its_own(self) -> None:
+        options = parse("txmicro-worker", "--type", "WA", "-t", "WB")
+        self.assertEqual(options["pidfile"], os.path.abspath("txmicro-worker-WA-WB.pid"))
+        self.assertEqual(options["logfile"], "txmicro-worker-WA-WB.log")
+
+    def test_daemons_of_two_classes_share_no_file(self) -> None:
+        names = []
+        for words in (
+            ["--class", "a.b:One"],
+            ["--class", "a.b:Two"],
+            ["--class", "../c"],
+            ["--type", "../c"],
+        ):
+            options = parse("txmicro-worker", *words)
+            names.append(options["logfile"])
+            self.assertEqual(options["pidfile"], os.path.abspath(options["logfile"].replace(".log", ".pid")))
+        self.assertEqual(
+            names,
+            [f"txmicro-worker-{name}.log" for name in ("a.b-One", "a.b-Two", "..-c", "..-c")],
+        )
+
+    def test_files_that_were_asked_for_stay(self) -> None:
+        options = parse("--pidfile", "my.pid", "--logfile", "my.log", "txmicro-manager")
+        self.assertEqual(options["pidfile"], os.path.abspath("my.pid"))
+        self.assertEqual(options["logfile"], "my.log")
+
+    def test_the_plugins_name_the_daemons(self) -> None:
+        makers = {maker.tapname: maker for maker in getPlugins(IServiceMaker)}
+        for name, daemon in (
+            ("txmicro", tap.process),
+            ("txmicro-manager", tap.manager),
+            ("txmicro-worker", tap.worker),
+            ("txmicro-broker", tap.broker),
+        ):
+            self.assertIs(makers[name].options, daemon.Options)
+            self.assertEqual(makers[name].makeService, daemon.makeService)
+
+    def test_worker_options_that_do_not_go_together_are_refused(self) -> None:
+        for words, reason in (
+            ([], "which worker"),
+            (["--type", "WA", "--count", "0"], "--count"),
+            (["--type", "WA", "--count", "many"], "--count"),
+            (["--type", "WA", "--type", "WB", "--class", "a:B"], "--class"),
+            (["--type", "WA", "--type", "WB", "--id", "WA:1"], "--id"),
+            (["--type", "WA", "--count", "2", "--id", "WA:1"], "--id"),
+        ):
+            error = self.assertRaises(UsageError, tap.WorkerOptions().parseOptions, words)
+            self.assertIn(reason, str(error))
+
+
+class BuildTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor: Any = MemoryReactorClock()
+
+    def build(self, daemon: tap.Daemon, *words: str, **environ: str) -> Process:
+        options = daemon.Options()
+        options.parseOptions(words)
+        return daemon.build(options, self.reactor, environ)
+
+    def problems(self, daemon: tap.Daemon, *words: str, **environ: str) -> list[str]:
+        error: ConfigError = self.assertRaises(ConfigError, self.build, daemon, *words, **environ)
+        return error.problems
+
+
+class BuildTests(BuildTestCase):
+    def test_the_clock_is_one_that_nobody_sets_back(self) -> None:
+        self.build(tap.broker)
+        self.assertIs(self.reactor.seconds, time.monotonic)
+
+    def test_garbage_is_looked_for_rarely_and_not_in_what_was_there_at_the_start(self) -> None:
+        done: list[tuple[Any, ...]] = []
+        self.patch(gc, "set_threshold", lambda *numbers: done.append(numbers))
+        self.patch(gc, "freeze", lambda: done.append(("freeze", self.reactor.hasRun)))
+        tap.collect_rarely(self.reactor)
+        self.reactor.run()
+        self.assertEqual(done, [(tap.GARBAGE,), ("freeze", True)])
+
+    def test_a_manager(self) -> None:
+        process = self.build(tap.manager, "--config", CONFIG)
+        self.assertEqual([type(member) for member in process.members], [SystemManager])
+        self.assertEqual(list(process), [process.page, process.bus])
+        self.assertEqual(list(process.bus), process.members)
+        self.assertIsNone(process.broker)
+
+    def test_a_broker(self) -> None:
+        process = self.build(tap.broker, TXMICRO_BROKER_LISTEN_PORT="5999")
+        self.assertEqual(list(process), [process.broker])
+        assert process.broker is not None
+        self.assertEqual(process.broker.port, 5999)
+
+    def test_everything_in_one_process(self) -> None:
+        process = self.build(tap.process)
+        self.assertEqual(list(process), [process.broker, process.page, process.bus])
+        self.assertEqual(
+            [member.type for member in process.members], ["SystemManager", "WD", "WB", "WA", "WC"]
+        )
+
+    def test_everything_is_ones_own_types_where_there_are_any(self) -> None:
+        types = {"WN": f"{__name__}:Counting"}
+        process = self.build(tap.process, TXMICRO_WORKER_TYPES=json.dumps(types))
+        self.assertEqual([member.type for member in process.members], ["SystemManager", "WN"])
+        self.assertIsNotNone(process.broker)
+
+    def test_one_process_runs_what_it_is_told_to(self) -> None:
+        process = self.build(tap.process, TXMICRO_SERVICES="manager,WD")
+        self.assertEqual([member.type for member in process.members], ["SystemManager", "WD"])
+        self.assertIsNone(process.broker)
+
+    def test_a_broker_that_cannot_be_understood_is_an_error(self) -> None:
+        (problem,) = self.problems(tap.manager, TXMICRO_BROKER_URL="amqp://host/a/b")
+        self.assertIn("broker_url", problem)
+
+    def test_all_that_is_wrong_with_the_configuration_is_told(self) -> None:
+        problems = self.problems(tap.manager, TXMICRO_REST_PORT="none", TXMICRO_TIMEOUT="-1")
+        self.assertEqual([problem.partition(":")[0] for problem in problems], ["timeout", "rest_port"])
+
+
+class ConfigurationTests(BuildTestCase):
+    """Where the configuration comes from."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.folder = Path(self.mktemp()).absolute()
+        (self.folder / "etc").mkdir(parents=True)
+        self.file = self.folder / "etc" / "config.json"
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+
+    def said(self, *words: str, **environ: str) -> str:
+        with capturedLogs() as events:
+            self.build(tap.manager, *words, **environ)
+        (line,) = (text for text in map(formatEvent, events) if "configuration" in text)
+        return line
+
+    def test_it_is_looked_for_and_what_was_found_is_said(self) -> None:
+        self.assertTrue(self.said().startswith("txmicro-manager: the configuration is the defaults (there "))
+        self.file.write_text("{}")
+        self.assertEqual(self.said(), f"txmicro-manager: the configuration is {self.file}")
+        self.assertEqual(
+            self.said(TXMICRO_METRICS_PORT="0"),
+            f"txmicro-manager: the configuration is {self.file}, TXMICRO_METRICS_PORT",
+        )
+
+    def test_a_named_one_wins(self) -> None:
+        self.file.write_text("no JSON")
+        for name in ("named.json", "given.json"):
+            (self.folder / name).write_text("{}")
+        environ = {"TXMICRO_CONFIG": "named.json"}
+        self.assertIn(f" {self.folder}/named.json", self.said(**environ))
+        self.assertIn(f" {self.folder}/given.json", self.said("--config", "given.json", **environ))
+
+    def test_what_is_wrong_in_a_file_that_nobody_named_is_told_with_its_path(self) -> None:
+        self.file.write_text('{"keep": 1}')
+        self.patch(sys, "__stderr__", StringIO())
+        options = tap.ManagerOptions()
+        options.parseOptions([])
+        self.assertRaises(SystemExit, tap.manager.makeService, options)
+        self.assertEqual(
+            sys.__stderr__.getvalue().splitlines()[-1],  # type: ignore[union-attr]
+            f"txmicro-manager: the configuration is that of {self.file}",
+        )
+
+
+class WorkerTests(BuildTestCase):
+    def test_the_class_is_the_one_that_is_configured(self) -> None:
+        process = self.build(tap.worker, "--type", "WB", "--config", CONFIG)
+        (worker,) = process.members
+        self.assertEqual(type(worker).__module__, "txmicro.examples.movies.workers")
+        self.assertEqual(worker.type, "WB")
+
+    def test_several_types_share_a_bus(self) -> None:
+        process = self.build(tap.worker, "--type", "WB", "--type", "WD", "--config", CONFIG)
+        self.assertEqual([worker.type for worker in process.members], ["WB", "WD"])
+        self.assertEqual(list(process.bus), process.members)
+
+    def test_as_many_of_a_type_as_were_counted(self) -> None:
+        process = self.build(tap.worker, "--type", "WB", "--type", "WD", "--count", "2", "--config", CONFIG)
+        self.assertEqual([worker.type for worker in process.members], ["WB", "WB", "WD", "WD"])
+
+    def test_a_class_knows_its_type(self) -> None:
+        (worker,) = self.build(tap.worker, "--class", f"{__name__}:Counting").members
+        self.assertIsInstance(worker, Counting)
+        self.assertEqual(worker.type, "WN")
+
+    def test_a_class_can_be_given_another_type(self) -> None:
+        (worker,) = self.build(tap.worker, "--class", f"{__name__}:Counting", "--type", "WM").members
+        self.assertIsInstance(worker, Counting)
+        self.assertEqual(worker.type, "WM")
+
+    def test_an_id_can_be_given(self) -> None:
+        (worker,) = self.build(tap.worker, "--class", f"{__name__}:Counting", "--id", "WN:1").members
+        self.assertEqual(worker.id, "WN:1")
+
+    def test_an_id_of_another_type_is_an_error(self) -> None:
+        (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Counting", "--id", "WX:1")
+        self.assertIn("WX:1", problem)
+
+    def test_a_class_that_takes_other_arguments_is_an_error(self) -> None:
+        (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Awkward", "--type", "WN")
+        self.assertIn(f"{__name__}:Awkward makes no worker", problem)
+
+    def test_a_class_with_impossible_limits_is_an_error(self) -> None:
+        (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Idle")
+        self.assertEqual(
+            problem,
+            f"{__name__}:Idle makes no worker: Idle: capacity: 0 is not possible, expected a whole number of "
+            "at least 1; max_runtime: -1 is not possible, expected a number above 0, or None for the "
+            "configuration's",
+        )
+
+    def test_all_unknown_types_are_told_with_the_known_ones(self) -> None:
+        problems = self.problems(tap.worker, "--type", "WX", "--type", "WY", "--config", CONFIG)
+        self.assertEqual(len(problems), 2)
+        for problem, kind in zip(problems, ("WX", "WY"), strict=True):
+            self.assertIn(f"{kind} is unknown (known: WA, WB, WC, WD)", problem)
+
+
+class MakeServiceTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stderr = StringIO()
+        self.patch(sys, "__stderr__", self.stderr)
+        self.patch(sys, "path", [path for path in sys.path if path != os.getcwd()])
+
+    def make(self) -> None:
+        options = tap.WorkerOptions()
+        options.parseOptions(["--type", "WX", "--type", "WY"])
+        tap.worker.makeService(options)
+
+    def test_a_wrong_configuration_ends_the_process_with_2(self) -> None:
+        self.assertEqual(self.assertRaises(SystemExit, self.make).code, 2)
+
+    def test_each_problem_is_a_line(self) -> None:
+        self.assertRaises(SystemExit, self.make)
+        lines = self.stderr.getvalue().splitlines()
+        self.assertEqual(
+            [line.partition(" is unknown")[0] for line in lines],
+            [
+                "txmicro-worker-WX-WY: worker type WX",
+                "txmicro-worker-WX-WY: worker type WY",
+            ],
+        )
+
+    def test_modules_of_the_current_directory_can_be_imported(self) -> None:
+        self.assertRaises(SystemExit, self.make)
+        self.assertEqual(sys.path[0], os.getcwd())
+        self.assertRaises(SystemExit, self.make)
+        self.assertEqual(sys.path.count(os.getcwd()), 1)

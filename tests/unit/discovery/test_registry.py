@@ -1,0 +1,149 @@
+"""The registry: who is alive, suspect and gone, step by step."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.discovery.registry import Registry, RegistryFull
+from txmicro.protocol.messages import Announcement
+
+
+def worker(id: str, started: int = 0, host: str = "") -> Announcement:
+    return Announcement(id, id.partition(":")[0], host, started=started)
+
+
+class RegistryCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.registry = Registry(self.clock)
+
+    def hear(self, *ids: str) -> None:
+        for id in ids:
+            self.registry.heard(worker(id))
+
+    def round(self, after: float = 10.0) -> list[str]:
+        """A keepalive goes out *after* so many seconds; the ids of the workers that are gone."""
+        self.clock.advance(after)
+        return [announcement.id for announcement in self.registry.round(10.0)]
+
+    def states(self) -> dict[str, str]:
+        return {body["id"]: body["state"] for body in self.registry.listing()}
+
+
+class WhoIsThereTests(RegistryCase):
+    def test_a_worker_is_new_once(self) -> None:
+        self.assertTrue(self.registry.heard(worker("WB:1")))
+        self.assertFalse(self.registry.heard(worker("WB:1")))
+        self.assertEqual(len(self.registry), 1)
+        self.assertIn("WB:1", self.registry)
+        self.assertNotIn("WB:2", self.registry)
+
+    def test_the_latest_announcement_counts(self) -> None:
+        self.hear("WB:1")
+        self.registry.heard(worker("WB:1", host="there"))
+        for known in (self.registry.get("WB:1"), self.registry.eldest("WB"), *self.registry.of_type("WB")):
+            self.assertEqual(known, worker("WB:1", host="there"))
+
+    def test_a_deleted_worker_is_forgotten(self) -> None:
+        self.hear("WB:1", "WB:2")
+        self.assertEqual(self.registry.deleted("WB:1"), worker("WB:1"))
+        self.assertIsNone(self.registry.deleted("WB:1"))
+        self.assertIsNone(self.registry.get("WB:1"))
+        self.assertEqual(self.registry.of_type("WB"), [worker("WB:2")])
+        self.assertTrue(self.registry.heard(worker("WB:1")))
+
+    def test_workers_of_a_type_come_eldest_first(self) -> None:
+        for id, started in (("WB:c", 2), ("WB:b", 1), ("WB:a", 2), ("WC:d", 0)):
+            self.registry.heard(worker(id, started))
+        self.assertEqual([known.id for known in self.registry.of_type("WB")], ["WB:b", "WB:a", "WB:c"])
+        self.assertEqual(self.registry.eldest("WB"), worker("WB:b", 1))
+        self.assertEqual(self.registry.of_type("WX"), [])
+        self.assertIsNone(self.registry.eldest("WX"))
+
+    def test_a_type_that_lost_its_workers_counts_zero(self) -> None:
+        self.assertEqual(self.registry.counts(), {})
+        self.hear("WB:1", "WB:2", "WC:1")
+        self.registry.deleted("WB:1")
+        self.registry.deleted("WC:1")
+        self.assertEqual(self.registry.counts(), {"WB": 1, "WC": 0})
+
+    def test_the_listing(self) -> None:
+        self.hear("WB:1")
+        self.clock.advance(1.5)
+        self.hear("WC:1")
+        self.clock.advance(0.25)
+        self.assertEqual(
+            self.registry.listing(),
+            [
+                {**worker("WB:1").body(), "state": "alive", "age": 1750},
+                {**worker("WC:1").body(), "state": "alive", "age": 250},
+            ],
+        )
+
+
+class KeepaliveTests(RegistryCase):
+    def test_one_that_never_answers_is_suspect_and_then_gone(self) -> None:
+        self.hear("WB:1", "WC:1")
+        self.assertEqual(self.round(), [])
+        for expected in ("alive", "suspect"):
+            self.hear("WC:1")
+            self.assertEqual(self.round(), [])
+            self.assertEqual(self.states(), {"WB:1": expected, "WC:1": "alive"})
+        self.hear("WC:1")
+        self.assertEqual(self.round(), ["WB:1"])
+        self.assertEqual(self.states(), {"WC:1": "alive"})
+        self.assertEqual(self.registry.counts(), {"WB": 0, "WC": 1})
+        self.assertEqual(self.round(), [])
+
+    def test_an_answer_clears_a_suspect(self) -> None:
+        self.hear("WB:1")
+        for _ in range(3):
+            self.round()
+        self.assertEqual(self.states(), {"WB:1": "suspect"})
+        self.hear("WB:1")
+        self.assertEqual(self.states(), {"WB:1": "alive"})
+        self.assertEqual([self.round() for _ in range(4)], [[], [], [], ["WB:1"]])
+
+    def test_a_worker_that_came_since_the_last_round_has_missed_none(self) -> None:
+        self.round()
+        self.hear("WB:1")
+        self.assertEqual([self.round() for _ in range(4)], [[], [], [], ["WB:1"]])
+
+    def test_a_late_round_counts_nothing(self) -> None:
+        self.hear("WB:1")
+        self.round()
+        self.assertEqual([self.round(after=15.5) for _ in range(5)], [[]] * 5)
+        self.assertEqual(self.states(), {"WB:1": "alive"})
+        self.assertEqual([self.round(after=15) for _ in range(3)], [[], [], ["WB:1"]])
+
+    def test_an_answer_to_an_earlier_keepalive_is_none_to_a_later_one(self) -> None:
+        self.hear("WB:1")
+        self.round(after=100)
+        self.assertEqual([self.round() for _ in range(3)], [[], [], ["WB:1"]])
+
+    def test_other_limits(self) -> None:
+        self.registry = Registry(self.clock, suspect_after=1, gone_after=2)
+        self.hear("WB:1")
+        self.round()
+        self.round()
+        self.assertEqual(self.states(), {"WB:1": "suspect"})
+        self.assertEqual(self.round(), ["WB:1"])
+
+
+class FloodTests(RegistryCase):
+    def test_forged_announcements_are_refused_when_it_is_full(self) -> None:
+        self.registry = Registry(self.clock, limit=2)
+        self.hear("WB:1", "WB:2")
+        self.assertRaises(RegistryFull, self.hear, "WB:3")
+        self.hear("WB:1")
+        self.assertEqual((len(self.registry), self.registry.counts()), (2, {"WB": 2}))
+        self.registry.deleted("WB:2")
+        self.hear("WB:3")
+
+    def test_types_that_lost_their_workers_are_forgotten_when_there_are_too_many(self) -> None:
+        self.registry = Registry(self.clock, limit=2)
+        for id in ("WB:1", "WC:1", "WD:1"):
+            self.hear(id)
+            self.registry.deleted(id)
+        self.assertEqual(self.registry.counts(), {"WD": 0})

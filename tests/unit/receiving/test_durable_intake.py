@@ -1,0 +1,568 @@
+"""The durable jobs that a worker takes: exact sequences of what is started, stored and settled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.errors import BadRequest, JobError, JobTimeout, NotStored, RemoteError, WorkerLost
+from txmicro.protocol import topology
+from txmicro.protocol.failures import describe, from_header, to_header
+from txmicro.protocol.messages import JOB, Job
+from txmicro.receiving import durable_intake as durable
+from txmicro.receiving.durable_intake import Delivery, DurableIntake, lasting, number
+from txmicro.receiving.retry import RetryPolicy
+from txmicro.sending.confirmed import Parcel
+
+OWN = topology.durable_exchange("WB")
+LATE = JobTimeout("late")
+NOW = 1_800_000_000.0
+NOW_MS = 1_800_000_000_000
+
+
+def job(name: str = "a") -> Job:
+    return Job(name, None, ["WB:*"], 0, "WA:1", "WA:1", 30.0, durable=True)
+
+
+class IntakeCase(SynchronousTestCase):
+    slots = 2
+    memory = 2
+
+    def setUp(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.during_start: Callable[[Job], object] = lambda job: None
+        self.room = True
+        self.parcels: list[Parcel] = []
+        self.storing: list[Deferred[None]] = []
+        self.now = NOW
+        self.intake = DurableIntake(
+            "WB",
+            RetryPolicy(attempts=3, steps=(1.0, 2.0)),
+            start=self.start,
+            room=lambda: self.room,
+            store=self.store,
+            repeat=lambda key: self.events.append(("repeat", key)),
+            gave_up=lambda job, error: self.events.append(("gave up", job.id, type(error), error.message)),
+            time=lambda: self.now,
+            slots=self.slots,
+            memory=self.memory,
+        )
+
+    def start(self, job: Job) -> None:
+        self.events.append(("start", job.id))
+        self.during_start(job)
+
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        self.events.append(("store", parcel.exchange, parcel.routing_key))
+        self.parcels.append(parcel)
+        self.storing.append(Deferred())
+        return self.storing[-1]
+
+    def delivery(self, name: str = "a", mark: str = "", **attributes: Any) -> Delivery:
+        """The message of a job; what is settled is noted under the job's name and *mark*."""
+        content = job(name)
+        settle = self.settle(name + mark)
+        return Delivery(content, content.key, b"body", "application/json", settle, **attributes)
+
+    def settle(self, name: str) -> Callable[[bool], None]:
+        return lambda done: self.events.append(("ack" if done else "give back", name))
+
+    def arrive(self, name: str = "a", mark: str = "", **attributes: Any) -> Delivery:
+        delivery = self.delivery(name, mark, **attributes)
+        self.intake.arrived(delivery)
+        return delivery
+
+    def fail_with(self, error: Exception, name: str = "a") -> bool:
+        return self.intake.failed(job(name), error, describe(error, "WB:1"))
+
+    def confirm(self) -> None:
+        """The broker has the oldest parcel that it did not have."""
+        self.storing.pop(0).callback(None)
+
+    def heard(self) -> list[tuple[Any, ...]]:
+        events, self.events[:] = list(self.events), []
+        return events
+
+    def check_empty(self) -> None:
+        """Nothing is left behind."""
+        self.assertEqual(self.heard(), [])
+        self.assertEqual(len(self.intake), 0)
+        self.successResultOf(self.intake.drain())
+
+
+class RunningTests(IntakeCase):
+    def test_it_is_acknowledged_when_it_has_succeeded(self) -> None:
+        self.arrive()
+        self.assertEqual(self.heard(), [("start", "a")])
+        self.assertEqual(len(self.intake), 1)
+        self.intake.succeeded(job())
+        self.assertEqual(self.heard(), [("ack", "a")])
+        self.check_empty()
+
+    def test_what_is_beyond_the_slots_is_held_in_order(self) -> None:
+        for name in "abcd":
+            self.arrive(name)
+        self.assertEqual(self.heard(), [("start", "a"), ("start", "b")])
+        self.intake.succeeded(job("b"))
+        self.assertEqual(self.heard(), [("ack", "b"), ("start", "c")])
+        self.intake.succeeded(job("a"))
+        self.assertEqual(self.heard(), [("ack", "a"), ("start", "d")])
+        for name in "cd":
+            self.intake.succeeded(job(name))
+
+    def test_where_there_is_no_room_it_waits_for_some(self) -> None:
+        self.room = False
+        self.arrive()
+        self.assertEqual(self.heard(), [])
+        self.room = True
+        self.intake.start_held()
+        self.assertEqual(self.heard(), [("start", "a")])
+
+    def test_jobs_that_end_within_their_start_are_started_one_after_another(self) -> None:
+        self.room = False
+        for name in "abcd":
+            self.arrive(name)
+        self.during_start = self.intake.succeeded
+        self.room = True
+        self.intake.start_held()
+        self.assertEqual(self.heard(), [(what, name) for name in "abcd" for what in ("start", "ack")])
+        self.check_empty()
+
+
+class FailingTests(IntakeCase):
+    def test_it_is_acknowledged_when_the_broker_has_it_for_the_next_attempt(self) -> None:
+        self.arrive(headers={durable.STORED: 5, durable.ATTEMPT: 2, durable.ATTEMPTS: 9, "x-death": [1]})
+        self.heard()
+        self.assertFalse(self.fail_with(LATE))
+        self.assertEqual(self.heard(), [("store", OWN, "retry.2000")])
+        self.confirm()
+        self.assertEqual(self.heard(), [("ack", "a")])
+        (parcel,) = self.parcels
+        self.assertEqual(
+            (parcel.kind, parcel.key, parcel.body, parcel.content_type, parcel.expiration, parcel.patient),
+            (JOB, "a/0", b"body", "application/json", None, True),
+        )
+        self.assertEqual(
+            parcel.headers,
+            {
+                durable.STORED: 5,
+                durable.ATTEMPT: 3,
+                durable.ATTEMPTS: 9,
+                durable.FAILURE: to_header(describe(LATE, "WB:1")),
+                durable.FAILED: NOW_MS,
+            },
+        )
+        self.check_empty()
+
+    def test_its_slot_is_free_before_that(self) -> None:
+        for name in "abc":
+            self.arrive(name)
+        self.heard()
+        self.fail_with(LATE, "a")
+        self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("start", "c")])
+
+    def test_after_the_last_attempt_it_is_given_up(self) -> None:
+        self.arrive(headers={durable.ATTEMPT: 3})
+        self.assertTrue(self.fail_with(LATE))
+        (parcel,) = self.parcels
+        self.assertEqual((parcel.exchange, parcel.routing_key), (OWN, topology.DEAD))
+        self.assertEqual(parcel.headers[durable.REASON], durable.EXHAUSTED)
+        self.assertEqual(parcel.headers[durable.ATTEMPT], 3)
+
+    def test_what_is_not_to_be_tried_again_is_given_up(self) -> None:
+        self.arrive()
+        self.assertTrue(self.fail_with(BadRequest("no")))
+        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.NOT_RETRYABLE)
+
+    def test_what_would_expire_before_its_next_attempt_is_given_up(self) -> None:
+        self.arrive(headers={durable.EXPIRES: NOW_MS + 1000})
+        self.assertTrue(self.fail_with(LATE))
+        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.EXPIRED)
+        self.assertEqual(self.parcels[0].headers[durable.FAILURE]["message"], "late")
+
+    def test_what_would_not_is_tried_again(self) -> None:
+        self.arrive(headers={durable.EXPIRES: NOW_MS + 1001})
+        self.assertFalse(self.fail_with(LATE))
+        self.assertEqual(self.parcels[0].routing_key, "retry.1000")
+
+
+class PuttingAwayTests(IntakeCase):
+    def test_what_was_delivered_before_goes_to_the_quarantine_unrun(self) -> None:
+        self.arrive(redelivered=True, headers={durable.EXPIRES: NOW_MS + 500, durable.STORED: 7})
+        self.assertEqual(self.heard(), [("store", OWN, topology.QUARANTINE)])
+        self.assertEqual(self.parcels[0].headers, {durable.EXPIRES: NOW_MS + 500, durable.STORED: 7})
+        self.assertEqual(self.parcels[0].expiration, 500)
+        self.confirm()
+        self.assertEqual(self.heard(), [("ack", "a")])
+        self.check_empty()
+
+    def test_from_there_it_is_run_however_often_it_was_delivered(self) -> None:
+        self.arrive(redelivered=True, quarantined=True)
+        self.assertEqual(self.heard(), [("start", "a")])
+
+    def test_unless_it_has_come_back_as_often_as_it_may(self) -> None:
+        for count in (topology.DELIVERY_LIMIT - 1, topology.DELIVERY_LIMIT):
+            self.arrive(redelivered=True, quarantined=True, headers={durable.COUNT: count})
+            if count < topology.DELIVERY_LIMIT:
+                self.assertEqual(self.heard(), [("start", "a")])
+                self.intake.stopped(job())
+                self.heard()
+        why = "each worker that ran it is gone: it may be what ends them"
+        self.assertEqual(self.heard(), [("gave up", "a", WorkerLost, why), ("store", OWN, topology.DEAD)])
+        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.DEATHS)
+        self.assertEqual(self.parcels[0].headers[durable.FAILURE]["message"], why)
+
+    def test_what_expired_between_its_attempts_is_not_started(self) -> None:
+        failure = {"type": "RemoteError", "module": "txmicro.errors", "message": "no"}
+        self.arrive(headers={durable.EXPIRES: NOW_MS, durable.ATTEMPT: 2, durable.FAILURE: failure})
+        self.assertEqual(self.heard(), [("gave up", "a", RemoteError, "no"), ("store", OWN, topology.DEAD)])
+        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.EXPIRED)
+
+    def test_in_the_first_queue_the_broker_says_what_has_expired_and_no_clock_of_ours(self) -> None:
+        self.arrive(headers={durable.EXPIRES: NOW_MS - 3_600_000})
+        self.assertEqual(self.heard(), [("start", "a")])
+
+    def test_what_cannot_be_read_is_given_up_whatever_its_key(self) -> None:
+        self.arrive()
+        self.heard()
+        unreadable = [Delivery(None, "a/0", b"?", "", self.settle(mark)) for mark in ("first", "second")]
+        for delivery in unreadable:
+            self.intake.arrived(delivery)
+        self.assertEqual(self.heard(), [("store", OWN, topology.DEAD)] * 2)
+        self.assertEqual(self.parcels[0].headers, {durable.REASON: durable.UNREADABLE, durable.ATTEMPT: 1})
+        self.confirm()
+        self.confirm()
+        self.intake.succeeded(job())
+        self.assertEqual(self.heard(), [("ack", "first"), ("ack", "second"), ("ack", "a")])
+        self.check_empty()
+
+
+class AgainTests(IntakeCase):
+    """The same job comes twice."""
+
+    def test_while_it_runs_all_are_settled_with_it(self) -> None:
+        self.arrive()
+        self.arrive(mark=" again", redelivered=True)
+        self.arrive(mark=" from quarantine", quarantined=True)
+        self.assertEqual(self.heard(), [("start", "a")])
+        self.intake.succeeded(job())
+        self.assertEqual(self.heard(), [("ack", "a"), ("ack", "a again"), ("ack", "a from quarantine")])
+        self.check_empty()
+
+    def test_while_it_is_held_too_and_then_it_is_marked(self) -> None:
+        self.room = False
+        self.arrive()
+        self.arrive(mark=" again", redelivered=True)
+        self.room = True
+        self.during_start = lambda job: self.events.append(("redelivered", job.redelivered))
+        self.intake.start_held()
+        self.intake.stopped(job())
+        self.assertEqual(
+            self.heard(),
+            [("start", "a"), ("redelivered", True), ("give back", "a"), ("give back", "a again")],
+        )
+
+    def test_after_the_channel_was_lost_amid_the_run_only_the_new_delivery_is_settled(self) -> None:
+        self.arrive()
+        self.arrive("b")
+        self.arrive("held")
+        self.intake.reset()
+        self.arrive(mark=" again", redelivered=True)
+        self.heard()
+        for name in "ab":
+            self.intake.succeeded(job(name))
+        self.assertEqual(self.heard(), [("ack", "a again")])
+        self.check_empty()
+
+    def test_after_it_succeeded_it_is_acknowledged_and_its_end_is_said_again(self) -> None:
+        self.arrive()
+        self.intake.succeeded(job())
+        self.heard()
+        self.arrive(mark=" again", redelivered=True)
+        self.assertEqual(self.heard(), [("ack", "a again"), ("repeat", "a/0")])
+
+    def test_that_memory_is_bounded(self) -> None:
+        for name in "abc":
+            self.arrive(name)
+            self.intake.succeeded(job(name))
+        self.heard()
+        self.arrive("a")
+        self.arrive("b")
+        self.assertEqual(self.heard(), [("start", "a"), ("ack", "b"), ("repeat", "b/0")])
+
+    def test_its_copy_for_the_next_attempt_may_come_before_the_confirm_and_is_another_matter(self) -> None:
+        """Acknowledged together with the original, the job would be lost."""
+        self.arrive()
+        self.fail_with(LATE)
+        self.heard()
+        self.arrive(mark=" next", headers={durable.ATTEMPT: 2})
+        self.confirm()
+        self.assertEqual(self.heard(), [("start", "a"), ("ack", "a")])
+        self.intake.succeeded(job())
+        self.assertEqual(self.heard(), [("ack", "a next")])
+        self.check_empty()
+
+    def test_so_may_its_copy_in_the_quarantine(self) -> None:
+        self.arrive(redelivered=True)
+        self.heard()
+        self.arrive(mark=" quarantined", quarantined=True, redelivered=True)
+        self.confirm()
+        self.assertEqual(self.heard(), [("start", "a"), ("ack", "a")])
+        self.intake.succeeded(job())
+        self.assertEqual(self.heard(), [("ack", "a quarantined")])
+
+    def test_so_may_what_an_operator_requeues(self) -> None:
+        self.arrive()
+        self.fail_with(BadRequest("no"))
+        self.heard()
+        self.arrive(mark=" requeued")
+        self.confirm()
+        self.assertEqual(self.heard(), [("start", "a"), ("ack", "a")])
+
+    def test_the_very_message_delivered_again_while_it_is_put_away_is_settled_with_it(self) -> None:
+        self.arrive()
+        self.fail_with(LATE)
+        self.intake.reset()
+        self.heard()
+        self.arrive(mark=" again", redelivered=True)
+        self.confirm()
+        self.assertEqual(self.heard(), [("ack", "a again")])
+        self.check_empty()
+
+
+class FollowingTests(IntakeCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.hop = Parcel("txmicro.to.WC", "durable", JOB, "a/1", b"next", {"traceparent": "00-1-2-01"})
+
+    def follow(self) -> Deferred[None]:
+        following = self.intake.followed(job(), self.hop)
+        self.heard()
+        return following
+
+    def test_it_is_acknowledged_when_the_next_hop_is_stored(self) -> None:
+        self.arrive(
+            headers={
+                durable.EXPIRES: NOW_MS + 9000,
+                durable.STORED: 7,
+                durable.ATTEMPT: 2,
+                durable.ATTEMPTS: 4,
+                durable.FAILURE: {},
+            }
+        )
+        following = self.follow()
+        self.assertEqual(self.hop.expiration, 9000)
+        self.assertEqual(
+            self.hop.headers,
+            {
+                durable.EXPIRES: NOW_MS + 9000,
+                durable.STORED: 7,
+                durable.ATTEMPTS: 4,
+                "traceparent": "00-1-2-01",
+            },
+        )
+        self.assertFalse(self.hop.patient)
+        self.confirm()
+        self.successResultOf(following)
+        self.assertEqual(self.heard(), [("ack", "a")])
+        self.arrive(mark=" again", redelivered=True)
+        self.assertEqual(self.heard(), [("ack", "a again"), ("repeat", "a/0")])
+        self.check_empty()
+
+    def test_while_it_is_not_it_runs_and_takes_its_slot(self) -> None:
+        for name in "abc":
+            self.arrive(name)
+        self.follow()
+        self.arrive(mark=" again", redelivered=True)
+        self.assertEqual((self.heard(), len(self.intake)), ([], 2))
+        self.confirm()
+        self.assertEqual(self.heard(), [("ack", "a"), ("ack", "a again"), ("start", "c")])
+
+    def test_if_it_cannot_be_the_job_runs_on_to_fail(self) -> None:
+        self.arrive()
+        following = self.follow()
+        self.storing.pop().errback(NotStored("no queue"))
+        error = self.failureResultOf(following, NotStored).value
+        self.assertFalse(self.fail_with(error))
+        self.confirm()
+        self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("ack", "a")])
+        self.check_empty()
+
+    def test_if_there_is_no_time_to_wait_for_it_the_job_goes_back(self) -> None:
+        self.arrive()
+        following = self.follow()
+        self.intake.give_back()
+        self.failureResultOf(following, CancelledError)
+        self.intake.stopped(job())
+        self.assertEqual(self.heard(), [("give back", "a")])
+
+
+class StoppingTests(IntakeCase):
+    def test_what_is_held_is_run_before_it_is_drained(self) -> None:
+        for name in "abc":
+            self.arrive(name)
+        drained = self.intake.drain()
+        for name in "abc":
+            self.assertNoResult(drained)
+            self.intake.succeeded(job(name))
+        self.successResultOf(drained)
+        self.assertEqual([event for event in self.heard() if event[0] == "give back"], [])
+
+    def test_what_is_put_away_is_waited_for(self) -> None:
+        self.arrive()
+        self.fail_with(LATE)
+        drained = self.intake.drain()
+        self.assertNoResult(drained)
+        self.confirm()
+        self.successResultOf(drained)
+
+    def test_once_drained_nothing_is_taken(self) -> None:
+        self.successResultOf(self.intake.drain())
+        self.arrive()
+        self.arrive("b", redelivered=True)
+        self.check_empty()
+
+    def test_when_time_is_up_all_but_what_runs_goes_back(self) -> None:
+        self.arrive("moved", redelivered=True)
+        self.arrive("running")
+        self.room = False
+        self.arrive("held")
+        drained = self.intake.drain()
+        self.heard()
+        self.intake.give_back()
+        self.assertEqual(self.heard(), [("give back", "held"), ("give back", "moved")])
+        self.intake.stopped(job("running"))
+        self.assertEqual(self.heard(), [("give back", "running")])
+        self.successResultOf(drained)
+
+    def test_after_that_nothing_waits_for_the_broker(self) -> None:
+        self.arrive()
+        drained = self.intake.drain()
+        self.intake.give_back()
+        self.heard()
+        self.fail_with(LATE)
+        self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("give back", "a")])
+        self.successResultOf(drained)
+
+    def test_a_lost_channel_ends_the_wait_for_what_was_held(self) -> None:
+        self.room = False
+        self.arrive()
+        drained = self.intake.drain()
+        self.intake.reset()
+        self.successResultOf(drained)
+
+    def test_a_wait_can_be_cancelled(self) -> None:
+        self.arrive()
+        first, second = self.intake.drain(), self.intake.drain()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.intake.succeeded(job())
+        self.successResultOf(second)
+
+    def test_what_the_broker_keeps_at_once_is_acknowledged_at_once(self) -> None:
+        self.patch(self.intake, "_store", lambda parcel: succeed(None))
+        self.arrive(redelivered=True)
+        self.assertEqual(self.heard(), [("ack", "a")])
+        self.check_empty()
+
+
+SINCE = datetime(2026, 11, 24, 1, 2, 3, 456789, tzinfo=UTC)
+
+
+class Wanting(JobError):
+    """An error with fields."""
+
+    def __init__(self, sku: str, count: int) -> None:
+        super().__init__(f"{count} of {sku}")
+        self.sku = sku
+        self.count = count
+        self.since = SINCE
+
+
+class HeaderTests(SynchronousTestCase):
+    def test_numbers_that_are_none_or_out_of_reason_do_not_count(self) -> None:
+        for wrong in (None, "3", 3.0, True, -1, 2**53, 2**80):
+            self.assertEqual(number({"n": wrong}, "n", 7), 7)
+        self.assertEqual(number({"n": 3}, "n", 7), 3)
+        self.assertEqual(number({}, "n", 7), 7)
+
+    def test_what_a_delivery_says_of_attempts(self) -> None:
+        def said(**headers: Any) -> tuple[int, int | None]:
+            renamed = {f"txmicro-{name}": value for name, value in headers.items()}
+            delivery = Delivery(None, "", b"", None, lambda done: None, renamed)
+            return delivery.attempt, delivery.attempts
+
+        self.assertEqual(said(), (1, None))
+        self.assertEqual(said(attempt=0, attempts=0), (1, None))
+        self.assertEqual(said(attempt=4, attempts=9), (4, 9))
+        self.assertEqual(said(attempt="x", attempts=-2), (1, None))
+
+    def test_only_our_own_headers_last_and_in_their_shape(self) -> None:
+        ours = {
+            durable.ATTEMPT: 2,
+            durable.ATTEMPTS: 5,
+            durable.EXPIRES: 9,
+            durable.STORED: 8,
+            durable.FAILED: 7,
+            durable.FAILURE: to_header(describe(LATE, "WB:1")),
+            "traceparent": "00-1-2-01",
+        }
+        foreign = {"x-death": [], "CC": ["dead"], "BCC": ["dead"], "mine": 1, durable.REASON: "before"}
+        self.assertEqual(lasting({**ours, **foreign}), ours)
+
+    def test_what_a_stranger_wrote_there_does_not(self) -> None:
+        self.assertEqual(
+            lasting(
+                {durable.ATTEMPT: "2", durable.FAILURE: "?", "traceparent": "x" * 256, durable.STORED: -1}
+            ),
+            {},
+        )
+        self.assertEqual(lasting({"traceparent": 5}), {})
+
+    def test_a_failure_of_any_size_becomes_one_that_fits(self) -> None:
+        for name in ("type", "message", "worker", "more"):
+            kept = lasting({durable.FAILURE: {name: "x" * 1_000_000}})
+            self.assertLess(len(repr(kept)), 1000)
+
+    def test_the_fields_of_an_error_last(self) -> None:
+        kept = to_header(describe(Wanting("A-1", 3), "WB:1"))
+        self.assertEqual(lasting({durable.FAILURE: kept})[durable.FAILURE], kept)
+        error: Any = from_header(kept)
+        self.assertEqual((type(error), error.sku, error.count), (Wanting, "A-1", 3))
+        self.assertEqual(error.since, SINCE)
+
+    def test_fields_of_a_header_that_are_none_are_left_out(self) -> None:
+        values: list[Any] = ["?", "[]", "\ud800", 5, None, {}]
+        for wrong in values:
+            error = from_header({"type": "Wanting", "message": "no", "fields": wrong})
+            self.assertEqual((type(error), error.message), (Wanting, "no"))
+
+    def test_an_expiration_is_one_that_a_broker_takes(self) -> None:
+        expirations: list[int | None] = []
+
+        def store(parcel: Parcel) -> Deferred[None]:
+            expirations.append(parcel.expiration)
+            return succeed(None)
+
+        intake = DurableIntake(
+            "WB",
+            RetryPolicy(),
+            start=lambda job: None,
+            room=lambda: True,
+            store=store,
+            repeat=lambda key: None,
+            gave_up=lambda job, error: None,
+            time=lambda: NOW,
+            slots=1,
+        )
+        for expires in (NOW_MS + 2**40, NOW_MS + 5, NOW_MS - 5):
+            intake.arrived(
+                Delivery(
+                    job(), "a/0", b"", "", lambda done: None, {durable.EXPIRES: expires}, redelivered=True
+                )
+            )
+        self.assertEqual(expirations, [2**32 - 1, 5, 0])

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored
+from txmicro.sending.future import JobFuture
+
+WORKER = "WB:1795449588399-3fa9"
+
+
+class FutureCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.cancelled = 0
+        self.unheard: list[JobError] = []
+        self.job = JobFuture("7c3e-1", "WB:*", self.cancel, self.unheard.append)
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+        self.job.failed(JobCancelled("given up"))
+
+
+class Ends(FutureCase):
+    def test_what_it_is(self) -> None:
+        self.assertEqual((self.job.id, self.job.address, self.job.ended), ("7c3e-1", "WB:*", False))
+
+    def test_awaiting_gives_the_result(self) -> None:
+        async def wait() -> object:
+            return await self.job
+
+        waiting = Deferred.fromCoroutine(wait())
+        self.assertNoResult(waiting)
+        self.job.done(WORKER, {"a": 1})
+        self.assertEqual(self.successResultOf(waiting), {"a": 1})
+        self.assertTrue(self.job.ended)
+
+    def test_awaiting_raises_the_failure(self) -> None:
+        async def wait() -> object:
+            return await self.job
+
+        waiting = Deferred.fromCoroutine(wait())
+        self.job.failed(JobTimeout("late"))
+        self.failureResultOf(waiting, JobTimeout)
+        self.assertTrue(self.job.ended)
+        self.assertEqual(self.unheard, [])
+
+    def test_each_wait_is_its_own(self) -> None:
+        one, two = self.job.when_done(), self.job.when_done()
+        one.addCallback(lambda result: None)
+        self.job.done(WORKER, 5)
+        self.assertIsNone(self.successResultOf(one))
+        self.assertEqual(self.successResultOf(two), 5)
+
+    def test_waiting_after_the_end(self) -> None:
+        self.job.done(WORKER, None)
+        self.assertIsNone(self.successResultOf(self.job.when_done()))
+        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+
+    def test_waiting_after_the_failure(self) -> None:
+        error = JobTimeout("late")
+        self.job.failed(error)
+        self.assertIs(self.failureResultOf(self.job.when_done()).value, error)
+        self.assertIs(self.failureResultOf(self.job.when_taken()).value, error)
+
+
+class Taken(FutureCase):
+    def test_when_taken(self) -> None:
+        waiting = self.job.when_taken()
+        done = self.job.when_done()
+        self.job.taken(WORKER)
+        self.assertEqual(self.successResultOf(waiting), WORKER)
+        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+        self.assertNoResult(done)
+        self.assertFalse(self.job.ended)
+
+    def test_the_latest_taker_counts(self) -> None:
+        self.job.taken(WORKER)
+        self.job.taken("WB:2-b")
+        self.assertEqual(self.successResultOf(self.job.when_taken()), "WB:2-b")
+
+    def test_a_result_without_an_ack_says_who_took_it(self) -> None:
+        waiting = self.job.when_taken()
+        self.job.done(WORKER, None)
+        self.assertEqual(self.successResultOf(waiting), WORKER)
+
+    def test_the_taker_stays_when_it_was_known(self) -> None:
+        self.job.taken(WORKER)
+        self.job.done("WB:2-b", None)
+        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+
+    def test_it_fails_when_nobody_took_it(self) -> None:
+        waiting = self.job.when_taken()
+        self.job.failed(JobTimeout("late"))
+        self.failureResultOf(waiting, JobTimeout)
+
+    def test_once_taken_it_stays_so_whatever_happens(self) -> None:
+        self.job.taken(WORKER)
+        self.job.failed(JobTimeout("late"))
+        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+
+
+class Stored(FutureCase):
+    def test_when_stored(self) -> None:
+        waiting, done = self.job.when_stored(), self.job.when_done()
+        self.assertFalse(self.job.stored)
+        self.job.keep()
+        self.assertIsNone(self.successResultOf(waiting))
+        self.assertIsNone(self.successResultOf(self.job.when_stored()))
+        self.assertTrue(self.job.stored)
+        self.assertNoResult(done)
+        self.assertFalse(self.job.ended)
+
+    def test_what_is_done_was_stored(self) -> None:
+        """Its result may be quicker than its confirm."""
+        waiting = self.job.when_stored()
+        self.job.done(WORKER, 5)
+        self.assertIsNone(self.successResultOf(waiting))
+        self.job.keep()
+
+    def test_it_fails_when_it_was_not_stored(self) -> None:
+        waiting = self.job.when_stored()
+        self.job.failed(NotStored("no queue"))
+        self.failureResultOf(waiting, NotStored)
+        self.failureResultOf(self.job.when_stored(), NotStored)
+        self.assertEqual(self.unheard, [])
+
+    def test_once_stored_it_stays_so_whatever_happens(self) -> None:
+        self.job.keep()
+        self.job.failed(JobCancelled("given up"))
+        self.assertIsNone(self.successResultOf(self.job.when_stored()))
+
+    def test_a_timeout_says_whether_it_is_in_good_hands(self) -> None:
+        for stored in (True, False):
+            if stored:
+                self.job.keep()
+            error = JobTimeout("late")
+            self.job.failed(error)
+            self.assertEqual(error.still_queued, stored)
+            self.assertEqual(self.unheard, [] if stored else [error])
+            self.setUp()
+
+
+class Unheard(FutureCase):
+    def test_a_failure_that_nobody_awaits(self) -> None:
+        error = JobTimeout("late")
+        self.job.failed(error)
+        self.assertEqual(self.unheard, [error])
+
+    def test_who_waited_for_the_taker_has_heard(self) -> None:
+        waiting = self.job.when_taken()
+        self.job.failed(JobTimeout("late"))
+        self.failureResultOf(waiting, JobTimeout)
+        self.assertEqual(self.unheard, [])
+
+    def test_who_knew_the_taker_has_not(self) -> None:
+        waiting = self.job.when_taken()
+        self.job.taken(WORKER)
+        self.assertEqual(self.successResultOf(waiting), WORKER)
+        self.job.failed(JobTimeout("late"))
+        self.assertEqual(len(self.unheard), 1)
+
+    def test_who_stopped_waiting_has_not(self) -> None:
+        waiting = self.job.when_done()
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.job.failed(JobTimeout("late"))
+        self.assertEqual(len(self.unheard), 1)
+
+
+class Cancelling(FutureCase):
+    def test_a_wait_is_not_the_job(self) -> None:
+        for waiting in (self.job.when_done(), self.job.when_taken(), self.job.when_stored()):
+            waiting.cancel()
+            self.failureResultOf(waiting, CancelledError)
+        other = self.job.when_done()
+        self.assertEqual((self.cancelled, self.job.ended), (0, False))
+        self.job.done(WORKER, 5)
+        self.assertEqual(self.successResultOf(other), 5)
+
+    def test_the_job(self) -> None:
+        waiting = self.job.when_done()
+        self.job.cancel()
+        self.failureResultOf(waiting, JobCancelled)
+        self.assertTrue(self.job.ended)
+
+    def test_twice_is_once(self) -> None:
+        self.job.cancel()
+        self.job.cancel()
+        self.assertEqual(self.cancelled, 1)
+
+    def test_after_the_end_is_nothing(self) -> None:
+        self.job.done(WORKER, 5)
+        self.job.cancel()
+        self.assertEqual(self.cancelled, 0)
+
+    def test_in_a_callback_of_the_end_is_nothing(self) -> None:
+        self.job.when_taken().addCallback(lambda _: self.job.cancel())
+        done = self.job.when_done().addCallback(self.cancel_and_pass)
+        self.job.done(WORKER, 5)
+        self.assertEqual(self.successResultOf(done), 5)
+        self.assertEqual(self.cancelled, 0)
+
+    def cancel_and_pass(self, result: object) -> object:
+        self.job.cancel()
+        return result
+
+    def test_one_wait_in_the_callback_of_another(self) -> None:
+        for name in ("when_stored", "when_taken", "when_done"):
+            first, second, third = (getattr(self.job, name)() for _ in range(3))
+            first.addCallback(partial(self.cancel_other, second))
+            self.job.done(WORKER, "result")
+            self.failureResultOf(second, CancelledError)
+            self.assertIn(self.successResultOf(third), (None, WORKER, "result"))
+            self.setUp()
+
+    def test_one_wait_in_the_errback_of_another(self) -> None:
+        for name in ("when_stored", "when_taken", "when_done"):
+            first, second, third = (getattr(self.job, name)() for _ in range(3))
+            first.addErrback(partial(self.cancel_other, second))
+            self.job.failed(JobTimeout("late"))
+            self.failureResultOf(second, CancelledError)
+            self.failureResultOf(third, JobTimeout)
+            self.setUp()
+
+    def cancel_other(self, other: Deferred[Any], _: object) -> None:
+        other.cancel()
+
+
+class InAsyncio(FutureCase):
+    """``await job`` in a task of asyncio, as where Twisted runs on its event loop."""
+
+    def run_with(self, end: Callable[[], None], awaits: Callable[[], Any]) -> Any:
+        async def main() -> Any:
+            asyncio.get_running_loop().call_soon(end)
+            return await awaits()
+
+        return asyncio.run(main())
+
+    async def wait(self) -> Any:
+        return await self.job
+
+    def test_awaiting_gives_the_result(self) -> None:
+        self.assertEqual(self.run_with(lambda: self.job.done(WORKER, 5), self.wait), 5)
+        self.assertEqual(self.run_with(lambda: None, self.wait), 5)
+
+    def test_awaiting_raises_the_failure(self) -> None:
+        end = partial(self.job.failed, JobTimeout("late"))
+        self.assertRaises(JobTimeout, self.run_with, end, self.wait)
+        self.assertEqual(self.unheard, [])
+
+    def test_a_coroutine_of_twisteds_in_a_task(self) -> None:
+        def awaits() -> Any:
+            return Deferred.fromCoroutine(self.wait()).asFuture(asyncio.get_running_loop())
+
+        self.assertEqual(self.run_with(lambda: self.job.done(WORKER, 5), awaits), 5)
+
+    def test_a_wait_that_times_out_is_not_the_job(self) -> None:
+        def awaits() -> Any:
+            return asyncio.wait_for(self.wait(), 0)
+
+        self.assertRaises(asyncio.TimeoutError, self.run_with, lambda: None, awaits)
+        self.assertEqual((self.cancelled, self.job.ended), (0, False))
+
+    def test_a_handlers_runtime_error_is_that(self) -> None:
+        class Broken(JobError, RuntimeError):
+            pass
+
+        waiting = Deferred.fromCoroutine(self.wait())
+        self.job.failed(Broken("no"))
+        self.failureResultOf(waiting, Broken)

@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.config import Config, describe, describe_origin, find, load, mask
+from txmicro.errors import ConfigError
+from txmicro.util.json_comments import without_comments
+
+# The ancestor's sample, as it is published.
+SAMPLE = """/**
+* Config file for every worker
+* keepalive: frequency of keepalive made by SystemManager
+*         Supported: JSON/BSON/MessagePack
+*
+**/
+{
+"broker_url": "amqp://localhost",
+"keepalive": 1000,
+"SystemManager_log": true,
+    "Worker_log": false,
+    "data_transfer_protocol": "msgpack"
+}"""
+
+
+class ConfigCase(SynchronousTestCase):
+    def file(self, content: str | bytes | dict[str, Any]) -> str:
+        path = Path(self.mktemp())
+        text = json.dumps(content) if isinstance(content, dict) else content
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return str(path)
+
+    def problems(self, content: str | bytes | dict[str, Any] | None = None, **environ: str) -> list[str]:
+        path = None if content is None else self.file(content)
+        error = self.assertRaises(ConfigError, load, path, environ)
+        self.assertEqual(str(error), "\n".join(error.problems))
+        return [problem.replace(repr(path), "FILE") for problem in error.problems]
+
+
+class Loading(ConfigCase):
+    def test_nothing_given_is_the_defaults(self) -> None:
+        self.assertEqual(load(None, {}), Config())
+        self.assertEqual(load(self.file("{}"), {"PATH": "/bin", "TXMICRO_REQUIRE_SERVICES": "1"}), Config())
+
+    def test_defaults(self) -> None:
+        config = Config()
+        self.assertEqual(config.broker_url, ("amqp://localhost", "amqp://localhost:5673"))
+        self.assertEqual((config.keepalive, config.manager_log, config.worker_log), (0, True, True))
+        self.assertEqual((config.rest_port, config.metrics_port, config.worker_metrics_port), (8080, 9091, 0))
+        self.assertEqual((config.timeout, config.max_runtime, config.grace), (30.0, 1500.0, 30.0))
+        self.assertEqual((config.worker_types, config.settings), ({}, {}))
+        self.assertEqual(config.services, ())
+
+    def test_what_is_stored_is_in_a_file_unless_told_otherwise(self) -> None:
+        self.assertEqual(Config().store_url, "sqlite:///txmicro.db")
+
+    def test_listening_is_on_loopback_unless_told_otherwise(self) -> None:
+        config = Config()
+        for interface in (config.rest_interface, config.metrics_interface, config.broker_interface):
+            self.assertEqual(interface, "127.0.0.1")
+
+    def test_the_ancestors_sample(self) -> None:
+        config = load(self.file(SAMPLE), {})
+        self.assertEqual(config.broker_url, ("amqp://localhost",))
+        self.assertEqual(config.keepalive, 1000)
+        self.assertTrue(config.manager_log)
+        self.assertFalse(config.worker_log)
+        self.assertEqual(config.data_transfer_protocol, "msgpack")
+
+    def test_names_in_any_case(self) -> None:
+        for name, known in (
+            ("json", "JSON"),
+            ("Bson", "BSON"),
+            ("messagepack", "MessagePack"),
+            ("MSGPACK", "msgpack"),
+        ):
+            config = load(self.file({"data_transfer_protocol": name, "log_level": "WARN"}), {})
+            self.assertEqual((config.data_transfer_protocol, config.log_level), (known, "warn"))
+
+    def test_a_list_of_brokers(self) -> None:
+        urls = ["amqp://one", "amqps://me:secret@[::1]:5671/%2f?heartbeat=5"]
+        self.assertEqual(load(self.file({"broker_url": urls}), {}).broker_url, tuple(urls))
+
+    def test_worker_types_and_services(self) -> None:
+        config = load(
+            self.file({"worker_types": {"WB": "my.mod:Outer.DB"}, "services": ["broker", "WB"]}), {}
+        )
+        self.assertEqual(config.worker_types, {"WB": "my.mod:Outer.DB"})
+        self.assertEqual(config.services, ("broker", "WB"))
+
+    def test_every_key_comes_from_a_file_and_from_the_environment(self) -> None:
+        for row in describe():
+            self.assertEqual(load(self.file({row.key: json.loads(row.default)}), {}), Config(), row.key)
+            default = json.loads(row.default)
+            text = default if isinstance(default, str) else row.default
+            self.assertEqual(load(None, {row.variable: text}), Config(), row.variable)
+
+    def test_the_environment_wins(self) -> None:
+        environ = {"TXMICRO_KEEPALIVE": "5", "TXMICRO_SYSTEMMANAGER_LOG": "False", "TXMICRO_TIMEOUT": "1.5"}
+        config = load(self.file(SAMPLE), environ)
+        self.assertEqual((config.keepalive, config.manager_log, config.timeout), (5, False, 1.5))
+        self.assertEqual(config.data_transfer_protocol, "msgpack")
+
+    def test_lists_and_objects_in_the_environment(self) -> None:
+        for text in ("amqp://a,amqp://b", "amqp://a, amqp://b", '["amqp://a", "amqp://b"]'):
+            self.assertEqual(load(None, {"TXMICRO_BROKER_URL": text}).broker_url, ("amqp://a", "amqp://b"))
+        config = load(None, {"TXMICRO_WORKER_TYPES": '{"WB": "m:C"}', "TXMICRO_SERVICES": "broker,WB"})
+        self.assertEqual((config.worker_types, config.services), ({"WB": "m:C"}, ("broker", "WB")))
+
+    def test_commas_separate_urls_and_are_a_part_of_passwords(self) -> None:
+        for text, urls in (
+            ("amqp://u:secret,pw@h", ["amqp://u:secret,pw@h"]),
+            ("amqp://u:a,b@h, amqps://u:c,@i,\n", ["amqp://u:a,b@h", "amqps://u:c,@i"]),
+        ):
+            self.assertEqual(load(None, {"TXMICRO_BROKER_URL": text}).broker_url, tuple(urls))
+
+    def test_comments_are_read_over(self) -> None:
+        config = load(
+            self.file(
+                """\ufeff// first
+                {"log_file": "//host/*no*/\\"//", /* in **/ "keepalive" /*** // */ : 5, // to the end
+                 "store_url": "sqlite:///a.db" /* over
+                 lines */}//"""
+            ),
+            {},
+        )
+        self.assertEqual((config.log_file, config.keepalive), ('//host/*no*/"//', 5))
+        self.assertEqual(config.store_url, "sqlite:///a.db")
+
+    def test_text_from_the_environment_is_not_read_as_json(self) -> None:
+        self.assertEqual(load(None, {"TXMICRO_LOG_FILE": "1"}).log_file, "1")
+
+    def test_the_broker_url_from_a_file_of_its_own(self) -> None:
+        secret = self.file("amqp://me:secret@one\namqp://me:secret@two\n")
+        config = load(self.file(SAMPLE), {"TXMICRO_BROKER_URL_FILE": secret})
+        self.assertEqual(config.broker_url, ("amqp://me:secret@one", "amqp://me:secret@two"))
+        self.assertEqual(config.broker_url_file, secret)
+
+
+class Settings(ConfigCase):
+    """The program's own."""
+
+    def test_they_come_from_the_file(self) -> None:
+        given = {"dsn": "postgres://db", "Limits": {"rows": 5}, "on": True}
+        self.assertEqual(load(self.file({"settings": given}), {}).settings, given)
+
+    def test_the_environment_adds_and_wins(self) -> None:
+        environ = {
+            "TXMICRO_SETTINGS": '{"dsn": "one", "Pool Size": 1}',
+            "TXMICRO_SETTINGS_DSN": "two",
+            "TXMICRO_SETTINGS_RETRY": "[1, 2]",
+            "TXMICRO_SETTINGS_NAME": "no {JSON",
+        }
+        config = load(self.file({"settings": {"dsn": "file", "gone": 1}}), environ)
+        self.assertEqual(config.settings, {"dsn": "two", "Pool Size": 1, "retry": [1, 2], "name": "no {JSON"})
+
+    def test_the_letters_of_a_key_are_those_of_the_file(self) -> None:
+        config = load(self.file({"settings": {"maxRows": 1}}), {"TXMICRO_SETTINGS_MAXROWS": "5"})
+        self.assertEqual(config.settings, {"maxRows": 5})
+
+    def test_what_is_a_text_stays_one(self) -> None:
+        config = load(self.file({"settings": {"password": ""}}), {"TXMICRO_SETTINGS_PASSWORD": "123"})
+        self.assertEqual(config.settings, {"password": "123"})
+
+    def test_a_setting_has_a_name(self) -> None:
+        self.assertIn("TXMICRO_SETTINGS_: unknown", self.problems(TXMICRO_SETTINGS_="1")[0])
+
+    def test_settings_that_are_no_object_stay_wrong(self) -> None:
+        (problem,) = self.problems({"settings": []}, TXMICRO_SETTINGS_A="1")
+        self.assertEqual(problem, "settings: a list is not possible, expected an object")
+
+
+class Finding(ConfigCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        for name in ("etc", "config"):
+            (self.folder / name).mkdir(parents=True)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+
+    def test_the_first_there_is(self) -> None:
+        (self.folder / "config/config.json").touch()
+        self.assertEqual(find({}), "config/config.json")
+        (self.folder / "etc/config.json").touch()
+        self.assertEqual(find({}), "etc/config.json")
+
+    def test_a_named_one_is_used_whether_there_or_not(self) -> None:
+        (self.folder / "etc/config.json").touch()
+        self.assertEqual(find({"TXMICRO_CONFIG": "mine.json"}), "mine.json")
+        self.assertEqual(find({"TXMICRO_CONFIG": ""}), "etc/config.json")
+        error = self.assertRaises(ConfigError, load, "mine.json", {"TXMICRO_CONFIG": "mine.json"})
+        self.assertIn("cannot read 'mine.json'", str(error))
+
+    def test_where_it_comes_from_can_be_told(self) -> None:
+        environ = {
+            "TXMICRO_TIMEOUT": "5",
+            "TXMICRO_CONFIG": "x",
+            "TXMICRO_SETTINGS_A": "s3cret",
+            "PATH": "/bin",
+        }
+        self.assertEqual(
+            describe_origin("etc/config.json", environ),
+            f"{self.folder}/etc/config.json, TXMICRO_SETTINGS_A, TXMICRO_TIMEOUT",
+        )
+        self.assertEqual(
+            describe_origin(None, {}),
+            "the defaults (there is no etc/config.json, config/config.json, /etc/txmicro/config.json)",
+        )
+
+
+class Problems(ConfigCase):
+    def test_all_are_reported_at_once(self) -> None:
+        self.assertEqual(
+            self.problems(
+                {"keepalive": -1, "keep_alive": 5, "rest_port": "8080", "Worker_log": 1, "timeout": True},
+                TXMICRO_CAPACITY="many",
+                TXMICRO_CAPACITI="1",
+            ),
+            [
+                "keep_alive: unknown; is keepalive meant?",
+                "TXMICRO_CAPACITI: unknown; is TXMICRO_CAPACITY meant?",
+                "keepalive: -1 is not possible, expected a whole number of at least 0",
+                "Worker_log: 1 is not possible, expected true or false",
+                "capacity: 'many' is not possible, expected a whole number of at least 1",
+                "timeout: True is not possible, expected a number above 0",
+                "rest_port: '8080' is not possible, expected a whole number from 0 to 65535",
+            ],
+        )
+
+    def test_names_that_resemble_nothing(self) -> None:
+        self.assertEqual(self.problems({"zzz": 1}), ["zzz: unknown"])
+        self.assertEqual(self.problems(TXMICRO_="x")[0].partition(";")[0], "TXMICRO_: unknown")
+
+    def test_impossible_values(self) -> None:
+        bad: dict[str, list[Any]] = {
+            "broker_url": ["", [], "localhost", "http://localhost", "amqp://", "amqp://:5672", "amqp://h:x"],
+            "broker_url_": [5, "amqp://h:0", "amqp://h:70000", "amqp://[::1", ["amqp://h", 1], None, {}],
+            "store_url": ["", "db.sqlite", "postgres://h", 5, None, "mongodb://"],
+            "store_url_": ["sqlite:///", "sqlite:m.db", "sqlite:/m.db", "sqlite://m.db"],
+            "settings": [[], "text", 5, None],
+            "worker_types": [[], {"WB": 1}, {"WB": "module"}, {"W.B": "m:C"}, {"WB": "m:C()"}, "WB"],
+            "services": ["broker", [1], ["W.B"], [""]],
+            "data_transfer_protocol": ["pickle", "", 5, None],
+            "log_level": ["loud", 3],
+            "timeout": [0, -1, "1", float("nan"), float("inf"), 10**400, None, [], True],
+            "capacity": [0, 1.0, 1.5, 2**60, None],
+            "heartbeat": [-1, 65_536],
+            "rest_port": [-1, 65_536, None],
+            "rest_interface": [None, 5],
+        }  # fmt: skip
+        for key, values in bad.items():
+            for value in values:
+                (problem,) = self.problems({key.rstrip("_"): value})
+                self.assertTrue(problem.startswith(key.rstrip("_")), (key, value, problem))
+                self.assertIn(" is not possible, expected ", problem)
+
+    def test_long_values_are_cut_short(self) -> None:
+        (problem,) = self.problems({"log_level": "x" * 5_000})
+        self.assertLess(len(problem), 500)
+
+    def test_a_missing_file(self) -> None:
+        error = self.assertRaises(ConfigError, load, "/nowhere/config.json", {"TXMICRO_X": "1"})
+        self.assertEqual(len(error.problems), 2)
+        self.assertIn("cannot read '/nowhere/config.json'", error.problems[0])
+
+    def test_a_folder(self) -> None:
+        error = self.assertRaises(ConfigError, load, ".", {})
+        self.assertIn("cannot read '.'", error.problems[0])
+
+    def test_a_file_that_is_no_json(self) -> None:
+        self.assertEqual(
+            self.problems('{"keepalive": 5,\n "x" 5}'),
+            ["FILE is no JSON: Expecting ':' delimiter at line 2, column 6"],
+        )
+        self.assertIn("cannot read FILE", self.problems(b"\xff\xfe")[0])
+        self.assertIn("FILE is no JSON", self.problems("[" * 100_000)[0])
+        self.assertIn("FILE is no JSON", self.problems("1" * 5_000)[0])
+
+    def test_comments_move_no_error(self) -> None:
+        self.assertEqual(
+            self.problems('/* one\n two */ {"keepalive": 5, // three\n /* four */ "x" 5}'),
+            ["FILE is no JSON: Expecting ':' delimiter at line 3, column 17"],
+        )
+        self.assertEqual(
+            self.problems("{}\n /* never ends *"),
+            ["FILE is no JSON: Comment that does not end at line 2, column 2"],
+        )
+
+    def test_a_file_without_an_object(self) -> None:
+        self.assertEqual(self.problems("[]"), ["FILE holds list, expected an object"])
+
+    def test_a_key_given_twice(self) -> None:
+        self.assertEqual(self.problems('{"keepalive": 1, "keepalive": 2}'), ["keepalive: given 2 times"])
+
+    def test_a_secret_file_that_is_missing_or_empty(self) -> None:
+        (problem,) = self.problems({"broker_url_file": "/nowhere"})
+        self.assertIn("broker_url_file: cannot read '/nowhere'", problem)
+        (problem,) = self.problems({"broker_url_file": self.file("")})
+        self.assertIn("broker_url: [] is not possible", problem)
+        self.assertEqual(len(self.problems({"broker_url_file": 5})), 2)
+
+    def test_direct_construction_is_checked_too(self) -> None:
+        error = self.assertRaises(ConfigError, Config, capacity=0, manager_log="yes")
+        self.assertEqual(len(error.problems), 2)
+        self.assertEqual(Config(broker_url="amqp://h").broker_url, ("amqp://h",))  # type: ignore[arg-type]
+
+
+class Secrets(ConfigCase):
+    def test_passwords_never_show(self) -> None:
+        for url in (
+            "amqp://me:s3cret@",
+            "http://me:s3cret@host",
+            "me:s3cret@host",
+            "amqp://me:s3c ret@h@ost:x",
+            "amqp://me:s3cret/s3cret@host:0",
+            ["amqp://me:s3cret@host:0", "amqp://me:s3cret@host"],
+            {"url": "amqp://me:s3cret@host"},
+        ):
+            text = "\n".join(self.problems({"broker_url": url}))
+            self.assertNotIn("s3c", text)
+            self.assertNotIn("ret@", text)
+        self.assertNotIn("s3cret", self.problems({"store_url": "mongo://me:s3cret@host"})[0])
+
+    def test_nor_do_their_parts(self) -> None:
+        for url in ("amqp://me:s3c", "amqp://me:s3c,ret@", "me:s3c", ["amqp://me:s3c", "ret@host", 5]):
+            text = "\n".join(self.problems({"broker_url": url}))
+            self.assertNotIn("s3c", text)
+            self.assertNotIn("ret@", text)
+        for variable in ("BROKER_URL", "BROKER_URL_FILE", "STORE_URL", "LOG_LEVEL"):
+            for url in ("http://me:s3c,ret@host", "sqlite://me:s3cret@host"):
+                self.assertNotIn("s3c", self.problems(**{f"TXMICRO_{variable}": url})[0])
+
+    def test_a_url_without_one_is_shown_as_it_is(self) -> None:
+        for url in ("http://host:80/x?y", "localhost", "http://[::1]:80", "amqp://host:70000/v", "amqp://:5"):
+            self.assertIn(repr(url), self.problems({"broker_url": url})[0])
+        self.assertIn("'sqlite:m.db'", self.problems({"store_url": "sqlite:m.db"})[0])
+
+    def test_settings_may_be_secrets(self) -> None:
+        config = load(None, {"TXMICRO_SETTINGS_DSN": "s3cret"})
+        self.assertNotIn("s3cret", repr(config))
+        self.assertNotIn("s3cret", self.problems({"settings": ["s3cret"]})[0])
+
+    def test_the_rest_of_the_url_does(self) -> None:
+        (problem,) = self.problems({"broker_url": "http://me:s3cret@host/x"})
+        self.assertIn("'http://me:***@host/x'", problem)
+
+    def test_repr(self) -> None:
+        config = Config(
+            broker_url=("amqp://me:s3cret@host/v",), store_url="mongodb://me:s3cret@db", capacity=7
+        )
+        self.assertIn("broker_url=['amqp://me:***@host/v']", repr(config))
+        self.assertIn("store_url='mongodb://me:***@db'", repr(config))
+        self.assertIn("capacity=7", repr(config))
+        self.assertNotIn("s3cret", repr(config))
+        self.assertNotIn("s3cret", str(config))
+
+    def test_mask(self) -> None:
+        self.assertEqual(
+            mask("to amqp://me:a@b/c@host/v and amqps://x:y@z"), "to amqp://me:***@host/v and amqps://x:***@z"
+        )
+        for harmless in ("amqp://host/v", "amqp://me@host", "a:b@c", "http://h:80/x"):
+            self.assertEqual(mask(harmless), harmless)
+
+
+class Description(SynchronousTestCase):
+    def test_every_key_has_a_meaning_and_a_default(self) -> None:
+        rows = describe()
+        self.assertEqual(len({row.key for row in rows}), len(rows))
+        for row in rows:
+            self.assertTrue(row.meaning and row.expected and row.default, row)
+
+    def test_the_ancestors_keys_keep_their_names(self) -> None:
+        keys = [row.key for row in describe()]
+        for key in json.loads(without_comments(SAMPLE)):
+            self.assertIn(key, keys)
+
+    def test_units(self) -> None:
+        units = {row.key: row.unit for row in describe()}
+        self.assertEqual((units["keepalive"], units["timeout"], units["max_message"]), ("ms", "s", "bytes"))

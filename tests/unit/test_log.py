@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogEvent, Logger, LogLevel
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from txmicro.errors import BusClosed
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, Said, read, switched
+
+WORKER = "WB:1795449588399-3fa9"
+MANAGER = "SystemManager:1795449588399-0000"
+TIME = 1795449588.25
+
+
+class Reactor(MemoryReactorClock):
+    """One that runs at once what other threads ask for."""
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        """Call it."""
+        function(*args)
+
+
+class Named:
+    """What logs with an id of its own."""
+
+    log = Logger()
+
+    def __init__(self, id: Any) -> None:
+        self.id = id
+
+
+def event(message: str = "hello", **fields: Any) -> LogEvent:
+    return {
+        "log_time": TIME,
+        "log_level": LogLevel.info,
+        "log_namespace": "txmicro.bus.connections.Bus",
+        "log_format": "{message}",
+        "message": message,
+        **fields,
+    }
+
+
+def failure(error: Exception) -> Failure:
+    try:
+        raise error
+    except type(error):
+        return Failure()
+
+
+class Reading(SynchronousTestCase):
+    def test_fields(self) -> None:
+        line = read(event(worker=WORKER, job="7c3e-1"))
+        self.assertEqual(line, (TIME, "info", WORKER, "7c3e-1", "WB", "hello", []))
+
+    def test_the_worker_stands_once(self) -> None:
+        line = read(event(f"{WORKER} is ready", log_source=Named(WORKER)))
+        self.assertEqual((line.worker, line.message), (WORKER, "is ready"))
+        self.assertEqual(read(event(f"{WORKER}: job 1 failed", worker=WORKER)).message, "job 1 failed")
+
+    def test_an_id_that_only_begins_like_the_workers_stays(self) -> None:
+        for message in (f"{WORKER}b is ready", f"{WORKER}/1 is ready", WORKER, "is ready"):
+            self.assertEqual(read(event(message, worker=WORKER)).message, message)
+
+    def test_without_a_worker_the_service_is_the_part_that_logged(self) -> None:
+        line = read(event())
+        self.assertEqual((line.worker, line.job, line.service), ("", "", "Bus"))
+
+    def test_the_source_is_the_worker(self) -> None:
+        self.assertEqual(read(event(log_source=Named(WORKER))).worker, WORKER)
+
+    def test_a_manager_that_logs_about_a_worker(self) -> None:
+        line = read(event(log_source=Named(MANAGER), worker=WORKER))
+        self.assertEqual((line.worker, line.service), (MANAGER, "SystemManager"))
+
+    def test_what_is_no_worker_id_is_no_worker(self) -> None:
+        for wrong in (5, "", None, "WB:*", "a.b:c", object()):
+            self.assertEqual(read(event(log_source=Named(wrong), worker=wrong)).worker, "")
+
+    def test_events_of_twisted_itself(self) -> None:
+        line = read({"log_format": "{", "log_system": "-"})
+        self.assertEqual((line.level, line.service), ("info", "-"))
+        self.assertIn("Unable to format event", line.message)
+
+    def test_a_failure_is_its_traceback(self) -> None:
+        line = read(event(log_failure=failure(ValueError("no\x1b"))))
+        self.assertEqual(line.traceback[-1], "builtins.ValueError: no\\x1b")
+
+    def traceback(self, recursion: Any) -> list[str]:
+        return read(event(log_failure=Failure(self.assertRaises(RecursionError, recursion)))).traceback
+
+    def test_frames_that_follow_themselves_are_counted(self) -> None:
+        def deeper() -> None:
+            deeper()
+
+        lines = self.traceback(deeper)
+        self.assertLess(len(lines), 20)
+        self.assertEqual(lines.count("    deeper()"), REPEATED)
+        self.assertRegex("\n".join(lines), r"\[Previous frame repeated [\d,]+ more times\]")
+        self.assertIn("RecursionError", lines[-1])
+
+    def test_the_middle_of_a_long_traceback_is_left_out(self) -> None:
+        def this() -> None:
+            that()
+
+        def that() -> None:
+            this()
+
+        lines = self.traceback(this)
+        self.assertEqual(len(lines), FIRST_LINES + 1 + LAST_LINES)
+        self.assertRegex(lines[FIRST_LINES], r"… [\d,]+ lines are left out …")
+        self.assertIn("RecursionError", lines[-1])
+
+    def test_a_message_cannot_forge_lines_or_colors(self) -> None:
+        message = read(event("a\nb\r\tc\x1b[31m\x00\x7f\x9b\u2028\u202e\u2066é ☃\u00a0")).message
+        self.assertEqual(message, "a\\nb\\r\\tc\\x1b[31m\\x00\\x7f\\x9b\\u2028\\u202e\\u2066é ☃\u00a0")
+
+    def test_text_that_is_not_valid(self) -> None:
+        self.assertEqual(read(event("a\ud800")).message, "a\\ud800")
+
+    def test_passwords_are_masked(self) -> None:
+        self.assertEqual(read(event("at amqp://me:secret@host/v")).message, "at amqp://me:***@host/v")
+        line = read(event(log_failure=failure(ValueError("amqp://me:secret@host"))))
+        self.assertEqual(line.traceback[-1], "builtins.ValueError: amqp://me:***@host")
+
+    def test_long_messages_are_cut(self) -> None:
+        message = read(event("x" * (LONGEST + 5))).message
+        self.assertEqual(message, "x" * LONGEST + "… (5 more characters)")
+
+    def test_a_password_is_masked_where_a_message_is_cut_too(self) -> None:
+        for room in range(20):
+            message = read(event("x" * (LONGEST - room) + " amqp://me:SECRET@host")).message
+            self.assertNotIn("S", message)
+
+
+class Switches(SynchronousTestCase):
+    manager = event("manager", log_source=Named(MANAGER), worker=WORKER)
+    link_of_manager = event("link", worker=MANAGER)
+    worker = event("worker", worker=WORKER)
+    neither = event("bus")
+
+    def passed(
+        self, *events: LogEvent, level: str = "info", manager: bool = True, worker: bool = True
+    ) -> list[str]:
+        seen: list[LogEvent] = []
+        observer = switched(seen.append, level=level, manager_log=manager, worker_log=worker)
+        for each in events:
+            observer(each)
+        return [each["message"] for each in seen]
+
+    def everything(self, manager: bool = True, worker: bool = True) -> list[str]:
+        events = (self.manager, self.link_of_manager, self.worker, self.neither)
+        return self.passed(*events, manager=manager, worker=worker)
+
+    def test_all_on(self) -> None:
+        self.assertEqual(self.everything(), ["manager", "link", "worker", "bus"])
+
+    def test_manager_off(self) -> None:
+        self.assertEqual(self.everything(manager=False), ["worker", "bus"])
+
+    def test_worker_off(self) -> None:
+        self.assertEqual(self.everything(worker=False), ["manager", "link", "bus"])
+
+    def test_both_off(self) -> None:
+        self.assertEqual(self.everything(worker=False, manager=False), ["bus"])
+
+    def test_errors_pass_anyway(self) -> None:
+        error = {**self.worker, "log_level": LogLevel.error}
+        self.assertEqual(self.passed(error, worker=False, manager=False), ["worker"])
+
+    def test_levels(self) -> None:
+        events = [
+            event(level, log_level=LogLevel.levelWithName(level)) for level in ("debug", "info", "warn")
+        ]
+        self.assertEqual(self.passed(*events, level="debug"), ["debug", "info", "warn"])
+        self.assertEqual(self.passed(*events, level="info"), ["info", "warn"])
+        self.assertEqual(self.passed(*events, level="critical"), [])
+
+    def test_errors_go_by_the_level_too(self) -> None:
+        self.assertEqual(self.passed(event("bad", log_level=LogLevel.error), level="critical"), [])
+
+
+class SaidTests(SynchronousTestCase):
+    def test_the_first_of_a_kind(self) -> None:
+        once = Said()
+        self.assertEqual(
+            [once.first(kind) for kind in ("a", "b", "a", ("a", 1), ("a", 1))],
+            [True, True, False, True, False],
+        )
+
+    def test_an_end_of_kinds(self) -> None:
+        once = Said(limit=3)
+        self.assertEqual(sum(once.first(number) for number in range(10)), 3)
+        self.assertFalse(once.first(0))
+
+
+class Publishing(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.published: list[tuple[str, dict[str, Any]]] = []
+        self.observer = self.build(lambda topic, body: self.published.append((topic, body)))
+
+    def build(self, publish: Any, rate: int = 3) -> EventLogPublisher:
+        return EventLogPublisher(publish, self.clock.seconds, rate)
+
+    def messages(self) -> list[str]:
+        return [body["message"] for _, body in self.published]
+
+    def test_topic_and_body(self) -> None:
+        self.observer(event(worker=WORKER, job="7c3e-1", log_level=LogLevel.warn))
+        body = {
+            "time": TIME,
+            "level": "warn",
+            "worker": WORKER,
+            "job": "7c3e-1",
+            "service": "WB",
+            "message": "hello",
+        }
+        self.assertEqual(self.published, [("log.warn.WB", body)])
+
+    def test_what_is_no_workers(self) -> None:
+        self.observer(event())
+        ((topic, body),) = self.published
+        self.assertEqual((topic, body["worker"], body["service"]), ("log.info.process", "", "Bus"))
+
+    def test_a_failure_says_its_last_line(self) -> None:
+        self.observer(event(log_failure=failure(ValueError("no"))))
+        self.assertEqual(self.messages(), ["hello: builtins.ValueError: no"])
+
+    def test_what_is_logged_while_publishing_is_not_published(self) -> None:
+        def publish(topic: str, body: dict[str, Any]) -> None:
+            self.published.append((topic, body))
+            observer(event("publishing"))
+
+        observer = self.build(publish)
+        observer(event("one"))
+        observer(event("two"))
+        self.assertEqual(self.messages(), ["one", "two"])
+
+    def test_the_rate_is_bounded_and_the_loss_is_told(self) -> None:
+        for number in range(10):
+            self.observer(event(str(number)))
+        self.assertEqual(self.messages(), ["0", "1", "2"])
+        self.assertEqual(self.observer.dropped, 7)
+        self.clock.advance(0.4)
+        self.observer(event("later"))
+        self.observer(event("too soon"))
+        self.assertEqual(self.messages()[3:], ["later (7 lines before this one were dropped)"])
+        self.clock.advance(1000)
+        for number in range(10):
+            self.observer(event(str(number)))
+        self.assertEqual(self.messages()[4:], ["0 (1 lines before this one were dropped)", "1", "2"])
+
+    def test_a_bus_that_is_closed_costs_the_line_and_no_more(self) -> None:
+        def publish(topic: str, body: dict[str, Any]) -> None:
+            if not self.published:
+                self.published.append((topic, body))
+                raise BusClosed
+            self.published.append((topic, body))
+
+        observer = self.build(publish)
+        observer(event("one"))
+        observer(event("two"))
+        self.assertEqual(observer.dropped, 1)
+        self.assertEqual(self.messages(), ["one", "two (1 lines before this one were dropped)"])
+
+    def test_it_goes_on_after_a_mistake(self) -> None:
+        def publish(topic: str, body: dict[str, Any]) -> None:
+            self.published.append((topic, body))
+            raise ZeroDivisionError
+
+        observer = self.build(publish)
+        for _ in range(2):
+            self.assertRaises(ZeroDivisionError, observer, event())
+        self.assertEqual(len(self.published), 2)

@@ -1,0 +1,3 @@
+"""The version of txmicro."""
+
+__version__ = "0.1.0"

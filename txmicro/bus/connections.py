@@ -1,0 +1,338 @@
+"""The life of a process's connections to the broker.
+
+A :class:`Bus` keeps two connections, one that publishes and one that consumes, because a broker that runs out
+of memory blocks those that publish. While both stand there is a :class:`~txmicro.bus.session.Session`; when
+anything of it is lost, all of it is built again, through the next broker of the list, with exponential backoff
+and jitter. The workers of the process are the bus's children; each has a
+:class:`txmicro.bus.worker_channel.WorkerChannel`, which
+lives through many sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.application.internet import backoffPolicy
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txmicro.amqp.connection import Client
+from txmicro.amqp.errors import (
+    AccessRefused,
+    AuthenticationFailed,
+    BadCertificate,
+    CertificateRefused,
+    LimitReached,
+    NoChannelLeft,
+    QueueLimitReached,
+    VhostError,
+)
+from txmicro.amqp.frames import Properties
+from txmicro.amqp.turn import Turn
+from txmicro.amqp.uri import Broker
+from txmicro.config import Config
+from txmicro.errors import BusClosed
+from txmicro.metrics import Metrics
+from txmicro.protocol import topology
+from txmicro.protocol.address import Ids
+from txmicro.protocol.codec import Codec, by_name
+from txmicro.util.once import Once
+
+from .large_messages import LargeMessages, SizeLimit
+from .session import Session
+
+HANDSHAKE_TIMEOUT = 15.0
+"""Seconds from dialing a broker until it is ready."""
+
+STABLE_AFTER = 10.0
+"""Seconds that a session must have lived for the next attempt to be the first one again."""
+
+REFUSED_DELAY = 10.0
+"""Seconds between attempts when somebody has to do something first: trying faster only fills the logs."""
+
+REFUSALS = (
+    AccessRefused,
+    AuthenticationFailed,
+    BadCertificate,
+    CertificateRefused,
+    LimitReached,
+    NoChannelLeft,
+    QueueLimitReached,
+    VhostError,
+)
+"""What does not pass by itself."""
+
+
+class Target:
+    """A broker to try: how to reach it, through an ``IStreamClientEndpoint``, and as whom."""
+
+    def __init__(self, endpoint: Any, broker: Broker) -> None:
+        self.endpoint = endpoint
+        self._broker = broker
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, as it is known by now."""
+        return self._broker
+
+
+def dial(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None = None) -> Deferred[Client]:
+    """Connect to a broker.
+
+    :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: what the broker's own tools show.
+    :param turn: shared with other connections; None: one of its own.
+
+    Fires with the client once the broker has let us in. Fails with TimeoutError after ``HANDSHAKE_TIMEOUT``, or
+    with what the endpoint or the broker has against it. Cancelling it drops the connection.
+    """
+    return Deferred.fromCoroutine(_handshake(target, clock, heartbeat, name, turn)).addTimeout(
+        HANDSHAKE_TIMEOUT, clock
+    )
+
+
+async def _handshake(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None) -> Client:
+    broker = target.broker
+    factory = Factory.forProtocol(
+        lambda: Client(
+            vhost=broker.vhost,
+            username=broker.username,
+            password=broker.password,
+            external=broker.external,
+            heartbeat=heartbeat if broker.heartbeat is None else broker.heartbeat,
+            channel_max=broker.channel_max or 0,
+            clock=clock,
+            connection_name=name,
+            turn=turn,
+        )
+    )
+    factory.noisy = False
+    client: Client = await target.endpoint.connect(factory)
+    return await client.ready()
+
+
+class Listener(Protocol):
+    """What a link tells a bus it wants to know."""
+
+    def returned(self, kind: str, key: str) -> None:
+        """A message of ours found no queue."""
+
+    def writable(self, writable: bool) -> None:
+        """Whether the publishing connection takes more, now."""
+
+
+class Bus(MultiService):
+    """A process's connections, and the parent of its workers.
+
+    :param clock: the reactor, as far as time goes (a :class:`txmicro.util.clock.Clock`).
+    :param targets: the brokers, tried in turn.
+    :param config: the process's configuration.
+    :param ids: makes ids of workers and jobs.
+    :param random: numbers in [0, 1) for the backoff's jitter.
+    :param name: what the broker's own tools show of this connection.
+    :ivar size_limit: the largest message, as far as that is known.
+    :ivar codec: how this process writes bodies; it reads what the content type says.
+    :ivar metrics_address: ``host:port`` of the process's metrics page, for announcements; empty: none.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        targets: Sequence[Target],
+        *,
+        config: Config,
+        metrics: Metrics,
+        ids: Ids,
+        random: Callable[[], float],
+        name: str = "txmicro",
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.clock = clock
+        self.config = config
+        self.metrics = metrics
+        self.metrics_address = ""
+        self.ids = ids
+        self.random = random
+        self.codec: Codec = by_name(config.data_transfer_protocol)
+        self.size_limit = SizeLimit(config.max_message)
+        self.session: Session | None = None
+        self._targets = list(targets)
+        self._heartbeat = config.heartbeat
+        self._connection_name = name
+        self._turn = Turn(clock)
+        self._listeners: dict[str, Listener] = {}
+        self._transient = True  # until a broker says that it forbids transient queues
+        self._connected: Once[Session] = Once()
+        self._life: Deferred[None] | None = None
+        self._blocked_since: float | None = None
+        # With the jitter at most 2.5 s, so that a process is back within 5 s after its broker is.
+        self._delay = backoffPolicy(initialDelay=0.1, maxDelay=1.5, factor=1.8, jitter=random)
+
+    def startService(self) -> None:
+        """Start the workers, and start to connect."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._life = Deferred.fromCoroutine(self._live())
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the workers, each in its own order, then the connections. Fires when all of it is gone."""
+        return Deferred.fromCoroutine(self._stop(super().stopService()))  # type: ignore[no-untyped-call]
+
+    async def _stop(self, children: Deferred[Any] | None) -> None:
+        if children is not None:
+            await children
+        life, self._life = self._life, None
+        session, self.session = self.session, None
+        if life is not None:
+            life.cancel()
+            await life
+        self._connected.happen(Failure(BusClosed("the bus has been stopped")))
+        if session is not None:
+            await session.close()
+
+    def when_connected(self) -> Deferred[Session]:
+        """Fires with the session that stands, or the next one; fails with BusClosed. Cancelling stops the wait."""
+        return self._connected.wait()
+
+    def add_listener(self, id: str, listener: Listener) -> bool:
+        """Tell *listener* what happens to the messages of worker *id*; False: that id is listening already."""
+        return self._listeners.setdefault(id, listener) is listener
+
+    def remove_listener(self, id: str) -> None:
+        """Forget the listener of worker *id*."""
+        self._listeners.pop(id, None)
+
+    @property
+    def writable(self) -> bool:
+        """Whether the publishing connection stands and takes more."""
+        return self.session is not None and self.session.writable
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing can be published now, in words; empty: it can."""
+        if self.session is None:
+            return "there is no connection to the broker"
+        if self.session.publishing.blocked:
+            return f"the broker takes no messages ({self.session.publishing.blocked_for})"
+        return "" if self.session.writable else "the broker does not read as fast as this process writes"
+
+    async def _live(self) -> None:
+        attempt = 0
+        while True:
+            target = self._targets[attempt % len(self._targets)]
+            began = self.clock.seconds()
+            try:
+                session = await self._connect(target)
+                self._stand(session, target)
+                reason: BaseException = await session.lost()
+                self._fall()
+                self._learn(reason)
+                if not self.size_limit.learn(reason):
+                    self.size_limit.forget()
+                session.close()  # not awaited: what is left may be deaf, and jobs wait
+            except CancelledError:
+                return
+            except Exception as error:  # whatever it was, the next attempt is the answer
+                if not self.running:  # an endpoint that is cancelled fails with errors of its own
+                    return
+                reason = error
+            attempt = 0 if self.clock.seconds() - began > STABLE_AFTER else attempt + 1
+            try:
+                await self._pause(target, attempt, reason)
+            except CancelledError:
+                return
+
+    async def _pause(self, target: Target, attempt: int, reason: BaseException) -> None:
+        """Wait before the next attempt: not at all while the list has brokers that were not tried."""
+        rounds, untried = divmod(attempt, len(self._targets))
+        delay = 0.0 if untried else float(self._delay(rounds))
+        if isinstance(reason, REFUSALS):
+            delay = max(delay, REFUSED_DELAY)
+        self.log.warn(
+            "no connection to {broker}: {reason}; next attempt in {delay:.1f} s",
+            broker=target.broker,
+            reason=reason,
+            delay=delay,
+            recurring=True,
+        )
+        await deferLater(self.clock, delay)
+
+    async def _connect(self, target: Target) -> Session:
+        clients: list[Client] = []
+        try:
+            for purpose in ("publishes", "consumes"):
+                clients.append(await self._dial(target, purpose))
+            publisher, keeper = [await clients[0].channel_open() for _ in range(2)]
+            await keeper.confirm_select()
+        except Exception:
+            for client in clients:
+                client.abort()
+            raise
+        publishing, consuming = clients
+        publisher.on_return = self._returned
+        publishing.on_writable = self._writable
+        publishing.on_blocked = partial(self._blocked, publishing, target)
+        large = LargeMessages(publishing, self.size_limit)
+        redial = partial(self._dial, target)
+        return Session(publishing, consuming, publisher, keeper, large, redial, transient=self._transient)
+
+    def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
+        return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)
+
+    def _stand(self, session: Session, target: Target) -> None:
+        self.log.info(
+            "connected to {broker}: {product} {version}",
+            broker=target.broker,
+            product=session.features.product,
+            version=".".join(map(str, session.features.version)),
+        )
+        self.session = session
+        self._connected.happen(session)
+        self._writable(True)
+
+    def _learn(self, reason: BaseException) -> None:
+        """Declare no more transient queues where they were what ended the connection: it would never last."""
+        if self._transient and topology.TRANSIENT_DENIED in str(reason):
+            self._transient = False
+            self.log.warn(
+                "the broker forbids transient queues: interactive jobs go through quorum queues from now on"
+            )
+
+    def _fall(self) -> None:
+        self.session = None
+        self._connected = Once()
+        self._blocked_since = None
+        self.metrics.blocked.set(0)
+        self._writable(False)
+
+    def _blocked(self, client: Client, target: Target, blocked: bool) -> None:
+        since, self._blocked_since = self._blocked_since, self.clock.seconds() if blocked else None
+        self.metrics.blocked.set(blocked)
+        if blocked and since is None:
+            self.log.warn(
+                "{broker} takes no messages ({reason}), until its memory or disk alarm ends: jobs and answers wait, "
+                "no job is started, and deadlines go on",
+                broker=target.broker,
+                reason=client.blocked_for,
+            )
+        elif since is not None and not blocked:
+            seconds = self.clock.seconds() - since
+            self.log.warn(
+                "{broker} takes messages again, after {seconds:.1f} s", broker=target.broker, seconds=seconds
+            )
+
+    def _returned(self, _method: Any, properties: Properties, _body: bytes) -> None:
+        listener = self._listeners.get(properties.reply_to or "")
+        if listener is not None:
+            listener.returned(properties.message_type or "", properties.message_id or "")
+
+    def _writable(self, _writable: bool) -> None:
+        writable = self.writable
+        for listener in list(self._listeners.values()):
+            listener.writable(writable)

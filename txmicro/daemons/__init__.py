@@ -1,0 +1,1 @@
+"""What ``twistd`` runs: command lines, processes, logs."""

@@ -1,0 +1,1 @@
+"""Which workers are on the bus."""

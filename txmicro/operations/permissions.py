@@ -1,0 +1,181 @@
+"""RabbitMQ's permissions for a system: one user per worker type, with only the rights that it needs.
+
+The names on the broker say whose they are: the third word is a type. So a user may configure, write and read what
+is its type's own, and besides that write to the exchanges of the types that it sends to or answers. On the two
+exchanges that all share, topics decide (https://www.rabbitmq.com/docs/access-control#topic-authorisation).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from txmicro.manager import TYPE as MANAGER
+from txmicro.protocol import topology
+
+NOTHING: Final = "^$"
+
+
+@dataclass(frozen=True)
+class Role:
+    """What the workers of a type do.
+
+    :ivar kind: the type, which is also the name of its user.
+    :ivar sends: the types that it sends or forwards jobs to.
+    :ivar answers: the types whose jobs others forward to it, which it answers too. Those that send to it go without
+        saying.
+    :ivar publishes: the topics of its events, ``*`` and ``#`` as in patterns; log lines need not be named.
+    :ivar subscribes: the patterns of the events that it hears.
+    """
+
+    kind: str
+    sends: Sequence[str] = ()
+    answers: Sequence[str] = ()
+    publishes: Sequence[str] = ()
+    subscribes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Somebody who looks after dead letters with ``txmicro dead``, and may do nothing else.
+
+    :ivar user: its name. :ivar kinds: the types whose dead letters they are.
+    """
+
+    user: str
+    kinds: Sequence[str]
+
+
+def definitions(
+    roles: Sequence[Role], vhost: str = "/", operators: Sequence[Operator] = ()
+) -> dict[str, Any]:
+    """What ``rabbitmqctl import_definitions`` takes: users for *roles*, *operators* and the SystemManager, and
+    their rights.
+
+    The users have no passwords: they log in by certificate, or get one with ``rabbitmqctl change_password``.
+    """
+    users = [MANAGER, *(role.kind for role in roles), *(operator.user for operator in operators)]
+    rights = (
+        _manager_rights(),
+        *(_rights(role, roles) for role in roles),
+        *map(_operator_rights, operators),
+    )
+    return {
+        "vhosts": [{"name": vhost}],
+        "users": [{"name": name, "password_hash": "", "tags": ""} for name in users],
+        "permissions": [{"vhost": vhost, **each} for each in rights],
+        "topic_permissions": [
+            {"vhost": vhost, **each}
+            for each in (*_manager_topics(), *(t for role in roles for t in _topics(role)))
+        ],
+        "exchanges": [
+            {
+                "vhost": vhost,
+                "name": exchange.name,
+                "type": exchange.kind,
+                "durable": True,
+                "auto_delete": False,
+                "internal": False,
+                "arguments": {},
+            }
+            for exchange in topology.SHARED
+        ],
+    }
+
+
+def _rights(role: Role, roles: Sequence[Role]) -> dict[str, str]:
+    own, shared = _own(role.kind), _names(exchange.name for exchange in topology.SHARED)
+    to = _names(map(topology.to_exchange, role.sends))
+    replies = _names(map(topology.replies_exchange, _talks_to(role, roles)))
+    return {
+        "user": role.kind,
+        "configure": _any(own),
+        "write": _any(own, *shared, *to, *replies),
+        "read": _any(own, *shared),
+    }
+
+
+def _talks_to(role: Role, roles: Sequence[Role]) -> list[str]:
+    """The types to whose inboxes it writes: both sides of a job do, one acks and answers, the other asks."""
+    theirs = (each.kind for each in roles if role.kind in (*each.sends, *each.answers))
+    return sorted({*role.sends, *role.answers, *theirs} - {role.kind})
+
+
+def _manager_rights() -> dict[str, str]:
+    own, shared = _own(MANAGER), _names(exchange.name for exchange in topology.SHARED)
+    everybody = re.escape(topology.replies_exchange("")) + _TYPE
+    # RabbitMQ 4.3 tells how many consumers a queue has only to who has some right to it, and this is the least: it
+    # neither takes jobs nor deletes the queue.
+    jobs = re.escape(topology.jobs_queue("")) + _TYPE
+    return {
+        "user": MANAGER,
+        "configure": _any(own),
+        "write": _any(own, *shared, everybody, jobs),
+        "read": _any(own, *shared),
+    }
+
+
+def _operator_rights(operator: Operator) -> dict[str, str]:
+    """To have the lock, to take letters, and to have the jobs tried again."""
+    return {
+        "user": operator.user,
+        "configure": _any(*_names(map(topology.operator_queue, operator.kinds))),
+        "write": _any(*_names(map(topology.durable_exchange, operator.kinds))),
+        "read": _any(*_names(map(topology.dead_queue, operator.kinds))),
+    }
+
+
+def _topics(role: Role) -> list[dict[str, str]]:
+    kind = re.escape(role.kind)
+    heard = (rf"worker\.new\.{kind}", rf"worker\.del\.{kind}", r"worker\.del", r"worker\.getAll")
+    said = (rf"worker\.new\.{kind}", rf"worker\.new\.resend\.{kind}", rf"worker\.del\.{kind}", *_ASKING)
+    return [
+        _topic(role.kind, topology.NOTIFICATIONS, said, heard),
+        _topic(
+            role.kind,
+            topology.EVENTS,
+            (_LOG_LINES, *map(_matching, role.publishes)),
+            _names(role.subscribes),
+        ),
+    ]
+
+
+def _manager_topics() -> list[dict[str, str]]:
+    heard = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll")
+    said = (r"worker\.getAll", rf"worker\.del\.{_TYPE}")
+    return [
+        _topic(MANAGER, topology.NOTIFICATIONS, said, heard),
+        _topic(MANAGER, topology.EVENTS, (_LOG_LINES,), ()),
+    ]
+
+
+def _topic(user: str, exchange: str, write: Iterable[str], read: Iterable[str]) -> dict[str, str]:
+    return {"user": user, "exchange": exchange, "write": _any(*write), "read": _any(*read)}
+
+
+# Expressions
+
+_TYPE: Final = "[A-Za-z0-9_-]+"
+# Of whomever they tell: a line may be about another worker, and what it says is its writer's word anyway.
+_LOG_LINES: Final = rf"log\.[a-z]+\.{_TYPE}"
+_ASKING: Final = (r"worker\.next", r"worker\.list")
+
+
+def _own(kind: str) -> str:
+    """All names of a type, of its workers' too; those follow a colon."""
+    return rf"txmicro\.[a-z]+\.{re.escape(kind)}([.:].+)?"
+
+
+def _names(names: Iterable[str]) -> list[str]:
+    return [re.escape(name) for name in names]
+
+
+def _matching(pattern: str) -> str:
+    """The topics that *pattern* stands for."""
+    return re.escape(pattern).replace(r"\*", r"[^.]+").replace(r"\#", ".*")
+
+
+def _any(*expressions: str) -> str:
+    return f"^({'|'.join(expressions)})$" if expressions else NOTHING

@@ -1,0 +1,1 @@
+"""HTTP pages of a process, for operators and for Prometheus."""

@@ -1,0 +1,161 @@
+"""The page that Prometheus reads: ``GET /metrics``, on twisted.web."""
+
+from __future__ import annotations
+
+import json
+import socket
+from io import BytesIO
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from txmicro.web.channel import PatientChannel
+
+IDLE: Final = 10.0
+"""Seconds after which a connection on which nothing comes is closed."""
+
+ANY_INTERFACE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+
+
+class _Error(Resource):
+    """An answer that is an error, in JSON: ``{"error": type, "message": text}``."""
+
+    isLeaf = True
+
+    def __init__(self, code: int, error: str, message: str, **headers: str) -> None:
+        super().__init__()
+        self._code = code
+        self._headers = headers
+        self._body = json.dumps({"error": error, "message": message}).encode()
+
+    def render(self, request: Request) -> bytes:
+        """Answer."""
+        request.setResponseCode(self._code)
+        request.setHeader(b"content-type", b"application/json")
+        for name, value in self._headers.items():
+            request.setHeader(name.encode(), value.encode())
+        request.setHeader(b"content-length", b"%d" % len(self._body))
+        return b"" if request.method == b"HEAD" else self._body
+
+
+_NOT_FOUND: Final = _Error(404, "NotFound", "there is nothing here but /metrics")
+_NOT_ALLOWED: Final = _Error(405, "NotAllowed", "only GET and HEAD", allow="GET, HEAD")
+
+
+class _Metrics(Resource):
+    """What the registry holds, in the format that the client accepts."""
+
+    isLeaf = True
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__()
+        self._registry = registry
+
+    def render(self, request: Request) -> bytes:
+        """Answer."""
+        if request.postpath:
+            return _NOT_FOUND.render(request)
+        if request.method not in (b"GET", b"HEAD"):
+            return _NOT_ALLOWED.render(request)
+        encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        body = encode(self._registry)
+        request.setHeader(b"content-type", content_type.encode())
+        request.setHeader(b"content-length", b"%d" % len(body))
+        return b"" if request.method == b"HEAD" else body
+
+
+class _Root(Resource):
+    def getChild(self, _path: bytes, _request: Request) -> Resource:
+        """Whatever is not there."""
+        return _NOT_FOUND
+
+
+class _Nowhere(BytesIO):
+    """Where request bodies go: nobody reads them, so they take no memory."""
+
+    def write(self, data: Any) -> int:
+        """Forget *data*."""
+        return len(data)
+
+
+class _Site(Site):
+    noisy = False
+    protocol = PatientChannel  # type: ignore[assignment]  # no HTTP/2
+
+    def startFactory(self) -> None:
+        """Do not open an access log: it would say every few seconds that Prometheus has asked."""
+
+    def getContentFile(self, length: int | None) -> BytesIO:
+        """Where a request's body of *length* bytes goes."""
+        return _Nowhere()
+
+
+def metrics_site(registry: CollectorRegistry, reactor: Any) -> Site:
+    """A site with *registry* at ``/metrics``; errors anywhere else. *reactor* times out idle connections."""
+    root: Any = _Root()
+    root.putChild(b"metrics", _Metrics(registry))
+    return _Site(root, timeout=IDLE, reactor=reactor)
+
+
+class MetricsServer(Service):
+    """Serves the metrics page while it runs. A port that is taken is logged, and stops nothing else.
+
+    :param interface: the address to listen on; empty: all.
+    :param port: 0: a free one.
+    :param setting: the configuration's key of *port*, to be named when it is taken.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        registry: CollectorRegistry,
+        *,
+        interface: str,
+        port: int,
+        setting: str = "metrics_port",
+    ) -> None:
+        self._reactor = reactor
+        self._site = metrics_site(registry, reactor)
+        self._interface = interface
+        self._port = port
+        self._setting = setting
+        self._listening: Any = None
+
+    @property
+    def address(self) -> str:
+        """Where the page is, ``host:port``; empty: nowhere."""
+        if self._listening is None:
+            return ""
+        host = socket.gethostname() if self._interface in ANY_INTERFACE else self._interface
+        return f"{f'[{host}]' if ':' in host else host}:{self._listening.getHost().port}"
+
+    def startService(self) -> None:
+        """Listen."""
+        super().startService()
+        try:
+            self._listening = self._reactor.listenTCP(self._port, self._site, interface=self._interface)
+        except CannotListenError as error:
+            self.log.error(
+                "No metrics page: cannot listen on {interface}:{port} ({reason}). {setting} changes the port.",
+                interface=self._interface,
+                port=self._port,
+                reason=error.socketError,
+                setting=self._setting,
+            )
+        else:
+            self.log.info("Metrics are at http://{address}/metrics", address=self.address)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Stop to listen. Fires when it has; connections that are open close by themselves soon."""
+        super().stopService()
+        listening, self._listening = self._listening, None
+        return None if listening is None else listening.stopListening()

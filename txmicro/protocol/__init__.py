@@ -1,0 +1,1 @@
+"""What travels on the bus: addresses, messages, formats, headers, and the names of exchanges and queues."""

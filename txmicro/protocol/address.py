@@ -1,0 +1,96 @@
+"""Worker types, worker ids and addresses: ``WB``, ``WB:1795449588399-3fa9``, ``WB:*``."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from txmicro.errors import AddressError, show
+
+ANY = "*"
+
+# A type is one word of a topic (no dots) and part of queue names, which brokers limit to 255 bytes.
+_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Address(NamedTuple):
+    """Where a job goes: any worker of ``type`` (``name`` is ``*``), or the one called ``type:name``."""
+
+    type: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.name}"
+
+    @property
+    def any(self) -> bool:
+        """Whether any worker of the type may take it."""
+        return self.name == ANY
+
+
+def parse(text: str) -> Address:
+    """Read ``TYPE:*`` or a worker id; raises :class:`AddressError`."""
+    if not isinstance(text, str):
+        raise _no_address(text)
+    return _parse(text)
+
+
+@lru_cache(10_000)  # jobs go to the same few addresses
+def _parse(text: str) -> Address:
+    kind, colon, name = text.partition(":")
+    if not (colon and _TYPE.fullmatch(kind) and (name == ANY or _NAME.fullmatch(name))):
+        raise _no_address(text)
+    return Address(kind, name)
+
+
+def _no_address(text: object) -> AddressError:
+    return AddressError(
+        f"{show(text)} is no address: expected TYPE:* or a worker id such as WB:1795449588399-3fa9"
+    )
+
+
+def parse_id(text: str) -> Address:
+    """Read a worker id; raises :class:`AddressError`."""
+    address = parse(text)
+    if address.any:
+        raise AddressError(f"{text} is no worker id: it addresses any worker of its type")
+    return address
+
+
+def check_type(text: str) -> str:
+    """Give back *text* if it is a worker type; raises :class:`AddressError`."""
+    if not (isinstance(text, str) and _TYPE.fullmatch(text)):
+        raise AddressError(
+            f"{show(text)} is no worker type: expected a letter, then up to 63 letters, digits, _ or -"
+        )
+    return text
+
+
+class Ids:
+    """Fresh ids of workers and jobs.
+
+    :param time: Unix time in seconds. :param randbits: a number of that many random bits.
+    """
+
+    def __init__(
+        self, time: Callable[[], float] = time.time, randbits: Callable[[int], int] = secrets.randbits
+    ) -> None:
+        self.time = time
+        self._randbits = randbits
+        # Unique across processes and restarts by the random part, within the process by the count.
+        self._jobs = f"{randbits(64):016x}-"
+        self._count = itertools.count(1)
+
+    def worker(self, kind: str) -> str:
+        """An id for a worker of type *kind*: 13-digit milliseconds of now, 4 hex digits."""
+        return f"{check_type(kind)}:{int(self.time() * 1000):013d}-{self._randbits(16):04x}"
+
+    def job(self) -> str:
+        """An id for a job."""
+        return f"{self._jobs}{next(self._count):x}"

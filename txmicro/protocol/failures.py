@@ -1,0 +1,175 @@
+"""How a failed job's error travels: as data in a reply or a header, never as a pickled object.
+
+The fields of a :class:`~txmicro.errors.JobError` go along: the attributes of the instance whose names do not begin
+with an underscore. One that not every format of :mod:`txmicro.protocol.codec` can carry, or that is too
+large, is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from inspect import getattr_static
+from typing import Any, Final, TypedDict
+
+from twisted.python.reflect import safe_str
+
+from txmicro.errors import DecodeError, JobError, RemoteError, show
+
+from .codec import BSON, JSON, MESSAGEPACK
+
+MESSAGE_MAX: Final = 8_192
+"""Characters of a failure's message that travel."""
+FIELDS_MAX: Final = 8_192
+"""Bytes of a failure's fields that travel, in JSON."""
+HEADER_TEXT: Final = 500
+"""Characters of each text of a failure in a header: all headers of a message must fit into one frame."""
+HEADER_FIELDS: Final = 2_000
+"""Bytes of its fields there."""
+
+_STATUSES: Final = range(400, 600)
+
+
+class Failure(TypedDict):
+    """A failure as it travels: part of a reply's body. The module tells errors of one name apart."""
+
+    type: str
+    module: str
+    message: str
+    retryable: bool
+    worker: str | None
+    http_status: int
+    public: bool
+    fields: dict[str, Any]
+
+
+_OURS: Final = frozenset(Failure.__annotations__)  # what is told of every error is not a field of one
+
+
+def describe(error: BaseException, worker: str | None) -> Failure:
+    """Turn *error* into what travels; *worker* is the id of the worker it happened at.
+
+    Never raises, and every format can carry the outcome, whatever the error holds.
+    """
+    if isinstance(error, JobError):
+        return Failure(
+            type=error.type,
+            module=type(error).__module__,
+            message=text_of(error),
+            retryable=bool(error.retryable),
+            worker=error.worker or worker,
+            http_status=http_status(error),
+            public=bool(error.public),
+            fields=_fitting(error.fields if isinstance(error, RemoteError) else vars(error), FIELDS_MAX),
+        )
+    kind = type(error)
+    return Failure(
+        type=kind.__name__,
+        module=kind.__module__,
+        message=_text(error),
+        retryable=False,
+        worker=worker,
+        http_status=500,
+        public=False,
+        fields={},
+    )
+
+
+def type_name(error: BaseException) -> str:
+    """Return what :func:`describe` tells of *error*'s type."""
+    return error.type if isinstance(error, JobError) else type(error).__name__
+
+
+def http_status(error: Any) -> int:
+    """Return the HTTP status of *error*, a :class:`~txmicro.errors.JobError`; 500 if it says none that is one."""
+    return _status(error.http_status)
+
+
+def _status(value: Any) -> int:
+    return value if type(value) is int and value in _STATUSES else 500
+
+
+def text_of(error: JobError) -> str:
+    """Return the message of *error* as text that every format carries, whatever it is; never raises."""
+    return _text(error.message) or _text(error)
+
+
+def _fitting(fields: Mapping[Any, Any], most: int) -> dict[str, Any]:
+    """Those of *fields* that every format carries, as they arrive, of up to *most* bytes in all."""
+    fitting: dict[str, Any] = {}
+    for name, value in _named(fields):
+        try:
+            data, *_ = (codec.encode({"": {"": {"": {name: value}}}}) for codec in (JSON, BSON, MESSAGEPACK))
+        except Exception:  # whatever it holds, the error itself travels  # noqa: S112
+            continue
+        if len(data) <= most:
+            most -= len(data)
+            fitting[name] = JSON.decode(data)[""][""][""][name]
+    return fitting
+
+
+def _named(fields: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
+    """Those of *fields* whose names a field may have."""
+    for name, value in list(fields.items()):
+        if isinstance(name, str) and name.isidentifier() and not name.startswith("_") and name not in _OURS:
+            yield name, value
+
+
+def _text(value: object) -> str:
+    return safe_str(value)[:MESSAGE_MAX].encode("utf-8", "backslashreplace").decode()
+
+
+def rebuild(failure: Any) -> JobError:
+    """Return the error that a reply's ``failure`` describes: its registered type, or :class:`RemoteError`.
+
+    A class's own constructor is not called: what it takes is its own business, and it has run at the worker.
+    Never raises: a description of the wrong shape (another program's, a mistake) is a RemoteError too.
+    """
+    if not isinstance(failure, dict):
+        return RemoteError(f"a failure without a description: {show(failure)}")
+    kind, message, worker = (failure.get(name) for name in ("type", "message", "worker"))
+    kind = kind if isinstance(kind, str) else "RemoteError"
+    message = message if isinstance(message, str) else show(message)
+    worker = worker if isinstance(worker, str) else None
+    error = _blank(failure.get("module"), kind)
+    JobError.__init__(error, message, worker=worker, retryable=failure.get("retryable") is True)
+    if "public" in failure:  # programs that do not say it leave it to the type
+        vars(error).update(http_status=_status(failure.get("http_status")), public=failure["public"] is True)
+    _set_fields(error, failure.get("fields"))
+    return error
+
+
+def _set_fields(error: JobError, fields: Any) -> None:
+    """Give *error* its fields. None of them takes the place of a method or a property."""
+    if not isinstance(fields, dict):
+        return
+    if isinstance(error, RemoteError):
+        error.fields = dict(_named(fields))
+        return
+    for name, value in _named(fields):
+        there = getattr_static(type(error), name, None)
+        if not callable(there) and not hasattr(there, "__get__"):
+            vars(error)[name] = value
+
+
+def to_header(failure: Failure) -> dict[str, Any]:
+    """Return *failure* as a durable job's header has it: its texts cut, its fields one text, in JSON."""
+    cut = {name: value[:HEADER_TEXT] if isinstance(value, str) else value for name, value in failure.items()}
+    return {**cut, "fields": JSON.encode(_fitting(failure["fields"], HEADER_FIELDS)).decode()}
+
+
+def from_header(header: Any) -> JobError:
+    """Return the error that a durable job's header describes, as :func:`rebuild` does."""
+    if not isinstance(header, dict) or not isinstance(header.get("fields"), str):
+        return rebuild(header)
+    try:
+        return rebuild({**header, "fields": JSON.decode(header["fields"].encode("utf-8", "replace"))})
+    except DecodeError:
+        return rebuild({**header, "fields": None})
+
+
+def _blank(module: Any, kind: str) -> JobError:
+    """An error of the type that is called *kind*, without anything else."""
+    known = JobError.types.get(f"{module}:{kind}") or JobError.types.get(kind)
+    if known is None or issubclass(known, RemoteError):
+        return RemoteError(type=kind)
+    return known.__new__(known)

@@ -1,0 +1,49 @@
+"""How often a durable job is tried, and how long it waits in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from txmicro.errors import JobError
+
+STEPS: Final = (1.0, 5.0, 30.0, 120.0)
+"""Seconds before the second, third, … attempt; the last one counts for all that follow."""
+
+LONGEST: Final = 24 * 3600.0
+"""Seconds that a step may have. Each step is a queue of the type at the broker."""
+
+
+def by_its_own_word(error: BaseException) -> bool:
+    """Whether *error* may pass: a JobError says so itself, and of what is unexpected it is assumed."""
+    return error.retryable if isinstance(error, JobError) else True
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """What becomes of a durable job whose handler failed.
+
+    :ivar attempts: how often it is tried, the first time included.
+    :ivar steps: seconds before the second, third, … attempt.
+    :ivar retryable: whether to try again after an error; otherwise it is given up at once.
+    """
+
+    attempts: int = 5
+    steps: tuple[float, ...] = STEPS
+    retryable: Callable[[BaseException], bool] = by_its_own_word
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts is {self.attempts}: a job is tried at least once")
+        if not self.steps or not all(0.001 <= step <= LONGEST for step in self.steps):
+            raise ValueError(f"steps are {self.steps}: expected seconds, each from 0.001 to {LONGEST:g}")
+
+    def next(self, attempt: int, attempts: int | None, error: BaseException) -> float | None:
+        """Seconds to wait after *attempt* (1 is the first) failed with *error*; None: give it up.
+
+        *attempts*, if the sender asked for a number of its own, counts instead of this policy's.
+        """
+        if attempt >= (attempts or self.attempts) or not self.retryable(error):
+            return None
+        return self.steps[min(attempt, len(self.steps)) - 1]

@@ -1,0 +1,234 @@
+"""Runs a worker's handler: coroutines at once, plain functions when it is safe to block, or in threads."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from txmicro.errors import JobError, RuntimeExceeded
+from txmicro.protocol.messages import Job
+from txmicro.util.clock import Clock, Timer
+
+from .naming import name_function, name_jobs
+from .trace import call_in
+
+SLICE = 0.01
+"""Seconds of plain functions in one turn of the reactor; at least one runs. Between turns heartbeats travel."""
+
+CLEANUP = 2.0
+"""Seconds that a handler may take to end once it is cancelled for good; then its job ends without it."""
+
+Handler = Callable[[Job], Any]
+Ended = Callable[[Job, Any, BaseException | None, float], None]
+
+
+def is_coroutine_function(handler: Any) -> bool:
+    """Return whether calling *handler*, a function or another callable, makes a coroutine."""
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+class Runner:
+    """Runs jobs and tells how they ended.
+
+    A plain function may block the reactor, so the sender must have its ack before: *flush* sends what is
+    waiting to be sent, and the function starts a turn later, when the bytes have left.
+
+    :param handler: ``do_job``.
+    :param worker: the id of the worker, for the log.
+    :param ended: told once per job, with its result or its error, and the seconds it took.
+    :param flush: puts waiting acks onto the wire; fires when they have left, and does not fail.
+    :param in_thread: runs ``f(*args)`` in a thread; given for a handler that is to run there.
+    :param max_runtime: seconds until a handler is cancelled; plain functions cannot be.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Clock,
+        handler: Handler,
+        ended: Ended,
+        *,
+        worker: str,
+        flush: Callable[[], Deferred[Any]],
+        in_thread: Callable[..., Deferred[Any]] | None,
+        max_runtime: float,
+    ) -> None:
+        self._clock = clock
+        self._worker = worker
+        self._handler = handler
+        self._ended = ended
+        self._flush = flush
+        self._in_thread = in_thread
+        self._max_runtime = max_runtime
+        self._plain = in_thread is None and not is_coroutine_function(handler)
+        self._queue: deque[Job] = deque()
+        self._running: dict[str, tuple[Job, Deferred[Any], float]] = {}  # in the order of their starts
+        self._reasons: dict[str, JobError] = {}
+        self._turn: Timer | None = None
+        self._leaving: Deferred[Any] | None = None
+        self._watch: Timer | None = None
+        self._cleanups: list[Timer] = []
+
+    def start(self, job: Job) -> None:
+        """Run *job*, now or (a plain function, or a job that was sent before) in a turn to come.
+
+        What was sent before may have ended the process that ran it, so its sender must know who runs it now.
+        """
+        if not (self._plain or job.tries):
+            self._run(job)
+            return
+        self._queue.append(job)
+        if self._turn is None and self._leaving is None:
+            self._turn = self._clock.callLater(0, self._send_acks)
+
+    def _send_acks(self) -> None:
+        self._turn = None
+        self._leaving = leaving = self._flush()
+        leaving.addBoth(self._acks_left)
+
+    def _acks_left(self, _: object) -> None:
+        self._leaving = None
+        self._turn = self._clock.callLater(0, self._slice)
+
+    def _slice(self) -> None:
+        self._turn = None
+        until = self._clock.seconds() + SLICE
+        while self._queue:
+            self._run(self._queue.popleft())
+            if self._clock.seconds() >= until:
+                break
+        if self._queue:
+            self._turn = self._clock.callLater(0, self._send_acks)
+
+    def _run(self, job: Job) -> None:
+        began = self._clock.seconds()
+        if self._in_thread is not None:
+            running = self._in_thread(self._handler, job)
+        else:
+            running = call_in(job.traceparent, maybeDeferred, self._handler, job)
+        self._running[job.key] = job, running, began
+        if self._watch is None:
+            self._watch = self._clock.callLater(self._max_runtime, self._overdue)
+        running.addCallbacks(self._succeeded, self._failed, (job, began), {}, (job, began))
+
+    def _succeeded(self, result: Any, job: Job, began: float) -> None:
+        self._end(job, result, None, began)
+
+    def _failed(self, failure: Failure, job: Job, began: float) -> None:
+        error = failure.value
+        if failure.check(CancelledError) and self._runs(job):
+            error = self._reasons.get(job.key, error)
+        self._end(job, None, error, began)
+
+    def _runs(self, job: Job) -> bool:
+        """Whether the handler runs for *job*; not whether it does for the same job, which may have come again."""
+        return job.key in self._running and self._running[job.key][0] is job
+
+    def _end(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
+        if not self._runs(job):
+            self._log_late(job, began)
+            return
+        del self._running[job.key]
+        self._tell(job, result, error, began)
+
+    def _tell(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
+        self._reasons.pop(job.key, None)
+        self._ended(job, result, error, self._clock.seconds() - began)
+
+    def cancel(self, key: str, reason: JobError) -> None:
+        """Cancel the handler of the job *key*: it ends with *reason*, unless it has a word of its own."""
+        for job in self._queue:
+            if job.key == key:
+                self._queue.remove(job)
+                self._tell(job, None, reason, self._clock.seconds())
+                return
+        if key in self._running:
+            job, running, _ = self._running[key]
+            self._reasons[key] = reason
+            try:
+                running.cancel()
+            except (
+                Exception
+            ):  # from a canceller of somebody's Deferred: the others must be cancelled all the same
+                self.log.failure(
+                    "{worker}: cancelling {handler} failed",
+                    level=LogLevel.error,
+                    worker=self._worker,
+                    job=job.id,
+                    handler=self._name,
+                    recurring=True,
+                )
+
+    def cancel_all(self, reason: JobError) -> None:
+        """Cancel whatever runs or waits, for good: in ``CLEANUP`` seconds at most all of it has ended for *reason*."""
+        self._end_all([*self._queue, *(job for job, _, _ in self._running.values())], reason)
+
+    def _overdue(self) -> None:
+        self._watch = None
+        now = self._clock.seconds()
+        overdue: list[Job] = []
+        for job, _, began in self._running.values():
+            due = began + self._max_runtime
+            if due > now:
+                self._watch = self._clock.callLater(due - now, self._overdue)
+                break
+            if not isinstance(self._reasons.get(job.key), RuntimeExceeded):  # else it is cancelled already
+                overdue.append(job)
+        self._end_all(overdue, RuntimeExceeded(f"ran for more than max_runtime, {self._max_runtime:g} s"))
+
+    def _end_all(self, jobs: list[Job], reason: JobError) -> None:
+        """Cancel them. A handler may ignore that (``except Exception`` catches CancelledError), its job may not."""
+        for job in jobs:
+            self.cancel(job.key, reason)
+        if any(map(self._runs, jobs)):
+            self._cleanups = [timer for timer in self._cleanups if timer.active()]
+            self._cleanups.append(self._clock.callLater(CLEANUP, self._leave_behind, jobs, reason))
+
+    def _leave_behind(self, jobs: list[Job], reason: JobError) -> None:
+        jobs = [job for job in jobs if self._runs(job)]
+        if not jobs:
+            return
+        self.log.error(
+            "{worker}: {handler} has not ended {seconds:g} s after it was cancelled ({reason}), for {jobs}: it may "
+            "catch CancelledError, as 'except Exception' does. It is left behind: the job ends without it, another "
+            "one may run, and what it does from now on is ignored",
+            worker=self._worker,
+            handler=self._name,
+            seconds=CLEANUP,
+            reason=reason,
+            jobs=name_jobs(jobs),
+            recurring=True,
+        )
+        for job in jobs:
+            _, _, began = self._running.pop(job.key)
+            self._tell(job, None, reason, began)
+
+    def _log_late(self, job: Job, began: float) -> None:
+        self.log.info(
+            "{worker}: {handler}, left behind before, has ended after {seconds:.1f} s (job {job})",
+            worker=self._worker,
+            handler=self._name,
+            seconds=self._clock.seconds() - began,
+            job=job.id,
+            recurring=True,
+        )
+
+    @property
+    def _name(self) -> str:
+        return name_function(self._handler)
+
+    def stop(self) -> None:
+        """Forget the timers; nothing starts any more."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+        for call in (self._turn, self._watch, *self._cleanups):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._watch = None

@@ -1,0 +1,1 @@
+"""A worker's state machines, connected to each other and to the bus."""

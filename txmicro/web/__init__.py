@@ -1,0 +1,1 @@
+"""An HTTP server with limits, on twisted.web."""
