@@ -7,6 +7,7 @@
 #   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
 #   make dist                            the sdist and the wheel, in dist
 #   make services                        RabbitMQ, also 4.0 and 4.3, and MongoDB for the tests that use it (Debian)
+#   make changelog                       the fragments in changelog.d into CHANGELOG.rst, for a release
 #   make coverage / lint / docs / clean
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ TESTS ?= $(subst /,.,$(basename $(shell grep -rlE 'require_rabbitmq|import .*\bR
 endif
 TESTS ?= tests
 
-.PHONY: demo test coverage faults bench lint docs dist services clean
+.PHONY: demo test coverage faults bench lint changelog docs dist services clean
 
 demo: .venv/ready
 	$(BIN)/python -m txmicro.examples.movies.demo $(if $(ONCE),--once)
@@ -44,6 +45,13 @@ lint: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/typos
+	mkdir -p build
+	$(BIN)/towncrier build --draft >build/changelog.rst
+	$(BIN)/rst2pseudoxml --strict build/changelog.rst >/dev/null
+
+changelog: .venv/tools
+	$(BIN)/towncrier build --yes
 
 docs: .venv/tools
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs

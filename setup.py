@@ -18,8 +18,9 @@ DEPENDENCIES = [
 ]
 TLS = ["twisted[tls]", "cryptography>=42"]
 TEST = [*TLS, "build", "coverage", "hypothesis", "pika", "treq"]
-LINT = ["mypy", "ruff", "types-setuptools"]
-DOCS = ["sphinx>=7"]
+LINT = ["import-linter", "mypy", "ruff", "types-setuptools", "typos"]
+DOCS = ["sphinx>=7", "towncrier"]
+HOOKS = ["pre-commit"]
 
 setup(
     name="txmicro",
@@ -43,7 +44,7 @@ setup(
         ],
     },
     install_requires=DEPENDENCIES,
-    extras_require={"tls": TLS, "test": TEST, "dev": TEST + LINT + DOCS},
+    extras_require={"tls": TLS, "test": TEST, "dev": TEST + LINT + DOCS + HOOKS},
     classifiers=[
         "Framework :: Twisted",
         "License :: OSI Approved :: MIT License",
