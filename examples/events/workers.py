@@ -1,0 +1,38 @@
+"""Workers that subscribe to the events of a shop."""
+
+from __future__ import annotations
+
+from txmicro import Job, Worker
+
+
+class Dashboard(Worker):
+    """Counts the orders. Every dashboard gets every event."""
+
+    type = "Dashboard"
+
+    async def opened(self) -> None:
+        """Subscribe before the first job arrives."""
+        self.orders = 0
+        await self.subscribe("order.*", self.count)
+
+    def count(self, topic: str, order: str) -> None:
+        """Count one order."""
+        self.orders += 1
+
+    async def do_job(self, job: Job) -> int:
+        """Return how many orders this dashboard has counted."""
+        return self.orders
+
+
+class Mailer(Worker):
+    """Sends a mail for each order. The mailers are a group: each event goes to one of them."""
+
+    type = "Mailer"
+
+    async def opened(self) -> None:
+        """Subscribe as a group."""
+        await self.subscribe("order.*", self.mail, group=True)
+
+    def mail(self, topic: str, order: str) -> None:
+        """Send the mail, and publish that it was sent."""
+        self.publish("mail.sent", f"{self.id} sent a mail about the {order}")

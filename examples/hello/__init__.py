@@ -1,0 +1,1 @@
+"""The smallest system: one worker, one job."""

@@ -1,0 +1,1 @@
+"""Workers in a row: a routing slip, and a worker that forwards."""

@@ -1,0 +1,1 @@
+"""HTTP in front: a REST worker that answers requests with the results of jobs."""
