@@ -33,7 +33,11 @@ setup(
     # twisted.plugins is a namespace that Twisted extends: our file goes in beside its own.
     # txmicro/examples is a link to examples, so that these have one name, in a checkout and where they are installed.
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
-    package_data={"txmicro": ["py.typed"], "txmicro.examples": ["*/README.rst"], "txmicro.examples.movies": ["*.json"]},
+    package_data={
+        "txmicro": ["py.typed"],
+        "txmicro.examples": ["*/README.rst"],
+        "txmicro.examples.movies": ["*.json"],
+    },
     entry_points={
         "console_scripts": ["txmicro = txmicro.cli.main:main"],
         "txmicro.workers": [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from klein import Klein
 
 from txmicro import Job, JobError, Worker
+from txmicro.web.site import LimitedRequest
 from txmicro.workers.rest import RestWorker
-from txmicro.workers.site import LimitedRequest
 
 CENTS = {"apple": 40, "pear": 50}
 

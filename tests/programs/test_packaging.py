@@ -21,6 +21,7 @@ from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.trial.unittest import SkipTest
 
 from tests.programs.test_daemons import Watching
+from tests.programs.test_examples import NAMES as EXAMPLES
 from tests.support.documents import python_files
 from tests.support.programs import ROOT, ProgramTestCase, reactor
 from tests.support.rabbitmq import free_port
@@ -133,6 +134,13 @@ class WheelTests(PackageTestCase):
     async def test_the_demo_needs_no_other_file(self) -> None:
         demo = self.run_program("python", "-m", "txmicro.examples.movies.demo", "--once")
         self.assertEqual(await demo.ended(), 0, demo.output)
+
+    async def test_the_small_examples_come_along(self) -> None:
+        names = ZipFile(self.packages.wheel).namelist()
+        for name in EXAMPLES:
+            self.assertIn(f"txmicro/examples/{name}/README.rst", names)
+            program = self.run_program("python", "-m", f"txmicro.examples.{name}")
+            self.assertEqual(await program.ended(), 0, program.output)
 
     async def test_the_first_screen_of_the_readme(self) -> None:
         for name, code in python_files("README.rst").items():
