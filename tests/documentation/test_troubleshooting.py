@@ -10,7 +10,7 @@ from pkgutil import walk_packages
 from twisted.trial.unittest import SynchronousTestCase
 
 import txmicro
-from tests.documents import ROOT
+from tests.support.documents import ROOT
 from txmicro.errors import JobError, TxmicroError
 
 _PAGE = "docs/howto/troubleshooting.rst"
