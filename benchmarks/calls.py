@@ -1,0 +1,175 @@
+"""``python -m benchmarks.calls [--jobs N] [--top N]``: the Python calls that one interactive job takes.
+
+A sender and a worker, each a process of its own in production, share this process, the embedded broker and a clock
+that this script moves. So the counts are exact, and the same on every machine. The hook that cProfile uses counts the
+calls of Python functions; calls of the broker, of the clock and of this script are left out.
+
+- ``send``: from ``Worker.send`` until the transport is given the message.
+- ``take``: from ``dataReceived`` until the handler starts.
+- ``answer``: from the handler's end until the transport is given the result.
+- ``result``: from ``dataReceived`` at the sender until the job's future fires.
+- ``settle``: the acknowledgement of the delivery, as far as it follows later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Final
+
+from twisted.internet.task import Clock
+
+from txmicro import Job, Worker
+from txmicro.broker.memory import MemoryEndpoint
+from txmicro.broker.server import BrokerFactory
+from txmicro.bus.connections import Bus
+from txmicro.config import Config
+from txmicro.testing import memory_bus
+
+PHASES: Final = ("send", "take", "answer", "result", "settle")
+IN_FLIGHT: Final = 100
+"""Jobs that are sent in one turn of the reactor; what a turn costs is shared by them."""
+
+OUTSIDE: Final = (
+    "/txmicro/broker/",
+    "/twisted/internet/task.py",
+    "/twisted/internet/base.py",
+    "/benchmarks/",
+)
+"""Files whose functions are not counted."""
+
+
+class Counts:
+    """Counts the calls of each phase.
+
+    :ivar phase: the phase that calls are counted for now; empty: none.
+    """
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.calls: dict[str, Counter[CodeType]] = {phase: Counter() for phase in PHASES}
+
+    def count(self, frame: FrameType, event: str, _argument: Any) -> None:
+        """Count a call (``sys.setprofile``)."""
+        if event == "call" and self.phase:
+            self.calls[self.phase][frame.f_code] += 1
+
+    def during(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return *function*, made to count in *phase* until it returns, and then as before."""
+
+        def counted(*args: Any) -> Any:
+            before, self.phase = self.phase, phase
+            try:
+                return function(*args)
+            finally:
+                self.phase = before
+
+        return counted
+
+    def of(self, phase: str) -> Counter[str]:
+        """Return the calls of *phase*, by function."""
+        return Counter(
+            {
+                f"{code.co_filename.rpartition('/')[2]}:{code.co_firstlineno} {code.co_qualname}": calls
+                for code, calls in self.calls[phase].items()
+                if not any(outside in code.co_filename for outside in OUTSIDE)
+            }
+        )
+
+
+def measure(jobs: int) -> Counts:
+    """Run *jobs* jobs, after as many that warm the caches, and return the counts of the calls."""
+    clock, counts = Clock(), Counts()
+    endpoint = MemoryEndpoint(BrokerFactory(clock), clock)
+
+    async def echo(job: Job) -> Any:
+        counts.phase = "answer"
+        return job.data
+
+    sender, worker = Worker("Sender"), Worker("Echo", do_job=echo)
+    for member in (worker, sender):
+        bus = memory_bus(clock, endpoint, Config())
+        member.setServiceParent(bus)  # type: ignore[no-untyped-call]
+        bus.startService()
+        _advance(clock, 0.2)
+    done = _run(clock, counts, sender, jobs)
+    _watch(counts, worker.bus, sender.bus)
+    for phase in counts.calls.values():
+        phase.clear()
+    sys.setprofile(counts.count)
+    try:
+        done = _run(clock, counts, sender, jobs)
+    finally:
+        sys.setprofile(None)
+    if done != jobs:
+        raise RuntimeError(f"{done} of {jobs} jobs were done: the counts mean nothing")
+    return counts
+
+
+def _watch(counts: Counts, worker: Bus, sender: Bus) -> None:
+    """Say which phase begins where bytes come in and go out."""
+    for bus, reads, writes in ((worker, "take", "answer"), (sender, "result", "send")):
+        session: Any = bus.session
+        session.consuming.dataReceived = counts.during(reads, session.consuming.dataReceived)
+        session.publishing._flush = counts.during(writes, session.publishing._flush)
+        session.consuming._flush = counts.during("settle", session.consuming._flush)
+        for client in (session.publishing, session.consuming):
+            client.transport.write = counts.during("", client.transport.write)
+    deliveries: Any = worker.session.consuming._reader  # type: ignore[union-attr]
+    next_delivery = deliveries._read_delivery
+
+    def take(*args: Any) -> Any:
+        counts.phase = "take"  # the job before was in "answer" when its handler ended
+        return next_delivery(*args)
+
+    deliveries._read_delivery = take
+
+
+def _run(clock: Clock, counts: Counts, sender: Worker, jobs: int) -> int:
+    done = 0
+
+    def fired(_result: Any) -> None:
+        nonlocal done
+        done += 1
+
+    for _ in range(jobs // IN_FLIGHT):
+        for number in range(IN_FLIGHT):
+            counts.phase = "send"
+            future = sender.send("Echo:*", {"number": number})
+            counts.phase = ""
+            future.when_done().addCallback(fired)
+        _advance(clock, 0)
+        counts.phase = "settle"
+        _advance(clock, 0.05)
+        counts.phase = ""
+    return done
+
+
+def _advance(clock: Clock, seconds: float) -> None:
+    for _ in range(10):
+        clock.advance(0)
+    clock.advance(seconds)
+    for _ in range(10):
+        clock.advance(0)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, and print the calls per job of each phase."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calls")
+    parser.add_argument("--jobs", type=int, default=1000, help="how many jobs (1000)")
+    parser.add_argument("--top", type=int, default=0, help="how many functions of each phase to print (none)")
+    options = parser.parse_args(arguments)
+    counts = measure(max(IN_FLIGHT, options.jobs))
+    jobs = max(IN_FLIGHT, options.jobs) // IN_FLIGHT * IN_FLIGHT
+    for phase in PHASES:
+        calls = counts.of(phase)
+        print(f"{phase:<7}{calls.total() / jobs:6.1f} calls per job")
+        for name, number in calls.most_common(options.top):
+            print(f"{number / jobs:13.2f}  {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
