@@ -45,7 +45,7 @@ def wrong_jobs(worker: Worker) -> None:
     worker.send("TYPE:*", None, 1.5)  # type: ignore[call-arg]
     worker.send("TYPE:*", durable=1.5)  # type: ignore[arg-type]
     worker.send("TYPE:*", attempts=1.5)  # type: ignore[arg-type]
-    worker.sned("TYPE:*")  # type: ignore[attr-defined]
+    worker.transmit("TYPE:*")  # type: ignore[attr-defined]
 
 
 def wrong_futures(job: JobFuture) -> None:
