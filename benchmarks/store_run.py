@@ -175,10 +175,10 @@ async def chain(reactor: Any, url: str, seconds: float) -> Measured:
     await sender.when_ready()
 
     def post(key: str) -> Any:
-        return sender.send("WB:*", {"method": "POST", "params": DOCUMENT})
+        return sender.send("DB:*", {"method": "POST", "params": DOCUMENT})
 
     def get(id: str) -> Any:
-        return sender.send("WB:*", {"method": "GET", "params": {"id": id}})
+        return sender.send("DB:*", {"method": "GET", "params": {"id": id}})
 
     try:
         return await measure(seconds, post, get)

@@ -32,7 +32,7 @@ async def running(
     ::
 
         async with running(DBWorker()) as bus:
-            assert await bus.send("WB:*", {"method": "GET"}) == []
+            assert await bus.send("DB:*", {"method": "GET"}) == []
 
     :param config: what the workers find in ``self.config``; None: the defaults, but documents are kept in memory.
     :param manager: whether a SystemManager runs too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import treq
@@ -9,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.programs import ROOT, Program, ProgramTestCase
 from tests.support.rabbitmq import free_port
+from txmicro.examples import movies
 
 NAMES = ("hello", "pipeline", "durable", "events", "rest")
 
@@ -94,6 +96,15 @@ class DaemonTests(ExampleTestCase):
         self.assertEqual((found.code, await found.json()), (200, {"item": "apple", "cents": 40}))
         unknown = await treq.get(url.replace("apple", "unicorn"), persistent=False)
         self.assertEqual((unknown.code, (await unknown.json())["error"]), (404, "UnknownItem"))
+
+
+class TypeTests(SynchronousTestCase):
+    def test_only_the_movies_name_their_types(self) -> None:
+        for path in sorted((ROOT / "txmicro").rglob("*.py")):
+            if "examples" not in path.relative_to(ROOT).parts:
+                nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+                values = {node.value for node in nodes if isinstance(node, ast.Constant)}
+                self.assertEqual(values.intersection(movies.TYPES), set(), path)
 
 
 class ReadmeTests(SynchronousTestCase):

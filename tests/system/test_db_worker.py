@@ -28,16 +28,16 @@ def get(**filters: Any) -> dict[str, Any]:
 class DBWorkerTests(TestCase):
     async def test_what_is_stored_is_found(self) -> None:
         async with running(DBWorker(), config=CONFIG) as bus:
-            stored = await bus.send("WB:*", post(title="Alien", year=1979))
+            stored = await bus.send("DB:*", post(title="Alien", year=1979))
             self.assertEqual(stored, {"id": stored["id"], "title": "Alien", "year": 1979})
-            self.assertEqual(await bus.send("WB:*", get(title="Alien")), [stored])
-            self.assertEqual(await bus.send("WB:*", get(title="Aliens")), [])
-            self.assertEqual(await bus.send("WB:*", {"method": "GET"}), [stored])
+            self.assertEqual(await bus.send("DB:*", get(title="Alien")), [stored])
+            self.assertEqual(await bus.send("DB:*", get(title="Aliens")), [])
+            self.assertEqual(await bus.send("DB:*", {"method": "GET"}), [stored])
 
     async def test_found_ones_come_in_pages(self) -> None:
         async with running(DBWorker(), config=CONFIG) as bus:
-            ids = [(await bus.send("WB:*", post(n=number)))["id"] for number in range(3)]
-            page = await bus.send("WB:*", {**get(), "limit": 1, "after": ids[0]})
+            ids = [(await bus.send("DB:*", post(n=number)))["id"] for number in range(3)]
+            page = await bus.send("DB:*", {**get(), "limit": 1, "after": ids[0]})
             self.assertEqual([movie["id"] for movie in page], [ids[1]])
 
     async def test_found_ones_are_chosen_sorted_and_cut(self) -> None:
@@ -47,12 +47,12 @@ class DBWorkerTests(TestCase):
         plots = {1979: "An alien ship", 1986: "Many aliens", 1997: "The ship of an alien"}
         async with running(Movies(), config=CONFIG) as bus:
             for year, plot in plots.items():
-                await bus.send("WB:*", post(year=year, plot=plot))
+                await bus.send("DB:*", post(year=year, plot=plot))
             for asked, years in (
                 ({"ranges": {"year": [1980, None]}}, [1986, 1997]),
                 ({"words": {"plot": "ship ALIEN"}, "sort": ["-year"]}, [1997, 1979]),
             ):
-                found = await bus.send("WB:*", {**get(), **asked, "fields": ["year"]})
+                found = await bus.send("DB:*", {**get(), **asked, "fields": ["year"]})
                 self.assertEqual(
                     [{**movie, "id": ""} for movie in found], [{"id": "", "year": y} for y in years]
                 )
@@ -67,7 +67,7 @@ class DBWorkerTests(TestCase):
         self.patch(db, "RETRY", 0)
         with capturedLogs() as events:
             async with running(DBWorker(), config=CONFIG) as bus:
-                self.assertEqual(await bus.send("WB:*", get()), [])
+                self.assertEqual(await bus.send("DB:*", get()), [])
         said = [formatEvent(event) for event in events if "cannot open" in formatEvent(event)]
         self.assertEqual(len(said), 2)
         self.assertRegex(said[0], r"takes no jobs: no server is there 1; next attempt in 0 s")
@@ -81,10 +81,10 @@ class DBWorkerTests(TestCase):
             async with running(worker, config=CONFIG) as bus:
                 await worker.store._pool.runQuery("PRAGMA max_page_count = 10")  # the disk is full
                 with self.assertRaises(StoreError) as raised:
-                    await bus.send("WB:*", post(text="x" * 100_000))
+                    await bus.send("DB:*", post(text="x" * 100_000))
                 self.assertTrue(raised.exception.retryable)
                 with self.assertRaises(DocumentTooDeep):
-                    await bus.send("WB:*", post(deep=deep))
+                    await bus.send("DB:*", post(deep=deep))
         (told,) = [event for event in events if event["log_format"] == db.TROUBLE]
         self.assertIn("which fails: SQLite: database or disk is full", formatEvent(told))
         self.assertTrue(told["recurring"])
@@ -102,14 +102,14 @@ class DBWorkerTests(TestCase):
                     return do(*args, **options)
 
                 self.patch(worker.store, name, noting)
-            await bus.send("WB:*", post(), timeout=7)
-            await bus.send("WB:*", get(), timeout=9)
+            await bus.send("DB:*", post(), timeout=7)
+            await bus.send("DB:*", get(), timeout=9)
         self.assertEqual([round(timeout) for timeout in given], [7, 9])
 
     async def test_a_job_done_twice_stores_once(self) -> None:
         worker = DBWorker()
         async with running(worker, config=CONFIG) as bus:
-            sent = bus.send("WB:*", post(title="Alien"))
+            sent = bus.send("DB:*", post(title="Alien"))
             stored = await sent
             again = await worker.store.insert(f"{sent.id}/0", {"title": "Alien"})
             self.assertEqual(again, stored)
@@ -126,7 +126,7 @@ class DBWorkerTests(TestCase):
         async with running(DBWorker(), config=CONFIG) as bus:
             for data in bad:
                 with self.assertRaises(BadRequest) as raised:
-                    await bus.send("WB:*", data)
+                    await bus.send("DB:*", data)
                 self.assertFalse(raised.exception.retryable)
 
     async def test_the_stores_errors_reach_the_sender(self) -> None:
@@ -134,7 +134,7 @@ class DBWorkerTests(TestCase):
         async with running(worker, config=CONFIG) as bus:
             await worker.store.close()
             with self.assertRaises(StoreError) as raised:
-                await bus.send("WB:*", get())
+                await bus.send("DB:*", get())
             self.assertTrue(raised.exception.retryable)
             self.assertEqual(raised.exception.worker, worker.id)
 

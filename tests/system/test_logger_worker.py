@@ -81,7 +81,7 @@ class LoggerTests(TestCase):
         await through
 
     def errors(self, logger: LoggerWorker, kind: str) -> float:
-        labels = {"service": "WC", "error_type": kind}
+        labels = {"service": "Logger", "error_type": kind}
         return logger.metrics.registry.get_sample_value("microservices_job_errors_total", labels) or 0.0
 
     async def test_the_lines_of_all_levels_and_workers_are_written(self) -> None:

@@ -19,6 +19,7 @@ from twisted.python.usage import Options, UsageError
 
 from txmicro.config import FILE_HELP, Config, describe_origin, find, load
 from txmicro.errors import ConfigError
+from txmicro.examples.movies import TYPES as MOVIE_TYPES
 from txmicro.manager import SystemManager
 from txmicro.worker import Worker
 
@@ -128,8 +129,6 @@ GARBAGE: Final = 10_000
 
 BROKER: Final = "broker"
 MANAGER: Final = "manager"
-MOVIES: Final = ("WD", "WB", "WA", "WC")
-"""The example's workers, whose entry points are txmicro's own."""
 
 
 class Plan(NamedTuple):
@@ -170,7 +169,7 @@ def plan_workers(options: Options, config: Config) -> Plan:
 
 def plan_services(_options: Options, config: Config) -> Plan:
     """``twistd txmicro``: what the key ``services`` names, or all there is; raises :class:`ConfigError`."""
-    names = config.services or (BROKER, MANAGER, *(config.worker_types or MOVIES))
+    names = config.services or (BROKER, MANAGER, *(config.worker_types or MOVIE_TYPES))
     kinds = [name for name in names if name not in (BROKER, MANAGER)]
     classes = Catalog(config.worker_types).find_all(kinds)
     managers = [SystemManager() for name in names if name == MANAGER]

@@ -40,11 +40,12 @@ class DBWorker(Worker):
     Anything else fails with :class:`~txmicro.errors.BadRequest`. What the store has not done by the job's deadline
     fails with :class:`~txmicro.stores.StoreTimeout`.
 
+    :cvar type: give each collection of documents a type of its own.
     :cvar indexes: the fields that filters, ranges and sorting often name.
     :cvar texts: the fields whose words can be looked for.
     """
 
-    type = "WB"
+    type = "DB"
     indexes: Sequence[str] = ()
     texts: Sequence[str] = ()
     store: Store[Any]

@@ -34,7 +34,7 @@ class LoggerWorker(Worker):
     written, because the disk is full, as one of type ``OSError``.
     """
 
-    type = "WC"
+    type = "Logger"
     _file: LogFile
     _writes = True
 

@@ -51,7 +51,6 @@ class RestWorker(Worker):
     :ivar port: the port that it listens on, once it has started; for ``rest_port`` 0 a free one.
     """
 
-    type = "WA"
     port: int = 0
     _listening: Any
     _site: LimitedSite
