@@ -45,6 +45,7 @@ lint: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/typos
 	mkdir -p build
 	$(BIN)/towncrier build --draft >build/changelog.rst

@@ -11,7 +11,7 @@ masked, and long messages and tracebacks are cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 
@@ -179,24 +179,6 @@ def log_failed_job(log: Logger, worker: str, job: str, error: BaseException) -> 
             job=job,
             recurring=True,
         )
-
-
-class Said:
-    """Tells the first of a kind, so that what goes wrong again and again is logged once.
-
-    :param limit: how many kinds are told; any more are not, as there may be no end of them.
-    """
-
-    def __init__(self, limit: int = 1000) -> None:
-        self._limit = limit
-        self._known: set[Hashable] = set()
-
-    def first(self, kind: Hashable) -> bool:
-        """Whether *kind* has not been asked about before."""
-        if kind in self._known or len(self._known) >= self._limit:
-            return False
-        self._known.add(kind)
-        return True
 
 
 class EventLogPublisher:

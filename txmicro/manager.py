@@ -15,11 +15,11 @@ from .bus.connections import Bus
 from .bus.worker_channel import Settle, WorkerChannel
 from .discovery.registry import Registry
 from .errors import DecodeError, JobError, reason_of
-from .log import Said
 from .protocol import messages
 from .protocol.address import parse
 from .protocol.messages import Announcement, Deletion, Inquiry, Job
-from .sending.confirmed import Forbidden
+from .protocol.parcel import Forbidden
+from .util.log_once import LogOnce
 from .util.once import Once
 
 TYPE = "SystemManager"
@@ -58,7 +58,7 @@ class SystemManager(Service):
         self.id = id or ""
         self._inquiries: dict[str, set[str]] = {}
         self._looking: dict[str, Deferred[None]] = {}
-        self._said = Said()
+        self._said = LogOnce()
         self._lost = self._heard_itself = False
         self._settled = 0.0
 

@@ -12,8 +12,9 @@ from functools import wraps
 from typing import Any, Final
 
 from txmicro.bus.robust_channel import RobustChannel
+from txmicro.protocol.durable_delivery import Delivery
 from txmicro.protocol.messages import Job
-from txmicro.receiving.durable_intake import Delivery, DurableIntake
+from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Intake
 from txmicro.sending.confirmed import ConfirmedPublisher
 from txmicro.sending.outbox import Outbox

@@ -22,10 +22,9 @@ from txmicro.cli import main as cli
 from txmicro.errors import JobError
 from txmicro.operations import dead_letters as dead
 from txmicro.operations.dead_letters import BATCH, PATIENCE, Letter
-from txmicro.protocol import topology
+from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec import MESSAGEPACK
 from txmicro.protocol.messages import Job
-from txmicro.receiving import durable_intake as durable
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
@@ -65,11 +64,16 @@ class LetterTests(SystemTestCase):
 
     def test_what_a_worker_gave_up(self) -> None:
         headers = {
-            durable.STORED: NOON_MS,
-            durable.FAILED: NOON_MS + 60_000,
-            durable.ATTEMPT: 5,
-            durable.REASON: "attempts",
-            durable.FAILURE: {"type": "KeyError", "message": "'title'", "retryable": False, "worker": "WB:1"},
+            durable_headers.STORED: NOON_MS,
+            durable_headers.FAILED: NOON_MS + 60_000,
+            durable_headers.ATTEMPT: 5,
+            durable_headers.REASON: "attempts",
+            durable_headers.FAILURE: {
+                "type": "KeyError",
+                "message": "'title'",
+                "retryable": False,
+                "worker": "WB:1",
+            },
         }
         self.assertEqual(
             self.letter(message_id="7-1/0", headers=headers).summary(),
@@ -100,11 +104,11 @@ class LetterTests(SystemTestCase):
         strange: Any
         for strange in (None, -1, 2**62, "x", b"x", [], [1], {}, {"a": []}, True, NOON):
             names = (
-                durable.STORED,
-                durable.FAILED,
-                durable.ATTEMPT,
-                durable.REASON,
-                durable.FAILURE,
+                durable_headers.STORED,
+                durable_headers.FAILED,
+                durable_headers.ATTEMPT,
+                durable_headers.REASON,
+                durable_headers.FAILURE,
                 "x-death",
             )
             for headers in (
@@ -123,10 +127,10 @@ class LetterTests(SystemTestCase):
 
     def test_tried_again_it_is_as_at_first_and_a_strangers_headers_stay_behind(self) -> None:
         headers = {
-            durable.ATTEMPT: 5,
-            durable.REASON: "attempts",
-            durable.ATTEMPTS: 7,
-            durable.EXPIRES: NOON_MS + 5000,
+            durable_headers.ATTEMPT: 5,
+            durable_headers.REASON: "attempts",
+            durable_headers.ATTEMPTS: 7,
+            durable_headers.EXPIRES: NOON_MS + 5000,
             "traceparent": "00-1",
             "CC": ["dead"],
             "BCC": ["dead"],
@@ -139,10 +143,10 @@ class LetterTests(SystemTestCase):
         self.assertEqual(
             again.headers,
             {
-                durable.ATTEMPT: 1,
-                durable.ATTEMPTS: 7,
-                durable.EXPIRES: NOON_MS + 5000,
-                durable.REQUEUED: NOON_MS - 1,
+                durable_headers.ATTEMPT: 1,
+                durable_headers.ATTEMPTS: 7,
+                durable_headers.EXPIRES: NOON_MS + 5000,
+                durable_headers.REQUEUED: NOON_MS - 1,
                 "traceparent": "00-1",
             },
         )
@@ -150,10 +154,10 @@ class LetterTests(SystemTestCase):
         self.assertEqual((again.expiration, again.delivery_mode, again.user_id), ("5000", 2, None))
 
     def test_what_expires_in_years_is_no_longer_in_the_queue_than_rabbitmq_allows(self) -> None:
-        letter = self.letter(headers={durable.EXPIRES: NOON_MS + 2**40})
+        letter = self.letter(headers={durable_headers.EXPIRES: NOON_MS + 2**40})
         again = Properties.decode(letter.again(NOON_MS, NOON_MS))
         self.assertEqual(again.expiration, str(2**32 - 1))
-        self.assertEqual((again.headers or {})[durable.EXPIRES], NOON_MS + 2**40)
+        self.assertEqual((again.headers or {})[durable_headers.EXPIRES], NOON_MS + 2**40)
 
 
 class CommandTestCase(SystemTestCase):
@@ -283,7 +287,7 @@ class ListTests(CommandTestCase):
 
     def test_what_a_stranger_wrote_moves_no_cursor(self) -> None:
         failure = {"type": "\x1b[2J", "message": "a\nb\x85c\u202e" + "x" * 30_000}
-        self.put(b"{}", message_id="\x1b]0;owned\x07", headers={durable.FAILURE: failure})
+        self.put(b"{}", message_id="\x1b]0;owned\x07", headers={durable_headers.FAILURE: failure})
         for answer in (self.run_command("list WB"), self.run_command("show WB \x1b]0;owned\x07")):
             self.assertTrue(all(line.isprintable() for line in answer.splitlines()), answer)
         self.assertLess(max(map(len, self.run_command("list WB").splitlines())), 400)
@@ -296,7 +300,7 @@ class ShowTests(CommandTestCase):
         for name in (job.id, f"{job.id}/0"):
             shown = json.loads(self.run_command(f"show WB {name}"))
             self.assertEqual(shown["body"]["data"], {"title": "Métropolis"})
-            self.assertEqual(shown["headers"][durable.REASON], "failed")
+            self.assertEqual(shown["headers"][durable_headers.REASON], "failed")
             self.assertEqual(shown["content_type"], "application/json")
         self.check_settled()
 
@@ -363,7 +367,7 @@ class RequeueTests(CommandTestCase):
 
     def test_what_its_sender_does_not_want_any_more_stays(self) -> None:
         self.send(1)
-        self.put(b"{}", message_id="late/0", headers={durable.EXPIRES: NOON_MS})
+        self.put(b"{}", message_id="late/0", headers={durable_headers.EXPIRES: NOON_MS})
         self.assertEqual(self.run_command("requeue WB --all"), "1 requeued\n1 expired, left as they are\n")
         self.assertIn("late/0", self.listed())
         self.assertIn("to be discarded only: late/0", self.refused("requeue WB late"))
@@ -415,7 +419,7 @@ class CopiesTests(CommandTestCase):
         key = f"{self.jobs[number].id}/0"
         [first] = [each for each in queue.ready if each.properties.message_id == key][:1]
         headers = dict(first.properties.headers or {})
-        headers[durable.FAILED] += later * 1000
+        headers[durable_headers.FAILED] += later * 1000
         self.put(first.body, message_id=key, content_type=first.properties.content_type, headers=headers)
 
     def test_a_listing_has_one_and_counts_one(self) -> None:
@@ -438,7 +442,8 @@ class CopiesTests(CommandTestCase):
             [summary] = [each for each in listed if each["id"] == shown["id"]]
             self.assertEqual(summary["failed"], shown["failed"])
             self.assertEqual(
-                shown["headers"][durable.FAILED], max(int(h[durable.FAILED]) for h in self.headers(1))
+                shown["headers"][durable_headers.FAILED],
+                max(int(h[durable_headers.FAILED]) for h in self.headers(1)),
             )
 
     def headers(self, number: int) -> list[dict[str, Any]]:
@@ -472,7 +477,7 @@ class CopiesTests(CommandTestCase):
         def drop_the_others() -> None:
             for _ in range(len(queue.ready)):
                 letter = queue.ready.popleft()
-                if durable.REQUEUED in (letter.properties.headers or {}):
+                if durable_headers.REQUEUED in (letter.properties.headers or {}):
                     queue.ready.append(letter)
 
         self.amid(drop_the_others)
@@ -484,7 +489,7 @@ class CopiesTests(CommandTestCase):
 
     def test_those_that_expired_count_once(self) -> None:
         for _ in range(2):
-            self.put(b"{}", message_id="late/0", headers={durable.EXPIRES: NOON_MS})
+            self.put(b"{}", message_id="late/0", headers={durable_headers.EXPIRES: NOON_MS})
         self.assertEqual(self.run_command("requeue WB --all"), "3 requeued\n1 expired, left as they are\n")
         self.assertEqual(
             self.refused("requeue WB late"), "txmicro: expired, and to be discarded only: late/0\n"
@@ -501,7 +506,7 @@ class CopiesTests(CommandTestCase):
     def test_what_cannot_be_read_has_copies_only_of_the_same_bytes(self) -> None:
         self.run_command("discard WB --all")
         for body in (b"\x00", b"\x01", b"\x00"):
-            self.put(body, message_id="odd", headers={durable.REASON: durable.UNREADABLE})
+            self.put(body, message_id="odd", headers={durable_headers.REASON: durable_headers.UNREADABLE})
         self.assertEqual(self.listed(), ["odd", "odd"])
         self.assertEqual(self.run_command("discard WB odd"), "2 discarded\n")
 

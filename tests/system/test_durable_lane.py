@@ -31,9 +31,8 @@ from txmicro.errors import (
     WorkerLost,
     WorkerStopped,
 )
-from txmicro.protocol import messages, topology
+from txmicro.protocol import durable_headers, messages, topology
 from txmicro.protocol.messages import Forward, Job
-from txmicro.receiving import durable_intake as durable
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.receiving.runner import CLEANUP
 from txmicro.runtime.durable_lane import MAYBE_LOST, PATIENCE
@@ -310,11 +309,11 @@ class RetryTests(LaneTestCase):
         self.assertEqual((str(error), error.worker), ("never", worker.id))
         self.assertEqual(len(self.ran), 3)
         [headers] = self.dead()
-        self.assertEqual(headers[durable.REASON], durable.EXHAUSTED)
-        self.assertEqual(headers[durable.ATTEMPT], 3)
-        self.assertEqual(headers[durable.FAILURE]["message"], "never")
-        self.assertEqual(headers[durable.FAILURE]["worker"], worker.id)
-        self.assertGreaterEqual(headers[durable.FAILED], headers[durable.STORED])
+        self.assertEqual(headers[durable_headers.REASON], durable_headers.EXHAUSTED)
+        self.assertEqual(headers[durable_headers.ATTEMPT], 3)
+        self.assertEqual(headers[durable_headers.FAILURE]["message"], "never")
+        self.assertEqual(headers[durable_headers.FAILURE]["worker"], worker.id)
+        self.assertGreaterEqual(headers[durable_headers.FAILED], headers[durable_headers.STORED])
         self.check_empty()
 
     def test_what_is_not_retryable_is_given_up_at_once(self) -> None:
@@ -325,7 +324,9 @@ class RetryTests(LaneTestCase):
         self.process(self.worker(fail))
         self.error(self.sender.send("WB:*", durable=True).when_done(), Refused)
         self.assertEqual(len(self.ran), 1)
-        self.assertEqual([headers[durable.REASON] for headers in self.dead()], [durable.NOT_RETRYABLE])
+        self.assertEqual(
+            [headers[durable_headers.REASON] for headers in self.dead()], [durable_headers.NOT_RETRYABLE]
+        )
 
     def test_what_is_unexpected_is_tried_again(self) -> None:
         async def fail(job: Job) -> str:
@@ -375,7 +376,9 @@ class RetryTests(LaneTestCase):
         self.result(
             session.store(topology.to_exchange("WB"), topology.DURABLE_KEY, properties, b"nonsense", "")
         )
-        self.assertEqual([headers[durable.REASON] for headers in self.dead()], [durable.UNREADABLE])
+        self.assertEqual(
+            [headers[durable_headers.REASON] for headers in self.dead()], [durable_headers.UNREADABLE]
+        )
         self.check_empty()
 
 
@@ -419,8 +422,8 @@ class HopTests(LaneTestCase):
         self.assertEqual(error.worker, worker.id)
         self.assertEqual(len(self.ran), QUICK.attempts)
         [headers] = self.dead()
-        self.assertEqual(headers[durable.REASON], durable.EXHAUSTED)
-        self.assertEqual(headers[durable.FAILURE]["type"], "NotStored")
+        self.assertEqual(headers[durable_headers.REASON], durable_headers.EXHAUSTED)
+        self.assertEqual(headers[durable_headers.FAILURE]["type"], "NotStored")
         self.check_empty()
 
     def test_each_hop_counts_its_own_attempts(self) -> None:
@@ -451,7 +454,7 @@ class HopTests(LaneTestCase):
         self.error(self.sender.send("WB:*", durable=True).when_done(), TooManyHops, 10)
         self.assertEqual(len(self.ran), 64)
         (headers,) = self.dead()
-        self.assertEqual(headers[durable.REASON], durable.NOT_RETRYABLE)
+        self.assertEqual(headers[durable_headers.REASON], durable_headers.NOT_RETRYABLE)
         self.check_empty()
 
     def test_a_forward_to_one_worker_is_refused(self) -> None:
@@ -516,8 +519,8 @@ class DeathTests(LaneTestCase):
         # Once in the queue, then in the quarantine: the limit's worth of returns.
         self.assertEqual(len(self.ran), 1 + topology.DELIVERY_LIMIT)
         (headers,) = self.dead()
-        self.assertEqual(headers[durable.REASON], durable.DEATHS)
-        self.assertEqual(headers[durable.FAILURE]["type"], "WorkerLost")
+        self.assertEqual(headers[durable_headers.REASON], durable_headers.DEATHS)
+        self.assertEqual(headers[durable_headers.FAILURE]["type"], "WorkerLost")
         self.check_empty()
 
     def test_a_lost_channel_amid_the_run_does_not_run_it_twice_here(self) -> None:

@@ -9,7 +9,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import BusClosed
-from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, Said, read, switched
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, read, switched
+from txmicro.util.log_once import LogOnce
 
 WORKER = "WB:1795449588399-3fa9"
 MANAGER = "SystemManager:1795449588399-0000"
@@ -185,14 +186,14 @@ class Switches(SynchronousTestCase):
 
 class SaidTests(SynchronousTestCase):
     def test_the_first_of_a_kind(self) -> None:
-        once = Said()
+        once = LogOnce()
         self.assertEqual(
             [once.first(kind) for kind in ("a", "b", "a", ("a", 1), ("a", 1))],
             [True, True, False, True, False],
         )
 
     def test_an_end_of_kinds(self) -> None:
-        once = Said(limit=3)
+        once = LogOnce(limit=3)
         self.assertEqual(sum(once.first(number) for number in range(10)), 3)
         self.assertFalse(once.first(0))
 

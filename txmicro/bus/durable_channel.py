@@ -16,8 +16,8 @@ from txmicro.amqp.connection import Channel, Client
 from txmicro.amqp.frames import Deliver, Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
 from txmicro.protocol import messages, topology
+from txmicro.protocol.durable_delivery import Delivery
 from txmicro.protocol.messages import Job
-from txmicro.receiving.durable_intake import Delivery
 from txmicro.util.once import Once
 
 from .connections import Bus

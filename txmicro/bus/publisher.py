@@ -19,7 +19,7 @@ from txmicro.metrics import ServiceMetrics
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
 from txmicro.protocol.failures import describe
-from txmicro.sending.confirmed import Forbidden, Parcel, Unroutable
+from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
 
 from .connections import Bus
 from .session import Session
@@ -86,7 +86,7 @@ class Publisher:
     def store(self, parcel: Parcel) -> Deferred[None]:
         """Have the broker keep a message.
 
-        Fires when it is confirmed; fails with :class:`~txmicro.sending.confirmed.Unroutable` when there is
+        Fires when it is confirmed; fails with :class:`~txmicro.protocol.parcel.Unroutable` when there is
         no queue for it,
         with :class:`~txmicro.errors.MessageTooLarge`, and with anything else when nobody knows.
         """
@@ -129,7 +129,7 @@ class Publisher:
     async def reaches(self, worker: str) -> bool:
         """Return whether *worker* has an inbox, whatever its queue is called: publish a message that says nothing.
 
-        Raises what :meth:`store` fails with, :class:`~txmicro.sending.confirmed.Unroutable` excepted.
+        Raises what :meth:`store` fails with, :class:`~txmicro.protocol.parcel.Unroutable` excepted.
         """
         body = self.encode({"worker": self._worker, "keys": []})
         exchange = topology.replies_exchange(worker.partition(":")[0])

@@ -8,9 +8,9 @@ from twisted.logger import Logger
 
 from txmicro.amqp.frames import Properties
 from txmicro.errors import DecodeError, TxmicroError
-from txmicro.log import Said
 from txmicro.metrics import ServiceMetrics
 from txmicro.protocol.codec import by_content_type
+from txmicro.util.log_once import LogOnce
 
 from .connections import Bus
 
@@ -27,7 +27,7 @@ class Receiver:
         self._worker = worker
         self._metrics = metrics
         self._max_message = bus.config.max_message
-        self._said = Said()
+        self._said = LogOnce()
 
     def read(self, properties: Properties, body: bytes) -> Any:
         """What *body* holds, by its content type; raises :class:`DecodeError`."""

@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from txmicro.amqp.connection import Channel, ChannelClosed, Client, ConnectionLost
 from txmicro.amqp.errors import PRECONDITION_FAILED, QueueLimitReached
 from txmicro.errors import BusClosed, ConsumerCancelled, QueueMismatch
-from txmicro.log import Said
 from txmicro.protocol.topology import Exchange, Queue
+from txmicro.util.log_once import LogOnce
 from txmicro.util.once import Once
 
 from .connections import REFUSALS, REFUSED_DELAY, Bus
@@ -53,7 +53,7 @@ class RobustChannel:
         self._bus = bus
         self._worker = worker
         self._metrics = bus.metrics.service(service)
-        self._said = Said()
+        self._said = LogOnce()
         self.trouble: BaseException | None = None
         self._session: Session | None = None
         self._channel: Channel | None = None

@@ -320,7 +320,7 @@ class WorkerChannel(RobustChannel):
     async def nobody_takes(self, address: str) -> bool:
         """Return whether nobody takes jobs for *address*: its queue has no consumer, or the worker has no inbox.
 
-        Waits for a connection. Raises AccessRefused or :class:`~txmicro.sending.confirmed.Forbidden` when a
+        Waits for a connection. Raises AccessRefused or :class:`~txmicro.protocol.parcel.Forbidden` when a
         right is missing,
         and what ended the connection.
         """

@@ -23,8 +23,9 @@ from twisted.python.failure import Failure
 
 from txmicro.broker.service import Broker
 from txmicro.bus.connections import Bus, Target
-from txmicro.bus.targets import own_target, targets
+from txmicro.bus.targets import targets
 from txmicro.config import Config
+from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of
 from txmicro.log import EventLogPublisher, clean
 from txmicro.manager import SystemManager

@@ -25,10 +25,9 @@ from twisted.python.failure import Failure
 from txmicro.amqp.connection import Channel, ChannelClosed, Client
 from txmicro.amqp.frames import Content, Properties
 from txmicro.errors import DecodeError, TxmicroError
-from txmicro.protocol import topology
+from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec import by_content_type
 from txmicro.protocol.failures import from_header
-from txmicro.receiving import durable_intake as durable
 
 BATCH: Final = 16
 """How many letters are under way at once. RabbitMQ holds back acknowledgements from 32 unanswered ones on."""
@@ -96,28 +95,28 @@ class Letter:
         digest = f"sha256:{sha256(body).hexdigest()[:16]}"
         self.id = properties.message_id or digest
         self.job = self.id.rpartition("/")[0] or self.id
-        self.identity = f"{self.id} {digest}" if self.reason == durable.UNREADABLE else self.id
+        self.identity = f"{self.id} {digest}" if self.reason == durable_headers.UNREADABLE else self.id
 
     @property
     def stored(self) -> datetime | None:
         """When the job was sent first; None: it does not say."""
-        return _moment(durable.number(self.headers, durable.STORED, 0) / 1000)
+        return _moment(durable_headers.number(self.headers, durable_headers.STORED, 0) / 1000)
 
     @property
     def failed(self) -> datetime | None:
         """When it failed last, or else was given up."""
-        failed = durable.number(self.headers, durable.FAILED, 0) / 1000
+        failed = durable_headers.number(self.headers, durable_headers.FAILED, 0) / 1000
         return _moment(failed) or _moment(self._death.get("time")) or _moment(self.properties.timestamp)
 
     @property
     def attempt(self) -> int:
         """Which attempt was its last."""
-        return max(1, durable.number(self.headers, durable.ATTEMPT, 1))
+        return max(1, durable_headers.number(self.headers, durable_headers.ATTEMPT, 1))
 
     @property
     def reason(self) -> str:
         """Why it was given up: a worker's word, or the broker's (``x-death``)."""
-        said = self.headers.get(durable.REASON, self._death.get("reason"))
+        said = self.headers.get(durable_headers.REASON, self._death.get("reason"))
         return said if isinstance(said, str) else "unknown"
 
     @property
@@ -129,8 +128,8 @@ class Letter:
     def summary(self) -> dict[str, Any]:
         """What a listing says of it, as JSON has it, cut short; ``failure`` is None when no handler failed."""
         failure = None
-        if durable.FAILURE in self.headers:
-            error = from_header(self.headers[durable.FAILURE])
+        if durable_headers.FAILURE in self.headers:
+            error = from_header(self.headers[durable_headers.FAILURE])
             failure = {
                 "type": error.type[:LONGEST],
                 "message": error.message[:LONGEST],
@@ -156,7 +155,7 @@ class Letter:
 
     def expired(self, now_ms: int) -> bool:
         """Whether its sender does not want it started any more."""
-        expires = durable.number(self.headers, durable.EXPIRES, 0)
+        expires = durable_headers.number(self.headers, durable_headers.EXPIRES, 0)
         return 0 < expires <= now_ms
 
     def outdates(self, other: Letter) -> bool:
@@ -169,15 +168,15 @@ class Letter:
         Only headers of ours go along: a stranger's ``CC`` would choose more queues for it.
         """
         kept = {name: value for name, value in self.headers.items() if _is_ours(name)}
-        kept.pop(durable.REASON, None)
-        expires = durable.number(kept, durable.EXPIRES, 0)
+        kept.pop(durable_headers.REASON, None)
+        expires = durable_headers.number(kept, durable_headers.EXPIRES, 0)
         given = self.properties
         return Properties(
             content_type=given.content_type,
-            headers={**kept, durable.ATTEMPT: 1, durable.REQUEUED: run_ms},
+            headers={**kept, durable_headers.ATTEMPT: 1, durable_headers.REQUEUED: run_ms},
             delivery_mode=2,
             reply_to=given.reply_to,
-            expiration=str(min(expires - now_ms, durable.LONGEST_TTL)) if expires else None,
+            expiration=str(min(expires - now_ms, durable_headers.LONGEST_TTL)) if expires else None,
             message_id=given.message_id,
             timestamp=now_ms // 1000,
             message_type=given.message_type,
@@ -292,7 +291,7 @@ class DeadLetters:
 
     def _is_new(self, letter: Letter) -> bool:
         """Whether it is one that was requeued by this very command, and has failed again: no copy of it."""
-        return durable.number(letter.headers, durable.REQUEUED, 0) == self._began
+        return durable_headers.number(letter.headers, durable_headers.REQUEUED, 0) == self._began
 
     async def discard(self, ids: Collection[str] | None) -> None:
         """Throw letters away; *ids* of them (None: all). Fails with :class:`NoSuchLetter` before it does."""

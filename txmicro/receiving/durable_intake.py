@@ -9,122 +9,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from txmicro.errors import JobError, WorkerLost
-from txmicro.protocol import topology
+from txmicro.protocol import durable_headers, topology
+from txmicro.protocol.durable_delivery import Delivery
 from txmicro.protocol.failures import Failure, describe, from_header, to_header
 from txmicro.protocol.messages import JOB, Job
-from txmicro.sending.confirmed import Parcel
+from txmicro.protocol.parcel import Parcel
 
 from .retry import RetryPolicy
-
-# Headers of a durable job's message.
-ATTEMPT: Final = "txmicro-attempt"  # 1 at first
-ATTEMPTS: Final = "txmicro-attempts"  # how many its sender wants, if it said so
-EXPIRES: Final = "txmicro-expires"  # Unix time in ms after which it is not started any more
-STORED: Final = "txmicro-stored"  # Unix time in ms at which it was sent first
-FAILURE: Final = "txmicro-failure"  # the last failure, as failures.to_header has it
-REASON: Final = "txmicro-reason"  # why it was given up
-FAILED: Final = "txmicro-failed"  # Unix time in ms of the last failure
-REQUEUED: Final = "txmicro-requeued"  # Unix time in ms at which an operator began to have it tried again
-TRACEPARENT: Final = "traceparent"
-
-_NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED, REQUEUED)
-_LARGEST: Final = 2**53
-
-COUNT: Final = "x-delivery-count"  # the broker's word for how often it came back
-
-# Why a job was given up; besides, the broker says ``delivery_limit`` and ``expired`` in ``x-death``.
-DEATHS: Final = "delivery_limit"
-EXHAUSTED: Final = "attempts"
-NOT_RETRYABLE: Final = "failed"
-UNREADABLE: Final = "unreadable"
-EXPIRED: Final = "expired"
-
-ATTEMPTS_MAX: Final = _LARGEST - 1
-"""The largest number that is believed of a header."""
-
-LONGEST_TTL: Final = 2**32 - 1
-"""The largest ``expiration``, in milliseconds (49 days): RabbitMQ closes the channel at more."""
-
-
-def number(headers: dict[str, Any], name: str, default: int) -> int:
-    """A header that is a whole number, whatever a stranger wrote there."""
-    value = headers.get(name)
-    usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
-    return value if usable and isinstance(value, int) else default
-
-
-def lasting(headers: dict[str, Any]) -> dict[str, Any]:
-    """The headers that stay with a job on its way through our queues: our own, in their shape.
-
-    Nothing else: the broker's ``x-`` ones start anew, and ``CC``, by which a sender has a broker copy a message
-    elsewhere, is for nobody to say at exchanges that only workers of the type may write to.
-    """
-    kept: dict[str, Any] = {name: number(headers, name, 0) for name in _NUMBERS if number(headers, name, 0)}
-    if isinstance(headers.get(FAILURE), dict):
-        kept[FAILURE] = to_header(describe(from_header(headers[FAILURE]), None))
-    trace = headers.get(TRACEPARENT)
-    if isinstance(trace, str) and len(trace) <= 255:
-        kept[TRACEPARENT] = trace
-    return kept
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """A durable job's message, as the broker delivered it.
-
-    :ivar job: what is in it; None: it cannot be read.
-    :ivar settle: True acknowledges it to the broker, False gives it back. Called at most once.
-    :ivar quarantined: it comes from the quarantine.
-    """
-
-    job: Job | None
-    key: str
-    body: bytes
-    content_type: str | None
-    settle: Callable[[bool], None]
-    headers: dict[str, Any] = field(default_factory=dict)
-    redelivered: bool = False
-    quarantined: bool = False
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is; 1 is the first."""
-        return max(1, number(self.headers, ATTEMPT, 1))
-
-    @property
-    def attempts(self) -> int | None:
-        """How many attempts the sender wants; None: it did not say."""
-        return number(self.headers, ATTEMPTS, 0) or None
-
-    @property
-    def deadly(self) -> bool:
-        """Whether it has come back from the quarantine as often as it may: it ends whoever runs it."""
-        return self.quarantined and number(self.headers, COUNT, 0) >= topology.DELIVERY_LIMIT
-
-    def is_again(self, other: Delivery) -> bool:
-        """Whether this may be the message *other*, which came before; and not one that was made of it."""
-        return self.redelivered and (self.key, self.attempt, self.quarantined) == (
-            other.key,
-            other.attempt,
-            other.quarantined,
-        )
-
-    def join(self, other: Delivery) -> None:
-        """*other* is the same job: settle both as one."""
-        self.redelivered |= other.redelivered or other.quarantined
-        first, second = self.settle, other.settle
-
-        def settle(done: bool) -> None:
-            first(done)
-            second(done)
-
-        self.settle = settle
 
 
 class DurableIntake:
@@ -183,7 +79,7 @@ class DurableIntake:
         """Take a delivery: run it, hold it, or put it where it belongs."""
         known = self._known(delivery)
         if delivery.job is None:
-            self._bury(delivery, UNREADABLE, lasting(delivery.headers))
+            self._bury(delivery, durable_headers.UNREADABLE, durable_headers.lasting(delivery.headers))
         elif known is not None:
             known.join(delivery)
         elif delivery.key in self._succeeded:
@@ -192,12 +88,14 @@ class DurableIntake:
         elif self._stopped:
             return  # the channel is about to close, and then it goes back
         elif delivery.attempt > 1 and self._left(delivery) == 0:  # the first wait is for the broker to bound
-            self._gave_up(delivery.job, from_header(delivery.headers.get(FAILURE)))
-            self._bury(delivery, EXPIRED, lasting(delivery.headers))
+            self._gave_up(delivery.job, from_header(delivery.headers.get(durable_headers.FAILURE)))
+            self._bury(delivery, durable_headers.EXPIRED, durable_headers.lasting(delivery.headers))
         elif delivery.deadly:
             self._bury_deadly(delivery, delivery.job)
         elif delivery.redelivered and not delivery.quarantined:
-            self._put(delivery, topology.QUARANTINE, lasting(delivery.headers), self._left(delivery))
+            self._put(
+                delivery, topology.QUARANTINE, durable_headers.lasting(delivery.headers), self._left(delivery)
+            )
         else:
             self._held[delivery.key] = delivery
             self.start_held()
@@ -284,23 +182,37 @@ class DurableIntake:
         cannot be, and with something else when there is no more time: the job then still runs.
         """
         delivery = self._running[job.key]
-        kept = lasting(delivery.headers)
-        parcel.headers |= {name: kept[name] for name in (ATTEMPTS, EXPIRES, STORED) if name in kept}
+        kept = durable_headers.lasting(delivery.headers)
+        parcel.headers |= {
+            name: kept[name]
+            for name in (durable_headers.ATTEMPTS, durable_headers.EXPIRES, durable_headers.STORED)
+            if name in kept
+        }
         parcel.expiration = self._left(delivery)
         return self._send(delivery, parcel).addCallback(lambda _: self.succeeded(job))
 
     def failed(self, job: Job, error: BaseException, failure: Failure) -> bool:
         """The handler has failed; *failure* describes *error*. Returns whether that was the last attempt."""
         delivery = self._running.pop(job.key)
-        headers = {**lasting(delivery.headers), FAILURE: to_header(failure), FAILED: self._now_ms()}
+        headers = {
+            **durable_headers.lasting(delivery.headers),
+            durable_headers.FAILURE: to_header(failure),
+            durable_headers.FAILED: self._now_ms(),
+        }
         step = self._policy.next(delivery.attempt, delivery.attempts, error)
         left = self._left(delivery)
         if step is None:
-            self._bury(delivery, EXHAUSTED if self._policy.retryable(error) else NOT_RETRYABLE, headers)
+            self._bury(
+                delivery,
+                durable_headers.EXHAUSTED if self._policy.retryable(error) else durable_headers.NOT_RETRYABLE,
+                headers,
+            )
         elif left is not None and left <= step * 1000:
-            self._bury(delivery, EXPIRED, headers)
+            self._bury(delivery, durable_headers.EXPIRED, headers)
         else:
-            self._put(delivery, topology.retry_key(step), {**headers, ATTEMPT: delivery.attempt + 1})
+            self._put(
+                delivery, topology.retry_key(step), {**headers, durable_headers.ATTEMPT: delivery.attempt + 1}
+            )
             return False
         return True
 
@@ -315,11 +227,23 @@ class DurableIntake:
         error = WorkerLost("each worker that ran it is gone: it may be what ends them")
         self._gave_up(job, error)
         failure = to_header(describe(error, None))
-        self._bury(delivery, DEATHS, {**lasting(delivery.headers), FAILURE: failure, FAILED: self._now_ms()})
+        self._bury(
+            delivery,
+            durable_headers.DEATHS,
+            {
+                **durable_headers.lasting(delivery.headers),
+                durable_headers.FAILURE: failure,
+                durable_headers.FAILED: self._now_ms(),
+            },
+        )
 
     def _bury(self, delivery: Delivery, reason: str, headers: dict[str, Any]) -> None:
         """Put a job to the dead letters."""
-        self._put(delivery, topology.DEAD, {**headers, REASON: reason, ATTEMPT: delivery.attempt})
+        self._put(
+            delivery,
+            topology.DEAD,
+            {**headers, durable_headers.REASON: reason, durable_headers.ATTEMPT: delivery.attempt},
+        )
 
     def _put(
         self, delivery: Delivery, where: str, headers: dict[str, Any], expiration: int | None = None
@@ -360,8 +284,8 @@ class DurableIntake:
 
     def _left(self, delivery: Delivery) -> int | None:
         """Milliseconds until it expires, never negative; None: it does not."""
-        expires = number(delivery.headers, EXPIRES, 0)
-        return min(max(0, expires - self._now_ms()), LONGEST_TTL) if expires else None
+        expires = durable_headers.number(delivery.headers, durable_headers.EXPIRES, 0)
+        return min(max(0, expires - self._now_ms()), durable_headers.LONGEST_TTL) if expires else None
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)

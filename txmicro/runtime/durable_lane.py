@@ -16,16 +16,16 @@ from txmicro.bus.worker_channel import WorkerChannel
 from txmicro.errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, show
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE
-from txmicro.protocol import messages, topology
+from txmicro.protocol import durable_headers, messages, topology
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe
 from txmicro.protocol.messages import Job, is_seconds
-from txmicro.receiving import durable_intake as durable
+from txmicro.protocol.parcel import Parcel, Unroutable
 from txmicro.receiving.ack_batch import AckBatch
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Reply
 from txmicro.receiving.retry import RetryPolicy
-from txmicro.sending.confirmed import ConfirmedPublisher, Parcel, Unroutable
+from txmicro.sending.confirmed import ConfirmedPublisher
 from txmicro.sending.future import JobFuture
 from txmicro.sending.pending import PendingJob
 from txmicro.util.expiring import ExpiringKeys
@@ -53,13 +53,13 @@ class Terms:
     attempts: int | None = None
 
     def __post_init__(self) -> None:
-        if self.expires is not None and not is_seconds(self.expires, durable.LONGEST_TTL / 1000):
+        if self.expires is not None and not is_seconds(self.expires, durable_headers.LONGEST_TTL / 1000):
             raise ValueError(f"expires is {show(self.expires)}: expected seconds above 0, at most 49 days")
         if self.attempts is not None and not (
-            type(self.attempts) is int and 1 <= self.attempts <= durable.ATTEMPTS_MAX
+            type(self.attempts) is int and 1 <= self.attempts <= durable_headers.ATTEMPTS_MAX
         ):
             raise ValueError(
-                f"attempts is {show(self.attempts)}: expected a whole number from 1 to {durable.ATTEMPTS_MAX}"
+                f"attempts is {show(self.attempts)}: expected a whole number from 1 to {durable_headers.ATTEMPTS_MAX}"
             )
 
 
@@ -207,12 +207,12 @@ class DurableLane:
         """Have the broker keep *job*, and tell *future*; raises AddressError, EncodeError, MessageTooLarge."""
         parcel = self._parcel(job)
         now = int(self._time() * 1000)
-        parcel.headers[durable.STORED] = now
+        parcel.headers[durable_headers.STORED] = now
         if terms.expires is not None:
             parcel.expiration = max(1, round(terms.expires * 1000))
-            parcel.headers[durable.EXPIRES] = now + parcel.expiration
+            parcel.headers[durable_headers.EXPIRES] = now + parcel.expiration
         if terms.attempts is not None:
-            parcel.headers[durable.ATTEMPTS] = terms.attempts
+            parcel.headers[durable_headers.ATTEMPTS] = terms.attempts
         kept = _Kept(future)
         self._watch(PendingJob(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body)))
         kept.storing = self._storing.put(parcel)
@@ -268,7 +268,9 @@ class DurableLane:
     def _store(self, parcel: Parcel) -> Deferred[None]:
         storing = self._storing.put(parcel)
         if parcel.routing_key == topology.DEAD:
-            storing.addCallback(lambda _: self._metrics.record_dead_letter(parcel.headers[durable.REASON]))
+            storing.addCallback(
+                lambda _: self._metrics.record_dead_letter(parcel.headers[durable_headers.REASON])
+            )
         return storing
 
     def _start(self, job: Job) -> None:

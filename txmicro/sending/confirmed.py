@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Any, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txmicro.errors import JobError, MessageTooLarge, NotStored, TxmicroError
+from txmicro.errors import JobError, MessageTooLarge, NotStored
+from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
 from txmicro.util.clock import Clock, Timer
 
 CONFIRM_TIMEOUT: Final = 30.0
@@ -28,36 +28,6 @@ AGAIN: Final = 1.0
 
 RETURNING: Final = 5.0
 """Seconds after a connection for which a queue that is missing may only be late: who declares it connects, too."""
-
-
-class Unroutable(TxmicroError):
-    """What ``publish`` fails with when the broker has no queue for a parcel."""
-
-
-class Forbidden(Unroutable):
-    """What ``publish`` fails with when a parcel may not be sent there."""
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """A message for the broker to keep.
-
-    :ivar kind: the message's type. :ivar key: its id, the same at every attempt.
-    :ivar expiration: milliseconds that it may stay in the queue; None: for ever.
-    :ivar content_type: of a body that another process wrote; None: this process's format.
-    :ivar patient: whether to go on when there is no queue for it, as it is one of ours and will be back, or when
-        the broker does not take as much any more: it has it, and must not lose it.
-    """
-
-    exchange: str
-    routing_key: str
-    kind: str
-    key: str
-    body: bytes
-    headers: dict[str, Any] = field(default_factory=dict)
-    expiration: int | None = None
-    content_type: str | None = None
-    patient: bool = False
 
 
 class _Shipment:

@@ -17,9 +17,8 @@ from txmicro.amqp.frames import Deliver, Properties
 from txmicro.bus.connections import Bus
 from txmicro.cli import main as cli
 from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch, WorkerLost
-from txmicro.protocol import topology
+from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.messages import Job
-from txmicro.receiving import durable_intake as durable
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending import confirmed as storing
 from txmicro.sending.future import JobFuture
@@ -224,13 +223,13 @@ class DurableJobs(Live):
         self.assertEqual(self.ledger.runs, {f"{job.id}/0": 3})
         await self.check_empty(topology.dead_queue("WD"))
         [headers] = await self.dead()
-        self.assertEqual(headers[durable.REASON], durable.EXHAUSTED)
-        self.assertEqual(headers[durable.ATTEMPT], 3)
-        failure = headers[durable.FAILURE]
+        self.assertEqual(headers[durable_headers.REASON], durable_headers.EXHAUSTED)
+        self.assertEqual(headers[durable_headers.ATTEMPT], 3)
+        failure = headers[durable_headers.FAILURE]
         self.assertEqual(
             (failure["type"], failure["message"], failure["worker"]), ("JobError", "never", taker.id)
         )
-        self.assertGreaterEqual(headers[durable.FAILED], headers[durable.STORED])
+        self.assertGreaterEqual(headers[durable_headers.FAILED], headers[durable_headers.STORED])
 
     async def test_an_expired_job_is_given_up_unrun(self) -> None:
         _, bus = await self.taker()
@@ -275,7 +274,7 @@ class DurableJobs(Live):
         await self.failed(poison, WorkerLost)
         await self.check_empty(topology.dead_queue("WD"))
         [headers] = await self.dead()
-        self.assertEqual(headers[durable.REASON], durable.DEATHS)
+        self.assertEqual(headers[durable_headers.REASON], durable_headers.DEATHS)
 
     async def test_a_rolling_restart_runs_nothing_twice(self) -> None:
         async def handle(job: Job) -> Any:

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from txmicro.amqp.uri import Files
 from txmicro.broker.service import Broker
-from txmicro.bus.targets import own_target, target
+from txmicro.bus.targets import target
+from txmicro.daemons.own_broker import own_target
 from txmicro.errors import ConfigError
 
 

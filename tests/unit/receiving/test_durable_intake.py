@@ -10,13 +10,14 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import BadRequest, JobError, JobTimeout, NotStored, RemoteError, WorkerLost
-from txmicro.protocol import topology
+from txmicro.protocol import durable_headers, topology
+from txmicro.protocol.durable_delivery import Delivery
+from txmicro.protocol.durable_headers import lasting, number
 from txmicro.protocol.failures import describe, from_header, to_header
 from txmicro.protocol.messages import JOB, Job
-from txmicro.receiving import durable_intake as durable
-from txmicro.receiving.durable_intake import Delivery, DurableIntake, lasting, number
+from txmicro.protocol.parcel import Parcel
+from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.retry import RetryPolicy
-from txmicro.sending.confirmed import Parcel
 
 OWN = topology.durable_exchange("WB")
 LATE = JobTimeout("late")
@@ -135,7 +136,14 @@ class RunningTests(IntakeCase):
 
 class FailingTests(IntakeCase):
     def test_it_is_acknowledged_when_the_broker_has_it_for_the_next_attempt(self) -> None:
-        self.arrive(headers={durable.STORED: 5, durable.ATTEMPT: 2, durable.ATTEMPTS: 9, "x-death": [1]})
+        self.arrive(
+            headers={
+                durable_headers.STORED: 5,
+                durable_headers.ATTEMPT: 2,
+                durable_headers.ATTEMPTS: 9,
+                "x-death": [1],
+            }
+        )
         self.heard()
         self.assertFalse(self.fail_with(LATE))
         self.assertEqual(self.heard(), [("store", OWN, "retry.2000")])
@@ -149,11 +157,11 @@ class FailingTests(IntakeCase):
         self.assertEqual(
             parcel.headers,
             {
-                durable.STORED: 5,
-                durable.ATTEMPT: 3,
-                durable.ATTEMPTS: 9,
-                durable.FAILURE: to_header(describe(LATE, "WB:1")),
-                durable.FAILED: NOW_MS,
+                durable_headers.STORED: 5,
+                durable_headers.ATTEMPT: 3,
+                durable_headers.ATTEMPTS: 9,
+                durable_headers.FAILURE: to_header(describe(LATE, "WB:1")),
+                durable_headers.FAILED: NOW_MS,
             },
         )
         self.check_empty()
@@ -166,35 +174,39 @@ class FailingTests(IntakeCase):
         self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("start", "c")])
 
     def test_after_the_last_attempt_it_is_given_up(self) -> None:
-        self.arrive(headers={durable.ATTEMPT: 3})
+        self.arrive(headers={durable_headers.ATTEMPT: 3})
         self.assertTrue(self.fail_with(LATE))
         (parcel,) = self.parcels
         self.assertEqual((parcel.exchange, parcel.routing_key), (OWN, topology.DEAD))
-        self.assertEqual(parcel.headers[durable.REASON], durable.EXHAUSTED)
-        self.assertEqual(parcel.headers[durable.ATTEMPT], 3)
+        self.assertEqual(parcel.headers[durable_headers.REASON], durable_headers.EXHAUSTED)
+        self.assertEqual(parcel.headers[durable_headers.ATTEMPT], 3)
 
     def test_what_is_not_to_be_tried_again_is_given_up(self) -> None:
         self.arrive()
         self.assertTrue(self.fail_with(BadRequest("no")))
-        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.NOT_RETRYABLE)
+        self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.NOT_RETRYABLE)
 
     def test_what_would_expire_before_its_next_attempt_is_given_up(self) -> None:
-        self.arrive(headers={durable.EXPIRES: NOW_MS + 1000})
+        self.arrive(headers={durable_headers.EXPIRES: NOW_MS + 1000})
         self.assertTrue(self.fail_with(LATE))
-        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.EXPIRED)
-        self.assertEqual(self.parcels[0].headers[durable.FAILURE]["message"], "late")
+        self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.EXPIRED)
+        self.assertEqual(self.parcels[0].headers[durable_headers.FAILURE]["message"], "late")
 
     def test_what_would_not_is_tried_again(self) -> None:
-        self.arrive(headers={durable.EXPIRES: NOW_MS + 1001})
+        self.arrive(headers={durable_headers.EXPIRES: NOW_MS + 1001})
         self.assertFalse(self.fail_with(LATE))
         self.assertEqual(self.parcels[0].routing_key, "retry.1000")
 
 
 class PuttingAwayTests(IntakeCase):
     def test_what_was_delivered_before_goes_to_the_quarantine_unrun(self) -> None:
-        self.arrive(redelivered=True, headers={durable.EXPIRES: NOW_MS + 500, durable.STORED: 7})
+        self.arrive(
+            redelivered=True, headers={durable_headers.EXPIRES: NOW_MS + 500, durable_headers.STORED: 7}
+        )
         self.assertEqual(self.heard(), [("store", OWN, topology.QUARANTINE)])
-        self.assertEqual(self.parcels[0].headers, {durable.EXPIRES: NOW_MS + 500, durable.STORED: 7})
+        self.assertEqual(
+            self.parcels[0].headers, {durable_headers.EXPIRES: NOW_MS + 500, durable_headers.STORED: 7}
+        )
         self.assertEqual(self.parcels[0].expiration, 500)
         self.confirm()
         self.assertEqual(self.heard(), [("ack", "a")])
@@ -206,24 +218,30 @@ class PuttingAwayTests(IntakeCase):
 
     def test_unless_it_has_come_back_as_often_as_it_may(self) -> None:
         for count in (topology.DELIVERY_LIMIT - 1, topology.DELIVERY_LIMIT):
-            self.arrive(redelivered=True, quarantined=True, headers={durable.COUNT: count})
+            self.arrive(redelivered=True, quarantined=True, headers={durable_headers.COUNT: count})
             if count < topology.DELIVERY_LIMIT:
                 self.assertEqual(self.heard(), [("start", "a")])
                 self.intake.stopped(job())
                 self.heard()
         why = "each worker that ran it is gone: it may be what ends them"
         self.assertEqual(self.heard(), [("gave up", "a", WorkerLost, why), ("store", OWN, topology.DEAD)])
-        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.DEATHS)
-        self.assertEqual(self.parcels[0].headers[durable.FAILURE]["message"], why)
+        self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.DEATHS)
+        self.assertEqual(self.parcels[0].headers[durable_headers.FAILURE]["message"], why)
 
     def test_what_expired_between_its_attempts_is_not_started(self) -> None:
         failure = {"type": "RemoteError", "module": "txmicro.errors", "message": "no"}
-        self.arrive(headers={durable.EXPIRES: NOW_MS, durable.ATTEMPT: 2, durable.FAILURE: failure})
+        self.arrive(
+            headers={
+                durable_headers.EXPIRES: NOW_MS,
+                durable_headers.ATTEMPT: 2,
+                durable_headers.FAILURE: failure,
+            }
+        )
         self.assertEqual(self.heard(), [("gave up", "a", RemoteError, "no"), ("store", OWN, topology.DEAD)])
-        self.assertEqual(self.parcels[0].headers[durable.REASON], durable.EXPIRED)
+        self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.EXPIRED)
 
     def test_in_the_first_queue_the_broker_says_what_has_expired_and_no_clock_of_ours(self) -> None:
-        self.arrive(headers={durable.EXPIRES: NOW_MS - 3_600_000})
+        self.arrive(headers={durable_headers.EXPIRES: NOW_MS - 3_600_000})
         self.assertEqual(self.heard(), [("start", "a")])
 
     def test_what_cannot_be_read_is_given_up_whatever_its_key(self) -> None:
@@ -233,7 +251,10 @@ class PuttingAwayTests(IntakeCase):
         for delivery in unreadable:
             self.intake.arrived(delivery)
         self.assertEqual(self.heard(), [("store", OWN, topology.DEAD)] * 2)
-        self.assertEqual(self.parcels[0].headers, {durable.REASON: durable.UNREADABLE, durable.ATTEMPT: 1})
+        self.assertEqual(
+            self.parcels[0].headers,
+            {durable_headers.REASON: durable_headers.UNREADABLE, durable_headers.ATTEMPT: 1},
+        )
         self.confirm()
         self.confirm()
         self.intake.succeeded(job())
@@ -299,7 +320,7 @@ class AgainTests(IntakeCase):
         self.arrive()
         self.fail_with(LATE)
         self.heard()
-        self.arrive(mark=" next", headers={durable.ATTEMPT: 2})
+        self.arrive(mark=" next", headers={durable_headers.ATTEMPT: 2})
         self.confirm()
         self.assertEqual(self.heard(), [("start", "a"), ("ack", "a")])
         self.intake.succeeded(job())
@@ -347,11 +368,11 @@ class FollowingTests(IntakeCase):
     def test_it_is_acknowledged_when_the_next_hop_is_stored(self) -> None:
         self.arrive(
             headers={
-                durable.EXPIRES: NOW_MS + 9000,
-                durable.STORED: 7,
-                durable.ATTEMPT: 2,
-                durable.ATTEMPTS: 4,
-                durable.FAILURE: {},
+                durable_headers.EXPIRES: NOW_MS + 9000,
+                durable_headers.STORED: 7,
+                durable_headers.ATTEMPT: 2,
+                durable_headers.ATTEMPTS: 4,
+                durable_headers.FAILURE: {},
             }
         )
         following = self.follow()
@@ -359,9 +380,9 @@ class FollowingTests(IntakeCase):
         self.assertEqual(
             self.hop.headers,
             {
-                durable.EXPIRES: NOW_MS + 9000,
-                durable.STORED: 7,
-                durable.ATTEMPTS: 4,
+                durable_headers.EXPIRES: NOW_MS + 9000,
+                durable_headers.STORED: 7,
+                durable_headers.ATTEMPTS: 4,
                 "traceparent": "00-1-2-01",
             },
         )
@@ -503,21 +524,32 @@ class HeaderTests(SynchronousTestCase):
 
     def test_only_our_own_headers_last_and_in_their_shape(self) -> None:
         ours = {
-            durable.ATTEMPT: 2,
-            durable.ATTEMPTS: 5,
-            durable.EXPIRES: 9,
-            durable.STORED: 8,
-            durable.FAILED: 7,
-            durable.FAILURE: to_header(describe(LATE, "WB:1")),
+            durable_headers.ATTEMPT: 2,
+            durable_headers.ATTEMPTS: 5,
+            durable_headers.EXPIRES: 9,
+            durable_headers.STORED: 8,
+            durable_headers.FAILED: 7,
+            durable_headers.FAILURE: to_header(describe(LATE, "WB:1")),
             "traceparent": "00-1-2-01",
         }
-        foreign = {"x-death": [], "CC": ["dead"], "BCC": ["dead"], "mine": 1, durable.REASON: "before"}
+        foreign = {
+            "x-death": [],
+            "CC": ["dead"],
+            "BCC": ["dead"],
+            "mine": 1,
+            durable_headers.REASON: "before",
+        }
         self.assertEqual(lasting({**ours, **foreign}), ours)
 
     def test_what_a_stranger_wrote_there_does_not(self) -> None:
         self.assertEqual(
             lasting(
-                {durable.ATTEMPT: "2", durable.FAILURE: "?", "traceparent": "x" * 256, durable.STORED: -1}
+                {
+                    durable_headers.ATTEMPT: "2",
+                    durable_headers.FAILURE: "?",
+                    "traceparent": "x" * 256,
+                    durable_headers.STORED: -1,
+                }
             ),
             {},
         )
@@ -525,12 +557,12 @@ class HeaderTests(SynchronousTestCase):
 
     def test_a_failure_of_any_size_becomes_one_that_fits(self) -> None:
         for name in ("type", "message", "worker", "more"):
-            kept = lasting({durable.FAILURE: {name: "x" * 1_000_000}})
+            kept = lasting({durable_headers.FAILURE: {name: "x" * 1_000_000}})
             self.assertLess(len(repr(kept)), 1000)
 
     def test_the_fields_of_an_error_last(self) -> None:
         kept = to_header(describe(Wanting("A-1", 3), "WB:1"))
-        self.assertEqual(lasting({durable.FAILURE: kept})[durable.FAILURE], kept)
+        self.assertEqual(lasting({durable_headers.FAILURE: kept})[durable_headers.FAILURE], kept)
         error: Any = from_header(kept)
         self.assertEqual((type(error), error.sku, error.count), (Wanting, "A-1", 3))
         self.assertEqual(error.since, SINCE)
@@ -562,7 +594,13 @@ class HeaderTests(SynchronousTestCase):
         for expires in (NOW_MS + 2**40, NOW_MS + 5, NOW_MS - 5):
             intake.arrived(
                 Delivery(
-                    job(), "a/0", b"", "", lambda done: None, {durable.EXPIRES: expires}, redelivered=True
+                    job(),
+                    "a/0",
+                    b"",
+                    "",
+                    lambda done: None,
+                    {durable_headers.EXPIRES: expires},
+                    redelivered=True,
                 )
             )
         self.assertEqual(expirations, [2**32 - 1, 5, 0])

@@ -13,14 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.errors import ConnectionLost, NackError
 from txmicro.errors import MessageTooLarge, NotStored, WorkerStopped
+from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
 from txmicro.sending.confirmed import (
     AGAIN,
     CONFIRM_TIMEOUT,
     RETURNING,
     ConfirmedPublisher,
-    Forbidden,
-    Parcel,
-    Unroutable,
 )
 
 
