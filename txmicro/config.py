@@ -87,7 +87,7 @@ def _show_type(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-class _Kind(NamedTuple):
+class _ValueType(NamedTuple):
     """What a value has to be.
 
     :ivar expected: in words.
@@ -102,7 +102,7 @@ class _Kind(NamedTuple):
     show: Callable[[Any], str] = _show
 
 
-class Row(NamedTuple):
+class Option(NamedTuple):
     """One key of the configuration, for the documentation.
 
     :ivar default: as JSON; empty: none.
@@ -147,23 +147,23 @@ def _is_a(*kinds: type) -> Callable[[Any], Any]:
     return check
 
 
-def _whole(low: int, high: int = 2**53) -> _Kind:
+def _whole(low: int, high: int = 2**53) -> _ValueType:
     def check(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
             raise ValueError
         return value
 
     limits = f"of at least {low}" if high == 2**53 else f"from {low} to {high}"
-    return _Kind(f"a whole number {limits}", check, _json)
+    return _ValueType(f"a whole number {limits}", check, _json)
 
 
-def _among(*choices: str) -> _Kind:
+def _among(*choices: str) -> _ValueType:
     known = {choice.lower(): choice for choice in choices}
 
     def check(value: Any) -> str:
         return known[_is_a(str)(value).lower()]
 
-    return _Kind(f"one of {', '.join(choices)}, in any case", check, str)
+    return _ValueType(f"one of {', '.join(choices)}, in any case", check, str)
 
 
 def _check_seconds(value: Any) -> float:
@@ -202,28 +202,28 @@ def _check_services(value: Any) -> tuple[str, ...]:
     return tuple(check_type(name) for name in _is_a(list, tuple)(value))
 
 
-_BOOL: Final = _Kind("true or false", _is_a(bool), lambda text: _json(text.lower()))
+_BOOL: Final = _ValueType("true or false", _is_a(bool), lambda text: _json(text.lower()))
 _LEVEL: Final = _among(*LEVELS)
 _PROTOCOL: Final = _among(*PROTOCOLS)
-_TEXT: Final = _Kind("text", _is_a(str), str)
+_TEXT: Final = _ValueType("text", _is_a(str), str)
 _PORT: Final = _whole(0, 65_535)
 _COUNT: Final = _whole(1)
-_SECONDS: Final = _Kind("a number above 0", _check_seconds, _json)
-_BROKER_URLS: Final = _Kind(
+_SECONDS: Final = _ValueType("a number above 0", _check_seconds, _json)
+_BROKER_URLS: Final = _ValueType(
     "amqp[s]://[user:password@]host[:port][/vhost], or a list of such URLs",
     _check_broker_urls,
     _urls,
     _show_urls,
 )
-_STORE_URL: Final = _Kind(
+_STORE_URL: Final = _ValueType(
     "sqlite:///path, sqlite:// or mongodb://host/database", _check_store_url, str, _show_urls
 )
-_WORKER_TYPES: Final = _Kind('an object as {"WB": "module:Class"}', _check_worker_types, _json)
-_SERVICES: Final = _Kind('a list of "broker", "manager" and worker types', _check_services, _items)
-_SETTINGS: Final = _Kind("an object", lambda value: dict(_is_a(dict)(value)), _json, _show_type)
+_WORKER_TYPES: Final = _ValueType('an object as {"WB": "module:Class"}', _check_worker_types, _json)
+_SERVICES: Final = _ValueType('a list of "broker", "manager" and worker types', _check_services, _items)
+_SETTINGS: Final = _ValueType("an object", lambda value: dict(_is_a(dict)(value)), _json, _show_type)
 
 
-def _key(kind: _Kind, default: Any, meaning: str, *, unit: str = "", key: str = "") -> Any:
+def _key(kind: _ValueType, default: Any, meaning: str, *, unit: str = "", key: str = "") -> Any:
     about = {"kind": kind, "default": default, "meaning": meaning, "unit": unit, "key": key}
     return field(default_factory=lambda: default, metadata=about)
 
@@ -330,10 +330,10 @@ _KEYS: Final = {key_of(each): each for each in fields(Config)}
 _VARIABLES: Final = {PREFIX + key.upper(): key for key in _KEYS}
 
 
-def describe() -> list[Row]:
+def describe() -> list[Option]:
     """All keys, in the order of :class:`Config`."""
     return [
-        Row(
+        Option(
             key,
             PREFIX + key.upper(),
             each.metadata["kind"].expected,

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from .config import mask
 from .errors import AddressError, JobError, TxmicroError
 from .protocol.address import parse_id
+from .util.text import printable
 
 Observer = Callable[[LogEvent], None]
 
@@ -36,19 +37,6 @@ LAST_LINES: Final = 40
 
 MANAGER: Final = "SystemManager"
 """The worker type that goes by ``SystemManager_log``, where all others go by ``Worker_log``."""
-
-_SAFE: Final = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    # Controls, line and paragraph separators, and what changes the direction of what stands around it.
-    for code in (
-        *range(0x20),
-        *range(0x7F, 0xA0),
-        0x2028,
-        0x2029,
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    )
-} | {0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t"}
 
 
 class Line(NamedTuple):
@@ -139,13 +127,7 @@ def clean(text: str) -> str:
     return printable(text)
 
 
-def printable(text: str) -> str:
-    """*text* on one line, with escapes for what would move a terminal's cursor or is no text."""
-    text = text if text.isprintable() else text.translate(_SAFE)
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def switched(observer: Observer, *, level: str, manager_log: bool, worker_log: bool) -> Observer:
+def filtered(observer: Observer, *, level: str, manager_log: bool, worker_log: bool) -> Observer:
     """*observer*, for what the configuration wants logged.
 
     :param level: the least; one of ``config.LEVELS``.

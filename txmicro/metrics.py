@@ -39,6 +39,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from .util.text import encodable
+
 LIMIT: Final = 100
 """How many values a label takes."""
 
@@ -75,7 +77,7 @@ class _Children(dict[str, Child], Generic[Child]):
 
 def _clean(value: str) -> str:
     """*value* as a page in UTF-8 can show it, and not for ever."""
-    return value[:_LONGEST].encode("utf-8", "backslashreplace").decode()
+    return encodable(value[:_LONGEST])
 
 
 class _Tally:

@@ -21,7 +21,7 @@ from txmicro.bus.connections import Target, dial
 from txmicro.cli import main as cli
 from txmicro.errors import JobError
 from txmicro.operations import dead_letters as dead
-from txmicro.operations.dead_letters import BATCH, PATIENCE, Letter
+from txmicro.operations.dead_letters import BATCH, BROKER_TIMEOUT, DeadLetter
 from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec import MESSAGEPACK
 from txmicro.protocol.messages import Job
@@ -59,8 +59,8 @@ class Fickle(Worker):
 class LetterTests(SystemTestCase):
     """What is read from a message, whoever wrote it."""
 
-    def letter(self, body: bytes = b"{}", **properties: Any) -> Letter:
-        return Letter(1, Properties(**properties), body)
+    def letter(self, body: bytes = b"{}", **properties: Any) -> DeadLetter:
+        return DeadLetter(1, Properties(**properties), body)
 
     def test_what_a_worker_gave_up(self) -> None:
         headers = {
@@ -569,7 +569,7 @@ class TroubleTests(CommandTestCase):
         self.patch(cli, "dial", _dial_without_heartbeats)
         self.amid(lambda: [each.transport.pauseProducing() for each in self.broker.connections])
         running = self.start("discard WB --all")
-        self.advance(2 * PATIENCE + 10, 1.0)
+        self.advance(2 * BROKER_TIMEOUT + 10, 1.0)
         self.assertEqual(self.successResultOf(running), cli.NOT_DONE)
         self.assertIn("not answered for 30 s", self.err.getvalue())
 

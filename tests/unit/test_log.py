@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import BusClosed
-from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, read, switched
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, filtered, read
 from txmicro.util.log_once import LogOnce
 
 WORKER = "WB:1795449588399-3fa9"
@@ -147,7 +147,7 @@ class Switches(SynchronousTestCase):
         self, *events: LogEvent, level: str = "info", manager: bool = True, worker: bool = True
     ) -> list[str]:
         seen: list[LogEvent] = []
-        observer = switched(seen.append, level=level, manager_log=manager, worker_log=worker)
+        observer = filtered(seen.append, level=level, manager_log=manager, worker_log=worker)
         for each in events:
             observer(each)
         return [each["message"] for each in seen]

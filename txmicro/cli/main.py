@@ -26,12 +26,12 @@ from txmicro.bus.connections import Target, dial
 from txmicro.bus.targets import targets
 from txmicro.config import FILE_HELP, find, load
 from txmicro.errors import AddressError, ConfigError, TxmicroError
-from txmicro.log import printable
-from txmicro.operations.dead_letters import DeadLetters, Letter, open_letters
+from txmicro.operations.dead_letters import DeadLetter, DeadLetters, open_letters
 from txmicro.operations.unused_queues import remove_unused
 from txmicro.protocol.address import check_type
 from txmicro.receiving.retry import STEPS, RetryPolicy
 from txmicro.util.once import Once
+from txmicro.util.text import printable
 
 DONE: Final = 0
 NOT_DONE: Final = 1
@@ -42,7 +42,7 @@ PAGE: Final = 50
 LONGEST_PAGE: Final = 10_000
 
 
-class NoBroker(TxmicroError):
+class NoBrokerReachable(TxmicroError):
     """No broker of the configuration lets us in; the message says why each."""
 
 
@@ -314,7 +314,7 @@ def _row(*cells: str) -> str:
     return "  ".join(f"{' '.join(cell.split()):<{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def _in_full(letter: Letter) -> str:
+def _in_full(letter: DeadLetter) -> str:
     contents = letter.contents()
     try:
         return json.dumps(contents, indent=2, ensure_ascii=False, default=_readable)
@@ -400,7 +400,7 @@ class Command:
                 raise
             except Exception as error:  # an endpoint may fail with anything
                 refusals.append(f"no connection to {target.broker}: {error or type(error).__name__}")
-        raise NoBroker("\n".join(refusals))
+        raise NoBrokerReachable("\n".join(refusals))
 
     def _not_done(self, failure: Failure) -> int:
         if failure.trap(TxmicroError, CancelledError) is CancelledError:

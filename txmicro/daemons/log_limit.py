@@ -42,7 +42,7 @@ class _Seen:
         self.last: LogEvent = {}
 
 
-class Limited:
+class RateLimitedObserver:
     """Passes to *observer* at most ``MOST`` events of a kind in ``PERIOD``, and then one that says how many more came.
 
     :param reactor: for the time until that is told; events may come from other threads.

@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 from twisted.python.logfile import LogFile
 
 from txmicro.config import Config
-from txmicro.log import Line, Observer, clean, read, switched, traceback_of
+from txmicro.log import Line, Observer, clean, filtered, read, traceback_of
 from txmicro.util.reactor_thread import in_reactor_thread
 
-from .log_limit import Limited
+from .log_limit import RateLimitedObserver
 
 _RESET: Final = "\x1b[0m"
 _DIM: Final = "\x1b[2m"
@@ -30,12 +30,12 @@ _COLORS: Final = {
 # What goes there
 
 
-class Obeying:
+class ConfiguredObserver:
     """An observer that passes to *observer* what *config* wants logged, and little of what recurs."""
 
     def __init__(self, config: Config, observer: Observer, reactor: Any) -> None:
-        self._limited = Limited(observer, reactor)
-        self._wanted = switched_by(config, self._limited)
+        self._limited = RateLimitedObserver(observer, reactor)
+        self._wanted = filtered_by(config, self._limited)
 
     def __call__(self, event: LogEvent) -> None:
         """Observe *event*."""
@@ -46,9 +46,9 @@ class Obeying:
         self._limited.close()
 
 
-def switched_by(config: Config, observer: Observer) -> Observer:
+def filtered_by(config: Config, observer: Observer) -> Observer:
     """Return an observer that passes to *observer* what *config* wants logged."""
-    chosen = switched(
+    chosen = filtered(
         observer, level=config.log_level, manager_log=config.manager_log, worker_log=config.worker_log
     )
     return chosen if config.log_level.lower() == "debug" else _without_chatter(chosen)
@@ -65,7 +65,7 @@ def _without_chatter(observer: Observer) -> Observer:
     return observe
 
 
-def in_reactor(observer: Observer, reactor: Any) -> Observer:
+def in_reactor_thread_only(observer: Observer, reactor: Any) -> Observer:
     """Return an observer that gives *observer*, which is not safe in threads, all events in the reactor's thread."""
 
     def observe(event: LogEvent) -> None:
@@ -166,7 +166,7 @@ def syslog_observer(prefix: str) -> Observer:
 # Observers of somebody's own
 
 
-class SafeFailure(Failure):
+class SanitizedFailure(Failure):
     """A failure whose traceback is safe to show; its exception is as it was raised."""
 
     def __init__(self, failure: Failure) -> None:
@@ -182,7 +182,7 @@ class SafeFailure(Failure):
         return clean(super().getErrorMessage())
 
 
-def tidied(observer: Any) -> Observer:
+def sanitized(observer: Any) -> Observer:
     """Return an observer that gives *observer*, which writes events in its own way, none that is unsafe to show.
 
     :param observer: a new one or, as twistd takes them, one of ``twisted.python.log``.
@@ -198,4 +198,4 @@ def _safe(event: LogEvent) -> LogEvent:
     safe.pop("log_flattened", None)
     text = f"{line.worker} {line.message}" if line.worker else line.message
     safe |= {"log_format": "{log_text}", "log_text": text}
-    return safe if failure is None else safe | {"log_failure": SafeFailure(failure)}
+    return safe if failure is None else safe | {"log_failure": SanitizedFailure(failure)}

@@ -17,7 +17,15 @@ from zope.interface import provider
 from txmicro.config import Config
 from txmicro.log import Observer
 
-from .log_output import Obeying, console_observer, file_observer, open_log, syslog_observer, tidied, use_color
+from .log_output import (
+    ConfiguredObserver,
+    console_observer,
+    file_observer,
+    open_log,
+    sanitized,
+    syslog_observer,
+    use_color,
+)
 
 PREFIX: Final = "twisted"
 """What twistd is called in syslog when nothing else is said; it tells daemons of ours from no other."""
@@ -41,7 +49,7 @@ class TwistdLog:
         self._is_twist = "fileLogObserverFactory" in twistd
         if self._is_twist:
             factory = twistd["fileLogObserverFactory"]
-            twistd["fileLogObserverFactory"] = lambda stream: self._obeying(tidied(factory(stream)))
+            twistd["fileLogObserverFactory"] = lambda stream: self._configured(sanitized(factory(stream)))
         elif twistd.get("logger"):
             self._given = _named(twistd["logger"])
             twistd["logger"] = None
@@ -59,18 +67,18 @@ class TwistdLog:
         SystemExit if the log file cannot be written.
         """
         self._config, self._environ, self._reactor = config, environ, reactor
-        return None if self._is_twist else self._obeying(self._observer())
+        return None if self._is_twist else self._configured(self._observer())
 
-    def _obeying(self, observer: Observer) -> Any:
-        obeying = Obeying(self._config, observer, self._reactor)
-        self._reactor.addSystemEventTrigger("after", "shutdown", obeying.close)
+    def _configured(self, observer: Observer) -> Any:
+        configured = ConfiguredObserver(self._config, observer, self._reactor)
+        self._reactor.addSystemEventTrigger("after", "shutdown", configured.close)
         # A function, as zope's provider() takes no instance; twistd asks whether it is an observer.
-        return provider(ILogObserver)(cast(Any, lambda event: obeying(event)))
+        return provider(ILogObserver)(cast(Any, lambda event: configured(event)))
 
     def _observer(self) -> Observer:
         twistd = self._twistd
         if self._given is not None:
-            return tidied(self._given())
+            return sanitized(self._given())
         if twistd.get("syslog"):
             return syslog_observer(twistd["prefix"])
         if twistd.get("logfile") in (None, "", "-"):

@@ -34,8 +34,8 @@ from txmicro.page.metrics import MetricsServer
 from txmicro.protocol.address import Ids
 from txmicro.worker import Worker
 
-from .log_output import Obeying, in_reactor
-from .stall import Watch
+from .blocked_reactor import ReactorMonitor
+from .log_output import ConfiguredObserver, in_reactor_thread_only
 
 CANNOT_START: Final = 1
 """The status of a process in which something cannot start."""
@@ -58,7 +58,7 @@ class CannotStart(SystemExit, Exception):
         return self._text
 
 
-class InOrder(MultiService):
+class SequentialServices(MultiService):
     """Services that stop one after the other, the last first; a MultiService stops all at once."""
 
     log = Logger()
@@ -76,7 +76,7 @@ class InOrder(MultiService):
                 self.log.failure("{service} did not stop as it should", service=service)
 
 
-class Process(InOrder):
+class Process(SequentialServices):
     """See the module.
 
     :param name: what the process is called.
@@ -107,7 +107,7 @@ class Process(InOrder):
         self._reactor = reactor
         self._config = config
         self._observer = observer
-        self._watch = Watch(reactor)
+        self._watch = ReactorMonitor(reactor)
         self._lines: Any = None
         self._failed = False
         if broker:
@@ -193,23 +193,25 @@ class Process(InOrder):
                 "broker_listen_port, or TXMICRO_BROKER_LISTEN_PORT in the environment, sets another port"
             )
             self.log.critical("{text}", text=text)
-            complain(f"{self._name}: {text}")
+            print_error(f"{self._name}: {text}")
             raise CannotStart(text) from error
 
     def _is_ready(self, member: Member) -> None:
         """Publish what this process logs as soon as it has somebody who can."""
         if self._lines is None and isinstance(member, Worker):
             publisher = EventLogPublisher(member.publish, self._reactor.seconds)
-            self._lines = Obeying(self._config, in_reactor(publisher, self._reactor), self._reactor)
+            self._lines = ConfiguredObserver(
+                self._config, in_reactor_thread_only(publisher, self._reactor), self._reactor
+            )
             globalLogPublisher.addObserver(self._lines)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:
         if failure.check(CancelledError):  # stopped before it was ready
             return
-        complain(f"{self._name}: {member.id} cannot start: {reason_of(failure.value)}")
+        print_error(f"{self._name}: {member.id} cannot start: {reason_of(failure.value)}")
         if not self._failed:
             self._failed = True
-            leave_with(CANNOT_START)
+            exit_with(CANNOT_START)
             self._reactor.callWhenRunning(self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:
@@ -243,12 +245,12 @@ def _jobs(number: int) -> str:
     return "1 job is" if number == 1 else f"{number} jobs are"
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Say *text*, without passwords, to whoever started the process; twistd makes a log of ``sys.stderr``."""
     print("\n".join(map(clean, text.split("\n"))), file=sys.__stderr__, flush=True)
 
 
-def leave_with(status: int) -> None:
+def exit_with(status: int) -> None:
     """Let this process end with *status*, when its time comes.
 
     twistd has no word for that: it ends with 0, or by the signal that stopped it, and prints what is raised

@@ -25,10 +25,10 @@ from txmicro.worker import Worker
 
 from .catalog import Catalog
 from .catalog import load as load_class
-from .ending import LONGER, LastResort
 from .log_twistd import TwistdLog
-from .process import Member, Process, complain
+from .process import Member, Process, print_error
 from .signals import SecondSignal
+from .stop_timeout import LONGER, StopTimeout
 
 BAD_CONFIG: Final = 2
 """The status of a process whose configuration is wrong."""
@@ -215,13 +215,13 @@ class Daemon:
             process = self.build(options, reactor, os.environ)
         except ConfigError as error:
             for problem in error.problems:
-                complain(f"{options.name}: {problem}")
+                print_error(f"{options.name}: {problem}")
             if not options["config"] and (found := find(os.environ)):
-                complain(f"{options.name}: the configuration is that of {os.path.abspath(found)}")
+                print_error(f"{options.name}: the configuration is that of {os.path.abspath(found)}")
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
         SecondSignal(reactor)
-        LastResort(reactor, process.grace + LONGER)
+        StopTimeout(reactor, process.grace + LONGER)
         return process
 
     def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:

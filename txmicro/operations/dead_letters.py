@@ -32,7 +32,7 @@ from txmicro.protocol.failures import from_header
 BATCH: Final = 16
 """How many letters are under way at once. RabbitMQ holds back acknowledgements from 32 unanswered ones on."""
 
-PATIENCE: Final = 30.0
+BROKER_TIMEOUT: Final = 30.0
 """Seconds that the broker has for an answer; one that is out of memory or disk space gives none."""
 
 LONGEST: Final = 1000
@@ -57,7 +57,7 @@ class NoDeadLetters(DeadLettersError):
     """The type has no queue for dead letters."""
 
 
-class InUse(DeadLettersError):
+class DeadLettersLocked(DeadLettersError):
     """Another operator is at work on the type's dead letters."""
 
 
@@ -73,11 +73,11 @@ class Interrupted(DeadLettersError):
     """Whoever wanted it has thought better of it."""
 
 
-class BrokerSilent(DeadLettersError):
+class BrokerTimeout(DeadLettersError):
     """The broker has not answered in time."""
 
 
-class Letter:
+class DeadLetter:
     """A durable job that was given up. A stranger may have put anything into it: nothing here fails over that.
 
     :ivar id: the hop's key, or else one made of the body, for what was sent without.
@@ -158,7 +158,7 @@ class Letter:
         expires = durable_headers.number(self.headers, durable_headers.EXPIRES, 0)
         return 0 < expires <= now_ms
 
-    def outdates(self, other: Letter) -> bool:
+    def outdates(self, other: DeadLetter) -> bool:
         """Whether *other*, a copy, is the older one."""
         return (self.failed or _LONG_AGO) > (other.failed or _LONG_AGO)
 
@@ -244,10 +244,10 @@ class DeadLetters:
         """See the class."""
         return len(self._late)
 
-    async def page(self, most: int) -> list[Letter]:
+    async def page(self, most: int) -> list[DeadLetter]:
         """The first *most* letters, of copies the latest."""
         known: set[str] = set()
-        page: dict[str, Letter] = {}
+        page: dict[str, DeadLetter] = {}
         async for batch in self._batches(max(most, COUNTED)):
             for letter in batch:
                 self.copies += letter.identity in known
@@ -256,14 +256,14 @@ class DeadLetters:
                     _keep_latest(page, letter)
         return list(page.values())
 
-    async def show(self, ids: Collection[str]) -> list[Letter]:
+    async def show(self, ids: Collection[str]) -> list[DeadLetter]:
         """All letters that are called so, of copies the latest; raises :class:`NoSuchLetter`."""
-        latest: dict[str, Letter] = {}
+        latest: dict[str, DeadLetter] = {}
         for letter in await self._find(ids):
             _keep_latest(latest, letter)
         return list(latest.values())
 
-    async def _find(self, ids: Collection[str]) -> list[Letter]:
+    async def _find(self, ids: Collection[str]) -> list[DeadLetter]:
         missing, found = set(ids), []
         async for batch in self._batches(self.total):
             for letter in batch:
@@ -289,7 +289,7 @@ class DeadLetters:
                 Deferred.fromCoroutine(self._store(copies, now)) for copies in _by_identity(chosen)
             )
 
-    def _is_new(self, letter: Letter) -> bool:
+    def _is_new(self, letter: DeadLetter) -> bool:
         """Whether it is one that was requeued by this very command, and has failed again: no copy of it."""
         return durable_headers.number(letter.headers, durable_headers.REQUEUED, 0) == self._began
 
@@ -316,7 +316,7 @@ class DeadLetters:
 
     async def _chosen(
         self, ids: Collection[str] | None, *, expired: bool = False
-    ) -> AsyncIterator[Sequence[Letter]]:
+    ) -> AsyncIterator[Sequence[DeadLetter]]:
         if ids is None:
             async for batch in self._batches(self.total):
                 yield batch
@@ -328,7 +328,7 @@ class DeadLetters:
         for start in range(0, len(found), BATCH):
             yield found[start : start + BATCH]
 
-    async def _batches(self, most: int) -> AsyncIterator[list[Letter]]:
+    async def _batches(self, most: int) -> AsyncIterator[list[DeadLetter]]:
         left = min(most, self.total)
         while left:
             if self.stopping:
@@ -350,18 +350,18 @@ class DeadLetters:
         declared = await self._answer(self._channel.queue_declare(queue=queue, passive=True))
         return int(declared.message_count)
 
-    def _get(self) -> Deferred[Letter | None]:
+    def _get(self) -> Deferred[DeadLetter | None]:
         getting: Deferred[Any] = self._channel.basic_get(queue=topology.dead_queue(self._kind))
         return getting.addCallback(self._got)
 
-    def _got(self, reply: Any) -> Letter | None:
+    def _got(self, reply: Any) -> DeadLetter | None:
         content: Content | None = reply.content
         if content is None:  # basic.get-empty
             return None
         self._held += 1
-        return Letter(reply.delivery_tag, content.properties, content.body)
+        return DeadLetter(reply.delivery_tag, content.properties, content.body)
 
-    async def _store(self, copies: list[Letter], now: int) -> None:
+    async def _store(self, copies: list[DeadLetter], now: int) -> None:
         """Have the broker keep one of *copies*, unless it has one already, and let go of all."""
         letter = copies[0]
         if letter.identity not in self._settled:
@@ -373,7 +373,7 @@ class DeadLetters:
         for copy in copies:
             self._settle(copy)
 
-    def _settle(self, letter: Letter) -> None:
+    def _settle(self, letter: DeadLetter) -> None:
         self._channel.ack(letter.tag)
         self._held -= 1
         self._settled.add(letter.identity)
@@ -382,7 +382,7 @@ class DeadLetters:
         return int(self._time() * 1000)
 
     def _answer(self, waiting: Deferred[Any]) -> Deferred[Any]:
-        return in_time(waiting, self._clock)
+        return with_timeout(waiting, self._clock)
 
     async def _answers(self, waiting: Iterable[Deferred[Any]]) -> list[Any]:
         """All answers; if there are failures, the first one is raised once nothing is under way any more."""
@@ -393,14 +393,14 @@ class DeadLetters:
         return [answer for _, answer in answers]
 
 
-def _keep_latest(letters: dict[str, Letter], letter: Letter) -> None:
+def _keep_latest(letters: dict[str, DeadLetter], letter: DeadLetter) -> None:
     known = letters.get(letter.identity)
     if known is None or letter.outdates(known):
         letters[letter.identity] = letter
 
 
-def _by_identity(letters: Iterable[Letter]) -> Iterable[list[Letter]]:
-    groups: dict[str, list[Letter]] = {}
+def _by_identity(letters: Iterable[DeadLetter]) -> Iterable[list[DeadLetter]]:
+    groups: dict[str, list[DeadLetter]] = {}
     for letter in letters:
         groups.setdefault(letter.identity, []).append(letter)
     return groups.values()
@@ -409,13 +409,13 @@ def _by_identity(letters: Iterable[Letter]) -> Iterable[list[Letter]]:
 async def open_letters(client: Client, kind: str, clock: Any, time: Callable[[], float]) -> DeadLetters:
     """Be the operator of type *kind* until *client*'s connection ends.
 
-    Raises :class:`InUse`, :class:`NoDeadLetters`, :class:`BrokerSilent`, or what the broker has against it.
+    Raises :class:`DeadLettersLocked`, :class:`NoDeadLetters`, :class:`BrokerTimeout`, or the broker's error.
     """
-    channel = await in_time(client.channel_open(), clock)
-    await in_time(channel.confirm_select(), clock)
+    channel = await with_timeout(client.channel_open(), clock)
+    await with_timeout(channel.confirm_select(), clock)
     await lock(channel, kind, clock)
     try:
-        dead = await in_time(channel.queue_declare(queue=topology.dead_queue(kind), passive=True), clock)
+        dead = await with_timeout(channel.queue_declare(queue=topology.dead_queue(kind), passive=True), clock)
     except ChannelClosed as error:
         if error.reply_code == _NOT_FOUND:
             raise NoDeadLetters(
@@ -426,21 +426,21 @@ async def open_letters(client: Client, kind: str, clock: Any, time: Callable[[],
 
 
 async def lock(channel: Channel, kind: str, clock: Any) -> None:
-    """Be the one operator of type *kind* until the connection of *channel* ends; raises :class:`InUse`."""
+    """Be the one operator of type *kind* until the connection of *channel* ends; raises :class:`DeadLettersLocked`."""
     try:
-        await in_time(channel.queue_declare(queue=topology.operator_queue(kind), exclusive=True), clock)
+        await with_timeout(channel.queue_declare(queue=topology.operator_queue(kind), exclusive=True), clock)
     except ChannelClosed as error:
         if error.reply_code == _LOCKED:
-            raise InUse(f"another operator is at work on the dead letters of {kind}") from error
+            raise DeadLettersLocked(f"another operator is at work on the dead letters of {kind}") from error
         raise
 
 
-def in_time(waiting: Deferred[Any], clock: Any) -> Deferred[Any]:
-    """*waiting*, which fails with :class:`BrokerSilent` when it takes too long."""
-    return waiting.addTimeout(PATIENCE, clock, _silent)
+def with_timeout(waiting: Deferred[Any], clock: Any) -> Deferred[Any]:
+    """*waiting*, which fails with :class:`BrokerTimeout` when it takes too long."""
+    return waiting.addTimeout(BROKER_TIMEOUT, clock, _silent)
 
 
 def _silent(_result: Any, timeout: float) -> Failure:
     return Failure(
-        BrokerSilent(f"the broker has not answered for {timeout:g} s: is it out of memory or disk?")
+        BrokerTimeout(f"the broker has not answered for {timeout:g} s: is it out of memory or disk?")
     )

@@ -20,7 +20,7 @@ from txmicro.amqp.errors import PRECONDITION_FAILED
 from txmicro.errors import TxmicroError
 from txmicro.protocol import topology
 
-from .dead_letters import in_time, lock
+from .dead_letters import lock, with_timeout
 
 SETTLE: Final = 1.0
 """Seconds from the unbinding until the queues are looked at last: what was under way to them has arrived by then."""
@@ -28,7 +28,7 @@ SETTLE: Final = 1.0
 _NOT_FOUND: Final = 404
 
 
-class InUse(TxmicroError):
+class QueuesInUse(TxmicroError):
     """The queues have jobs, or their type has workers: nothing was removed."""
 
 
@@ -37,13 +37,12 @@ async def remove_unused(client: Client, kind: str, steps: Iterable[float], clock
 
     :param steps: seconds between attempts: which retry queues there may be.
 
-    Raises :class:`InUse`, and removes nothing, while there is a job or dead letter in any of them or a worker of the
-    type is connected; :class:`~txmicro.operations.dead_letters.InUse` while an operator is at work on the dead letters;
-    :class:`~txmicro.operations.dead_letters.BrokerSilent`, or what the broker has against it. When it is
-        cancelled amid that, the queues
-    stay as they were.
+    Raises :class:`QueuesInUse`, and removes nothing, while there is a job or dead letter in any of them or a worker of
+    the type is connected. Raises :class:`~txmicro.operations.dead_letters.DeadLettersLocked` while another operator's
+    command holds the lock; :class:`~txmicro.operations.dead_letters.BrokerTimeout`; or the broker's error. When it is
+    canceled before the deletion, the queues are bound again, as they were.
     """
-    channel = await in_time(client.channel_open(), clock)
+    channel = await with_timeout(client.channel_open(), clock)
     await lock(channel, kind, clock)
     return await _Removal(client, kind, clock).remove(_names(kind, steps))
 
@@ -80,16 +79,16 @@ class _Removal:
         return there
 
     async def _check(self, names: list[str]) -> None:
-        """Raise :class:`InUse` unless all are empty and nobody takes from them."""
+        """Raise :class:`QueuesInUse` unless all are empty and nobody takes from them."""
         await self._check_no_workers()
         for name in names:
             found = await self._look(name)
             if found is not None and found.message_count + found.consumer_count:
                 has = f"{found.message_count} messages and {found.consumer_count} consumers"
-                raise InUse(f"{name} has {has}: nothing is removed")
+                raise QueuesInUse(f"{name} has {has}: nothing is removed")
 
     async def _check_no_workers(self) -> None:
-        """Raise :class:`InUse` while a worker's inbox is bound, also of one that is about to stop.
+        """Raise :class:`QueuesInUse` while a worker's inbox is bound, also of one that is about to stop.
 
         For exchanges the broker decides: one that is bound is in use. Others may publish to it, so it is back at once.
         """
@@ -100,7 +99,7 @@ class _Removal:
             await self._ask(lambda channel: channel.exchange_delete(exchange=replies, if_unused=True))
         except ChannelClosed as error:
             if error.reply_code == PRECONDITION_FAILED:
-                raise InUse(f"workers of {self._kind} are connected: nothing is removed") from error
+                raise QueuesInUse(f"workers of {self._kind} are connected: nothing is removed") from error
             raise
         declared = topology.Exchange(replies)
         await self._ask(
@@ -119,16 +118,18 @@ class _Removal:
     async def _delete(self, name: str) -> None:
         deleted = await self._ask(lambda channel: channel.queue_delete(queue=name))
         if deleted is not None and deleted.message_count:
-            raise InUse(f"{deleted.message_count} messages came to {name} while it was removed, and are lost")
+            raise QueuesInUse(
+                f"{deleted.message_count} messages came to {name} while it was removed, and are lost"
+            )
 
     async def _look(self, name: str) -> Any:
         return await self._ask(lambda channel: channel.queue_declare(queue=name, passive=True))
 
     async def _ask(self, question: Callable[[Any], Deferred[Any]]) -> Any:
         """The broker's answer; None: there is nothing of that name."""
-        channel: Channel = await in_time(self._client.channel_open(), self._clock)
+        channel: Channel = await with_timeout(self._client.channel_open(), self._clock)
         try:
-            answer = await in_time(question(channel), self._clock)
+            answer = await with_timeout(question(channel), self._clock)
         except ChannelClosed as error:
             if error.reply_code == _NOT_FOUND:
                 return None

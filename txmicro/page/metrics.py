@@ -71,13 +71,13 @@ class _Metrics(Resource):
         return b"" if request.method == b"HEAD" else body
 
 
-class _Root(Resource):
+class _MetricsRoot(Resource):
     def getChild(self, _path: bytes, _request: Request) -> Resource:
         """Whatever is not there."""
         return _NOT_FOUND
 
 
-class _Nowhere(BytesIO):
+class _DiscardedBody(BytesIO):
     """Where request bodies go: nobody reads them, so they take no memory."""
 
     def write(self, data: Any) -> int:
@@ -94,12 +94,12 @@ class _Site(Site):
 
     def getContentFile(self, length: int | None) -> BytesIO:
         """Where a request's body of *length* bytes goes."""
-        return _Nowhere()
+        return _DiscardedBody()
 
 
 def metrics_site(registry: CollectorRegistry, reactor: Any) -> Site:
     """A site with *registry* at ``/metrics``; errors anywhere else. *reactor* times out idle connections."""
-    root: Any = _Root()
+    root: Any = _MetricsRoot()
     root.putChild(b"metrics", _Metrics(registry))
     return _Site(root, timeout=IDLE, reactor=reactor)
 

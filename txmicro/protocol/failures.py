@@ -14,6 +14,7 @@ from typing import Any, Final, TypedDict
 from twisted.python.reflect import safe_str
 
 from txmicro.errors import DecodeError, JobError, RemoteError, show
+from txmicro.util.text import encodable
 
 from .codec import BSON, JSON, MESSAGEPACK
 
@@ -115,7 +116,7 @@ def _named(fields: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _text(value: object) -> str:
-    return safe_str(value)[:MESSAGE_MAX].encode("utf-8", "backslashreplace").decode()
+    return encodable(safe_str(value)[:MESSAGE_MAX])
 
 
 def rebuild(failure: Any) -> JobError:

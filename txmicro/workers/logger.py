@@ -9,7 +9,6 @@ seconds, ``job`` None or missing where there is none. A line of the file is::
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,14 +16,12 @@ from twisted.python.logfile import LogFile
 
 from txmicro.errors import ConfigError, DecodeError
 from txmicro.protocol.messages import get
+from txmicro.util.text import printable
 from txmicro.worker import Worker
 
 TOPICS: Final = "log.#"
 MAX_LENGTH: Final = 10_000
 """The most characters of a message that are written."""
-
-# Also what turns a terminal's text around: a message can neither forge a line nor hide one.
-_CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class LoggerWorker(Worker):
@@ -81,8 +78,4 @@ def line(body: Any) -> bytes:
     except (ValueError, OverflowError, OSError) as error:
         raise DecodeError(f"'time' is {seconds!r:.100}: {error}") from error
     text = f"{time.removesuffix('+00:00')}Z {level:<6} {service} {worker} {job} {message[:MAX_LENGTH]}"
-    return _CONTROL.sub(_escape, text).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
+    return printable(text).encode() + b"\n"

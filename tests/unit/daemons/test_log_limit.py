@@ -6,14 +6,14 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.unit.test_log import WORKER, Reactor, event, failure
-from txmicro.daemons.log_limit import MOST, PERIOD, Limited
+from txmicro.daemons.log_limit import MOST, PERIOD, RateLimitedObserver
 
 
 class Limits(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
         self.events: list[LogEvent] = []
-        self.limited = Limited(self.events.append, self.reactor)
+        self.limited = RateLimitedObserver(self.events.append, self.reactor)
 
     def texts(self) -> list[str]:
         texts = [formatEvent(event) for event in self.events]
@@ -95,7 +95,7 @@ class Limits(SynchronousTestCase):
             if "more" in event and len(self.events) == MOST + 1:
                 self.fail("meanwhile")
 
-        self.limited = Limited(observe, self.reactor)
+        self.limited = RateLimitedObserver(observe, self.reactor)
         for number in range(MOST + 1):
             self.fail(number)
         for _ in range(2):

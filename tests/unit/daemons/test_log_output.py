@@ -15,13 +15,13 @@ from zope.interface import provider
 from tests.unit.test_log import TIME, WORKER, Named, Reactor, event, failure
 from txmicro.config import Config
 from txmicro.daemons.log_output import (
-    Obeying,
+    ConfiguredObserver,
     console_observer,
     file_observer,
+    filtered_by,
     open_log,
-    switched_by,
+    sanitized,
     syslog_observer,
-    tidied,
     use_color,
 )
 
@@ -96,7 +96,7 @@ class Console(SynchronousTestCase):
 class Chosen(SynchronousTestCase):
     def levels(self, config: Config) -> list[str]:
         events: list[Any] = []
-        observe = switched_by(config, events.append)
+        observe = filtered_by(config, events.append)
         for namespace in ("twisted.internet", "log_legacy", "someone.else"):
             for level in (LogLevel.debug, LogLevel.info, LogLevel.warn):
                 observe({"log_namespace": namespace, "log_level": level})
@@ -112,7 +112,7 @@ class Chosen(SynchronousTestCase):
     def test_what_is_not_wanted_is_not_counted_either(self) -> None:
         events: list[LogEvent] = []
         reactor = Reactor()
-        observe = Obeying(Config(log_level="error"), events.append, reactor)
+        observe = ConfiguredObserver(Config(log_level="error"), events.append, reactor)
         for _ in range(100):
             observe(event(log_level=LogLevel.warn, recurring=True))
         self.assertEqual(reactor.getDelayedCalls(), [])
@@ -165,7 +165,7 @@ class OfOnesOwn(SynchronousTestCase):
     def test_text_is_safe(self) -> None:
         stream = StringIO()
         error = failure(ValueError(SECRET))
-        tidied(textFileLogObserver(stream))(
+        sanitized(textFileLogObserver(stream))(
             event(f"{SECRET}\n{{forged}}", worker=WORKER, log_failure=error, log_level=LogLevel.error)
         )
         first, *rest = stream.getvalue().splitlines()
@@ -175,7 +175,7 @@ class OfOnesOwn(SynchronousTestCase):
 
     def test_fields_stay(self) -> None:
         stream = StringIO()
-        tidied(jsonFileLogObserver(stream))(
+        sanitized(jsonFileLogObserver(stream))(
             event(worker=WORKER, job="7c3e", url=SECRET, number=5, log_source=Named(WORKER))
         )
         written = json.loads(stream.getvalue().strip("\x1e\n"))
@@ -186,7 +186,7 @@ class OfOnesOwn(SynchronousTestCase):
 
     def test_observers_of_the_old_kind(self) -> None:
         texts: list[Any] = []
-        tidied(lambda event: texts.append(textFromEventDict(event)))(
+        sanitized(lambda event: texts.append(textFromEventDict(event)))(
             event(SECRET, log_failure=failure(ValueError(SECRET)))
         )
         (text,) = texts
@@ -197,7 +197,7 @@ class OfOnesOwn(SynchronousTestCase):
         events: list[LogEvent] = []
         observer = provider(ILogObserver)(cast(Any, lambda event: events.append(event)))
         error = ValueError(SECRET)
-        tidied(observer)(event(log_failure=failure(error)))
+        sanitized(observer)(event(log_failure=failure(error)))
         told = events[0]["log_failure"]
         self.assertIs(told.value, error)
         self.assertEqual(told.getErrorMessage(), "amqp://me:***@host")

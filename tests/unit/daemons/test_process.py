@@ -16,7 +16,7 @@ from zope.interface import directlyProvides, providedBy
 
 from txmicro.config import Config
 from txmicro.daemons import process
-from txmicro.daemons.process import InOrder, Process, leave_with
+from txmicro.daemons.process import Process, SequentialServices, exit_with
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
 from txmicro.protocol.messages import Forward, Job
@@ -56,7 +56,7 @@ class InOrderTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.said: list[str] = []
         self.first, self.last = Stopping("first", self.said), Stopping("last", self.said)
-        self.services = InOrder()
+        self.services = SequentialServices()
         self.first.setServiceParent(self.services)
         self.last.setServiceParent(self.services)
         self.services.startService()
@@ -83,7 +83,7 @@ class ProcessTestCase(TestCase):
         self.reactor = Reactor()
         self.statuses: list[int] = []
         self.stderr = StringIO()
-        self.patch(process, "leave_with", self.statuses.append)
+        self.patch(process, "exit_with", self.statuses.append)
         self.patch(sys, "__stderr__", self.stderr)
 
     def process(self, *members: Any, broker: bool = True, **keys: Any) -> Process:
@@ -234,7 +234,7 @@ class LeaveTests(SynchronousTestCase):
         self.patch(atexit, "register", lambda *handler: handlers.append(handler))
         self.patch(os, "_exit", left.append)
         self.patch(sys, "__stdout__", stream)
-        leave_with(1)
+        exit_with(1)
         self.assertEqual(left, [])
         for handler, *arguments in handlers:
             handler(*arguments)

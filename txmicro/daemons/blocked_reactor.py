@@ -47,7 +47,7 @@ class Blocking(NamedTuple):
     worker: str
 
 
-class Watch:
+class ReactorMonitor:
     """Watches the reactor of this thread; costs two wake-ups a second, and nothing per job."""
 
     log = Logger()
@@ -85,7 +85,7 @@ class Watch:
     def _tell(self, since: float) -> None:
         while True:
             frame = sys._current_frames().get(self._watched)
-            blocking = what_blocks(frame) if frame is not None else Blocking("unknown", "unknown", "")
+            blocking = find_blocking(frame) if frame is not None else Blocking("unknown", "unknown", "")
             self.log.warn(
                 "the event loop has been blocked for {seconds:.1f} s by {name}, at {place}: {advice}",
                 seconds=monotonic() - since,
@@ -105,7 +105,7 @@ class Watch:
             )
 
 
-def what_blocks(frame: FrameType) -> Blocking:
+def find_blocking(frame: FrameType) -> Blocking:
     """Return what a thread is doing whose innermost frame is *frame*."""
     handlers = [each for each in _stack(frame) if _is_handler(each)]
     handler = handlers[-1] if handlers else frame

@@ -12,8 +12,8 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.programs import Program, ProgramTestCase, reactor
 from tests.unit.test_log import Reactor
-from txmicro.daemons.ending import STATUS, LastResort
 from txmicro.daemons.signals import SIGNALS
+from txmicro.daemons.stop_timeout import STATUS, StopTimeout
 
 MODULE = """
 import threading, time
@@ -106,7 +106,7 @@ class LastResortTests(TestCase):
         memory = Reactor()
         ended: Deferred[int] = Deferred()
         before = threading.enumerate()  # other tests' processes may still be waiting for theirs
-        LastResort(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
+        StopTimeout(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
         self.assertEqual([thread for thread in threading.enumerate() if thread not in before], [])
         for _ in range(2):
             memory.triggers["before"]["shutdown"][0][0]()
@@ -120,7 +120,7 @@ class LastResortTests(TestCase):
             self.addCleanup(signal.signal, number, signal.getsignal(number))
         signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        LastResort(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
+        StopTimeout(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
         memory.run()
         for _ in range(2):  # timeout(1) sends it to the process and to its group
             os.kill(os.getpid(), signal.SIGTERM)

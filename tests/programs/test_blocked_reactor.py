@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.support.programs import ProgramTestCase, reactor
-from txmicro.daemons.stall import Watch, what_blocks
+from txmicro.daemons.blocked_reactor import ReactorMonitor, find_blocking
 from txmicro.protocol.messages import Job
 from txmicro.testing import running
 from txmicro.worker import Worker
@@ -48,14 +48,14 @@ class Handler(Worker):
 
     async def look(self) -> Any:
         """It is awaited, so the handler is on the stack."""
-        return what_blocks(sys._getframe())
+        return find_blocking(sys._getframe())
 
 
 def function(job: Job) -> Any:
-    return what_blocks(sys._getframe())
+    return find_blocking(sys._getframe())
 
 
-class WhatBlocksTests(SynchronousTestCase):
+class FindBlockingTests(SynchronousTestCase):
     def test_a_method_has_its_class_and_a_job(self) -> None:
         handler = Handler(id="WB:1")
         handler.wait = Deferred()
@@ -63,19 +63,22 @@ class WhatBlocksTests(SynchronousTestCase):
         handler.wait.callback(None)  # whoever calls it is on the stack too
         found = self.successResultOf(waiting)
         self.assertEqual(
-            (found.name, found.worker), ("tests.programs.test_stall.Handler.do_job (job 7c3e-1)", "WB:1")
+            (found.name, found.worker),
+            ("tests.programs.test_blocked_reactor.Handler.do_job (job 7c3e-1)", "WB:1"),
         )
-        self.assertRegex(found.place, r"test_stall\.py:\d+$")
+        self.assertRegex(found.place, r"test_blocked_reactor\.py:\d+$")
 
     def test_a_function_has_its_module(self) -> None:
-        self.assertEqual(function(job()).name, "tests.programs.test_stall.function (job 7c3e-1)")
+        self.assertEqual(function(job()).name, "tests.programs.test_blocked_reactor.function (job 7c3e-1)")
 
     def test_where_there_is_no_job_it_is_the_innermost_function(self) -> None:
-        found = what_blocks(sys._getframe())
-        self.assertTrue(found.name.startswith("tests.programs.test_stall.WhatBlocksTests.test_where"))
+        found = find_blocking(sys._getframe())
+        self.assertTrue(
+            found.name.startswith("tests.programs.test_blocked_reactor.FindBlockingTests.test_where")
+        )
 
 
-class WatchTests(TestCase):
+class ReactorMonitorTests(TestCase):
     timeout = 60.0
 
     async def test_it_is_said_while_it_blocks_and_again_and_when_it_ends(self) -> None:
@@ -103,7 +106,7 @@ class WatchTests(TestCase):
             def do_job(self, job: Job) -> bool:
                 return twice.wait(50)
 
-        watch = Watch(reactor, every=0.01, blocked=0.02, again=0.02)
+        watch = ReactorMonitor(reactor, every=0.01, blocked=0.02, again=0.02)
         globalLogPublisher.addObserver(observer)
         try:
             async with running(Blocks()) as bus:

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from .blocked_reactor import find_blocking
 from .signals import SIGNALS
-from .stall import what_blocks
 
 LONGER: Final = 10.0
 """Seconds that a stop may take beyond ``grace``: cancelled handlers clean up, ``closed`` runs, connections close."""
@@ -26,7 +26,7 @@ STATUS: Final = 1
 """The status of a process that did not stop in order."""
 
 
-class LastResort:
+class StopTimeout:
     """Ends the process, from a thread of its own, *seconds* after it was told to stop.
 
     That is when the reactor begins to shut down; or when a signal arrives, as the reactor may be blocked then.
@@ -80,7 +80,7 @@ def _obstacles() -> list[str]:
     main = threading.main_thread()
     frame = sys._current_frames().get(main.ident or 0)
     doing = (
-        [] if frame is None else ["the main thread is in {0.name}, at {0.place}".format(what_blocks(frame))]
+        [] if frame is None else ["the main thread is in {0.name}, at {0.place}".format(find_blocking(frame))]
     )
     names = [each.name for each in threading.enumerate() if each is not main and not each.daemon]
     return doing + ([f"threads that have not ended: {', '.join(names)}"] if names else [])
