@@ -10,8 +10,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.documents import ROOT, test_cases
 
 for page in sorted((ROOT / "docs").rglob("*.rst")):
-    globals().update(test_cases(str(page.relative_to(ROOT)), __name__))
-del page
+    cases = test_cases(str(page.relative_to(ROOT)), __name__)
+    if repeated := cases.keys() & globals().keys():
+        raise ValueError(f"{page}: another page has tests of the same name: {repeated}")
+    globals().update(cases)
+del page, cases
 
 
 class PromisesTests(SynchronousTestCase):
