@@ -98,16 +98,18 @@ class VerificationTests(TlsTestCase):
     def test_an_unknown_authority(self) -> None:
         other = Authority(self.folder / "other.pem", "other")
         broker = replace(self.broker, files=Files(ca=str(other.path)))
-        self.assertIn("signed by an unknown authority", self.refused(self.endpoint(broker), BadCertificate))
+        self.assertIn(
+            "signed by an unknown certificate authority", self.refused(self.endpoint(broker), BadCertificate)
+        )
 
     def test_somebody_who_calls_himself_like_the_authority(self) -> None:
         forged = Authority(self.folder / "forged.pem")
         broker = replace(self.broker, files=Files(ca=str(forged.path)))
-        self.assertIn("has a wrong signature", self.refused(self.endpoint(broker), BadCertificate))
+        self.assertIn("has an invalid signature", self.refused(self.endpoint(broker), BadCertificate))
 
     def test_the_systems_authorities_are_the_default(self) -> None:
         said = self.refused(self.endpoint(replace(self.broker, files=Files())), BadCertificate)
-        self.assertIn("signed by an unknown authority", said)
+        self.assertIn("signed by an unknown certificate authority", said)
 
     def test_a_certificate_that_has_expired(self) -> None:
         self.authority.issue(self.server, HOST, HOST, server=True, days_ago=60)
@@ -119,7 +121,7 @@ class VerificationTests(TlsTestCase):
 
     def test_a_clients_certificate_is_not_a_brokers(self) -> None:
         self.authority.issue(self.server, HOST, HOST)
-        self.assertIn("not for a server", self.refused(self.endpoint(self.broker), BadCertificate))
+        self.assertIn("is not a server certificate", self.refused(self.endpoint(self.broker), BadCertificate))
 
     def test_another_host(self) -> None:
         for host in ("other.example", "127.0.0.2"):
@@ -207,13 +209,13 @@ class FileTests(TlsTestCase):
         encrypted.write_text(self.authority.path.read_text() + ENCRYPTED_KEY)
         for files, expected in (
             (Files(ca=missing), f"cannot read {missing}: No such file or directory"),
-            (Files(ca=nothing), f"{nothing} holds no certificate in PEM"),
+            (Files(ca=nothing), f"{nothing} does not contain a PEM certificate"),
             (Files(ca, missing, own), f"cannot read {missing}: "),
-            (Files(ca, nothing, own), f"{nothing} holds no certificate in PEM"),
+            (Files(ca, nothing, own), f"{nothing} does not contain a PEM certificate"),
             (Files(ca, own, missing), f"cannot read {missing}: "),
-            (Files(ca, own, nothing), f"{nothing} holds no key in PEM"),
-            (Files(ca, own, str(encrypted)), f"{encrypted} holds no key in PEM that is not encrypted"),
-            (Files(ca, ca, own), f"{own} is not the key of {ca}"),
+            (Files(ca, own, nothing), f"{nothing} does not contain an unencrypted PEM private key"),
+            (Files(ca, own, str(encrypted)), f"{encrypted} does not contain an unencrypted PEM private key"),
+            (Files(ca, ca, own), f"the private key in {own} does not belong to the certificate in {ca}"),
         ):
             self.assertTrue(self.problem(files).startswith(expected), (self.problem(files), expected))
 

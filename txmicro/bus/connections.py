@@ -1,11 +1,10 @@
-"""The life of a process's connections to the broker.
+"""A process's connections to the broker: made, kept, and made again after a loss.
 
-A :class:`Bus` keeps two connections, one that publishes and one that consumes, because a broker that runs out
-of memory blocks those that publish. While both stand there is a :class:`~txmicro.bus.session.Session`; when
-anything of it is lost, all of it is built again, through the next broker of the list, with exponential backoff
-and jitter. The workers of the process are the bus's children; each has a
-:class:`txmicro.bus.worker_channel.WorkerChannel`, which
-lives through many sessions.
+A :class:`Bus` has two connections, one to publish and one to consume, since a broker that runs out of memory
+blocks those that publish. While both are open there is a :class:`~txmicro.bus.session.Session`. When any part of
+it is lost, the whole session is closed and a new one is opened at the next broker of the list, with exponential
+backoff and jitter. The workers of the process are the bus's child services. Each has a
+:class:`txmicro.bus.worker_channel.WorkerChannel`, which outlives sessions.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ from .large_messages import LargeMessages, SizeLimit
 from .session import Session
 
 HANDSHAKE_TIMEOUT = 15.0
-"""Seconds from dialing a broker until it is ready."""
+"""Seconds from the start of a connection attempt until the AMQP handshake must be complete."""
 
 STABLE_AFTER = 10.0
-"""Seconds that a session must have lived for the next attempt to be the first one again."""
+"""Seconds that a session must have been open for the backoff to start again at its first delay."""
 
 REFUSED_DELAY = 10.0
-"""Seconds between attempts when somebody has to do something first: trying faster only fills the logs."""
+"""Least seconds between attempts after a refusal that somebody has to put right: faster attempts only fill the logs."""
 
 REFUSALS = (
     AccessRefused,
@@ -66,11 +65,11 @@ REFUSALS = (
     QueueLimitReached,
     VhostError,
 )
-"""What does not pass by itself."""
+"""Errors that stay until somebody changes the configuration or the broker."""
 
 
 class Target:
-    """A broker to try: how to reach it, through an ``IStreamClientEndpoint``, and as whom."""
+    """A broker to connect to: an ``IStreamClientEndpoint``, and the address with user, virtual host and options."""
 
     def __init__(self, endpoint: Any, broker: Broker) -> None:
         self.endpoint = endpoint
@@ -78,18 +77,19 @@ class Target:
 
     @property
     def broker(self) -> Broker:
-        """The broker, as it is known by now."""
+        """The broker's address; a subclass may learn the port late."""
         return self._broker
 
 
 def dial(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None = None) -> Deferred[Client]:
     """Connect to a broker.
 
-    :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: what the broker's own tools show.
+    :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: the connection's name in
+        the broker's own tools.
     :param turn: shared with other connections; None: one of its own.
 
-    Fires with the client once the broker has let us in. Fails with TimeoutError after ``HANDSHAKE_TIMEOUT``, or
-    with what the endpoint or the broker has against it. Cancelling it drops the connection.
+    Fires with the client once the handshake is complete. Fails with TimeoutError after ``HANDSHAKE_TIMEOUT``, or
+    with the error of the endpoint or of the broker. Canceling it drops the connection.
     """
     return Deferred.fromCoroutine(_handshake(target, clock, heartbeat, name, turn)).addTimeout(
         HANDSHAKE_TIMEOUT, clock
@@ -117,13 +117,13 @@ async def _handshake(target: Target, clock: Any, heartbeat: int, name: str, turn
 
 
 class Listener(Protocol):
-    """What a link tells a bus it wants to know."""
+    """What a worker's channel hears from the bus."""
 
     def returned(self, kind: str, key: str) -> None:
-        """A message of ours found no queue."""
+        """Handle a returned message: no queue is bound for it."""
 
     def writable(self, writable: bool) -> None:
-        """Whether the publishing connection takes more, now."""
+        """Handle a change of whether the publishing connection accepts messages."""
 
 
 class Bus(MultiService):
@@ -134,9 +134,9 @@ class Bus(MultiService):
     :param config: the process's configuration.
     :param ids: makes ids of workers and jobs.
     :param random: numbers in [0, 1) for the backoff's jitter.
-    :param name: what the broker's own tools show of this connection.
-    :ivar size_limit: the largest message, as far as that is known.
-    :ivar codec: how this process writes bodies; it reads what the content type says.
+    :param name: the connection's name in the broker's own tools.
+    :ivar size_limit: the largest message that the broker accepts, as far as that is known.
+    :ivar codec: the format in which this process writes bodies; it reads each format by its content type.
     :ivar metrics_address: ``host:port`` of the process's metrics page, for announcements; empty: none.
     """
 
@@ -168,20 +168,20 @@ class Bus(MultiService):
         self._connection_name = name
         self._turn = Turn(clock)
         self._listeners: dict[str, Listener] = {}
-        self._transient = True  # until a broker says that it forbids transient queues
+        self._transient = True  # until a broker forbids transient queues
         self._connected: Once[Session] = Once()
         self._life: Deferred[None] | None = None
         self._blocked_since: float | None = None
-        # With the jitter at most 2.5 s, so that a process is back within 5 s after its broker is.
+        # At most 2.5 s with the jitter, so that a process is connected within 5 s after its broker is up.
         self._delay = backoffPolicy(initialDelay=0.1, maxDelay=1.5, factor=1.8, jitter=random)
 
     def startService(self) -> None:
-        """Start the workers, and start to connect."""
+        """Start the workers, and begin to connect."""
         super().startService()  # type: ignore[no-untyped-call]
         self._life = Deferred.fromCoroutine(self._live())
 
     def stopService(self) -> Deferred[None]:
-        """Stop the workers, each in its own order, then the connections. Fires when all of it is gone."""
+        """Stop the workers, then close the connections. Fires with None when that is done; does not fail."""
         return Deferred.fromCoroutine(self._stop(super().stopService()))  # type: ignore[no-untyped-call]
 
     async def _stop(self, children: Deferred[Any] | None) -> None:
@@ -197,11 +197,11 @@ class Bus(MultiService):
             await session.close()
 
     def when_connected(self) -> Deferred[Session]:
-        """Fires with the session that stands, or the next one; fails with BusClosed. Cancelling stops the wait."""
+        """Fires with the open session, or the next one; fails with BusClosed once stopped. Canceling stops the wait."""
         return self._connected.wait()
 
     def add_listener(self, id: str, listener: Listener) -> bool:
-        """Tell *listener* what happens to the messages of worker *id*; False: that id is listening already."""
+        """Tell *listener* about the messages of worker *id*. Return False if that id has another listener already."""
         return self._listeners.setdefault(id, listener) is listener
 
     def remove_listener(self, id: str) -> None:
@@ -210,16 +210,16 @@ class Bus(MultiService):
 
     @property
     def writable(self) -> bool:
-        """Whether the publishing connection stands and takes more."""
+        """Whether the publishing connection is open and accepts messages."""
         return self.session is not None and self.session.writable
 
     @property
     def obstacle(self) -> str:
-        """Why nothing can be published now, in words; empty: it can."""
+        """Why nothing can be published now, in words; empty if it can."""
         if self.session is None:
             return "there is no connection to the broker"
         if self.session.publishing.blocked:
-            return f"the broker takes no messages ({self.session.publishing.blocked_for})"
+            return f"the broker accepts no messages ({self.session.publishing.blocked_for})"
         return "" if self.session.writable else "the broker does not read as fast as this process writes"
 
     async def _live(self) -> None:
@@ -229,17 +229,17 @@ class Bus(MultiService):
             began = self.clock.seconds()
             try:
                 session = await self._connect(target)
-                self._stand(session, target)
+                self._opened(session, target)
                 reason: BaseException = await session.lost()
-                self._fall()
+                self._closed()
                 self._learn(reason)
                 if not self.size_limit.learn(reason):
                     self.size_limit.forget()
-                session.close()  # not awaited: what is left may be deaf, and jobs wait
+                session.close()  # not awaited: the other connection may not answer, and jobs wait
             except CancelledError:
                 return
-            except Exception as error:  # whatever it was, the next attempt is the answer
-                if not self.running:  # an endpoint that is cancelled fails with errors of its own
+            except Exception as error:  # whatever it was, connect again
+                if not self.running:  # an endpoint that is canceled fails with errors of its own
                     return
                 reason = error
             attempt = 0 if self.clock.seconds() - began > STABLE_AFTER else attempt + 1
@@ -249,7 +249,7 @@ class Bus(MultiService):
                 return
 
     async def _pause(self, target: Target, attempt: int, reason: BaseException) -> None:
-        """Wait before the next attempt: not at all while the list has brokers that were not tried."""
+        """Wait before the next attempt; not at all while the list has brokers that were not tried in this round."""
         rounds, untried = divmod(attempt, len(self._targets))
         delay = 0.0 if untried else float(self._delay(rounds))
         if isinstance(reason, REFUSALS):
@@ -285,7 +285,7 @@ class Bus(MultiService):
     def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
         return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)
 
-    def _stand(self, session: Session, target: Target) -> None:
+    def _opened(self, session: Session, target: Target) -> None:
         self.log.info(
             "connected to {broker}: {product} {version}",
             broker=target.broker,
@@ -297,14 +297,14 @@ class Bus(MultiService):
         self._writable(True)
 
     def _learn(self, reason: BaseException) -> None:
-        """Declare no more transient queues where they were what ended the connection: it would never last."""
+        """Declare no more transient queues if the broker closed the connection because of one."""
         if self._transient and topology.TRANSIENT_DENIED in str(reason):
             self._transient = False
             self.log.warn(
                 "the broker forbids transient queues: interactive jobs go through quorum queues from now on"
             )
 
-    def _fall(self) -> None:
+    def _closed(self) -> None:
         self.session = None
         self._connected = Once()
         self._blocked_since = None
@@ -316,15 +316,17 @@ class Bus(MultiService):
         self.metrics.blocked.set(blocked)
         if blocked and since is None:
             self.log.warn(
-                "{broker} takes no messages ({reason}), until its memory or disk alarm ends: jobs and answers wait, "
-                "no job is started, and deadlines go on",
+                "{broker} accepts no messages ({reason}) until its memory or disk alarm ends: jobs and answers wait, "
+                "no job is started, and timeouts keep running",
                 broker=target.broker,
                 reason=client.blocked_for,
             )
         elif since is not None and not blocked:
             seconds = self.clock.seconds() - since
             self.log.warn(
-                "{broker} takes messages again, after {seconds:.1f} s", broker=target.broker, seconds=seconds
+                "{broker} accepts messages again, after {seconds:.1f} s",
+                broker=target.broker,
+                seconds=seconds,
             )
 
     def _returned(self, _method: Any, properties: Properties, _body: bytes) -> None:

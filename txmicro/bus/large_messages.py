@@ -1,8 +1,8 @@
 """Messages that a broker may refuse for their size.
 
-RabbitMQ closes the channel on which it is sent a message over its ``max_message_size``, and what was published after
-it is lost. So large messages have a channel of their own, and what it costs is published again. How much the broker
-takes is not known until it has refused something; then it says so.
+RabbitMQ closes the channel on which a message over its ``max_message_size`` is published, and drops what was
+published after it. So large messages have a channel of their own, and those that are dropped are published again.
+The broker's limit is unknown until it has refused a message; the refusal names it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from txmicro.errors import MessageTooLarge
 from txmicro.util.once import Once
 
 LARGE: Final = 1024 * 1024
-"""Bytes of a body from which on a message is large: few messages are, and hardly a broker takes less."""
+"""Bytes of a body above which a message is large: few messages are, and hardly a broker has a lower limit."""
 
 
 class SizeLimit:
-    """The largest message, as the configuration has it, or less, where the broker takes less.
+    """The largest message: as configured, or the broker's limit if that is lower.
 
     :param configured: ``max_message``, in bytes.
-    :ivar ordinary: the largest body, in bytes, that is published without asking what the broker takes.
+    :ivar ordinary: bytes of the largest body that is published on the ordinary channel.
     """
 
     def __init__(self, configured: int) -> None:
@@ -35,15 +35,15 @@ class SizeLimit:
     def check(self, size: int) -> None:
         """Raise :class:`MessageTooLarge` for a body of *size* bytes that is too large."""
         if size > self._configured:
-            raise MessageTooLarge(f"{size} bytes are more than max_message allows ({self._configured})")
+            raise MessageTooLarge(f"the message has {size} bytes, max_message allows {self._configured}")
         if size > self._largest:
             raise MessageTooLarge(
-                f"{size} bytes are more than the broker takes ({self._largest}): "
-                "raise its max_message_size, or send less"
+                f"the message has {size} bytes, the broker accepts {self._largest}: "
+                "raise the broker's max_message_size, or send less"
             )
 
     def learn(self, reason: BaseException) -> bool:
-        """Take note of the limit that a broker says it has; return False where *reason* says nothing of one."""
+        """Remember the broker's limit if *reason* names it; return whether it does."""
         if not isinstance(reason, SizeRefused):
             return False
         self._largest = min(self._largest, reason.limit)
@@ -51,13 +51,13 @@ class SizeLimit:
         return True
 
     def forget(self) -> None:
-        """Forget what a broker takes: the next one may take more."""
+        """Forget the broker's limit: the next broker may have a higher one."""
         self._largest = self._configured
         self.ordinary = min(LARGE, self._largest)
 
 
 class LargeMessages:
-    """Publishes large messages, on a channel that is opened when the first one comes.
+    """Publishes large messages, on a channel that is opened for the first one.
 
     :param client: the connection that publishes.
     """
@@ -76,17 +76,17 @@ class LargeMessages:
         message_id: str,
         mandatory: bool = True,
     ) -> Deferred[None]:
-        """Publish a message on an exchange that exists, and hear what becomes of it.
+        """Publish a message on an exchange that exists, in confirm mode.
 
         :param message_id: the one in *properties*.
 
-        Fires when the broker has it. Fails with :class:`MessageTooLarge`, and otherwise as
-        :meth:`~txmicro.amqp.connection.Channel.publish_confirmed`. Cancelling it stops the wait.
+        Fires with None when the broker has confirmed it. Fails with :class:`MessageTooLarge`, and otherwise as
+        :meth:`~txmicro.amqp.connection.Channel.publish_confirmed` does. Canceling it stops the wait.
         """
         return Deferred.fromCoroutine(self._publish(exchange, key, mandatory, properties, body, message_id))
 
     def written(self) -> Deferred[None]:
-        """Fires when what was published until now has been written to the connection; does not fail."""
+        """Fires when all that was published until now is written to the connection; does not fail."""
         if self._opened is None:
             return succeed(None)
         return self._opened.wait().addBoth(lambda _: None)

@@ -1,4 +1,4 @@
-"""One life of a bus's two connections: what can be done while they stand."""
+"""The two open connections of a bus: publishing, consuming, and asking the broker what exists."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .large_messages import LargeMessages
 _Destination = tuple[Channel, str, str, bool]  # exchange, routing key, mandatory
 
 BACKLOG_MAX: Final = 64 * 1024 * 1024
-"""Bytes that wait for a broker that takes nothing. More are dropped: who needs a message asks for it again."""
+"""Bytes that may wait for a broker that accepts nothing. More are dropped: their senders send or ask again."""
 
 
 class Session:
-    """One life of the two connections.
+    """Two connections to one broker, from when both are open until a part of them is lost.
 
-    :ivar publishing: the connection that publishes. :ivar consuming: the one that consumes.
-    :ivar publisher: the channel on which everything is published that the broker need not keep.
-    :ivar keeper: the channel, in confirm mode, for what it must.
-    :ivar large: publishes what the broker may refuse for its size.
-    :ivar features: what the broker can do.
-    :param transient: whether the broker is not known to forbid transient queues that are not exclusive.
-    :param dial: makes one more connection to the same broker, for a purpose in words.
+    :ivar publishing: the connection that publishes. :ivar consuming: the connection that consumes.
+    :ivar publisher: the channel for messages that are published without confirms.
+    :ivar keeper: the channel in confirm mode, for messages that the broker must keep.
+    :ivar large: publishes messages that the broker may refuse for their size.
+    :ivar features: the broker's capabilities.
+    :param transient: False if the broker is known to forbid transient queues that are not exclusive.
+    :param dial: opens one more connection to the same broker, for a purpose in words.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class Session:
             part.lost().addCallback(self._lost.happen)
 
     def lost(self) -> Deferred[BaseException]:
-        """Fires with the reason when the first part of the session is gone; cancelling it stops the wait."""
+        """Fires with the reason when the first part of the session is lost; does not fail. Canceling stops the wait."""
         return self._lost.wait()
 
     def close(self) -> Deferred[Any]:
-        """Say good-bye on both connections. Fires when they are gone, which takes a bounded time; does not fail."""
+        """Close both connections. Fires when they are closed, within a bounded time; does not fail."""
         parts = [self.publishing, self.consuming]
         if self._keeping is not None:
             self._keeping.wait().addCallbacks(lambda client: client.abort(), lambda _: None)
         return gatherResults([part.shutdown() for part in parts])
 
     def keeping(self) -> Deferred[Client]:
-        """The connection for those who consume durable jobs, made when it is first asked for, or was lost.
+        """Open the connection on which durable jobs are consumed, unless it is open already.
 
-        Fires with it; fails as dialing does.
+        Fires with it; fails as dialing does. Canceling stops the wait.
         """
         if self._keeping is None:
             self._keeping = Once()
@@ -100,13 +100,13 @@ class Session:
 
     @property
     def writable(self) -> bool:
-        """Whether what is published leaves now."""
+        """Whether the publishing connection accepts messages now."""
         return not (self.publishing.blocked or self.publishing.paused)
 
     def publish(
         self, exchange: str, key: str, properties: bytes, body: bytes, mandatory: bool = False
     ) -> None:
-        """Put a message into this turn's output; drop it once something is lost, or when too much waits.
+        """Publish a message with this turn's output; drop it when the session is lost, or too much waits.
 
         The exchange must exist: see :meth:`exists`.
         """
@@ -117,33 +117,33 @@ class Session:
         self.publisher.publish(prefix, properties, body)
 
     def overflows(self, size: int) -> bool:
-        """Whether too much waits for the broker already for a message of *size* bytes, which is counted."""
+        """Count a message of *size* bytes, and return whether too much waits for the broker to publish it."""
         self._backlog = 0 if self.writable else self._backlog + size
         return self._backlog > BACKLOG_MAX
 
     def store(
         self, exchange: str, key: str, properties: bytes, body: bytes, message_id: str
     ) -> Deferred[None]:
-        """Publish a message for the broker to keep; the exchange must exist.
+        """Publish a message in confirm mode; the exchange must exist.
 
         :param message_id: the one in *properties*.
 
-        Fires when it is confirmed; fails with :class:`~txmicro.amqp.connection.Returned` when it had no queue, and
-        with anything else when nobody knows.
+        Fires with None when the broker has confirmed it. Fails with :class:`~txmicro.amqp.connection.Returned` when
+        no queue is bound for it, and with another error when it is unknown whether the broker has it.
         """
         destination = (self.keeper, exchange, key, True)
         prefix = self._prefixes.get(destination) or self._prefix(destination)
         return self.keeper.publish_confirmed(prefix, properties, body, message_id)
 
     def _prefix(self, destination: _Destination) -> bytes:
-        if len(self._prefixes) >= 10_000:  # addresses come and go; forget them all rather than grow for ever
+        if len(self._prefixes) >= 10_000:  # addresses come and go: bound the memory
             self._prefixes.clear()
         channel, exchange, key, mandatory = destination
         prefix = self._prefixes[destination] = channel.publisher(exchange, key, mandatory)
         return prefix
 
     def knows(self, exchange: str) -> bool:
-        """Whether *exchange* was seen on this session, so that publishing to it is safe."""
+        """Return whether *exchange* is known to exist, so that publishing to it does not close the channel."""
         return exchange in self._known
 
     def declared(self, exchange: str) -> None:
@@ -151,36 +151,37 @@ class Session:
         self._known.add(exchange)
 
     async def has(self, exchange: str) -> bool:
-        """Whether there is an *exchange*; fails when the session is lost."""
+        """Return whether *exchange* exists. Raises the reason when the session is lost."""
         return await self._ask(self.consuming, _passive(exchange)) is not None
 
     def exists(self, exchange: str) -> Deferred[bool]:
-        """Ask the broker whether *exchange* exists and we may publish to it: if not, that closes the channel.
+        """Ask the broker whether *exchange* exists and this user may publish to it.
 
-        Questions about one exchange share one answer. Fires with whether it exists; fails with
-        :class:`AccessRefused`, and when the session is lost.
+        Publishing to one that does not exist closes the channel, so a scratch channel is used. Simultaneous
+        questions about one exchange share one answer. Fires with whether it exists. Fails with
+        :class:`AccessRefused`, and with the reason when the session is lost.
         """
         answer: Deferred[bool] = Deferred()
         waiting = self._checks.setdefault(exchange, [])
         waiting.append(answer)
         if len(waiting) == 1:
-            Deferred.fromCoroutine(self._knock(exchange)).addBoth(self._answer, exchange)
+            Deferred.fromCoroutine(self._check(exchange)).addBoth(self._answer, exchange)
         return answer
 
     def settled(self) -> Deferred[Any]:
-        """Fires when the questions of now are answered, and whoever asked has acted on that; does not fail.
+        """Fires when all pending questions about exchanges are answered and acted on; does not fail.
 
-        What is large has been written by then, too.
+        Large messages have been written by then, too.
         """
         asked = [self.exists(exchange).addErrback(lambda _: None) for exchange in self._checks]
         return gatherResults(asked).addCallback(lambda _: self.large.written())
 
-    async def _knock(self, exchange: str) -> bool:
+    async def _check(self, exchange: str) -> bool:
         passive = _passive(exchange)
 
         def question(scratch: Channel) -> Any:
-            # No queue is bound with an empty key. On the publishing connection: whoever publishes is blocked
-            # when the broker lacks memory, and the consuming one must not be.
+            # No queue is bound with an empty key, so this message reaches nobody. It is published on the publishing
+            # connection, since the broker blocks a connection that publishes when it lacks memory.
             scratch.publish(scratch.publisher(exchange, "", False), _NOTHING, b"")
             return passive(scratch)
 
@@ -201,7 +202,7 @@ class Session:
         return -1 if reply is None else int(reply.consumer_count)
 
     async def _ask(self, client: Client, question: Callable[[Channel], Any]) -> Any:
-        """The reply to a passive declaration, on a channel of its own, as a no closes that; None: not found."""
+        """Return the reply to a passive declaration, on a scratch channel, as a 404 closes it; None if not found."""
         scratch = await client.channel_open()
         try:
             reply = await question(scratch)

@@ -1,4 +1,4 @@
-"""The brokers that a process can talk to: those of its configuration, or its own."""
+"""The brokers of the configuration, as targets that a bus connects to."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .connections import Target
 _log: Final = Logger()
 
 CONNECT_TIMEOUT: Final = 10.0
-"""Seconds until a host that does not answer is given up, for the next broker."""
+"""Seconds without an answer after which the next broker is tried."""
 
 
 def targets(reactor: Any, config: Config) -> list[Target]:
-    """The brokers of *config*; raises :class:`ConfigError`."""
+    """Return the brokers of *config*; raises :class:`ConfigError`."""
     files = Files(config.tls_ca_file, config.tls_cert_file, config.tls_key_file)
     return [target(reactor, url, files) for url in config.broker_url]
 
 
 def target(reactor: Any, url: str, files: Files = NO_FILES) -> Target:
-    """The broker at *url*, with *files* for TLS where the URL names none; raises :class:`ConfigError`."""
+    """Return the broker at *url*, with *files* for TLS if the URL names none; raises :class:`ConfigError`."""
     try:
         broker = uri.parse(url, files)
     except uri.UriError as error:
@@ -46,8 +46,8 @@ def _with_tls(reactor: Any, endpoint: IStreamClientEndpoint, broker: uri.Broker)
         raise ConfigError([f"broker_url: amqps:// needs the extra txmicro[tls] ({error})"]) from error
     if not broker.verify:
         _log.warn(
-            "{broker}: its certificate is not verified (verify=verify_none), so anybody between can read and "
-            "forge everything",
+            "{broker}: the certificate is not verified (verify=verify_none), so others on the network can read and "
+            "change all messages; remove verify=verify_none from the URL",
             broker=broker,
         )
     try:

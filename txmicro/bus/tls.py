@@ -1,8 +1,8 @@
-"""TLS to a broker: who it is, who we are, and what is wrong when either is not believed.
+"""TLS to a broker: verification of its certificate, and our own certificate.
 
-The files are read for each connection, so that a renewed certificate is used from the next one on. The ciphers
-and the protocol's versions (1.2 and later) are Twisted's choice. What is checked of a broker's certificate:
-OpenSSL's rules for its chain and its time, and RFC 6125 for its name.
+The files are read for each connection, so that a renewed certificate is used from the next one on. Ciphers are
+Twisted's choice, versions are 1.2 and later. OpenSSL verifies the chain and the dates of a broker's certificate,
+and RFC 6125 is followed for its name.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from zope.interface import implementer
 from txmicro.amqp.errors import BadCertificate, TlsError, WrongHost
 from txmicro.amqp.uri import Broker
 
-# X509_V_ERR_… of OpenSSL's x509_vfy.h, in words; its own for them are not to be had through pyOpenSSL.
+# X509_V_ERR_… of OpenSSL's x509_vfy.h, in words: pyOpenSSL does not give OpenSSL's own texts.
 PROBLEMS: Final = {
-    7: "has a wrong signature",
+    7: "has an invalid signature",
     9: "is not valid yet",
     10: "has expired",
-    18: "is signed by itself, and not among the trusted ones",
-    19: "is signed by an unknown authority",
-    20: "is signed by an unknown authority",
-    21: "is signed by an unknown authority",
+    18: "is self-signed and not trusted",
+    19: "is signed by an unknown certificate authority",
+    20: "is signed by an unknown certificate authority",
+    21: "is signed by an unknown certificate authority",
     23: "is revoked",
-    26: "is not for a server",
+    26: "is not a server certificate",
 }
 
 Callback = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
@@ -50,10 +50,10 @@ Callback = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
 
 @implementer(IStreamClientEndpoint)
 class TlsEndpoint:
-    """Connects through *endpoint* and TLS, as *broker* says.
+    """Connects through *endpoint* with TLS, with the options of *broker*.
 
     :param clock: the reactor, as far as time goes.
-    :raise TlsError: its files cannot be used.
+    :raise TlsError: the certificate files cannot be used.
     """
 
     def __init__(self, endpoint: Any, broker: Broker, clock: Any) -> None:
@@ -63,9 +63,9 @@ class TlsEndpoint:
         Connections(broker)
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
-        """As the interface says; fails with :class:`TlsError` while the files cannot be used.
+        """Connect as the interface says; fails with :class:`TlsError` while the certificate files cannot be used.
 
-        Fires before TLS has begun. What then goes wrong is the reason that the protocol's connectionLost gets.
+        Fires before the TLS handshake. A failure of that is the reason that the protocol's connectionLost gets.
         """
         try:
             connections: Any = Connections(self._broker)
@@ -79,9 +79,9 @@ class TlsEndpoint:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class Connections:
-    """Begins TLS connections to *broker*, with what is in its files now.
+    """Begins TLS connections to *broker*, with the present content of its certificate files.
 
-    :raise TlsError: they cannot be used.
+    :raise TlsError: the files cannot be used.
     """
 
     def __init__(self, broker: Broker) -> None:
@@ -95,12 +95,14 @@ class Connections:
         try:
             self._context = ssl.CertificateOptions(**options).getContext()
         except SSL.Error as error:
-            raise TlsError(f"{broker.files.key} is not the key of {broker.files.cert}") from error
+            raise TlsError(
+                f"the private key in {broker.files.key} does not belong to the certificate in {broker.files.cert}"
+            ) from error
 
     def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """As the interface says."""
+        """Return the TLS connection for *protocol*, as the interface says."""
         connection = SSL.Connection(self._context, None)
-        if not _is_ip(self._host):  # RFC 6066 has no place for addresses
+        if not _is_ip(self._host):  # RFC 6066: server names only, no addresses
             connection.set_tlsext_host_name(self._host.encode())
         if self._verify:
             connection.set_verify(SSL.VERIFY_PEER, verifier(self._host, protocol.failVerification))
@@ -108,14 +110,14 @@ class Connections:
 
 
 def verifier(host: str, refuse: Callable[[Failure], object]) -> Callback:
-    """What OpenSSL calls for each certificate of a chain; *refuse* gets the reason, if one is not believed."""
+    """Return the callback that OpenSSL calls for each certificate of a chain; *refuse* gets the reason of a failure."""
     identity = IPAddress_ID(host) if _is_ip(host) else DNS_ID(host)
 
     def verify(_connection: SSL.Connection, shown: crypto.X509, code: int, depth: int, ok: int) -> bool:
         certificate = shown.to_cryptography()
         try:
             if not ok:
-                problem = PROBLEMS.get(code, f"is not accepted (OpenSSL's verification error {code})")
+                problem = PROBLEMS.get(code, f"is not accepted (OpenSSL verification error {code})")
                 raise BadCertificate(f"the broker's certificate {problem}: {_name(certificate)}")
             if depth == 0:
                 verify_service_identity(extract_patterns(certificate), [identity], [])
@@ -157,22 +159,22 @@ def _certificates(path: str) -> list[crypto.X509]:
     try:
         return [crypto.X509.from_cryptography(each) for each in load_pem_x509_certificates(_read(path))]
     except ValueError as error:
-        raise TlsError(f"{path} holds no certificate in PEM: {error}") from error
+        raise TlsError(f"{path} does not contain a PEM certificate: {error}") from error
 
 
 def _identity(cert: str, key: str) -> dict[str, Any]:
-    """Our certificate, those between it and the authority, and its key."""
+    """Return our certificate, the intermediate ones, and the private key, for CertificateOptions."""
     certificate, *chain = _certificates(cert)
     try:
         private: Any = load_pem_private_key(_read(key), password=None)
     except (ValueError, TypeError) as error:  # the latter: it is encrypted
-        raise TlsError(f"{key} holds no key in PEM that is not encrypted: {error}") from error
+        raise TlsError(f"{key} does not contain an unencrypted PEM private key: {error}") from error
     own = {"certificate": certificate, "privateKey": crypto.PKey.from_cryptography_key(private)}
     return {**own, "extraCertChain": chain}
 
 
 def _trusted(path: str) -> Any:
-    """Whom to believe: the authorities in *path*, or the system's."""
+    """Return the CA certificates to verify with: those in *path*, or the system's."""
     if not path:
         return ssl.platformTrust()
     return ssl.trustRootFromCertificates([ssl.Certificate(each) for each in _certificates(path)])

@@ -18,13 +18,13 @@ from txmicro.page.metrics import ANY_INTERFACE
 
 
 def own_target(reactor: Any, broker: Broker, interface: str) -> Target:
-    """The *broker* of this process."""
+    """Return the target for *broker*, the embedded one of this process, which listens on *interface*."""
     host = "127.0.0.1" if interface in ANY_INTERFACE else interface
     return _OwnTarget(_OwnBroker(reactor, host, broker), host, broker)
 
 
 class _OwnTarget(Target):
-    """A broker whose port is known once it listens."""
+    """The embedded broker as a target: its port is known once it listens."""
 
     def __init__(self, endpoint: Any, host: str, own: Broker) -> None:
         super().__init__(endpoint, uri.Broker(host=host))
@@ -32,13 +32,13 @@ class _OwnTarget(Target):
 
     @property
     def broker(self) -> uri.Broker:
-        """The broker, at the port that it listens on, or will."""
+        """The address of the broker, with the port that it listens on, or will listen on."""
         return replace(self._broker, port=self._own.port)
 
 
 @implementer(IStreamClientEndpoint)
 class _OwnBroker:
-    """Connects to a broker whose port is known once it listens."""
+    """Connects to the embedded broker, whose port is known once it listens."""
 
     def __init__(self, reactor: Any, host: str, broker: Broker) -> None:
         self._reactor = reactor
@@ -46,7 +46,7 @@ class _OwnBroker:
         self._broker = broker
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
-        """As the interface says."""
+        """Connect as the interface says."""
         endpoint: Any = HostnameEndpoint(self._reactor, self._host, self._broker.port, CONNECT_TIMEOUT)
         connected: Deferred[Any] = endpoint.connect(factory)
         return connected

@@ -1,4 +1,4 @@
-"""A broker that takes no messages, for it lacks memory or disk space: RabbitMQ, and the embedded one."""
+"""A broker that accepts no messages, for it lacks memory or disk space: RabbitMQ, and the embedded one."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class WordsTests(InMemory):
         job = self.sender.send("WB:*", 1)
         self.advance(5)
         self.assertEqual(blocked("microservices_broker_blocked"), 1)
-        self.assertEqual(len(self.said("takes no messages (low on memory)")), 3)  # once in each process
+        self.assertEqual(len(self.said("accepts no messages (low on memory)")), 3)  # once in each process
         self.alarm(False)
         self.assertEqual(self.result(job.when_done(), 3), 1)
         self.assertEqual(blocked("microservices_broker_blocked"), 0)
-        self.assertEqual(len(self.said("takes messages again, after 10.")), 3)
+        self.assertEqual(len(self.said("accepts messages again, after 10.")), 3)
 
     def test_it_is_no_more_when_the_connection_is_lost(self) -> None:
         self.alarm(True)
@@ -68,7 +68,9 @@ class WordsTests(InMemory):
         self.alarm(True)
         self.advance(1)
         error = self.error(self.sender.send("WB:*", timeout=5).when_done(), JobTimeout, 6)
-        self.assertIn("nothing could be published: the broker takes no messages (low on memory)", str(error))
+        self.assertIn(
+            "nothing could be published: the broker accepts no messages (low on memory)", str(error)
+        )
         self.alarm(False)
 
 
@@ -100,7 +102,7 @@ class StopTests(InMemory):
         self.advance(Config().grace)
         for each in stopping:
             self.successResultOf(each)
-        self.assertEqual(len(self.said("its last messages may be lost: the broker takes no messages")), 2)
+        self.assertEqual(len(self.said("its last messages may be lost: the broker accepts no messages")), 2)
         self.alarm(False)
 
 
@@ -126,7 +128,7 @@ class Alarm(Live):
             late = sender.send("WB:*", 2, timeout=4)
             await self.until(lambda: not sender.bus.writable, "the sender is told")
             error = await self.failed(late, JobTimeout)
-            self.assertIn("the broker takes no messages", str(error))
+            self.assertIn("the broker accepts no messages", str(error))
             self.assertEqual(len(manager.registry), 3)
             self.assertEqual(self.lines("is declared gone"), [])
             # A question about an exchange, which the broker does not read: a stop waited for its answer.
@@ -136,7 +138,7 @@ class Alarm(Live):
         finally:
             await self.alarm(False)
         self.assertEqual(await job, 1)
-        await self.until(lambda: self.lines("takes messages again"), "the end is said")
+        await self.until(lambda: self.lines("accepts messages again"), "the end is said")
         self.assertLessEqual({sender.id, worker.id}, {entry["id"] for entry in manager.registry.listing()})
 
 

@@ -88,7 +88,7 @@ class OnRabbitMQ(LiveTestCase):
         jobs += [self.sender.send("WL:*", data, durable=durable) for data in ["x", FITS] * 3]
         for job in refused:
             error = await self.failed(job.when_done(), MessageTooLarge)
-            self.assertIn(f"more than the broker takes ({LIMIT})", str(error))
+            self.assertIn(f"the broker accepts {LIMIT}", str(error))
             self.assertFalse(job.stored)
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, [1, len(FITS)] * 6)

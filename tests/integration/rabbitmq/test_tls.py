@@ -114,7 +114,7 @@ class TlsTests(LiveTestCase):
         self.assertIn("not for localhost, but for CN=the broker", said)
         await self.dial(self.secure(host="localhost", server_name_indication=HOST))
         self.ca = self.own
-        self.assertIn("unknown authority", await self.refused(self.secure(), BadCertificate))
+        self.assertIn("unknown certificate authority", await self.refused(self.secure(), BadCertificate))
 
 
 def job_id(job: Job) -> str:

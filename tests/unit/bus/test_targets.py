@@ -52,7 +52,7 @@ class TargetTests(SynchronousTestCase):
             target(reactor, "amqps://ann:s3cret@a.host?verify=verify_none")
         (said,) = map(formatEvent, events)
         self.assertTrue(
-            said.startswith("amqps://ann:***@a.host:5671/%2F: its certificate is not verified"), said
+            said.startswith("amqps://ann:***@a.host:5671/%2F: the certificate is not verified"), said
         )
 
     def test_amqps_without_its_libraries_says_what_to_install(self) -> None:
