@@ -20,7 +20,7 @@ from twisted.internet.task import react
 from twisted.web.server import Site
 
 from txmicro.amqp.channel import Channel
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.properties import Properties
 from txmicro.bus.connections import dial
 from txmicro.bus.targets import target
 

@@ -23,8 +23,8 @@ from typing import Any, Final
 from twisted.internet.task import Clock
 
 from txmicro import Job, Worker
-from txmicro.broker.memory import MemoryEndpoint
-from txmicro.broker.server import BrokerFactory
+from txmicro.broker.factory import BrokerFactory
+from txmicro.broker.memory_transport import MemoryEndpoint
 from txmicro.bus.connections import Bus
 from txmicro.config import Config
 from txmicro.testing import memory_bus

@@ -13,8 +13,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from .amqp import uri
-from .broker.memory import MemoryEndpoint
-from .broker.server import BrokerFactory
+from .broker.factory import BrokerFactory
+from .broker.memory_transport import MemoryEndpoint
 from .bus.connections import Bus, Target
 from .config import Config
 from .manager import SystemManager

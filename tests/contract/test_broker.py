@@ -8,7 +8,7 @@ from twisted.internet import reactor as _reactor
 from twisted.trial.unittest import TestCase
 
 from tests.support.rabbitmq import Node, require_rabbitmq
-from txmicro.broker.service import Broker
+from txmicro.broker.service import EmbeddedBroker
 
 from .broker import BrokerContract
 
@@ -19,7 +19,7 @@ class EmbeddedBrokerTests(BrokerContract, TestCase):
     """Our own, over TCP."""
 
     async def start_broker(self) -> None:
-        self.broker = Broker(reactor, port=0)
+        self.broker = EmbeddedBroker(reactor, port=0)
         self.broker.startService()
         self.addCleanup(self.broker.stopService)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.broker.port}/%2f"

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from typing import Any, Final
 
-from txmicro.amqp.frames import PROTOCOL_HEADER, Properties
+from txmicro.amqp.frames import PROTOCOL_HEADER
+from txmicro.amqp.properties import Properties
 from txmicro.protocol import codec, messages
 
 ODD: Final[tuple[Any, ...]] = (

@@ -7,7 +7,9 @@ from typing import Any
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from tests.support.rabbitmq import HOST, reactor
-from txmicro.amqp.connection import Channel, ChannelClosed, Client
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import ChannelClosed
 
 
 class Watcher:
@@ -15,7 +17,7 @@ class Watcher:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._client: Client | None = None
+        self._client: Connection | None = None
         self._channel: Channel | None = None
 
     async def consumers(self, queue: str) -> int:
@@ -44,7 +46,7 @@ class Watcher:
 
     async def _connect(self) -> Channel:
         if self._client is None:
-            client = Client(vhost="/", username="guest", password="guest", clock=reactor)
+            client = Connection(vhost="/", username="guest", password="guest", clock=reactor)
             await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self._port, timeout=2), client)
             self._client = await client.ready().addTimeout(5, reactor)
         self._channel = await self._client.channel_open()

@@ -18,10 +18,11 @@ from zope.interface import implementer
 
 from tests.support.logs import listen
 from tests.support.rabbitmq import HOST, Node, reactor, require_rabbitmq
-from txmicro.amqp.connection import Channel, Client
-from txmicro.amqp.frames import Properties
-from txmicro.broker.channels import Session
-from txmicro.broker.service import Broker
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.properties import Properties
+from txmicro.broker.service import EmbeddedBroker
+from txmicro.broker.sessions import ModelSession
 from txmicro.bus.connections import Bus, Target
 from txmicro.bus.targets import target
 from txmicro.config import Config
@@ -94,7 +95,7 @@ class Embedded:
     """Our own, in this process, over TCP."""
 
     def __init__(self) -> None:
-        self._broker = Broker(reactor, port=0)
+        self._broker = EmbeddedBroker(reactor, port=0)
 
     @property
     def port(self) -> int:
@@ -110,7 +111,7 @@ class Embedded:
         port = self.port
         self._broker.factory.close()
         await self._broker.stopService()
-        self._broker = Broker(reactor, port=port)
+        self._broker = EmbeddedBroker(reactor, port=port)
 
     async def come_back(self) -> None:
         self._broker.startService()
@@ -122,7 +123,7 @@ class Embedded:
     async def delete_queue(self, name: str) -> None:
         model = self._broker.factory.model
         owner: Any = model.queues[name].owner
-        model.delete_queue(owner or Session(model), name)
+        model.delete_queue(owner or ModelSession(model), name)
 
 
 @implementer(IStreamClientEndpoint)
@@ -216,7 +217,7 @@ class LiveTestCase(TestCase):
         return bus
 
     async def stranger(self) -> Stranger:
-        client = Client(vhost="/", username="guest", password="guest", clock=reactor)
+        client = Connection(vhost="/", username="guest", password="guest", clock=reactor)
         self.addCleanup(client.shutdown)
         await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.broker.port), client)
         await client.ready()

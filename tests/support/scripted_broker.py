@@ -10,16 +10,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from txmicro.amqp.connection import Client
-from txmicro.amqp.frames import (
-    Content,
-    Deliver,
-    FrameReader,
-    Properties,
-    content_frames,
-    deliver_frame,
-    method_frame,
-)
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.frame_reader import FrameReader
+from txmicro.amqp.frames import content_frames, deliver_frame, method_frame
+from txmicro.amqp.methods import Content, Deliver
+from txmicro.amqp.properties import Properties
 
 
 class CountingTransport(StringTransport):
@@ -42,7 +37,7 @@ class ScriptedBroker:
         self.clock = Clock()
         who = {"vhost": "/", "username": "ann", "password": "s3cret"}
         arguments: dict[str, Any] = {**who, "clock": self.clock, **options}
-        self.client = Client(**arguments)
+        self.client = Connection(**arguments)
         self.transport = CountingTransport()
         self.gone = False
         self.said: list[Any] = []

@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.broker.memory import MemoryEndpoint
-from txmicro.broker.server import BrokerFactory
+from txmicro.broker.factory import BrokerFactory
+from txmicro.broker.memory_transport import MemoryEndpoint
 from txmicro.bus.connections import Bus
 from txmicro.config import Config
 from txmicro.manager import SystemManager

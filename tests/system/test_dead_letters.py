@@ -15,8 +15,8 @@ from twisted.internet.task import Clock
 
 from tests.support.system import SystemTestCase
 from txmicro.amqp import uri
-from txmicro.amqp.frames import Properties
-from txmicro.broker.channels import Channel, Session
+from txmicro.amqp.properties import Properties
+from txmicro.broker.sessions import ModelChannel, ModelSession
 from txmicro.bus.connections import Target, dial
 from txmicro.cli import main as cli
 from txmicro.errors import JobError
@@ -195,17 +195,17 @@ class CommandTestCase(SystemTestCase):
 
     def amid(self, act: Callable[[], Any]) -> None:
         """Call *act* when an operator takes his twentieth letter."""
-        take = Channel.get
+        take = ModelChannel.get
         taken = 0
 
-        def get(channel: Channel, queue: str, *, no_ack: bool) -> Any:
+        def get(channel: ModelChannel, queue: str, *, no_ack: bool) -> Any:
             nonlocal taken
             taken += 1
             if taken == BATCH + 4:
                 self.clock.callLater(0, act)
             return take(channel, queue, no_ack=no_ack)
 
-        self.patch(Channel, "get", get)
+        self.patch(ModelChannel, "get", get)
 
     def refused(self, line: str, seconds: float = 1.0) -> str:
         """Run a command that does not do it; gives what it complains of."""
@@ -376,7 +376,7 @@ class RequeueTests(CommandTestCase):
     def test_a_queue_that_is_gone_costs_no_letter(self) -> None:
         jobs = self.send(1, 2)
         self.stop(self.workers)
-        self.broker.model.delete_queue(Session(self.broker.model), topology.durable_queue("WB"))
+        self.broker.model.delete_queue(ModelSession(self.broker.model), topology.durable_queue("WB"))
         self.assertIn("NO_ROUTE", self.refused("requeue WB --all"))
         self.assertEqual(self.out.getvalue(), "0 requeued\n")
         self.assertEqual(self.listed(), [f"{job.id}/0" for job in jobs])
@@ -392,7 +392,7 @@ class RequeueTests(CommandTestCase):
         """A queue that is nearly full: some are requeued, the others stay, and none is both."""
         self.send(*range(5))
         self.stop(self.workers)
-        model, session = self.broker.model, Session(self.broker.model)
+        model, session = self.broker.model, ModelSession(self.broker.model)
         name = topology.durable_queue("WB")
         model.delete_queue(session, name)
         arguments = {"x-max-length": 3, "x-overflow": "reject-publish"}

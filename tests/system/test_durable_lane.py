@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from tests.support.logs import listen, texts
 from tests.support.system import SystemTestCase
 from txmicro.amqp.channel import Channel
-from txmicro.broker import channels
+from txmicro.broker import sessions
 from txmicro.bus.connections import Target
 from txmicro.bus.durable_channel import DurableChannel
 from txmicro.config import Config
@@ -832,8 +832,8 @@ class FlowTests(LaneTestCase):
         self.process(self.sender)
         self.stop(self.process(self.worker(echo)))
         queue = self.broker.model.queues["txmicro.jobs.WB.durable"]
-        declared = queue.declared
-        queue.declared = replace(declared, max_length=2)
+        options = queue.options
+        queue.options = replace(options, max_length=2)
         jobs = [self.sender.send("WB:*", number, durable=True) for number in range(4)]
         self.advance(3)
         self.assertEqual([job.stored for job in jobs], [True, True, False, False])
@@ -965,7 +965,7 @@ class MismatchTests(LaneTestCase):
         self.events = listen(self)
 
     def declare(self, **arguments: Any) -> None:
-        nobody = channels.Session(self.broker.model)
+        nobody = sessions.ModelSession(self.broker.model)
         arguments = {"x-queue-type": "quorum", **arguments}
         self.broker.model.declare_queue(nobody, self.queue, durable=True, arguments=arguments)
 

@@ -11,8 +11,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.support.system import SystemTestCase, Way
 from txmicro import manager as manager_module
-from txmicro.amqp.connection import ConnectionLost
-from txmicro.amqp.errors import AccessRefused
+from txmicro.amqp.errors import AccessRefused, ConnectionLost
 from txmicro.config import Config
 from txmicro.errors import DuplicateWorker, NoAnswer, NoWorkerAvailable
 from txmicro.manager import SystemManager

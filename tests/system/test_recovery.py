@@ -10,10 +10,10 @@ from twisted.logger import LogEvent
 from tests.support.logs import listen
 from tests.support.system import SystemTestCase, Way
 from txmicro.amqp import uri
-from txmicro.amqp.connection import Channel, ChannelClosed
-from txmicro.amqp.errors import AccessRefused
-from txmicro.amqp.frames import Properties
-from txmicro.broker.server import BrokerFactory
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.errors import AccessRefused, ChannelClosed
+from txmicro.amqp.properties import Properties
+from txmicro.broker.factory import BrokerFactory
 from txmicro.bus import session as session_module
 from txmicro.bus.connections import REFUSED_DELAY, Target
 from txmicro.config import Config

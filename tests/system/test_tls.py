@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.certificates import Authority
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import (
     BadCertificate,
     CertificateRefused,
@@ -27,9 +27,9 @@ from txmicro.amqp.errors import (
     WrongHost,
     lost_by,
 )
-from txmicro.amqp.uri import Broker, Files
-from txmicro.broker.memory import MemoryEndpoint
-from txmicro.broker.server import BrokerFactory
+from txmicro.amqp.uri import BrokerAddress, Files
+from txmicro.broker.factory import BrokerFactory
+from txmicro.broker.memory_transport import MemoryEndpoint
 from txmicro.bus.tls import Connections, TlsEndpoint
 
 HOST = "broker.example"
@@ -44,10 +44,10 @@ class TlsTestCase(SynchronousTestCase):
         self.server = self.folder / "server.pem"
         self.authority.issue(self.server, HOST, HOST, "127.0.0.1", "::1", server=True)
         self.own = self.folder / "own.pem"
-        self.broker = Broker(tls=True, host=HOST, files=Files(ca=str(self.authority.path)))
+        self.broker = BrokerAddress(tls=True, host=HOST, files=Files(ca=str(self.authority.path)))
         self.shown = 0
 
-    def with_own(self, cert: Path | None = None) -> Broker:
+    def with_own(self, cert: Path | None = None) -> BrokerAddress:
         path = str(cert or self.own)
         return replace(self.broker, files=Files(str(self.authority.path), path, path))
 
@@ -58,22 +58,22 @@ class TlsTestCase(SynchronousTestCase):
             options["trustRoot"] = trust
         return ssl.CertificateOptions(privateKey=pem.privateKey.original, certificate=pem.original, **options)
 
-    def dial(self, endpoint: TlsEndpoint, **options: Any) -> Deferred[Client]:
+    def dial(self, endpoint: TlsEndpoint, **options: Any) -> Deferred[Connection]:
         """Connect, and hang up; gives what ready() gave."""
         arguments = {"vhost": "/", "username": "guest", "password": "guest", "clock": self.clock, **options}
-        factory: Any = Factory.forProtocol(lambda: Client(**arguments))
-        client: Client = self.successResultOf(endpoint.connect(factory))
-        ready: Deferred[Client] = client.ready().addCallback(self.look)
+        factory: Any = Factory.forProtocol(lambda: Connection(**arguments))
+        client: Connection = self.successResultOf(endpoint.connect(factory))
+        ready: Deferred[Connection] = client.ready().addCallback(self.look)
         self.clock.pump([0] * 50)
         client.shutdown()
         self.clock.pump([0] * 50)
         return ready
 
-    def look(self, client: Client) -> Client:
+    def look(self, client: Connection) -> Connection:
         self.shown = client.transport.getPeerCertificate().to_cryptography().serial_number
         return client
 
-    def endpoint(self, broker: Broker, demand: bool = False, **options: Any) -> TlsEndpoint:
+    def endpoint(self, broker: BrokerAddress, demand: bool = False, **options: Any) -> TlsEndpoint:
         """To an embedded broker behind TLS, which may demand a certificate."""
         factory: Any = BrokerFactory(self.clock)
         self.addCleanup(factory.model.close)

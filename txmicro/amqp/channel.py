@@ -20,16 +20,9 @@ from txmicro.util.once import Once
 from .confirms import Confirms, Identity
 from .deliveries import Deliveries
 from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned, closed_by
-from .frames import (
-    HEADER_OVERHEAD,
-    Deliver,
-    Properties,
-    ack_frame,
-    content_frames,
-    method_frame,
-    publish_prefix,
-    reject_frame,
-)
+from .frames import HEADER_OVERHEAD, ack_frame, content_frames, method_frame, publish_prefix, reject_frame
+from .methods import Deliver
+from .properties import Properties
 from .spec import index_of
 
 OnMessage = Callable[[Deliver, Properties, bytes], None]
@@ -43,7 +36,7 @@ class _Consumer(NamedTuple):
 
 
 class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
-    """A channel; :meth:`Client.channel_open` makes it.
+    """A channel; :meth:`Connection.channel_open` makes it.
 
     Every method of AMQP is here by its name, as txamqp generates it: ``channel.queue_declare(queue="q")``. Its
     Deferred fires with the broker's reply, fields as attributes (``reply.message_count``); it fails with

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pamqp.commands import Basic, Connection
-from pamqp.commands import Channel as ChannelClass
+from pamqp.commands import Basic
+from pamqp.commands import Channel as ChannelMethods
+from pamqp.commands import Connection as ConnectionMethods
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IPushProducer, ITCPTransport, IWriteDescriptor
 from twisted.logger import Logger
@@ -34,51 +35,20 @@ from .errors import (
     COMMAND_INVALID,
     SYNTAX_ERROR,
     AuthenticationFailed,
-    ChannelClosed,
-    ConnectionClosed,
     ConnectionLost,
     FrameError,
     HeartbeatLost,
-    LimitReached,
-    NackError,
     NoChannelLeft,
-    Returned,
     TlsError,
-    VhostError,
     connection_closed,
     lost_by,
 )
-from .frames import (
-    BODY_MAX,
-    FRAME_MAX,
-    FRAME_MIN,
-    HEARTBEAT,
-    PROTOCOL_HEADER,
-    Ack,
-    Content,
-    Deliver,
-    FrameReader,
-    Properties,
-    method_frame,
-)
+from .flush_scheduler import FlushScheduler
+from .frame_reader import FrameReader
+from .frames import BODY_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT, PROTOCOL_HEADER, method_frame
+from .methods import Ack, Content, Deliver
+from .properties import Properties
 from .spec import METHODS, SPEC
-from .turn import Turn
-
-__all__ = [
-    "AuthenticationFailed",
-    "Channel",
-    "ChannelClosed",
-    "Client",
-    "ConnectionClosed",
-    "ConnectionLost",
-    "HeartbeatLost",
-    "LimitReached",
-    "NackError",
-    "NoChannelLeft",
-    "Returned",
-    "TlsError",
-    "VhostError",
-]
 
 CHANNEL_MAX: Final = 2047
 """The most channels we want on a connection: what RabbitMQ proposes."""
@@ -99,7 +69,7 @@ CAPABILITIES: Final = {
 class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
     """What to do when the broker asks something; txamqp answers the rest."""
 
-    client: Client
+    client: Connection
 
     def connection_start(self, ch: Any, msg: Any) -> None:
         self.client.advance("start", "tune")
@@ -133,7 +103,7 @@ class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
 
 
 @implementer(IPushProducer)
-class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
+class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
     """One connection; connect it with any endpoint, then wait for :meth:`ready`.
 
     :param vhost: the virtual host.
@@ -169,7 +139,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         channel_max: int = CHANNEL_MAX,
         connection_name: str = "",
         body_max: int = BODY_MAX,
-        turn: Turn | None = None,
+        turn: FlushScheduler | None = None,
     ) -> None:
         # txamqp's own heartbeat would move two timers per frame, so it stays off.
         super().__init__(_Delegate(), vhost, SPEC, heartbeat=0, clock=clock)
@@ -199,7 +169,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         )
         self._out: list[bytes] = []
         self._acking: list[Channel] = []
-        self._turn = turn or Turn(clock)
+        self._turn = turn or FlushScheduler(clock)
         self._due = False  # whether the turn's end flushes
         self._direct = False  # whether the transport can send at once
         self._beating: Any = None  # calls that the clock holds
@@ -208,12 +178,12 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self._silence = 0
         self._last_channel = 0
         self._reason: TxmicroError | None = None
-        self._ready: Once[Client] = Once()
+        self._ready: Once[Connection] = Once()
         self._lost: Once[BaseException] = Once()
 
     # What its user calls.
 
-    def ready(self) -> Deferred[Client]:
+    def ready(self) -> Deferred[Connection]:
         """Wait until the broker has let us in.
 
         Fires with this client. Fails with :class:`AuthenticationFailed`, :class:`VhostError`, or what else
@@ -280,7 +250,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def flush(self) -> None:
         """Hand what was written to the transport now, instead of at the end of this turn."""
-        self._turn.forget(self._flush)
+        self._turn.cancel(self._flush)
         self._flush()
 
     # What the transport calls.
@@ -315,7 +285,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             error = AuthenticationFailed(ACCESS_REFUSED, "the broker hung up at our credentials")
         cause = self._fail(error)
         self._out.clear()
-        self._turn.forget(self._flush)
+        self._turn.cancel(self._flush)
         _stop(self._aborting)
         self.disconnected.fire()
         self._ready.happen(Failure(cause))
@@ -396,7 +366,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             return
         channel = self.channels.get(number)
         if channel is None:
-            if isinstance(frame, ChannelClass.CloseOk):  # both sides closed it at once
+            if isinstance(frame, ChannelMethods.CloseOk):  # both sides closed it at once
                 return
             raise FrameError("a channel that is not open", code=CHANNEL_ERROR, channel=number)
         if type(frame) is Ack:
@@ -413,7 +383,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
             channel.replied(message)
         else:
             self.delegate.dispatch(channel, message)
-        if isinstance(frame, ChannelClass.CloseOk):
+        if isinstance(frame, ChannelMethods.CloseOk):
             channel.do_close(channel.reason)
 
     def _content(self, number: int, method: Any, properties: Properties, body: bytes) -> None:
@@ -435,7 +405,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def _flush_later(self) -> None:
         self._due = True
-        self._turn.at_end(self._flush)
+        self._turn.schedule(self._flush)
 
     def _write_acks(self) -> None:
         for channel in self._acking:
@@ -483,7 +453,7 @@ class Client(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def _malformed(self, error: FrameError) -> None:
         self.log.warn("the broker broke the protocol: {error}", error=error)
-        self.write(method_frame(0, Connection.Close(error.code, error.message[:250], 0, 0)))
+        self.write(method_frame(0, ConnectionMethods.Close(error.code, error.message[:250], 0, 0)))
         self._end(error)
 
     def _end(self, reason: TxmicroError) -> None:

@@ -1,6 +1,6 @@
-"""Fields of AMQP 0-9-1: tables and the properties of a message.
+"""Fields of AMQP 0-9-1: short strings and tables.
 
-Format: AMQP 0-9-1 sections 4.2.5 and 4.2.6, with the field types of RabbitMQ's errata
+Format: AMQP 0-9-1 section 4.2.5, with the field types of RabbitMQ's errata
 (https://www.rabbitmq.com/docs/amqp-0-9-1-errata). pamqp reads and writes single values. Lengths are read
 here, because pamqp trusts them: it cuts a value that overruns its frame, and copies what follows each value.
 """
@@ -8,12 +8,9 @@ here, because pamqp trusts them: it cuts a value that overruns its frame, and co
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from pamqp import decode, encode
-from pamqp.commands import Basic
 
 from .errors import SYNTAX_ERROR, FrameError, InvalidArgument
 
@@ -37,10 +34,7 @@ _OCTETS: Final = [bytes((number,)) for number in range(256)]
 _length = struct.Struct(">I").unpack_from
 _pack_length = struct.Struct(">I").pack
 _pack_double = struct.Struct(">d").pack
-_flags = struct.Struct(">H").unpack_from
-_pack_flags = struct.Struct(">H").pack
 _timestamp = struct.Struct(">Q").unpack_from
-_pack_timestamp = struct.Struct(">Q").pack
 
 
 def shortstr(text: str) -> bytes:
@@ -144,204 +138,3 @@ def _extent(data: bytes, offset: int, end: int) -> tuple[int, int]:
     if stop > end:
         raise FrameError("a length that overruns its frame", code=SYNTAX_ERROR)
     return start, stop
-
-
-class Properties:
-    """The properties of a message, by pamqp's names; None: absent.
-
-    :ivar headers: a table: str, int, float, bool, None, bytes, Decimal, datetime, lists and tables of them.
-    :ivar expiration: milliseconds, as text.
-    :ivar timestamp: seconds of Unix time.
-    :ivar delivery_mode: 2: persistent.
-    """
-
-    __slots__ = (
-        "app_id",
-        "content_encoding",
-        "content_type",
-        "correlation_id",
-        "delivery_mode",
-        "expiration",
-        "headers",
-        "message_id",
-        "message_type",
-        "priority",
-        "reply_to",
-        "timestamp",
-        "user_id",
-    )
-
-    def __init__(
-        self,
-        content_type: str | None = None,
-        content_encoding: str | None = None,
-        headers: dict[str, Any] | None = None,
-        delivery_mode: int | None = None,
-        priority: int | None = None,
-        correlation_id: str | None = None,
-        reply_to: str | None = None,
-        expiration: str | None = None,
-        message_id: str | None = None,
-        timestamp: int | None = None,
-        message_type: str | None = None,
-        user_id: str | None = None,
-        app_id: str | None = None,
-    ) -> None:
-        self.content_type = content_type
-        self.content_encoding = content_encoding
-        self.headers = headers
-        self.delivery_mode = delivery_mode
-        self.priority = priority
-        self.correlation_id = correlation_id
-        self.reply_to = reply_to
-        self.expiration = expiration
-        self.message_id = message_id
-        self.timestamp = timestamp
-        self.message_type = message_type
-        self.user_id = user_id
-        self.app_id = app_id
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Properties):
-            return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        present = [
-            f"{name}={getattr(self, name)!r}" for name in self.__slots__ if getattr(self, name) is not None
-        ]
-        return f"Properties({', '.join(present)})"
-
-    def encode(self) -> bytes:
-        """The flags and the fields that are present; raises :class:`InvalidArgument`."""
-        flags = 0
-        parts = [b""]
-        for flag, name, write in _WRITERS:
-            value = getattr(self, name)
-            if value is not None:
-                flags |= flag
-                parts.append(write(value))
-        parts[0] = _pack_flags(flags)
-        return b"".join(parts)
-
-    @classmethod
-    def decode(cls, data: bytes, offset: int = 0, end: int | None = None) -> Properties:
-        """Read the flags at *offset* and the fields after them, which fill *data* up to *end* (its length).
-
-        Text that is no UTF-8 is read with replacement characters: a broker passes it on unread, and one odd
-        message must not cost the connection. Raises :class:`FrameError`.
-        """
-        stop = len(data) if end is None else end
-        values: list[Any] = [None] * 14
-        try:
-            (flags,) = _flags(data, offset)
-            offset += 2
-            for index, read in _present(flags):
-                if read is None:
-                    start = offset + 1
-                    offset = start + data[offset]
-                    values[index] = data[start:offset].decode("utf-8", "replace")
-                else:
-                    values[index], offset = read(data, offset, stop)
-        except (IndexError, struct.error):
-            offset = -1
-        if offset != stop:  # a length that overruns shows here, as offsets only grow
-            raise FrameError("properties that do not fill their frame", code=SYNTAX_ERROR)
-        del values[_CLUSTER_ID]
-        return cls(*values)
-
-
-class Form:
-    """The properties that messages of one kind share, encoded once.
-
-    They differ in headers, expiration, message id and time.
-
-    :param shared: properties without those four.
-    """
-
-    __slots__ = ("_after", "_amid", "_before", "_flags")
-
-    def __init__(self, shared: Properties) -> None:
-        values = [(flag, getattr(shared, name), write) for flag, name, write in _WRITERS]
-        present = [(flag, write(value)) for flag, value, write in values if value is not None]
-        self._flags = _TIMESTAMP | sum(flag for flag, _ in present)
-        self._before = b"".join(data for flag, data in present if flag > _HEADERS)
-        self._amid = b"".join(data for flag, data in present if _HEADERS > flag > _EXPIRATION)
-        self._after = b"".join(data for flag, data in present if flag < _TIMESTAMP)
-
-    def fill(
-        self,
-        message_id: str,
-        timestamp: int,
-        expiration: str | None = None,
-        headers: dict[str, Any] | None = None,
-    ) -> bytes:
-        """What :meth:`Properties.encode` gives; an empty *message_id*, and None: absent."""
-        flags = self._flags
-        table = expires = id = b""
-        if headers is not None:
-            flags |= _HEADERS
-            table = encode_table(headers)
-        if expiration is not None:
-            flags |= _EXPIRATION
-            expires = shortstr(expiration)
-        if message_id:
-            flags |= _MESSAGE_ID
-            id = shortstr(message_id)
-        time = _seconds(timestamp)
-        return b"".join((_pack_flags(flags), self._before, table, self._amid, expires, id, time, self._after))
-
-
-_Read: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
-_Write: TypeAlias = Callable[[Any], bytes]
-
-
-def _read_octet(data: bytes, offset: int, _end: int) -> tuple[int, int]:
-    return data[offset], offset + 1
-
-
-def _read_timestamp(data: bytes, offset: int, _end: int) -> tuple[int, int]:
-    return _timestamp(data, offset)[0], offset + 8
-
-
-def _octet(value: int) -> bytes:
-    try:
-        return bytes((value,))
-    except (TypeError, ValueError):
-        raise InvalidArgument(f"{value!r:.100} is no octet") from None
-
-
-def _seconds(value: int) -> bytes:
-    try:
-        return _pack_timestamp(value)
-    except struct.error:
-        raise InvalidArgument(f"{value!r:.100} is no timestamp: whole seconds of Unix time") from None
-
-
-_KINDS: Final[dict[str, tuple[_Read | None, _Write]]] = {
-    "shortstr": (None, shortstr),  # decode() reads it: most properties are text, and a call costs
-    "octet": (_read_octet, _octet),
-    "table": (decode_table, encode_table),
-    "timestamp": (_read_timestamp, _seconds),
-}
-_NAMES: Final = Basic.Properties.attributes()
-_HEADERS: Final = Basic.Properties.flags["headers"]
-_EXPIRATION: Final = Basic.Properties.flags["expiration"]
-_MESSAGE_ID: Final = Basic.Properties.flags["message_id"]
-_TIMESTAMP: Final = Basic.Properties.flags["timestamp"]
-_CLUSTER_ID: Final = _NAMES.index("cluster_id")  # deprecated, and the last: read past it
-_READERS: Final = [_KINDS[Basic.Properties.amqp_type(name)][0] for name in _NAMES]
-_WRITERS: Final = [
-    (Basic.Properties.flags[name], name, _KINDS[Basic.Properties.amqp_type(name)][1])
-    for name in _NAMES[:_CLUSTER_ID]
-]
-
-
-@cache  # messages have few combinations of properties
-def _present(flags: int) -> list[tuple[int, _Read | None]]:
-    """The fields that *flags* announces, in their order on the wire: index, and what reads it."""
-    if flags & 3:
-        raise FrameError(f"unknown property flags {flags:#06x}", code=SYNTAX_ERROR)
-    return [(index, _READERS[index]) for index in range(14) if flags & 0x8000 >> index]

@@ -46,7 +46,7 @@ NO_FILES: Final = Files()
 
 
 @dataclass(frozen=True)
-class Broker:
+class BrokerAddress:
     """A broker, as a URI names it.
 
     :ivar tls: whether it is spoken to through TLS.
@@ -80,7 +80,7 @@ class Broker:
         return f"{scheme}://{user}{host}:{self.port}/{quote(self.vhost, safe='')}"
 
 
-def parse(uri: str, files: Files = NO_FILES) -> Broker:
+def parse(uri: str, files: Files = NO_FILES) -> BrokerAddress:
     """Read a URI; *files* are for one that names none. Raises :class:`UriError`.
 
     Where there is a certificate of ours, and no user in the URI, the certificate names the user.
@@ -100,12 +100,12 @@ def parse(uri: str, files: Files = NO_FILES) -> Broker:
     if "@" in parts.path + parts.query:  # the password was cut in two, and one half would be shown
         raise UriError("an @ behind the host: in a password, write %2F for /, %3F for ? and %40 for @")
     tls = parts.scheme == "amqps"
-    return Broker(
+    return BrokerAddress(
         tls,
         _host(host),
         port or (TLS_PORT if tls else PORT),
-        Broker.username if parts.username is None else _unescape(parts.username, "user"),
-        Broker.password if parts.password is None else _unescape(parts.password, "password"),
+        BrokerAddress.username if parts.username is None else _unescape(parts.username, "user"),
+        BrokerAddress.password if parts.password is None else _unescape(parts.password, "password"),
         _vhost(parts.path),
         **_options(parts.query, tls, parts.username is not None, files),
     )
@@ -121,7 +121,7 @@ def _unescape(text: str, what: str) -> str:
 
 
 def _host(host: str | None) -> str:
-    name = _unescape(host or Broker.host, "host")
+    name = _unescape(host or BrokerAddress.host, "host")
     if not _HOST.fullmatch(name):
         raise UriError(
             "a host with characters that no host has: brokers in a list begin with their own amqp://"
@@ -131,7 +131,7 @@ def _host(host: str | None) -> str:
 
 def _vhost(path: str) -> str:
     if path in ("", "/"):
-        return Broker.vhost
+        return BrokerAddress.vhost
     if "/" in path[1:]:
         raise UriError("a virtual host with a slash in it: write %2F")
     return _unescape(path[1:], "virtual host")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from .refusals import Refused
+from .errors import Refused
+from .queues import Queue
 from .topics import TopicTrie
-
-if TYPE_CHECKING:
-    from .queues import Queue
 
 
 class Exchange:
@@ -43,14 +41,12 @@ class Exchange:
         """Let messages with *key* go to *queue*; nothing if they do."""
         if (key, queue) not in self.bindings:
             self.bindings.add((key, queue))
-            queue.bindings.add((key, self))
             self.added(key, queue)
 
     def unbind(self, key: str, queue: Queue) -> None:
         """Undo :meth:`bind`; nothing if it was not done."""
         if (key, queue) in self.bindings:
             self.bindings.remove((key, queue))
-            queue.bindings.remove((key, self))
             self.removed(key, queue)
 
     def added(self, key: str, queue: Queue) -> None:

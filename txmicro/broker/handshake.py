@@ -15,7 +15,7 @@ from txmicro.amqp.errors import FrameError
 from txmicro.amqp.fields import decode_table
 from txmicro.amqp.frames import FRAME_MAX
 
-from .refusals import Refused
+from .errors import Refused
 
 CHANNEL_MAX: Final = 2047
 FRAME_MIN: Final = 4096

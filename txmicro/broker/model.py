@@ -15,17 +15,17 @@ from uuid import uuid4
 
 from pamqp.constants import DOMAIN_REGEX
 
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.properties import Properties
 from txmicro.util.clock import Clock
 
-from .arguments import check_equivalent, check_same, declared
-from .channels import Session
-from .deaths import REJECTED, goes_round, with_death
+from .dead_letters import REJECTED, goes_round, with_death
+from .errors import Refused, Unsupported
 from .exchanges import KINDS, Default, Exchange
 from .memory_gauge import MemoryGauge
+from .messages import Message
 from .properties import copies
-from .queues import Message, Queue
-from .refusals import Lacking, Refused
+from .queue_options import check_equivalent, check_same, parse_options
+from .queues import Queue
 
 _LONGEST: Final = {"queue": 255, "exchange": 127}
 _NAME: Final = DOMAIN_REGEX["queue-name"]  # what pamqp is willing to send back
@@ -65,6 +65,7 @@ class Model:
             self.exchanges[name] = KINDS[kind](
                 name, durable=True, auto_delete=False, internal=False, arguments={}
             )
+        self._bindings: dict[str, set[tuple[str, Exchange]]] = {}  # by queue
         self._clock = clock
         self._now = now
         self._new_id = new_id
@@ -99,7 +100,7 @@ class Model:
         if kind not in KINDS:
             raise Refused(406, f"unknown exchange type '{kind}'")
         if arguments and "alternate-exchange" in arguments:
-            raise Lacking("exchange argument 'alternate-exchange'")
+            raise Unsupported("exchange argument 'alternate-exchange'")
         found = self.exchanges.get(name)
         if found is None:
             _check_name("exchange", name)
@@ -128,11 +129,12 @@ class Model:
             raise Refused(406, f"exchange '{name}' in vhost '/' in use")
         for key, queue in list(found.bindings):
             found.unbind(key, queue)
+            self._bindings[queue.name].discard((key, found))
         del self.exchanges[name]
 
     # Queues:
 
-    def queue(self, name: str, session: Session) -> Queue:
+    def queue(self, name: str, session: object) -> Queue:
         """The queue called *name*; raises :class:`Refused` (404, or 405: another session's own)."""
         found = self.queues.get(name)
         if found is None:
@@ -143,7 +145,7 @@ class Model:
 
     def declare_queue(
         self,
-        session: Session,
+        session: object,
         name: str = "",
         *,
         durable: bool = False,
@@ -155,13 +157,13 @@ class Model:
 
         Raises :class:`Refused` unless it is new or of these properties.
         """
-        wanted = declared(
+        wanted = parse_options(
             name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=arguments or {}
         )
         if name in self.queues:
             found = self.queue(name, session)
-            check_equivalent(name, found.declared, wanted)
-            if found.declared.exclusive != exclusive:
+            check_equivalent(name, found.options, wanted)
+            if found.options.exclusive != exclusive:
                 raise _locked(name)
             found.used()
             return found
@@ -173,7 +175,7 @@ class Model:
         return made
 
     def delete_queue(
-        self, session: Session, name: str, *, if_unused: bool = False, if_empty: bool = False
+        self, session: object, name: str, *, if_unused: bool = False, if_empty: bool = False
     ) -> int:
         """Delete a queue; gives the number of messages lost, 0 if there is none.
 
@@ -190,7 +192,7 @@ class Model:
 
     def _delete_queue(self, queue: Queue) -> int:
         del self.queues[queue.name]
-        for key, exchange in list(queue.bindings):
+        for key, exchange in self._bindings.pop(queue.name, ()):
             self._unbind(exchange, key, queue)
         lost = len(queue.ready)
         for consumer in queue.close():
@@ -201,7 +203,7 @@ class Model:
 
     def bind(
         self,
-        session: Session,
+        session: object,
         queue: str,
         exchange: str,
         key: str,
@@ -211,11 +213,13 @@ class Model:
         _check_not_default(exchange)
         target = self.queue(queue, session)
         source = self.exchange(exchange)
-        source.bind(source.key(key, arguments or {}), target)
+        binding = source.key(key, arguments or {})
+        source.bind(binding, target)
+        self._bindings.setdefault(queue, set()).add((binding, source))
 
     def unbind(
         self,
-        session: Session,
+        session: object,
         queue: str,
         exchange: str,
         key: str,
@@ -225,7 +229,9 @@ class Model:
         _check_not_default(exchange)
         source = self.exchanges.get(exchange)
         if source is not None and queue in self.queues:
-            self._unbind(source, source.key(key, arguments or {}), self.queue(queue, session))
+            binding = source.key(key, arguments or {})
+            self._unbind(source, binding, self.queue(queue, session))
+            self._bindings.get(queue, set()).discard((binding, source))
 
     def _unbind(self, exchange: Exchange, key: str, queue: Queue) -> None:
         exchange.unbind(key, queue)
@@ -252,7 +258,7 @@ class Model:
                 outcome = Outcome.STORED
         return outcome
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: object) -> None:
         """*session* is over: its exclusive queues are deleted."""
         for queue in [queue for queue in self.queues.values() if queue.owner is session]:
             self._delete_queue(queue)
@@ -279,16 +285,16 @@ class Model:
 
     def _dead_letter(self, message: Message, reason: str) -> bool:
         """Publish a dropped message to where its queue says. False: nobody has it now who should."""
-        declared = message.queue.declared
-        if declared.dead_letter_exchange is None:
+        options = message.queue.options
+        if options.dead_letter_exchange is None:
             return True
-        exchange = self.exchanges.get(declared.dead_letter_exchange)
-        key = message.routing_key if declared.dead_letter_key is None else declared.dead_letter_key
-        keys = [key, *(copies(message.properties) if declared.dead_letter_key is None else ())]
+        exchange = self.exchanges.get(options.dead_letter_exchange)
+        key = message.routing_key if options.dead_letter_key is None else options.dead_letter_key
+        keys = [key, *(copies(message.properties) if options.dead_letter_key is None else ())]
         queues = () if exchange is None else _routed(exchange, keys, message.properties.headers or {})
         properties = with_death(message, reason, self._now())
         stored = [
-            queue.push(declared.dead_letter_exchange, key, properties, message.body, None)
+            queue.push(options.dead_letter_exchange, key, properties, message.body, None)
             for queue in queues
             if reason == REJECTED or not goes_round(properties, queue.name)
         ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from txmicro.amqp.frames import InvalidArgument, Properties
+from txmicro.amqp.errors import InvalidArgument
+from txmicro.amqp.properties import Properties
 
-from .refusals import Refused
+from .errors import Refused
 
 
-class Received(Properties):
+class ReceivedProperties(Properties):
     """Properties as they came, and their bytes, which leave as they are.
 
     Decoding and encoding again would cost time, and lose what Python does not tell apart, such as the size of

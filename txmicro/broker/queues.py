@@ -6,122 +6,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from heapq import merge
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.properties import Properties
 from txmicro.util.clock import Clock, Timer
 
-from .arguments import Declared
+from .consumers import Consumer
 from .memory_gauge import MemoryGauge
-from .turns import Turns
-
-if TYPE_CHECKING:
-    from .channels import Channel
-    from .exchanges import Exchange
-
-OVERHEAD: Final = 1024
-"""Bytes that a message counts for besides its body and properties, so that many small ones are bounded too."""
+from .messages import Message
+from .queue_options import QueueOptions
+from .round_robin import RoundRobin
 
 RETRY: Final = 1.0
 """Seconds until dead letters that must not get lost are offered to their exchange again."""
 
 _NEVER: Final = float("inf")
 _position = attrgetter("position")
-
-
-class Message:
-    """A message in one queue.
-
-    :ivar position: its place in the order of its queue, which a requeue gives back to it.
-    :ivar expires: when it is dropped, on the clock; infinite: never.
-    :ivar deliveries: how often it was delivered and came back.
-    :ivar size: bytes of memory that it counts for.
-    :ivar consumer: who has it; None: the queue, or who got it by ``basic.get``.
-    """
-
-    __slots__ = (
-        "body",
-        "consumer",
-        "deliveries",
-        "exchange",
-        "expires",
-        "position",
-        "properties",
-        "queue",
-        "redelivered",
-        "routing_key",
-        "size",
-    )
-
-    def __init__(
-        self,
-        queue: Queue,
-        position: int,
-        expires: float,
-        exchange: str,
-        routing_key: str,
-        properties: Properties,
-        body: bytes,
-    ) -> None:
-        self.queue = queue
-        self.position = position
-        self.expires = expires
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.properties = properties
-        self.body = body
-        self.size = len(body) + len(properties.encode()) + OVERHEAD
-        self.deliveries = 0
-        self.redelivered = False
-        self.consumer: Consumer | None = None
-
-
-class Consumer:
-    """Somebody who gets a queue's messages.
-
-    :ivar priority: others get nothing while one of a higher priority can take it.
-    :ivar prefetch: how many messages it may have unacknowledged.
-    :ivar parked: it could not take a message when there was one; its queue waits to hear that it can.
-    """
-
-    __slots__ = (
-        "channel",
-        "exclusive",
-        "no_ack",
-        "parked",
-        "prefetch",
-        "priority",
-        "queue",
-        "tag",
-        "unacked",
-    )
-
-    def __init__(
-        self,
-        tag: str,
-        queue: Queue,
-        channel: Channel,
-        *,
-        no_ack: bool,
-        exclusive: bool,
-        prefetch: float,
-        priority: int,
-    ) -> None:
-        self.tag = tag
-        self.queue = queue
-        self.channel = channel
-        self.no_ack = no_ack
-        self.exclusive = exclusive
-        self.prefetch = prefetch
-        self.priority = priority
-        self.unacked = 0
-        self.parked = False
-
-    def released(self) -> None:
-        """One of its messages is settled."""
-        self.unacked -= 1
-        if self.parked:
-            self.queue.unpark(self)
 
 
 class Queue:
@@ -137,7 +37,7 @@ class Queue:
     def __init__(
         self,
         name: str,
-        declared: Declared,
+        options: QueueOptions,
         owner: object,
         clock: Clock,
         memory: MemoryGauge,
@@ -145,13 +45,12 @@ class Queue:
         delete: Callable[[Queue], object],
     ) -> None:
         self.name = name
-        self.declared = declared
+        self.options = options
         self.owner = owner
         self.ready: deque[Message] = deque()
         self.consumers: dict[Consumer, None] = {}
-        self.bindings: set[tuple[str, Exchange]] = set()
         self.deleted = False
-        self._turns = Turns()
+        self._turns = RoundRobin()
         self._bytes = 0
         self._position = 0
         self._undelivered: deque[tuple[Message, str]] = deque()
@@ -172,11 +71,11 @@ class Queue:
 
         False: the queue is full and declared to refuse then.
         """
-        declared = self.declared
-        if declared.reject_publish and self._is_full(len(body)):
+        options = self.options
+        if options.reject_publish and self._is_full(len(body)):
             return False
-        if declared.ttl is not None:
-            ttl = declared.ttl if ttl is None else min(ttl, declared.ttl)
+        if options.ttl is not None:
+            ttl = options.ttl if ttl is None else min(ttl, options.ttl)
         expires = _NEVER if ttl is None else self._clock.seconds() + ttl
         self._position += 1
         message = Message(self, self._position, expires, exchange, key, properties, body)
@@ -218,7 +117,7 @@ class Queue:
         ready.extendleft(reversed(list(merge(ahead, messages, key=_position))))
 
     def _is_worn(self, message: Message) -> bool:
-        limit = self.declared.delivery_limit
+        limit = self.options.delivery_limit
         return limit is not None and message.deliveries > limit
 
     # Messages out:
@@ -267,19 +166,19 @@ class Queue:
     # Bounds:
 
     def _is_full(self, size: int) -> bool:
-        declared = self.declared
-        return (declared.max_length is not None and len(self.ready) >= declared.max_length) or (
-            declared.max_bytes is not None and self._bytes + size > declared.max_bytes
+        options = self.options
+        return (options.max_length is not None and len(self.ready) >= options.max_length) or (
+            options.max_bytes is not None and self._bytes + size > options.max_bytes
         )
 
     def _is_over(self) -> bool:
-        declared = self.declared
-        return (declared.max_length is not None and len(self.ready) > declared.max_length) or (
-            declared.max_bytes is not None and self._bytes > declared.max_bytes
+        options = self.options
+        return (options.max_length is not None and len(self.ready) > options.max_length) or (
+            options.max_bytes is not None and self._bytes > options.max_bytes
         )
 
     def _trim(self) -> None:
-        if self.declared.reject_publish:
+        if self.options.reject_publish:
             return
         while self.ready and self._is_over():
             self._drop_head("maxlen")
@@ -291,7 +190,7 @@ class Queue:
 
     def buried(self, message: Message, reason: str, taken: bool) -> None:
         """*message* was offered to the dead letters."""
-        if taken or self.deleted or not self.declared.at_least_once:
+        if taken or self.deleted or not self.options.at_least_once:
             self.settle(message)
             return
         self._undelivered.append((message, reason))
@@ -317,7 +216,7 @@ class Queue:
         if self.consumers:
             return
         self.used()
-        if self.declared.auto_delete:
+        if self.options.auto_delete:
             self._delete(self)
 
     def unpark(self, consumer: Consumer) -> None:
@@ -330,8 +229,8 @@ class Queue:
 
     def used(self) -> None:
         """Somebody asked for the queue, or the last consumer left: from now on it is unused."""
-        if self.declared.expires is not None and not self.consumers:
-            self._unused_at = self._clock.seconds() + self.declared.expires
+        if self.options.expires is not None and not self.consumers:
+            self._unused_at = self._clock.seconds() + self.options.expires
             self._watch()
 
     def _watch(self) -> None:

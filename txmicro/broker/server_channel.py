@@ -9,24 +9,17 @@ from pamqp import base
 from pamqp.commands import Basic, Confirm, Exchange, Queue, Tx
 from pamqp.commands import Channel as ChannelMethods
 
-from txmicro.amqp.frames import (
-    Ack,
-    Deliver,
-    Properties,
-    Publish,
-    ack_frame,
-    content_frames,
-    deliver_frame,
-    method_frame,
-)
+from txmicro.amqp.frames import ack_frame, content_frames, deliver_frame, method_frame
+from txmicro.amqp.methods import Ack, Deliver, Publish
+from txmicro.amqp.properties import Properties
 
-from .channels import Channel, Session
+from .errors import Refused, Unsupported
 from .handshake import Handshake
+from .messages import Message
 from .model import Model, Outcome
-from .output import Output
+from .output_buffer import OutputBuffer
 from .properties import addressed, with_headers
-from .queues import Message
-from .refusals import Lacking, Refused
+from .sessions import ModelChannel, ModelSession
 
 _NO_ROUTE: Final = (312, "NO_ROUTE")
 
@@ -39,14 +32,14 @@ class ServerChannel:
     """
 
     def __init__(
-        self, number: int, model: Model, session: Session, output: Output, handshake: Handshake
+        self, number: int, model: Model, session: ModelSession, output: OutputBuffer, handshake: Handshake
     ) -> None:
         self._number = number
         self._model = model
         self._session = session
         self._output = output
         self._handshake = handshake
-        self._channel = Channel(model, session, self._deliver, self._cancelled)
+        self._channel = ModelChannel(model, session, self._deliver, self._cancelled)
         self._latest: str | None = None
         self._confirming = False
         self._published = 0
@@ -172,7 +165,7 @@ class ServerChannel:
         if method.prefetch_size:
             raise Refused(540, f"prefetch_size!=0 ({method.prefetch_size})")
         if method.global_:
-            raise Lacking("prefetch of a whole channel (global=true)")
+            raise Unsupported("prefetch of a whole channel (global=true)")
         self._channel.qos(method.prefetch_count)
         self._send(Basic.QosOk())
 
@@ -271,7 +264,7 @@ class ServerChannel:
         self._send(ChannelMethods.FlowOk(True))
 
     def _lack(self, method: base.Frame) -> None:
-        raise Lacking(f"method {method.name}")
+        raise Unsupported(f"method {method.name}")
 
     def _end_transaction(self, _method: base.Frame) -> None:
         raise Refused(406, "channel is not transactional")
@@ -299,7 +292,7 @@ def _priority(method: Basic.Consume) -> int:
 
 def _counted(message: Message) -> Properties:
     """The properties of *message*; a quorum queue's say how often it was delivered before."""
-    if not (message.deliveries and message.queue.declared.quorum):
+    if not (message.deliveries and message.queue.options.quorum):
         return message.properties
     count = {"x-delivery-count": message.deliveries}
     return with_headers(message.properties, count, message.properties.expiration)

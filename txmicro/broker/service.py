@@ -8,14 +8,14 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from .factory import BrokerFactory
 from .model import MEMORY_LIMIT
-from .server import BrokerFactory
 
 INTERFACE: Final = "127.0.0.1"
 PORT: Final = 5673
 
 
-class Broker(Service):
+class EmbeddedBroker(Service):
     """A broker for one machine, in memory.
 
     :param reactor: listens, and is the clock.

@@ -21,7 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import (
     AccessRefused,
     AuthenticationFailed,
@@ -32,9 +32,9 @@ from txmicro.amqp.errors import (
     QueueLimitReached,
     VhostError,
 )
-from txmicro.amqp.frames import Properties
-from txmicro.amqp.turn import Turn
-from txmicro.amqp.uri import Broker
+from txmicro.amqp.flush_scheduler import FlushScheduler
+from txmicro.amqp.properties import Properties
+from txmicro.amqp.uri import BrokerAddress
 from txmicro.config import Config
 from txmicro.errors import BusClosed
 from txmicro.metrics import Metrics
@@ -71,17 +71,19 @@ REFUSALS = (
 class Target:
     """A broker to connect to: an ``IStreamClientEndpoint``, and the address with user, virtual host and options."""
 
-    def __init__(self, endpoint: Any, broker: Broker) -> None:
+    def __init__(self, endpoint: Any, broker: BrokerAddress) -> None:
         self.endpoint = endpoint
         self._broker = broker
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> BrokerAddress:
         """The broker's address; a subclass may learn the port late."""
         return self._broker
 
 
-def dial(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None = None) -> Deferred[Client]:
+def dial(
+    target: Target, clock: Any, heartbeat: int, name: str, turn: FlushScheduler | None = None
+) -> Deferred[Connection]:
     """Connect to a broker.
 
     :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: the connection's name in
@@ -96,10 +98,12 @@ def dial(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | Non
     )
 
 
-async def _handshake(target: Target, clock: Any, heartbeat: int, name: str, turn: Turn | None) -> Client:
+async def _handshake(
+    target: Target, clock: Any, heartbeat: int, name: str, turn: FlushScheduler | None
+) -> Connection:
     broker = target.broker
     factory = Factory.forProtocol(
-        lambda: Client(
+        lambda: Connection(
             vhost=broker.vhost,
             username=broker.username,
             password=broker.password,
@@ -112,7 +116,7 @@ async def _handshake(target: Target, clock: Any, heartbeat: int, name: str, turn
         )
     )
     factory.noisy = False
-    client: Client = await target.endpoint.connect(factory)
+    client: Connection = await target.endpoint.connect(factory)
     return await client.ready()
 
 
@@ -166,7 +170,7 @@ class Bus(MultiService):
         self._targets = list(targets)
         self._heartbeat = config.heartbeat
         self._connection_name = name
-        self._turn = Turn(clock)
+        self._turn = FlushScheduler(clock)
         self._listeners: dict[str, Listener] = {}
         self._transient = True  # until a broker forbids transient queues
         self._connected: Once[Session] = Once()
@@ -264,7 +268,7 @@ class Bus(MultiService):
         await deferLater(self.clock, delay)
 
     async def _connect(self, target: Target) -> Session:
-        clients: list[Client] = []
+        clients: list[Connection] = []
         try:
             for purpose in ("publishes", "consumes"):
                 clients.append(await self._dial(target, purpose))
@@ -282,7 +286,7 @@ class Bus(MultiService):
         redial = partial(self._dial, target)
         return Session(publishing, consuming, publisher, keeper, large, redial, transient=self._transient)
 
-    def _dial(self, target: Target, purpose: str) -> Deferred[Client]:
+    def _dial(self, target: Target, purpose: str) -> Deferred[Connection]:
         return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)
 
     def _opened(self, session: Session, target: Target) -> None:
@@ -311,7 +315,7 @@ class Bus(MultiService):
         self.metrics.blocked.set(0)
         self._writable(False)
 
-    def _blocked(self, client: Client, target: Target, blocked: bool) -> None:
+    def _blocked(self, client: Connection, target: Target, blocked: bool) -> None:
         since, self._blocked_since = self._blocked_since, self.clock.seconds() if blocked else None
         self.metrics.blocked.set(blocked)
         if blocked and since is None:

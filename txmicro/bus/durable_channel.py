@@ -12,8 +12,10 @@ from functools import partial
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txmicro.amqp.connection import Channel, Client
-from txmicro.amqp.frames import Deliver, Properties
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.methods import Deliver
+from txmicro.amqp.properties import Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
 from txmicro.protocol import messages, topology
 from txmicro.protocol.durable_delivery import Delivery
@@ -116,7 +118,7 @@ class DurableChannel(RobustChannel):
 
     # What Place asks
 
-    async def _connection(self, session: Session) -> Client:
+    async def _connection(self, session: Session) -> Connection:
         return await session.keeping()
 
     async def _build(self, session: Session, channel: Channel) -> None:
@@ -129,7 +131,7 @@ class DurableChannel(RobustChannel):
             )
         # Where jobs come from is the link's to declare, but if it was deleted, the link may not have noticed yet.
         for exchange in (topology.to_exchange(kind), topology.durable_exchange(kind)):
-            await self._declare_exchange(session, channel, topology.Exchange(exchange))
+            await self._declare_exchange(session, channel, topology.ExchangeDeclaration(exchange))
         for queue in topology.durable_queues(kind, session.features):
             await self._declare(channel, queue)
         sources = (

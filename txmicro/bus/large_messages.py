@@ -12,7 +12,7 @@ from typing import Final
 from twisted.internet.defer import Deferred, succeed
 
 from txmicro.amqp.channel import Channel
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import ChannelClosed, SizeRefused
 from txmicro.errors import MessageTooLarge
 from txmicro.util.once import Once
@@ -62,7 +62,7 @@ class LargeMessages:
     :param client: the connection that publishes.
     """
 
-    def __init__(self, client: Client, limit: SizeLimit) -> None:
+    def __init__(self, client: Connection, limit: SizeLimit) -> None:
         self._client = client
         self._limit = limit
         self._opened: Once[Channel] | None = None

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from txmicro.amqp.errors import AccessRefused, Returned
-from txmicro.amqp.frames import Form, Properties
+from txmicro.amqp.properties import Properties, PropertiesTemplate
 from txmicro.errors import BusClosed, MessageTooLarge, NotPermitted
 from txmicro.metrics import ServiceMetrics
 from txmicro.protocol import messages, topology
@@ -55,7 +55,7 @@ class Publisher:
         self._codec = bus.codec
         self._limit = bus.size_limit
         self._time = bus.ids.time
-        self._forms: dict[tuple[str, int, str | None], Form] = {}
+        self._forms: dict[tuple[str, int, str | None], PropertiesTemplate] = {}
 
     def encode(self, body: dict[str, Any]) -> bytes:
         """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``.
@@ -230,10 +230,10 @@ class Publisher:
             form = self._form(kind, delivery_mode, content_type)
         return form.fill(key, int(self._time()), expiration, headers)
 
-    def _form(self, kind: str, delivery_mode: int, content_type: str | None) -> Form:
+    def _form(self, kind: str, delivery_mode: int, content_type: str | None) -> PropertiesTemplate:
         if len(self._forms) >= 100:  # a stranger's content types, passed on with what cannot be read
             self._forms.clear()
-        form = self._forms[kind, delivery_mode, content_type] = Form(
+        form = self._forms[kind, delivery_mode, content_type] = PropertiesTemplate(
             Properties(
                 content_type=content_type or self._codec.content_type,
                 delivery_mode=delivery_mode,

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError, TxmicroError
 from txmicro.metrics import ServiceMetrics
 from txmicro.protocol.codec import by_content_type

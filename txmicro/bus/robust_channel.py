@@ -15,10 +15,11 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gathe
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from txmicro.amqp.connection import Channel, ChannelClosed, Client, ConnectionLost
-from txmicro.amqp.errors import PRECONDITION_FAILED, QueueLimitReached
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import PRECONDITION_FAILED, ChannelClosed, ConnectionLost, QueueLimitReached
 from txmicro.errors import BusClosed, ConsumerCancelled, QueueMismatch
-from txmicro.protocol.topology import Exchange, Queue
+from txmicro.protocol.topology import ExchangeDeclaration, QueueDeclaration
 from txmicro.util.log_once import LogOnce
 from txmicro.util.once import Once
 
@@ -58,7 +59,7 @@ class RobustChannel:
         self._session: Session | None = None
         self._channel: Channel | None = None
         self._tags: list[str] = []  # of the consumers of jobs
-        self._declared: dict[str, Queue] = {}
+        self._declared: dict[str, QueueDeclaration] = {}
         self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
         self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8, jitter=bus.random)
@@ -70,7 +71,7 @@ class RobustChannel:
 
     # What subclasses say
 
-    async def _connection(self, session: Session) -> Client:
+    async def _connection(self, session: Session) -> Connection:
         """The connection that it stands on."""
         return session.consuming
 
@@ -185,16 +186,18 @@ class RobustChannel:
 
     # What it has
 
-    async def _declare_exchange(self, session: Session, channel: Channel, exchange: Exchange) -> None:
+    async def _declare_exchange(
+        self, session: Session, channel: Channel, exchange: ExchangeDeclaration
+    ) -> None:
         await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
         session.declared(exchange.name)
 
-    async def _declare(self, channel: Channel, queue: Queue) -> None:
+    async def _declare(self, channel: Channel, queue: QueueDeclaration) -> None:
         """Declare and bind what is looked after from now on."""
         await self._declare_queue(channel, queue)
         self._declared[queue.name] = queue
 
-    async def _declare_queue(self, channel: Channel, queue: Queue) -> None:
+    async def _declare_queue(self, channel: Channel, queue: QueueDeclaration) -> None:
         try:
             await channel.queue_declare(
                 queue=queue.name,

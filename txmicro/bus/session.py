@@ -9,8 +9,10 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
-from txmicro.amqp.connection import Channel, ChannelClosed, Client
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import ChannelClosed
+from txmicro.amqp.properties import Properties
 from txmicro.protocol.topology import Features
 from txmicro.util.once import Once
 
@@ -36,17 +38,17 @@ class Session:
 
     def __init__(
         self,
-        publishing: Client,
-        consuming: Client,
+        publishing: Connection,
+        consuming: Connection,
         publisher: Channel,
         keeper: Channel,
         large: LargeMessages,
-        dial: Callable[[str], Deferred[Client]],
+        dial: Callable[[str], Deferred[Connection]],
         *,
         transient: bool = True,
     ) -> None:
         self._dial = dial
-        self._keeping: Once[Client] | None = None
+        self._keeping: Once[Connection] | None = None
         self.publishing = publishing
         self.consuming = consuming
         self.publisher = publisher
@@ -73,7 +75,7 @@ class Session:
             self._keeping.wait().addCallbacks(lambda client: client.abort(), lambda _: None)
         return gatherResults([part.shutdown() for part in parts])
 
-    def keeping(self) -> Deferred[Client]:
+    def keeping(self) -> Deferred[Connection]:
         """Open the connection on which durable jobs are consumed, unless it is open already.
 
         Fires with it; fails as dialing does. Canceling stops the wait.
@@ -83,7 +85,7 @@ class Session:
             self._dial("keeps").addCallbacks(self._kept, self._not_kept)
         return self._keeping.wait()
 
-    def _kept(self, client: Client) -> None:
+    def _kept(self, client: Connection) -> None:
         keeping = self._keeping
         if keeping is not None:
             client.lost().addCallback(lambda _: self._forget_keeping())
@@ -94,7 +96,7 @@ class Session:
         if keeping is not None:
             keeping.happen(failure)
 
-    def _forget_keeping(self) -> Once[Client] | None:
+    def _forget_keeping(self) -> Once[Connection] | None:
         keeping, self._keeping = self._keeping, None
         return keeping
 
@@ -201,7 +203,7 @@ class Session:
         )
         return -1 if reply is None else int(reply.consumer_count)
 
-    async def _ask(self, client: Client, question: Callable[[Channel], Any]) -> Any:
+    async def _ask(self, client: Connection, question: Callable[[Channel], Any]) -> Any:
         """Return the reply to a passive declaration, on a scratch channel, as a 404 closes it; None if not found."""
         scratch = await client.channel_open()
         try:

@@ -39,7 +39,7 @@ def target(reactor: Any, url: str, files: Files = NO_FILES) -> Target:
     return Target(_with_tls(reactor, endpoint, broker) if broker.tls else endpoint, broker)
 
 
-def _with_tls(reactor: Any, endpoint: IStreamClientEndpoint, broker: uri.Broker) -> Any:
+def _with_tls(reactor: Any, endpoint: IStreamClientEndpoint, broker: uri.BrokerAddress) -> Any:
     try:
         from .tls import TlsEndpoint
     except ImportError as error:

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txmicro.amqp.errors import BadCertificate, TlsError, WrongHost
-from txmicro.amqp.uri import Broker
+from txmicro.amqp.uri import BrokerAddress
 
 # X509_V_ERR_… of OpenSSL's x509_vfy.h, in words: pyOpenSSL does not give OpenSSL's own texts.
 PROBLEMS: Final = {
@@ -56,7 +56,7 @@ class TlsEndpoint:
     :raise TlsError: the certificate files cannot be used.
     """
 
-    def __init__(self, endpoint: Any, broker: Broker, clock: Any) -> None:
+    def __init__(self, endpoint: Any, broker: BrokerAddress, clock: Any) -> None:
         self._endpoint = endpoint
         self._clock = clock
         self._broker = broker
@@ -84,7 +84,7 @@ class Connections:
     :raise TlsError: the files cannot be used.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: BrokerAddress) -> None:
         self._verify = broker.verify
         self._host = (broker.server_name or broker.host).encode("idna").decode()
         options: dict[str, Any] = {"raiseMinimumTo": ssl.TLSVersion.TLSv1_2}

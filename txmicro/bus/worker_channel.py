@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from txmicro.amqp.connection import Channel, ChannelClosed
-from txmicro.amqp.errors import AccessRefused
-from txmicro.amqp.frames import Deliver, Properties
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.errors import AccessRefused, ChannelClosed
+from txmicro.amqp.methods import Deliver
+from txmicro.amqp.properties import Properties
 from txmicro.errors import (
     DecodeError,
     DuplicateWorker,
@@ -219,7 +220,7 @@ class WorkerChannel(RobustChannel):
         self._next_suffix = f".{int(self._bus.random() * 0x10000):04x}"
         return QueueLocked(f"{name} is locked: its queues get other names until it is free")
 
-    def _own(self, queue: topology.Queue) -> topology.Queue:
+    def _own(self, queue: topology.QueueDeclaration) -> topology.QueueDeclaration:
         """Return the queue with the name that it has now, if it is this worker's alone."""
         return replace(queue, name=queue.name + self._suffix) if queue.exclusive else queue
 

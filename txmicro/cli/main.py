@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
 
 from txmicro._version import __version__
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.bus.connections import Target, dial
 from txmicro.bus.targets import targets
 from txmicro.config import FILE_HELP, find, load
@@ -98,7 +98,7 @@ class TypeCommand(_Options):
         if self["ids"]:
             raise UsageError("this command takes no IDs")
 
-    async def work(self, client: Client, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+    async def work(self, client: Connection, clock: Any, time: Callable[[], float], out: TextIO) -> None:
         """Do it, and say on *out* what came of it. *time* is Unix time, in seconds."""
         raise NotImplementedError
 
@@ -112,7 +112,7 @@ class DeadCommand(TypeCommand):
 
     letters: DeadLetters | None = None
 
-    async def work(self, client: Client, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+    async def work(self, client: Connection, clock: Any, time: Callable[[], float], out: TextIO) -> None:
         """Open the dead letters, and do it."""
         self.letters = await open_letters(client, self["type"], clock, time)
         try:
@@ -221,7 +221,7 @@ class PruneQueues(TypeCommand):
         ],
     ]
 
-    async def work(self, client: Client, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+    async def work(self, client: Connection, clock: Any, time: Callable[[], float], out: TextIO) -> None:
         """Remove them."""
         removed = await remove_unused(client, self["type"], self["steps"], clock)
         for name in removed:
@@ -391,7 +391,7 @@ class Command:
         finally:
             await client.shutdown()
 
-    async def _connect(self, where: Sequence[Target], heartbeat: int) -> Client:
+    async def _connect(self, where: Sequence[Target], heartbeat: int) -> Connection:
         refusals = []
         for target in where:
             try:

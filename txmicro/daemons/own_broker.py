@@ -11,13 +11,13 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from zope.interface import implementer
 
 from txmicro.amqp import uri
-from txmicro.broker.service import Broker
+from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.connections import Target
 from txmicro.bus.targets import CONNECT_TIMEOUT
 from txmicro.page.metrics import ANY_INTERFACE
 
 
-def own_target(reactor: Any, broker: Broker, interface: str) -> Target:
+def own_target(reactor: Any, broker: EmbeddedBroker, interface: str) -> Target:
     """Return the target for *broker*, the embedded one of this process, which listens on *interface*."""
     host = "127.0.0.1" if interface in ANY_INTERFACE else interface
     return _OwnTarget(_OwnBroker(reactor, host, broker), host, broker)
@@ -26,12 +26,12 @@ def own_target(reactor: Any, broker: Broker, interface: str) -> Target:
 class _OwnTarget(Target):
     """The embedded broker as a target: its port is known once it listens."""
 
-    def __init__(self, endpoint: Any, host: str, own: Broker) -> None:
-        super().__init__(endpoint, uri.Broker(host=host))
+    def __init__(self, endpoint: Any, host: str, own: EmbeddedBroker) -> None:
+        super().__init__(endpoint, uri.BrokerAddress(host=host))
         self._own = own
 
     @property
-    def broker(self) -> uri.Broker:
+    def broker(self) -> uri.BrokerAddress:
         """The address of the broker, with the port that it listens on, or will listen on."""
         return replace(self._broker, port=self._own.port)
 
@@ -40,7 +40,7 @@ class _OwnTarget(Target):
 class _OwnBroker:
     """Connects to the embedded broker, whose port is known once it listens."""
 
-    def __init__(self, reactor: Any, host: str, broker: Broker) -> None:
+    def __init__(self, reactor: Any, host: str, broker: EmbeddedBroker) -> None:
         self._reactor = reactor
         self._host = host
         self._broker = broker

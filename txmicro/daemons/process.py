@@ -21,7 +21,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver, Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from txmicro.broker.service import Broker
+from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.connections import Bus, Target
 from txmicro.bus.targets import targets
 from txmicro.config import Config
@@ -87,7 +87,7 @@ class Process(SequentialServices):
     :ivar page: the metrics page, and :ivar bus: the bus, if there are members.
     """
 
-    broker: Broker | None = None
+    broker: EmbeddedBroker | None = None
     page: MetricsServer
     bus: Bus
 
@@ -118,9 +118,9 @@ class Process(SequentialServices):
             self.page.setServiceParent(self)
             self.bus.setServiceParent(self)
 
-    def _make_broker(self) -> Broker:
+    def _make_broker(self) -> EmbeddedBroker:
         config = self._config
-        return Broker(
+        return EmbeddedBroker(
             self._reactor,
             interface=config.broker_interface,
             port=config.broker_listen_port,
@@ -184,7 +184,7 @@ class Process(SequentialServices):
         for member in self.members:
             member.when_ready().addCallbacks(self._is_ready, self._cannot_start, errbackArgs=(member,))
 
-    def _start_broker(self, broker: Broker) -> None:
+    def _start_broker(self, broker: EmbeddedBroker) -> None:
         try:
             broker.startService()
         except CannotListenError as error:

@@ -22,8 +22,11 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from txmicro.amqp.connection import Channel, ChannelClosed, Client
-from txmicro.amqp.frames import Content, Properties
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import ChannelClosed
+from txmicro.amqp.methods import Content
+from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError, TxmicroError
 from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec import by_content_type
@@ -406,7 +409,7 @@ def _by_identity(letters: Iterable[DeadLetter]) -> Iterable[list[DeadLetter]]:
     return groups.values()
 
 
-async def open_letters(client: Client, kind: str, clock: Any, time: Callable[[], float]) -> DeadLetters:
+async def open_letters(client: Connection, kind: str, clock: Any, time: Callable[[], float]) -> DeadLetters:
     """Be the operator of type *kind* until *client*'s connection ends.
 
     Raises :class:`DeadLettersLocked`, :class:`NoDeadLetters`, :class:`BrokerTimeout`, or the broker's error.

@@ -15,8 +15,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from txmicro.amqp.connection import Channel, ChannelClosed, Client
-from txmicro.amqp.errors import PRECONDITION_FAILED
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import PRECONDITION_FAILED, ChannelClosed
 from txmicro.errors import TxmicroError
 from txmicro.protocol import topology
 
@@ -32,7 +33,7 @@ class QueuesInUse(TxmicroError):
     """The queues have jobs, or their type has workers: nothing was removed."""
 
 
-async def remove_unused(client: Client, kind: str, steps: Iterable[float], clock: Any) -> list[str]:
+async def remove_unused(client: Connection, kind: str, steps: Iterable[float], clock: Any) -> list[str]:
     """Delete the durable queues of type *kind*, those of its dead letters and retries too; return their names.
 
     :param steps: seconds between attempts: which retry queues there may be.
@@ -57,7 +58,7 @@ def _names(kind: str, steps: Iterable[float]) -> list[str]:
 class _Removal:
     """One run, over channels of its own: a broker closes them where something does not exist."""
 
-    def __init__(self, client: Client, kind: str, clock: Any) -> None:
+    def __init__(self, client: Connection, kind: str, clock: Any) -> None:
         self._client = client
         self._kind = kind
         self._clock = clock
@@ -101,7 +102,7 @@ class _Removal:
             if error.reply_code == PRECONDITION_FAILED:
                 raise QueuesInUse(f"workers of {self._kind} are connected: nothing is removed") from error
             raise
-        declared = topology.Exchange(replies)
+        declared = topology.ExchangeDeclaration(replies)
         await self._ask(
             lambda channel: channel.exchange_declare(
                 exchange=declared.name, exchange_type=declared.kind, durable=True

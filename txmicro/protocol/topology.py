@@ -146,7 +146,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ExchangeDeclaration:
     """An exchange; all of ours are durable."""
 
     name: str
@@ -154,7 +154,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueDeclaration:
     """A queue and what binds it: (exchange, routing key)."""
 
     name: str
@@ -165,34 +165,36 @@ class Queue:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-SHARED: Final = (Exchange(NOTIFICATIONS, "topic"), Exchange(EVENTS, "topic"))
+SHARED: Final = (ExchangeDeclaration(NOTIFICATIONS, "topic"), ExchangeDeclaration(EVENTS, "topic"))
 """What all types use; declared by whoever does not find them."""
 
 
-def exchanges(kind: str) -> tuple[Exchange, ...]:
+def exchanges(kind: str) -> tuple[ExchangeDeclaration, ...]:
     """What a worker of type *kind* declares before its queues."""
-    return Exchange(to_exchange(kind)), Exchange(replies_exchange(kind))
+    return ExchangeDeclaration(to_exchange(kind)), ExchangeDeclaration(replies_exchange(kind))
 
 
-def inbox(worker: str, kind: str, topics: tuple[str, ...]) -> Queue:
+def inbox(worker: str, kind: str, topics: tuple[str, ...]) -> QueueDeclaration:
     """The inbox of *worker*, which also hears the notifications on *topics*."""
     heard = tuple((NOTIFICATIONS, topic) for topic in topics)
-    return Queue(inbox_queue(worker), ((replies_exchange(kind), worker), *heard), exclusive=True)
+    return QueueDeclaration(inbox_queue(worker), ((replies_exchange(kind), worker), *heard), exclusive=True)
 
 
-def direct(worker: str, kind: str) -> Queue:
+def direct(worker: str, kind: str) -> QueueDeclaration:
     """The queue of interactive copies for *worker* alone."""
-    return Queue(direct_queue(worker), ((to_exchange(kind), worker),), exclusive=True)
+    return QueueDeclaration(direct_queue(worker), ((to_exchange(kind), worker),), exclusive=True)
 
 
-def _shared(name: str, bindings: tuple[tuple[str, str], ...], features: Features) -> Queue:
+def _shared(name: str, bindings: tuple[tuple[str, str], ...], features: Features) -> QueueDeclaration:
     """A queue that several workers consume and that goes when the last has gone."""
     if features.transient_queues:
-        return Queue(name, bindings, auto_delete=True)
-    return Queue(name, bindings, durable=True, arguments={"x-queue-type": "quorum", "x-expires": UNUSED})
+        return QueueDeclaration(name, bindings, auto_delete=True)
+    return QueueDeclaration(
+        name, bindings, durable=True, arguments={"x-queue-type": "quorum", "x-expires": UNUSED}
+    )
 
 
-def jobs(kind: str, features: Features) -> Queue:
+def jobs(kind: str, features: Features) -> QueueDeclaration:
     """The queue of interactive copies for any worker of type *kind*.
 
     Transient and auto-delete, so that it comes back at once on another node when its home node dies; a broker
@@ -201,18 +203,18 @@ def jobs(kind: str, features: Features) -> Queue:
     return _shared(jobs_queue(kind), ((to_exchange(kind), "*"),), features)
 
 
-def events(worker: str, kind: str, pattern: str, group: bool, features: Features) -> Queue:
+def events(worker: str, kind: str, pattern: str, group: bool, features: Features) -> QueueDeclaration:
     """The queue of one subscription: the worker's own, or (*group*) its type's."""
     bindings = ((EVENTS, pattern),)
     if group:
         return _shared(events_queue(kind, pattern), bindings, features)
-    return Queue(events_queue(worker, pattern), bindings, exclusive=True)
+    return QueueDeclaration(events_queue(worker, pattern), bindings, exclusive=True)
 
 
 # The durable lane
 
 
-def durable_queues(kind: str, features: Features) -> tuple[Queue, ...]:
+def durable_queues(kind: str, features: Features) -> tuple[QueueDeclaration, ...]:
     """The queues of the durable lane of type *kind* that always are there, those first that others lead to.
 
     A job is stored, and may expire, while no worker is there to declare anything; and all workers must consume the
@@ -235,19 +237,21 @@ def durable_queues(kind: str, features: Features) -> tuple[Queue, ...]:
     )
 
 
-def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) -> Queue:
+def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) -> QueueDeclaration:
     always = {"x-queue-type": "quorum", "x-delivery-limit": UNLIMITED}
-    return Queue(name, bindings, durable=True, arguments={**always, **arguments})
+    return QueueDeclaration(name, bindings, durable=True, arguments={**always, **arguments})
 
 
-def retry(kind: str, step: float, features: Features) -> Queue:
+def retry(kind: str, step: float, features: Features) -> QueueDeclaration:
     """The queue in which jobs of type *kind* wait *step* seconds for their next attempt."""
     own = durable_exchange(kind)
     arguments = {"x-message-ttl": round(step * 1000), **_dead_letters(own, DURABLE_KEY, features)}
     name, bindings = retry_queue(kind, step), ((own, retry_key(step)),)
     if features.safe_dead_letters:
         return _quorum(name, bindings, **arguments)
-    return Queue(name, bindings, durable=True, arguments=arguments)  # in quorum queues nothing expires there
+    return QueueDeclaration(
+        name, bindings, durable=True, arguments=arguments
+    )  # in quorum queues nothing expires there
 
 
 def _dead_letters(exchange: str, key: str, features: Features) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from tests.faults.stage import Stage, pause, until
 from tests.faults.watcher import Watcher
 from tests.support.rabbitmq import HOST, free_port, reactor
 from txmicro.amqp.channel import Channel
-from txmicro.amqp.connection import Client
-from txmicro.amqp.frames import Properties
-from txmicro.broker.memory import MemoryEndpoint, MemoryTransport
-from txmicro.broker.server import BrokerFactory
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.properties import Properties
+from txmicro.broker.factory import BrokerFactory
+from txmicro.broker.memory_transport import MemoryEndpoint, MemoryTransport
 from txmicro.config import Config
 from txmicro.manager import SystemManager
 from txmicro.protocol.messages import Job
@@ -139,7 +139,7 @@ class _System:
             self._clock.advance(seconds / 10)
 
     def _stranger(self) -> Channel:
-        client = Client(vhost="/", username="guest", password="guest", clock=self._clock)
+        client = Connection(vhost="/", username="guest", password="guest", clock=self._clock)
         opened: list[Channel] = []
         MemoryTransport.pair(self._clock, self._broker.buildProtocol(None), client)
         client.ready().addCallback(lambda _: client.channel_open().addCallback(opened.append))
@@ -202,7 +202,7 @@ class _Streams:
         self._clock = Clock()
         broker = BrokerFactory(self._clock)
         self._broker = BrokerFactory(self._clock)
-        client = Client(vhost="/", username="guest", password="guest", clock=self._clock, heartbeat=0)
+        client = Connection(vhost="/", username="guest", password="guest", clock=self._clock, heartbeat=0)
         server, mine = _Tap(broker.buildProtocol(None)), _Tap(client)
         MemoryTransport.pair(self._clock, server, mine)
         client.ready().addCallback(lambda _: client.channel_open().addCallback(self._talk))
@@ -230,7 +230,7 @@ class _Streams:
 
     def to_client(self) -> int:
         """The same with our client."""
-        client: Any = Client(vhost="/", username="guest", password="guest", clock=self._clock)
+        client: Any = Connection(vhost="/", username="guest", password="guest", clock=self._clock)
         client.lost().addErrback(lambda _: None)
         client.ready().addCallbacks(
             lambda _: client.channel_open().addErrback(lambda _: None), lambda _: None

@@ -12,17 +12,18 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.trial.unittest import TestCase
 
 from tests.support.rabbitmq import HOST, Node, reactor, require_rabbitmq
-from txmicro.amqp.connection import (
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import (
     AuthenticationFailed,
-    Channel,
     ChannelClosed,
-    Client,
     ConnectionClosed,
     LimitReached,
     Returned,
     VhostError,
 )
-from txmicro.amqp.frames import Deliver, Properties
+from txmicro.amqp.methods import Deliver
+from txmicro.amqp.properties import Properties
 
 EVERYTHING = Properties(
     content_type="application/json",
@@ -62,12 +63,12 @@ class RabbitMQ(TestCase):
         self.queue: str = (await self.channel.queue_declare(exclusive=True)).queue
         self.messages: DeferredQueue[tuple[Deliver, Properties, bytes]] = DeferredQueue()
 
-    def connected(self, **options: Any) -> Deferred[Client]:
+    def connected(self, **options: Any) -> Deferred[Connection]:
         return Deferred.fromCoroutine(self.connect(**options))
 
-    async def connect(self, **options: Any) -> Client:
+    async def connect(self, **options: Any) -> Connection:
         arguments = {"vhost": "/", "username": "guest", "password": "guest", "clock": reactor, **options}
-        client = Client(**arguments)
+        client = Connection(**arguments)
         self.addCleanup(client.shutdown)
         await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.node.port), client)
         return await client.ready()

@@ -12,8 +12,10 @@ from twisted.internet.task import deferLater
 
 from tests.support.live import PATIENCE, Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ, Wire
 from tests.support.rabbitmq import reactor
-from txmicro.amqp.connection import Channel, ChannelClosed
-from txmicro.amqp.frames import Deliver, Properties
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.errors import ChannelClosed
+from txmicro.amqp.methods import Deliver
+from txmicro.amqp.properties import Properties
 from txmicro.bus.connections import Bus
 from txmicro.cli import main as cli
 from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch, WorkerLost

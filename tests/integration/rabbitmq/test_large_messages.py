@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.live import LiveBroker, LiveTestCase, RabbitMQ
 from tests.support.scripted_broker import ScriptedBroker
 from txmicro.amqp.errors import ChannelClosed, ConnectionLost, NoChannelLeft, SizeRefused, closed_by
-from txmicro.amqp.frames import Content, Properties
+from txmicro.amqp.methods import Content
+from txmicro.amqp.properties import Properties
 from txmicro.bus.connections import Bus
 from txmicro.bus.large_messages import LARGE, LargeMessages, SizeLimit
 from txmicro.errors import MessageTooLarge

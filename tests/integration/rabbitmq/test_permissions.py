@@ -15,9 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from etc.rabbitmq.movies import MOVIES, OPERATORS
 from tests.support.live import LiveBroker, LiveTestCase, Member, RabbitMQ
 from tests.support.rabbitmq import HOST, reactor
-from txmicro.amqp.connection import Channel, ChannelClosed, Client
-from txmicro.amqp.errors import AccessRefused, AuthenticationFailed
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
+from txmicro.amqp.errors import AccessRefused, AuthenticationFailed, ChannelClosed
+from txmicro.amqp.properties import Properties
 from txmicro.cli import main as cli
 from txmicro.errors import BadRequest, NotPermitted, NoWorkerAvailable
 from txmicro.examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
@@ -162,8 +163,8 @@ class PermissionsTests(LiveTestCase):
         self.intruder = await self.log_in(user, f"{user}-password")
         return rest
 
-    async def log_in(self, user: str, password: str) -> Client:
-        client = Client(vhost=VHOST, username=user, password=password, clock=reactor)
+    async def log_in(self, user: str, password: str) -> Connection:
+        client = Connection(vhost=VHOST, username=user, password=password, clock=reactor)
         self.addCleanup(client.shutdown)
         await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.node.port), client)
         return await client.ready()

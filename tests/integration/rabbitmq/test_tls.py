@@ -10,7 +10,7 @@ from twisted.internet.protocol import Factory
 
 from tests.support.live import LiveBroker, LiveTestCase, RabbitMQ
 from tests.support.rabbitmq import HOST, reactor, require_rabbitmq
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import AuthenticationFailed, BadCertificate, CertificateRefused, WrongHost
 from txmicro.bus.targets import target
 from txmicro.protocol.messages import Job
@@ -47,11 +47,11 @@ class TlsTests(LiveTestCase):
     async def refused(self, url: str, kind: type[Exception]) -> str:
         return str(await self.failed(self.dial(url), kind))
 
-    async def dial(self, url: str) -> Client:
+    async def dial(self, url: str) -> Connection:
         there = target(reactor, url)
         broker = there.broker
         factory = Factory.forProtocol(
-            lambda: Client(
+            lambda: Connection(
                 vhost=broker.vhost,
                 username=broker.username,
                 password=broker.password,
@@ -59,7 +59,7 @@ class TlsTests(LiveTestCase):
                 clock=reactor,
             )
         )
-        client: Client = await there.endpoint.connect(factory)
+        client: Connection = await there.endpoint.connect(factory)
         self.addCleanup(client.shutdown)
         return await client.ready()
 

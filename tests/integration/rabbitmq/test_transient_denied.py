@@ -12,7 +12,7 @@ from twisted.trial.unittest import SkipTest
 from tests.support.live import LiveTestCase, RabbitMQ
 from tests.support.rabbitmq import Node, require_rabbitmq
 from tests.support.system import SystemTestCase
-from txmicro.broker.refusals import Refused
+from txmicro.broker.errors import Refused
 from txmicro.protocol import topology
 from txmicro.protocol.messages import Job
 from txmicro.worker import Worker

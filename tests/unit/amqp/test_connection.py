@@ -6,28 +6,33 @@ from collections.abc import Callable
 from typing import Any
 
 from pamqp.base import Frame
-from pamqp.commands import Basic, Confirm, Connection, Exchange, Queue
-from pamqp.commands import Channel as ChannelClass
+from pamqp.commands import Basic, Confirm, Exchange, Queue
+from pamqp.commands import Channel as ChannelMethods
+from pamqp.commands import Connection as ConnectionMethods
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.scripted_broker import ScriptedBroker
-from txmicro.amqp.connection import (
-    CAPABILITIES,
+from txmicro.amqp.connection import CAPABILITIES, Connection
+from txmicro.amqp.errors import (
+    AccessRefused,
     AuthenticationFailed,
     ChannelClosed,
-    Client,
     ConnectionClosed,
     ConnectionLost,
+    FrameError,
     HeartbeatLost,
+    InvalidArgument,
     LimitReached,
     NackError,
     NoChannelLeft,
     Returned,
+    ReturnUnclear,
     VhostError,
 )
-from txmicro.amqp.errors import AccessRefused, FrameError, InvalidArgument, ReturnUnclear
-from txmicro.amqp.frames import PROTOCOL_HEADER, Ack, Deliver, Properties, Publish
+from txmicro.amqp.frames import PROTOCOL_HEADER
+from txmicro.amqp.methods import Ack, Deliver, Publish
+from txmicro.amqp.properties import Properties
 from txmicro.errors import TxmicroError
 
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -72,7 +77,7 @@ class Handshake(ClientCase):
         self.assertEqual((tune_ok.channel_max, tune_ok.frame_max, tune_ok.heartbeat), (2047, 131072, 10))
         self.assertEqual(opening.virtual_host, "movies")
         self.assertNoResult(ready)
-        broker.say(Connection.OpenOk(), channel=0)
+        broker.say(ConnectionMethods.OpenOk(), channel=0)
         self.assertIs(self.successResultOf(ready), broker.client)
         self.assertIs(self.successResultOf(broker.client.ready()), broker.client)
         self.assertEqual(broker.client.server_properties["product"], "RabbitMQ")
@@ -109,12 +114,12 @@ class Handshake(ClientCase):
 
     @staticmethod
     def close(code: int, text: str) -> Callable[[ScriptedBroker], None]:
-        return lambda broker: broker.say(Connection.Close(code, text, 0, 0), channel=0)
+        return lambda broker: broker.say(ConnectionMethods.Close(code, text, 0, 0), channel=0)
 
     def test_with_a_certificate_no_user_and_no_password_are_told(self) -> None:
         broker = self.begin(external=True)
         broker.connect()
-        broker.say(Connection.Start(0, 9, {}, "PLAIN EXTERNAL", "en_US"), channel=0)
+        broker.say(ConnectionMethods.Start(0, 9, {}, "PLAIN EXTERNAL", "en_US"), channel=0)
         start_ok = broker.heard_one()
         self.assertEqual((start_ok.mechanism, start_ok.response), ("EXTERNAL", ""))
 
@@ -127,7 +132,7 @@ class Handshake(ClientCase):
             broker = self.begin(external=external)
             ready = broker.client.ready()
             broker.connect()
-            broker.say(Connection.Start(0, 9, {}, offered, "en_US"), channel=0)
+            broker.say(ConnectionMethods.Start(0, 9, {}, offered, "en_US"), channel=0)
             self.assertEqual(broker.heard(), [])
             self.assertTrue(broker.transport.disconnecting)
             broker.hang_up()
@@ -243,7 +248,7 @@ class Calls(ClientCase):
 
     def test_flow_is_answered(self) -> None:
         self.opened().channel()
-        self.broker.say(ChannelClass.Flow(True))
+        self.broker.say(ChannelMethods.Flow(True))
         self.assertTrue(self.broker.heard_one().active)
 
 
@@ -253,7 +258,7 @@ class Channels(ClientCase):
         broker.open(channel_max=3)
         first, second = broker.channel(1), broker.channel(2)
         first.channel_close()
-        broker.say(ChannelClass.CloseOk())
+        broker.say(ChannelMethods.CloseOk())
         self.assertEqual((broker.channel(3).id, broker.channel(1).id, second.id), (3, 1, 2))
         reason = self.reason(broker.client.channel_open())
         self.assertIsInstance(reason, NoChannelLeft)
@@ -265,8 +270,8 @@ class Channels(ClientCase):
         lost, declaring = channel.lost(), channel.exchange_declare(exchange="x", passive=True)
         qos = other.basic_qos(prefetch_count=1)
         broker.heard()
-        broker.say(ChannelClass.Close(404, "NOT_FOUND - no exchange 'x'", 40, 10))
-        self.assertIsInstance(broker.heard_one(), ChannelClass.CloseOk)
+        broker.say(ChannelMethods.Close(404, "NOT_FOUND - no exchange 'x'", 40, 10))
+        self.assertIsInstance(broker.heard_one(), ChannelMethods.CloseOk)
         reason = self.reason(declaring)
         self.assertIsInstance(reason, ChannelClosed)
         self.assertEqual((reason.reply_code, reason.reply_text), (404, "NOT_FOUND - no exchange 'x'"))
@@ -290,7 +295,7 @@ class Channels(ClientCase):
             broker = self.opened()
             channel = broker.channel()
             text = f"ACCESS_REFUSED - access to {what} in vhost '/' refused for user 'ann'"
-            broker.say(ChannelClass.Close(403, text, method.index >> 16, method.frame_id))
+            broker.say(ChannelMethods.Close(403, text, method.index >> 16, method.frame_id))
             reason = self.successResultOf(channel.lost())
             self.assertIsInstance(reason, AccessRefused)
             self.assertEqual(str(reason), f"403 {text} (the right to {right} it is missing)")
@@ -299,13 +304,13 @@ class Channels(ClientCase):
         broker = self.opened()
         channel = broker.channel()
         text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
-        broker.say(ChannelClass.Close(403, text, 60, 20))
+        broker.say(ChannelMethods.Close(403, text, 60, 20))
         self.assertIs(type(self.successResultOf(channel.lost())), ChannelClosed)
 
     def test_nothing_is_sent_on_a_closed_channel(self) -> None:
         broker = self.opened()
         channel = broker.channel()
-        broker.say(ChannelClass.Close(406, "PRECONDITION_FAILED", 0, 0))
+        broker.say(ChannelMethods.Close(406, "PRECONDITION_FAILED", 0, 0))
         broker.heard()
         prefix = channel.publisher("x", "k")
         self.assertRaises(ChannelClosed, channel.publish, prefix, b"\0\0", b"")
@@ -324,7 +329,7 @@ class Channels(ClientCase):
         self.assertIsInstance(self.reason(channel.channel_close()), ChannelClosed)
         self.assertNoResult(closed)
         self.assertEqual(broker.heard_one().reply_code, 200)
-        broker.say(ChannelClass.CloseOk())
+        broker.say(ChannelMethods.CloseOk())
         self.assertIsNone(self.successResultOf(closed))
         self.assertIsInstance(self.successResultOf(lost), ChannelClosed)
         self.assertNotIn(1, broker.client.channels)
@@ -337,7 +342,7 @@ class Channels(ClientCase):
         broker.say(Basic.ConsumeOk("c1"))
         closed = channel.channel_close()
         broker.content(Deliver("c1", 1, False, "x", "k"), b"late")
-        broker.say(ChannelClass.CloseOk())
+        broker.say(ChannelMethods.CloseOk())
         self.successResultOf(closed)
         self.assertEqual(got, [])
 
@@ -346,8 +351,8 @@ class Channels(ClientCase):
         channel = broker.channel()
         closed = channel.channel_close()
         broker.heard()
-        broker.say(ChannelClass.Close(404, "NOT_FOUND", 0, 0), ChannelClass.CloseOk())
-        self.assertIsInstance(broker.heard_one(), ChannelClass.CloseOk)
+        broker.say(ChannelMethods.Close(404, "NOT_FOUND", 0, 0), ChannelMethods.CloseOk())
+        self.assertIsInstance(broker.heard_one(), ChannelMethods.CloseOk)
         self.assertEqual(self.reason(closed).reply_code, 404)
         self.assertFalse(broker.transport.disconnecting)
 
@@ -357,15 +362,15 @@ class Channels(ClientCase):
         opening.cancel()
         self.assertIsInstance(self.reason(opening), CancelledError)
         self.assertEqual(
-            [type(thing) for _, thing in broker.heard()], [ChannelClass.Open, ChannelClass.Close]
+            [type(thing) for _, thing in broker.heard()], [ChannelMethods.Open, ChannelMethods.Close]
         )
-        broker.say(ChannelClass.OpenOk(), ChannelClass.CloseOk())
+        broker.say(ChannelMethods.OpenOk(), ChannelMethods.CloseOk())
         self.assertEqual(list(broker.client.channels), [0])
 
     def test_an_opening_that_the_broker_refuses(self) -> None:
         broker = self.opened()
         opening = broker.client.channel_open()
-        broker.say(ChannelClass.Close(504, "CHANNEL_ERROR", 0, 0))
+        broker.say(ChannelMethods.Close(504, "CHANNEL_ERROR", 0, 0))
         self.assertIsInstance(self.reason(opening), ChannelClosed)
 
 
@@ -454,7 +459,7 @@ class Consuming(ClientCase):
         self.assertTrue(self.broker.heard_one().active)
         self.assertNoResult(cancelling)
         self.broker.content(Deliver(tag, 2, False, "", ""))  # it was on its way
-        self.broker.say(ChannelClass.FlowOk(True))
+        self.broker.say(ChannelMethods.FlowOk(True))
         self.assertIsNone(self.successResultOf(cancelling))
         self.broker.content(Deliver(tag, 3, False, "", ""))
         self.assertEqual([number for number, _, _ in self.got], [1, 2])
@@ -691,7 +696,7 @@ class Confirming(ClientCase):
 
     def test_nobody_knows_when_the_channel_is_gone(self) -> None:
         stored = self.publish("1")
-        self.broker.say(ChannelClass.Close(404, "NOT_FOUND", 0, 0))
+        self.broker.say(ChannelMethods.Close(404, "NOT_FOUND", 0, 0))
         self.assertIsInstance(self.reason(stored), ChannelClosed)
 
     def test_cancelling_stops_the_wait(self) -> None:
@@ -794,17 +799,17 @@ class Backpressure(ClientCase):
         self.assertEqual(self.flips, [False, True])
 
     def test_the_broker_is_listened_to(self) -> None:
-        self.broker.say(Connection.Blocked("low on memory"), channel=0)
+        self.broker.say(ConnectionMethods.Blocked("low on memory"), channel=0)
         self.assertTrue(self.broker.client.blocked)
-        self.broker.say(Connection.Unblocked(), channel=0)
+        self.broker.say(ConnectionMethods.Unblocked(), channel=0)
         self.assertFalse(self.broker.client.blocked)
         self.assertEqual(self.flips, [False, True])
 
     def test_both_must_be_willing(self) -> None:
         client = self.broker.client
-        self.broker.say(Connection.Blocked("low on memory"), channel=0)
+        self.broker.say(ConnectionMethods.Blocked("low on memory"), channel=0)
         client.pauseProducing()
-        self.broker.say(Connection.Unblocked(), channel=0)
+        self.broker.say(ConnectionMethods.Unblocked(), channel=0)
         self.assertEqual(self.flips, [False])
         client.resumeProducing()
         self.assertEqual(self.flips, [False, True])
@@ -819,7 +824,7 @@ class Backpressure(ClientCase):
             raise ZeroDivisionError
 
         self.broker.client.on_writable = fails
-        self.broker.say(Connection.Blocked(""), channel=0)
+        self.broker.say(ConnectionMethods.Blocked(""), channel=0)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertFalse(self.broker.transport.disconnecting)
 
@@ -830,8 +835,8 @@ class Endings(ClientCase):
         channel = broker.channel()
         lost, calling = broker.client.lost(), channel.basic_qos()
         broker.heard()
-        broker.say(Connection.Close(320, "CONNECTION_FORCED - shutdown", 0, 0), channel=0)
-        self.assertIsInstance(broker.heard_one(), Connection.CloseOk)
+        broker.say(ConnectionMethods.Close(320, "CONNECTION_FORCED - shutdown", 0, 0), channel=0)
+        self.assertIsInstance(broker.heard_one(), ConnectionMethods.CloseOk)
         self.assertTrue(broker.transport.disconnecting)
         self.assertIsNone(broker.transport.producer)
         reason = self.reason(calling)
@@ -856,10 +861,10 @@ class Endings(ClientCase):
         broker = self.opened()
         channel = broker.channel()
         calling, closed = channel.basic_qos(), broker.client.shutdown()
-        self.assertIsInstance(broker.heard()[-1][1], Connection.Close)
+        self.assertIsInstance(broker.heard()[-1][1], ConnectionMethods.Close)
         self.assertRaises(ConnectionLost, channel.publish, b"", b"", b"")
         self.assertFalse(broker.transport.disconnecting)
-        broker.say(Connection.CloseOk(), channel=0)
+        broker.say(ConnectionMethods.CloseOk(), channel=0)
         self.assertTrue(broker.transport.disconnecting)
         self.assertNoResult(closed)
         broker.hang_up()
@@ -888,7 +893,7 @@ class Endings(ClientCase):
         broker.client.shutdown()
         broker.say(Basic.QosOk())
         broker.content(Deliver("c1", 1, False, "", ""))
-        broker.say(Connection.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
+        broker.say(ConnectionMethods.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
         self.assertEqual(got, [])
         self.assertEqual(str(self.reason(calling)), "closed by this side")
         self.assertTrue(broker.transport.disconnecting)
@@ -905,13 +910,13 @@ class Endings(ClientCase):
 
     def test_a_transport_that_does_not_close_is_aborted(self) -> None:
         broker = self.opened()
-        broker.say(Connection.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
+        broker.say(ConnectionMethods.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
         broker.clock.advance(5)
         self.assertTrue(broker.transport.disconnected)
 
     def test_aborting_ends_it_at_once_whatever_goes_on(self) -> None:
         broker = self.opened()
-        broker.say(Connection.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
+        broker.say(ConnectionMethods.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
         broker.client.abort()
         self.assertTrue(broker.transport.disconnected)
 
@@ -971,7 +976,7 @@ class BrokenProtocol(ClientCase):
 
     def test_a_reply_nobody_asked_for(self) -> None:
         self.broken(503, Basic.QosOk())
-        self.broken(503, Connection.OpenOk(), channel=0)
+        self.broken(503, ConnectionMethods.OpenOk(), channel=0)
 
     def test_what_only_a_client_says(self) -> None:
         self.broken(503, Exchange.Declare(0, "x"))
@@ -979,8 +984,8 @@ class BrokenProtocol(ClientCase):
         self.broken(503, data=publish + bytes(12) + b"\xce")
 
     def test_what_belongs_to_the_connection_or_to_a_channel(self) -> None:
-        self.broken(503, Connection.Blocked("x"))
-        self.broken(503, ChannelClass.Close(404, "x", 0, 0), channel=0)
+        self.broken(503, ConnectionMethods.Blocked("x"))
+        self.broken(503, ChannelMethods.Close(404, "x", 0, 0), channel=0)
 
     def test_a_reply_to_another_call(self) -> None:
         broker = self.opened()
@@ -996,5 +1001,5 @@ class BrokenProtocol(ClientCase):
 class Names(SynchronousTestCase):
     def test_the_client_says_who_it_is_only_when_it_has_a_name(self) -> None:
         client = ScriptedBroker().client
-        self.assertIsInstance(client, Client)
+        self.assertIsInstance(client, Connection)
         self.assertNotIn("connection_name", client.properties)

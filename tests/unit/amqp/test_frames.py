@@ -19,17 +19,10 @@ from pamqp.heartbeat import Heartbeat
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp import frames
+from txmicro.amqp.errors import FrameError, InvalidArgument
 from txmicro.amqp.fields import decode_table, encode_table
+from txmicro.amqp.frame_reader import FrameReader
 from txmicro.amqp.frames import (
-    Ack,
-    Content,
-    Deliver,
-    Form,
-    FrameError,
-    FrameReader,
-    InvalidArgument,
-    Properties,
-    Publish,
     ack_frame,
     content_frames,
     deliver_frame,
@@ -37,6 +30,8 @@ from txmicro.amqp.frames import (
     publish_prefix,
     reject_frame,
 )
+from txmicro.amqp.methods import Ack, Content, Deliver, Publish
+from txmicro.amqp.properties import Properties, PropertiesTemplate
 
 PROPERTY = settings(derandomize=True, deadline=None, database=None)
 
@@ -275,7 +270,7 @@ class AgainstPamqp(SynchronousTestCase):
         properties.message_id = properties.message_id or None
         own = {"headers", "expiration", "message_id", "timestamp"}
         shared = {name: getattr(properties, name) for name in Properties.__slots__ if name not in own}
-        filled = Form(Properties(**shared)).fill(
+        filled = PropertiesTemplate(Properties(**shared)).fill(
             properties.message_id or "", time, properties.expiration, properties.headers
         )
         self.assertEqual(filled, properties.encode())

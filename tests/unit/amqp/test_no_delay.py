@@ -8,9 +8,9 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.frames import PROTOCOL_HEADER
-from txmicro.broker.server import BrokerFactory
+from txmicro.broker.factory import BrokerFactory
 
 
 @implementer(ITCPTransport)
@@ -42,12 +42,12 @@ class Descriptor(TCPTransport):
 class NoDelayTests(SynchronousTestCase):
     def test_the_client_sends_at_once(self) -> None:
         transport = TCPTransport()
-        Client(vhost="/", username="guest", password="guest", clock=Clock()).makeConnection(transport)
+        Connection(vhost="/", username="guest", password="guest", clock=Clock()).makeConnection(transport)
         self.assertTrue(transport.no_delay)
 
     def test_what_a_turn_writes_leaves_with_its_end(self) -> None:
         transport, clock = Descriptor(), Clock()
-        client = Client(vhost="/", username="guest", password="guest", clock=clock)
+        client = Connection(vhost="/", username="guest", password="guest", clock=clock)
         client.makeConnection(transport)
         self.assertEqual(transport.sent, b"")
         clock.advance(0)
@@ -55,7 +55,7 @@ class NoDelayTests(SynchronousTestCase):
 
     def test_last_words_are_left_to_the_reactor_which_closes_the_transport_after_them(self) -> None:
         transport, clock = Descriptor(), Clock()
-        client = Client(vhost="/", username="guest", password="guest", clock=clock)
+        client = Connection(vhost="/", username="guest", password="guest", clock=clock)
         client.makeConnection(transport)
         clock.advance(0)
         client.dataReceived(b"no frame of AMQP")

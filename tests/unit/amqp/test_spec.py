@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txamqp.protocol import AMQClient
 
 from txmicro.amqp.channel import Channel
-from txmicro.amqp.connection import Client
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.spec import METHODS, SPEC, index_of
 
 
@@ -43,4 +43,4 @@ class SpecTests(SynchronousTestCase):
     def test_there_is_no_method_of_txamqps_that_we_hide_by_accident(self) -> None:
         generated = {name for name in dir(SPEC.klass) if not name.startswith("_")}
         self.assertEqual(generated & set(vars(Channel)), {"channel_close", "confirm_select"})
-        self.assertTrue(issubclass(Client, AMQClient))
+        self.assertTrue(issubclass(Connection, AMQClient))

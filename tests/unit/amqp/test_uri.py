@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.amqp.uri import Broker, Files, UriError, parse
+from txmicro.amqp.uri import BrokerAddress, Files, UriError, parse
 from txmicro.errors import TxmicroError
 
 PROPERTY = settings(derandomize=True, deadline=None, database=None)
@@ -38,7 +38,7 @@ class Parsing(SynchronousTestCase):
             ("amqp://[::1]", {"host": "::1"}),
         ]
         for uri, expected in examples:
-            self.assertEqual(parse(uri), Broker(**expected), uri)
+            self.assertEqual(parse(uri), BrokerAddress(**expected), uri)
 
     def test_the_slash_behind_the_host_is_the_vhost_of_most_people(self) -> None:
         for uri in ("amqp://guest:guest@localhost:5672/", "amqp://guest:guest@localhost:5672/?heartbeat=5"):
@@ -48,7 +48,7 @@ class Parsing(SynchronousTestCase):
         self.assertEqual(parse("amqp://ann:s3,cret@host").password, "s3,cret")
 
     def test_tls_has_a_port_of_its_own(self) -> None:
-        self.assertEqual(parse("amqps://host"), Broker(tls=True, host="host", port=5671))
+        self.assertEqual(parse("amqps://host"), BrokerAddress(tls=True, host="host", port=5671))
         self.assertEqual(parse("AMQPS://host:5672").port, 5672)
 
     def test_options(self) -> None:
@@ -148,7 +148,7 @@ class Tls(SynchronousTestCase):
         self.assertEqual(
             parse("amqps://h?certfile=/b.pem", files).files, Files("/ca.pem", "/b.pem", "/b.pem")
         )
-        self.assertEqual(parse("amqp://h", files), Broker(host="h"))
+        self.assertEqual(parse("amqp://h", files), BrokerAddress(host="h"))
 
     def test_who_names_the_user(self) -> None:
         own = Files(cert="/own.pem")
@@ -174,4 +174,4 @@ class Showing(SynchronousTestCase):
 
     def test_a_broker_does_not_change(self) -> None:
         with self.assertRaises(FrozenInstanceError):
-            Broker().host = "other"  # type: ignore[misc]
+            BrokerAddress().host = "other"  # type: ignore[misc]

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.amqp.frames import Properties
-from txmicro.broker.arguments import declared
-from txmicro.broker.channels import Channel, Session
+from txmicro.amqp.properties import Properties
+from txmicro.broker.errors import Refused
 from txmicro.broker.memory_gauge import MemoryGauge
+from txmicro.broker.messages import OVERHEAD, Message
 from txmicro.broker.model import Model, Outcome
-from txmicro.broker.properties import Received
-from txmicro.broker.queues import OVERHEAD, RETRY, Message, Queue
-from txmicro.broker.refusals import Refused
+from txmicro.broker.properties import ReceivedProperties
+from txmicro.broker.queue_options import parse_options
+from txmicro.broker.queues import RETRY, Queue
+from txmicro.broker.sessions import ModelChannel, ModelSession
 from txmicro.broker.topics import TopicTrie
 
 NOW = 1_795_449_588.5
@@ -31,16 +32,16 @@ class Party:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.session = Session(model)
+        self.session = ModelSession(model)
         self.delivered: list[tuple[str, int, Message]] = []
         self.cancelled: list[str] = []
         self.channel = self.open()
 
-    def open(self) -> Channel:
+    def open(self) -> ModelChannel:
         def send(consumer: str, tag: int, message: Message) -> None:
             self.delivered.append((consumer, tag, message))
 
-        return Channel(self.model, self.session, send, self.cancelled.append)
+        return ModelChannel(self.model, self.session, send, self.cancelled.append)
 
     def consume(self, queue: str, tag: str = "", *, no_ack: bool = False, exclusive: bool = False) -> str:
         consumer = self.channel.consume(queue, tag, no_ack=no_ack, exclusive=exclusive)
@@ -145,7 +146,7 @@ class GaugeTests(SynchronousTestCase):
 class ArgumentTests(SynchronousTestCase):
     def read(self, **arguments: Any) -> Any:
         given = {f"x-{name.replace('_', '-')}": value for name, value in arguments.items()}
-        return declared("queue", durable=True, exclusive=False, auto_delete=False, arguments=given)
+        return parse_options("queue", durable=True, exclusive=False, auto_delete=False, arguments=given)
 
     def test_times_are_read_as_seconds(self) -> None:
         read = self.read(message_ttl=1500, expires=60_000)
@@ -171,7 +172,7 @@ class ArgumentTests(SynchronousTestCase):
             ("auto-delete", {"durable": True, "exclusive": False, "auto_delete": True}),
         ):
             refusal = self.assertRaises(
-                Refused, declared, "queue", arguments={"x-queue-type": "quorum"}, **options
+                Refused, parse_options, "queue", arguments={"x-queue-type": "quorum"}, **options
             )
             self.assertEqual(
                 refusal.text,
@@ -226,12 +227,12 @@ class NameTests(ModelTestCase):
         self.refused(403, self.publish, "key", exchange="inner")
 
     def test_a_deleted_exchange_leaves_no_bindings(self) -> None:
-        queue = self.declare()
+        self.declare()
         self.model.declare_exchange("e", "direct")
         self.model.bind(self.party.session, "queue", "e", "key")
         self.model.bind(self.party.session, "queue", "e", "key")
         self.model.delete_exchange("e")
-        self.assertEqual(queue.bindings, set())
+        self.assertEqual(self.model._bindings, {"queue": set()})
 
     def test_a_fanout_exchange_counts_bindings_per_queue(self) -> None:
         self.declare()
@@ -538,7 +539,7 @@ class DeadLetterTests(ModelTestCase):
 
     def test_headers_that_cannot_be_written_are_left_out(self) -> None:
         queue, dead = self.dying(), self.declare("dead")
-        received = Received(headers={"\ufffd" * 255: 1}, delivery_mode=2)
+        received = ReceivedProperties(headers={"\ufffd" * 255: 1}, delivery_mode=2)
         received.raw = b"as it came"
         self.model.publish("", "queue", received, b"")
         self.reject(queue)

@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.contract.broker import Raw
-from txmicro.amqp.frames import PROTOCOL_HEADER, Properties, method_frame
-from txmicro.broker.channels import Session
-from txmicro.broker.service import INTERFACE, PORT, Broker
+from txmicro.amqp.frames import PROTOCOL_HEADER, method_frame
+from txmicro.amqp.properties import Properties
+from txmicro.broker.service import INTERFACE, PORT, EmbeddedBroker
+from txmicro.broker.sessions import ModelSession
 
 reactor: Any = _reactor
 
@@ -28,7 +29,7 @@ reactor: Any = _reactor
 class ListeningTests(SynchronousTestCase):
     def test_it_listens_on_loopback(self) -> None:
         memory = MemoryReactorClock()
-        broker = Broker(memory)
+        broker = EmbeddedBroker(memory)
         self.assertEqual(broker.port, PORT)
         broker.startService()
         ((port, factory, _backlog, interface),) = memory.tcpServers
@@ -36,14 +37,14 @@ class ListeningTests(SynchronousTestCase):
 
     def test_that_all_is_in_memory_is_said_once_at_the_start(self) -> None:
         with capturedLogs() as events:
-            broker = Broker(MemoryReactorClock())
+            broker = EmbeddedBroker(MemoryReactorClock())
             broker.startService()
-            broker.factory.model.declare_queue(Session(broker.factory.model), "queue", durable=True)
+            broker.factory.model.declare_queue(ModelSession(broker.factory.model), "queue", durable=True)
         said = [event for event in events if "in memory" in (event.get("log_format") or "")]
         self.assertEqual(len(said), 1)
 
     def test_users_and_memory_are_configured(self) -> None:
-        broker = Broker(MemoryReactorClock(), users={"u": "p"}, memory_limit=10)
+        broker = EmbeddedBroker(MemoryReactorClock(), users={"u": "p"}, memory_limit=10)
         self.assertEqual(broker.factory.users, {"u": "p"})
         self.assertEqual(broker.factory.model.memory.limit, 10)
 
@@ -63,10 +64,10 @@ class Deaf(Protocol):
 
 class UnreadTests(TestCase):
     async def test_who_asks_and_never_reads_is_cut_off(self) -> None:
-        broker = Broker(reactor, port=0)
+        broker = EmbeddedBroker(reactor, port=0)
         broker.startService()
         self.addCleanup(broker.stopService)
-        queue = broker.factory.model.declare_queue(Session(broker.factory.model), "queue")
+        queue = broker.factory.model.declare_queue(ModelSession(broker.factory.model), "queue")
         for _ in range(64):
             queue.push("", "queue", Properties(), bytes(1024 * 1024), None)
         client = await connectProtocol(TCP4ClientEndpoint(reactor, INTERFACE, broker.port), Deaf())
@@ -97,7 +98,7 @@ class UnreadTests(TestCase):
 
 class GarbageTests(TestCase):
     async def test_who_sends_garbage_hears_the_reason_while_it_sends(self) -> None:
-        broker = Broker(reactor, port=0)
+        broker = EmbeddedBroker(reactor, port=0)
         broker.startService()
         self.addCleanup(broker.stopService)
         received = await deferToThread(
@@ -114,19 +115,19 @@ class GarbageTests(TestCase):
 
 class ServiceTests(TestCase):
     async def test_a_taken_port_is_known_at_once(self) -> None:
-        broker = Broker(reactor, port=0)
+        broker = EmbeddedBroker(reactor, port=0)
         broker.startService()
-        second = Broker(reactor, port=broker.port)
+        second = EmbeddedBroker(reactor, port=broker.port)
         self.assertRaises(CannotListenError, second.startService)
         await second.stopService()
         await broker.stopService()
 
     async def test_stopping_closes_connections_and_drops_queues(self) -> None:
-        broker = Broker(reactor, port=0)
+        broker = EmbeddedBroker(reactor, port=0)
         broker.startService()
         port = broker.port
         client = await connectProtocol(TCP4ClientEndpoint(reactor, INTERFACE, port), Raw())
-        broker.factory.model.declare_queue(object(), "queue", arguments={"x-expires": 60_000})  # type: ignore[arg-type]
+        broker.factory.model.declare_queue(object(), "queue", arguments={"x-expires": 60_000})
         await broker.stopService()
         await client.gone
         self.assertEqual((broker.factory.connections, broker.factory.model.queues), (set(), {}))

@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from txmicro.amqp.uri import Files
-from txmicro.broker.service import Broker
+from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.targets import target
 from txmicro.daemons.own_broker import own_target
 from txmicro.errors import ConfigError
@@ -63,7 +63,7 @@ class TargetTests(SynchronousTestCase):
 
 class OwnTargetTests(TestCase):
     async def test_the_port_is_the_one_that_the_broker_got(self) -> None:
-        broker = Broker(reactor, port=0)
+        broker = EmbeddedBroker(reactor, port=0)
         for interface in ("", "127.0.0.1"):
             own = own_target(reactor, broker, interface)
             broker.startService()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.protocol import topology
-from txmicro.protocol.topology import Features, Queue
+from txmicro.protocol.topology import Features, QueueDeclaration
 
 ANCIENT = Features.of({"product": "RabbitMQ", "version": "3.9.29"})
 OLD = Features.of({"product": "RabbitMQ", "version": "3.10.8"})
 NEW = Features.of({"product": "RabbitMQ", "version": "4.3.0-rc.1"})
 
 
-def everything(features: Features) -> list[Queue]:
+def everything(features: Features) -> list[QueueDeclaration]:
     return [
         topology.inbox("WB:1", "WB", ("worker.getAll",)),
         topology.direct("WB:1", "WB"),
@@ -101,7 +101,7 @@ class DeclarationTests(SynchronousTestCase):
         self.assertEqual(one & other, set())
         self.assertEqual(one, {name.replace("WC", "WB") for name in other})
 
-    def names(self, queues: tuple[Queue, ...]) -> set[str]:
+    def names(self, queues: tuple[QueueDeclaration, ...]) -> set[str]:
         exchanges = {exchange for queue in queues for exchange, _ in queue.bindings}
         leads = {queue.arguments.get("x-dead-letter-exchange", "") for queue in queues} - {""}
         for queue in queues:  # the message's own keys, which its sender chose, lead nowhere
@@ -112,7 +112,7 @@ class DeclarationTests(SynchronousTestCase):
 
 
 class DurableTests(SynchronousTestCase):
-    def lane(self, features: Features, steps: tuple[float, ...] = (0.2, 30.0)) -> dict[str, Queue]:
+    def lane(self, features: Features, steps: tuple[float, ...] = (0.2, 30.0)) -> dict[str, QueueDeclaration]:
         retries = (topology.retry("WB", step, features) for step in steps)
         return {queue.name: queue for queue in (*topology.durable_queues("WB", features), *retries)}
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .queues import Consumer
+from .consumers import Consumer
 
 
-class Turns:
+class RoundRobin:
     """Consumers that may be able to take a message: those of the highest priority first, equals in turn."""
 
     __slots__ = ("_by_priority", "_levels")

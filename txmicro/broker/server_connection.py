@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any, Final
 
 from pamqp import base
 from pamqp.commands import Channel as ChannelMethods
 from pamqp.commands import Connection
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txmicro.amqp.errors import CHANNEL_ERROR
-from txmicro.amqp.frames import (
-    BODY_MAX,
-    HEARTBEAT,
-    PROTOCOL_HEADER,
-    Ack,
-    FrameError,
-    FrameReader,
-    Properties,
-    Publish,
-    method_frame,
-)
+from txmicro.amqp.errors import CHANNEL_ERROR, FrameError
+from txmicro.amqp.frame_reader import FrameReader
+from txmicro.amqp.frames import BODY_MAX, HEARTBEAT, PROTOCOL_HEADER, method_frame
+from txmicro.amqp.methods import Ack, Publish
+from txmicro.amqp.properties import Properties
 from txmicro.util.clock import Clock, Timer
 
-from .channels import Session
+from .errors import Refused
 from .handshake import Handshake
-from .model import MEMORY_LIMIT, Model
-from .output import UNREAD, Output
-from .properties import Received
-from .refusals import Refused
+from .model import Model
+from .output_buffer import UNREAD, OutputBuffer
+from .properties import ReceivedProperties
 from .server_channel import ServerChannel
+from .sessions import ModelSession
 
 MAX_CONNECTIONS: Final = 1024
 UNFINISHED: Final = 2 * BODY_MAX
@@ -45,8 +38,22 @@ PATIENCE: Final = 10.0
 _SILENT: Final = 4  # half intervals without a byte from the client
 
 
+class ConnectionOwner(typing.Protocol):
+    """The factory of a connection."""
+
+    model: Model
+    clock: Clock
+    users: dict[str, str]
+
+    def flush_later(self, output: OutputBuffer) -> None:
+        """Flush *output* at the end of this turn of the reactor."""
+
+    def lost(self, connection: ServerConnection) -> None:
+        """Note that *connection* is closed."""
+
+
 @implementer(IPushProducer)
-class BrokerServer(Protocol):
+class ServerConnection(Protocol):
     """One client's connection.
 
     :ivar session: what the model knows of the client.
@@ -56,18 +63,18 @@ class BrokerServer(Protocol):
     log = Logger()
     transport: Any
 
-    def __init__(self, factory: BrokerFactory) -> None:
-        self.factory = factory
-        self.session = Session(factory.model)
-        self.output = Output(factory.flush_later, self._cut_off)
-        self._handshake = Handshake(factory.users, self._send, self._hang_up)
+    def __init__(self, owner: ConnectionOwner) -> None:
+        self._owner = owner
+        self.session = ModelSession(owner.model)
+        self.output = OutputBuffer(owner.flush_later, self._cut_off)
+        self._handshake = Handshake(owner.users, self._send, self._hang_up)
         self._reader = FrameReader(
             self._method,
             self._content,
             self._heartbeat,
             held_max=UNFINISHED,
             channel_max=0,
-            properties=Received,
+            properties=ReceivedProperties,
             refuse=self._refuse_content,
         )
         self._header = b""
@@ -119,7 +126,7 @@ class BrokerServer(Protocol):
         self._closing = True
         self._stop_timer()
         self.session.close()
-        self.factory.lost(self)
+        self._owner.lost(self)
 
     def _hang_up(self) -> None:
         """Say what is to be said, and close."""
@@ -160,7 +167,7 @@ class BrokerServer(Protocol):
     def _call_later(self, delay: float, call: Any) -> None:
         """Set the connection's one timer."""
         self._stop_timer()
-        self._timer = self.factory.clock.callLater(delay, call)
+        self._timer = self._owner.clock.callLater(delay, call)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -224,7 +231,7 @@ class BrokerServer(Protocol):
             return
         channel.publish(method, properties, body)
         self._publishes = True
-        if self.factory.model.memory.alarm:
+        if self._owner.model.memory.alarm:
             self._block()
 
     def _heartbeat(self) -> None:
@@ -289,7 +296,7 @@ class BrokerServer(Protocol):
                 f"number of channels opened ({most}) has reached the negotiated channel_max ({most})",
             )
         self._channels[number] = ServerChannel(
-            number, self.factory.model, self.session, self.output, self._handshake
+            number, self._owner.model, self.session, self.output, self._handshake
         )
         self._send(ChannelMethods.OpenOk(), number)
 
@@ -325,7 +332,7 @@ class BrokerServer(Protocol):
     # Heartbeats, both ways: each half interval one look at what has happened.
 
     def _tick(self) -> None:
-        self._timer = self.factory.clock.callLater(self._handshake.heartbeat / 2, self._tick)
+        self._timer = self._owner.clock.callLater(self._handshake.heartbeat / 2, self._tick)
         if not self.output.written:
             self.transport.write(HEARTBEAT)
         self.output.written = False
@@ -363,99 +370,6 @@ class BrokerServer(Protocol):
         if self._handshake.done:
             self._close(Refused(320, "broker forced connection closure with reason 'shutdown'"), 0)
         self._hang_up()
-
-
-class BrokerFactory(Factory):
-    """One broker, and its connections.
-
-    :param users: passwords by user name; None: guest, with the password guest.
-    :param memory_limit: bytes of messages above which publishers are held up.
-    :param max_connections: more are closed at once.
-    :ivar model: what is in it.
-    """
-
-    log = Logger()
-    noisy = False
-
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        users: dict[str, str] | None = None,
-        memory_limit: int = MEMORY_LIMIT,
-        max_connections: int = MAX_CONNECTIONS,
-    ) -> None:
-        self.model = Model(clock, memory_limit=memory_limit)
-        self.clock = clock
-        self.connections: set[BrokerServer] = set()
-        self.users = {"guest": "guest"} if users is None else users
-        self._max_connections = max_connections
-        self._unflushed: list[Output] = []
-        self._flush: Timer | None = None
-        self._gone: list[Deferred[None]] = []
-        self.model.memory.on_alarm = self._on_alarm
-
-    def buildProtocol(self, addr: IAddress | None) -> BrokerServer | None:
-        """A connection; None, which closes it: there are too many."""
-        if len(self.connections) >= self._max_connections:
-            self.log.warn(
-                "Closing a new connection from {addr}: {limit} are open, the most that are allowed. It is taken when "
-                "others have been closed.",
-                addr=addr,
-                limit=self._max_connections,
-                recurring=True,
-            )
-            return None
-        protocol = BrokerServer(self)
-        self.connections.add(protocol)
-        return protocol
-
-    def lost(self, connection: BrokerServer) -> None:
-        """*connection* is gone."""
-        self.connections.discard(connection)
-        if not self.connections:
-            gone, self._gone = self._gone, []
-            for waiter in gone:
-                waiter.callback(None)
-
-    def shut_down(self) -> Deferred[None]:
-        """Close all connections. Fires with None when they are gone; does not fail."""
-        if not self.connections:
-            return succeed(None)
-        waiter: Deferred[None] = Deferred()
-        self._gone.append(waiter)
-        for connection in list(self.connections):
-            connection.shut_down()
-        return waiter
-
-    def close(self) -> None:
-        """Break all connections and drop all messages, without a word."""
-        for connection in list(self.connections):
-            connection.transport.abortConnection()
-        self.model.close()
-
-    def flush_later(self, output: Output) -> None:
-        """Flush *output* at the end of this turn, all connections' in one go."""
-        self._unflushed.append(output)
-        if self._flush is None:
-            self._flush = self.clock.callLater(0, self._flush_all)
-
-    def _flush_all(self) -> None:
-        self._flush = None
-        unflushed, self._unflushed = self._unflushed, []
-        for output in unflushed:
-            output.flush()
-
-    def _on_alarm(self, on: bool) -> None:
-        limit = self.model.memory.limit
-        if on:
-            text = "Messages take more than {limit} bytes (broker_memory): clients that publish wait for room"
-            self.log.warn(text, limit=limit, recurring=True)
-        else:
-            text = "Messages take well under {limit} bytes (broker_memory) again: all clients may publish"
-            self.log.info(text, limit=limit, recurring=True)
-        for connection in list(self.connections):
-            connection.alarm(on)
 
 
 def _reasons(refusal: Refused, index: int) -> tuple[int, str, int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .refusals import Lacking, Refused
+from .errors import Refused, Unsupported
 
 _NUMBERS: Final = {
     "x-expires": 1,
@@ -24,7 +24,7 @@ _LACKING: Final = ("x-single-active-consumer", "x-max-priority")
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class QueueOptions:
     """A queue's properties; build it with :func:`declared`.
 
     :ivar ttl: how long a message may wait, in seconds; None: for ever.
@@ -48,9 +48,9 @@ class Declared:
     at_least_once: bool
 
 
-def declared(
+def parse_options(
     name: str, *, durable: bool, exclusive: bool, auto_delete: bool, arguments: dict[str, Any]
-) -> Declared:
+) -> QueueOptions:
     """Read a declaration of queue *name*.
 
     Arguments of other names have no effect, as on RabbitMQ. Raises :class:`Refused`: 406 for what makes no
@@ -62,7 +62,7 @@ def declared(
         _check_quorum(name, durable=durable, exclusive=exclusive, auto_delete=auto_delete)
     if "x-dead-letter-routing-key" in known and "x-dead-letter-exchange" not in known:
         raise _invalid(name, "x-dead-letter-routing-key", "there is no x-dead-letter-exchange")
-    return Declared(
+    return QueueOptions(
         durable and not exclusive,  # what goes with its connection outlives nothing
         exclusive,
         auto_delete,
@@ -80,7 +80,7 @@ def declared(
     )
 
 
-def check_equivalent(name: str, current: Declared, received: Declared) -> None:
+def check_equivalent(name: str, current: QueueOptions, received: QueueOptions) -> None:
     """Raise :class:`Refused` (406) unless *received* declares the queue that there is, whoever may use it."""
     for field in ("durable", "auto_delete"):
         check_same("queue", name, field, getattr(current, field), getattr(received, field))
@@ -126,7 +126,7 @@ def _invalid(name: str, key: str, why: str) -> Refused:
 
 def _checked(name: str, key: str, value: Any) -> Any:
     if key in _LACKING or (key == "x-queue-type" and value == "stream"):
-        raise Lacking(f"queue argument '{key}' with the value '{value!s:.100}'")
+        raise Unsupported(f"queue argument '{key}' with the value '{value!s:.100}'")
     if key in _NUMBERS and (type(value) is not int or value < _NUMBERS[key]):
         raise _invalid(name, key, f"expected a whole number from {_NUMBERS[key]} on, got '{value!s:.100}'")
     if key in _TEXTS and not isinstance(value, str):

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from txmicro.util.clock import Clock, Timer
 
-from .server import BrokerFactory
+from .factory import BrokerFactory
 
 BUFFER: Final = 64 * 1024
 """Bytes on their way above which a transport's producer is paused, as on TCP."""

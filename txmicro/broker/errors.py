@@ -41,7 +41,7 @@ class Refused(TxmicroError):
         super().__init__(self.text)
 
 
-class Lacking(Refused):
+class Unsupported(Refused):
     """The refusal of what RabbitMQ can do and this broker cannot.
 
     It closes only the channel, although 540 is a code for connections: libraries that try out what a broker

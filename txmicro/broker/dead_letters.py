@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from txmicro.amqp.frames import Properties
+from txmicro.amqp.properties import Properties
 
+from .messages import Message
 from .properties import copies, with_headers
-from .queues import Message
 
 REJECTED = "rejected"
 

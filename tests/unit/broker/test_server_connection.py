@@ -14,22 +14,22 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.fields import encode_table
+from txmicro.amqp.frame_reader import FrameReader
 from txmicro.amqp.frames import (
     BODY_MAX,
     HEARTBEAT,
     PROTOCOL_HEADER,
-    Ack,
-    Deliver,
-    FrameReader,
-    Properties,
     ack_frame,
     content_frames,
     deliver_frame,
     method_frame,
     publish_prefix,
 )
-from txmicro.broker.output import UNREAD
-from txmicro.broker.server import PATIENCE, BrokerFactory, BrokerServer
+from txmicro.amqp.methods import Ack, Deliver
+from txmicro.amqp.properties import Properties
+from txmicro.broker.factory import BrokerFactory
+from txmicro.broker.output_buffer import UNREAD
+from txmicro.broker.server_connection import PATIENCE, ServerConnection
 
 CAPABLE: dict[str, Any] = {"capabilities": {"consumer_cancel_notify": True, "connection.blocked": True}}
 
@@ -284,7 +284,7 @@ class HandshakeTests(ServerTestCase):
     def test_there_is_a_limit_of_connections(self) -> None:
         factory = BrokerFactory(self.clock, max_connections=1)
         first: Any = factory.buildProtocol(None)
-        self.assertIsInstance(first, BrokerServer)
+        self.assertIsInstance(first, ServerConnection)
         with capturedLogs() as events:
             self.assertIsNone(factory.buildProtocol(None))
         [event] = events

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from .queues import Consumer, Message
-from .refusals import Refused
-
-if TYPE_CHECKING:
-    from .model import Model
+from .consumers import Consumer
+from .errors import Refused
+from .messages import Message
+from .model import Model
 
 _UNLIMITED: Final = float("inf")
 _queue = attrgetter("queue")
 
 
-class Session:
+class ModelSession:
     """One client's stay: what ends with its connection.
 
     :ivar writable: whether the connection can take deliveries.
@@ -27,7 +26,7 @@ class Session:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.channels: set[Channel] = set()
+        self.channels: set[ModelChannel] = set()
         self.writable = True
 
     def pause(self) -> None:
@@ -50,7 +49,7 @@ class Session:
         self._model.forget(self)
 
 
-class Channel:
+class ModelChannel:
     """One channel of a session.
 
     :param send: called with consumer tag, delivery tag and message for each delivery.
@@ -63,7 +62,7 @@ class Channel:
     def __init__(
         self,
         model: Model,
-        session: Session,
+        session: ModelSession,
         send: Callable[[str, int, Message], None],
         cancelled: Callable[[str], None],
     ) -> None:

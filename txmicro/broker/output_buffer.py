@@ -18,7 +18,7 @@ class Confirming(Protocol):
         """Say it."""
 
 
-class Output:
+class OutputBuffer:
     """Collects what a connection sends.
 
     :param flush_later: has :meth:`flush` called at the end of this turn.
@@ -43,7 +43,7 @@ class Output:
         "written",
     )
 
-    def __init__(self, flush_later: Callable[[Output], None], cut_off: Callable[[], None]) -> None:
+    def __init__(self, flush_later: Callable[[OutputBuffer], None], cut_off: Callable[[], None]) -> None:
         self.transport: Any = None
         self.written = False
         self._flush_later = flush_later

@@ -14,9 +14,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txmicro.amqp.frames import PROTOCOL_HEADER, FrameReader
-from txmicro.broker.memory import BUFFER, MemoryEndpoint, MemoryTransport
-from txmicro.broker.server import BrokerFactory
+from txmicro.amqp.frame_reader import FrameReader
+from txmicro.amqp.frames import PROTOCOL_HEADER
+from txmicro.broker.factory import BrokerFactory
+from txmicro.broker.memory_transport import BUFFER, MemoryEndpoint, MemoryTransport
 
 
 class Recorder(Protocol):

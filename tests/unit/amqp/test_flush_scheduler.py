@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.deliveries import Deliveries
-from txmicro.amqp.turn import Turn
+from txmicro.amqp.flush_scheduler import FlushScheduler
 
 STEPS = ("arrive", "done", "reject", "take")
 
@@ -14,12 +14,12 @@ STEPS = ("arrive", "done", "reject", "take")
 class Turns(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
-        self.turn = Turn(self.clock)
+        self.turn = FlushScheduler(self.clock)
         self.called: list[str] = []
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
 
     def call(self, name: str) -> None:
-        self.turn.at_end(lambda: self.called.append(name))
+        self.turn.schedule(lambda: self.called.append(name))
 
     def test_what_is_due_is_called_when_the_turn_ends(self) -> None:
         self.call("a")
@@ -54,18 +54,18 @@ class Turns(SynchronousTestCase):
         self.assertEqual(self.called, ["a", "b"])
 
     def test_more_may_become_due_at_the_end(self) -> None:
-        self.turn.at_end(lambda: self.call("late"))
+        self.turn.schedule(lambda: self.call("late"))
         self.clock.advance(0)
         self.assertEqual(self.called, ["late"])
 
     def test_what_is_forgotten_is_not_called(self) -> None:
-        self.turn.at_end(self.fail)
-        self.turn.forget(self.fail)
-        self.turn.forget(self.fail)
+        self.turn.schedule(self.fail)
+        self.turn.cancel(self.fail)
+        self.turn.cancel(self.fail)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.call("a")
-        self.turn.at_end(self.fail)
-        self.turn.forget(self.fail)
+        self.turn.schedule(self.fail)
+        self.turn.cancel(self.fail)
         self.clock.advance(0)
         self.assertEqual(self.called, ["a"])
 

@@ -8,7 +8,7 @@ from typing import Any
 from txmicro.util.clock import Clock
 
 
-class Turn:
+class FlushScheduler:
     """What is to be done when a turn of the reactor ends. The connections of a process share one.
 
     A turn that began with reading ends with it: what one connection read and another one writes leaves at once,
@@ -21,13 +21,13 @@ class Turn:
         self._call: Any = None
         self._reading = False
 
-    def at_end(self, function: Callable[[], None]) -> None:
+    def schedule(self, function: Callable[[], None]) -> None:
         """Call *function* at the end of this turn; it must not raise, and may ask for more of this."""
         self._due.append(function)
         if not self._reading and self._call is None:
             self._call = self._clock.callLater(0, self._called)
 
-    def forget(self, function: Callable[[], None]) -> None:
+    def cancel(self, function: Callable[[], None]) -> None:
         """Do not call *function*."""
         if function in self._due:
             self._due.remove(function)

@@ -1,0 +1,180 @@
+"""The methods of AMQP 0-9-1, decoded: those that come with every message by hand, all others by pamqp's classes.
+
+Format: the XML of the AMQP 0-9-1 methods, which pamqp has as classes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from pamqp import base, commands
+from pamqp.decode import long_str
+
+from .errors import SYNTAX_ERROR, FrameError
+from .fields import decode_table
+from .properties import Properties
+
+PUBLISH: Final = commands.Basic.Publish.index
+DELIVER: Final = commands.Basic.Deliver.index
+ACK: Final = commands.Basic.Ack.index
+REJECT: Final = commands.Basic.Reject.index
+BASIC: Final = 60
+"""The number of the class ``basic``."""
+
+_short = struct.Struct(">H").unpack_from
+_long = struct.Struct(">I").unpack_from
+_longlong = struct.Struct(">Q").unpack_from
+_ack = struct.Struct(">QB").unpack_from
+
+
+class Deliver:
+    """``basic.deliver``."""
+
+    __slots__ = ("consumer_tag", "delivery_tag", "exchange", "redelivered", "routing_key")
+
+    def __init__(
+        self, consumer_tag: str, delivery_tag: int, redelivered: bool, exchange: str, routing_key: str
+    ) -> None:
+        self.consumer_tag = consumer_tag
+        self.delivery_tag = delivery_tag
+        self.redelivered = redelivered
+        self.exchange = exchange
+        self.routing_key = routing_key
+
+
+class Publish:
+    """``basic.publish``."""
+
+    __slots__ = ("exchange", "immediate", "mandatory", "routing_key")
+
+    def __init__(self, exchange: str, routing_key: str, mandatory: bool, immediate: bool) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.mandatory = mandatory
+        self.immediate = immediate
+
+
+class Ack:
+    """``basic.ack``: a consumer's, or a broker's confirm."""
+
+    __slots__ = ("delivery_tag", "multiple")
+
+    def __init__(self, delivery_tag: int, multiple: bool) -> None:
+        self.delivery_tag = delivery_tag
+        self.multiple = multiple
+
+
+Method: TypeAlias = base.Frame | Deliver | Publish | Ack
+
+
+class Content:
+    """A message as it came: its method, properties and body."""
+
+    __slots__ = ("body", "method", "properties")
+
+    def __init__(self, method: Method, properties: Properties, body: bytes) -> None:
+        self.method = method
+        self.properties = properties
+        self.body = body
+
+
+def decode_deliver(data: bytes, offset: int, end: int) -> Deliver:
+    """Decode the arguments of a ``basic.deliver``; raises :class:`FrameError` or ``IndexError``."""
+    # A length that overruns shows at the end, as offsets only grow. Names and keys are a stranger's, passed
+    # on unread by the broker: no UTF-8 there must not cost the connection.
+    start = offset + 1
+    offset = start + data[offset]
+    consumer_tag = data[start:offset].decode("utf-8", "replace")
+    delivery_tag, redelivered = _ack(data, offset)
+    start = offset + 10
+    offset = start + data[start - 1]
+    exchange = data[start:offset].decode("utf-8", "replace")
+    start = offset + 1
+    offset = start + data[offset]
+    _check_end(offset, end)
+    return Deliver(
+        consumer_tag,
+        delivery_tag,
+        bool(redelivered & 1),
+        exchange,
+        data[start:offset].decode("utf-8", "replace"),
+    )
+
+
+def _decode_publish(data: bytes, offset: int, end: int) -> Publish:
+    start = offset + 3
+    offset = start + data[start - 1]
+    exchange = data[start:offset].decode("utf-8", "replace")
+    start = offset + 1
+    offset = start + data[offset]
+    bits = data[offset]
+    _check_end(offset + 1, end)
+    return Publish(exchange, data[start:offset].decode("utf-8", "replace"), bool(bits & 1), bool(bits & 2))
+
+
+def _decode_ack(data: bytes, offset: int, end: int) -> Ack:
+    tag, multiple = _ack(data, offset)
+    _check_end(offset + 9, end)
+    return Ack(tag, bool(multiple & 1))
+
+
+def _check_end(offset: int, end: int) -> None:
+    if offset != end:
+        raise FrameError("a method that does not fill its frame", code=SYNTAX_ERROR)
+
+
+def _read_shortstr(data: bytes, offset: int, _end: int) -> tuple[str, int]:
+    start = offset + 1
+    stop = start + data[offset]
+    return data[start:stop].decode("utf-8", "replace"), stop  # RabbitMQ cuts reply texts amid a character
+
+
+def _read_longstr(data: bytes, offset: int, _end: int) -> tuple[str | bytes, int]:
+    stop = offset + 4 + _long(data, offset)[0]
+    return long_str(data[offset:stop])[1], stop
+
+
+_READ_FIELD: Final[dict[str, Callable[[bytes, int, int], tuple[Any, int]]]] = {
+    "octet": lambda data, offset, _: (data[offset], offset + 1),
+    "short": lambda data, offset, _: (_short(data, offset)[0], offset + 2),
+    "long": lambda data, offset, _: (_long(data, offset)[0], offset + 4),
+    "longlong": lambda data, offset, _: (_longlong(data, offset)[0], offset + 8),
+    "shortstr": _read_shortstr,
+    "longstr": _read_longstr,
+    "table": decode_table,
+}
+
+
+def _decoder(kind: type[base.Frame]) -> Callable[[bytes, int, int], base.Frame]:
+    """What reads the arguments of a method; made once per class, from pamqp's description of it."""
+    fields = [(name, kind.amqp_type(name)) for name in kind.__slots__]
+
+    def decode(data: bytes, offset: int, end: int) -> base.Frame:
+        method = kind.__new__(kind)  # its constructor has opinions about names
+        bit = 0
+        for name, field in fields:
+            if field == "bit":
+                if bit == 0:
+                    bit = 1
+                    offset += 1
+                setattr(method, name, bool(data[offset - 1] & bit))
+                bit <<= 1
+            else:
+                bit = 0
+                value, offset = _READ_FIELD[field](data, offset, end)
+                setattr(method, name, value)
+        _check_end(offset, end)
+        return method
+
+    return decode
+
+
+DECODERS: Final[dict[int, Callable[[bytes, int, int], Method]]] = {
+    **{index: _decoder(kind) for index, kind in commands.INDEX_MAPPING.items()},
+    PUBLISH: _decode_publish,
+    DELIVER: decode_deliver,
+    ACK: _decode_ack,
+}
+WITH_CONTENT: Final = frozenset((PUBLISH, DELIVER, commands.Basic.Return.index, commands.Basic.GetOk.index))
