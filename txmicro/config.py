@@ -322,7 +322,7 @@ class Config:
 
 
 def key_of(each: Field[Any]) -> str:
-    """The key of a field of :class:`Config`: its name, except for the ancestor's keys in capitals."""
+    """The key of a field of :class:`Config`: its name, except for MicroServices.js' keys in capitals."""
     return each.metadata["key"] or each.name
 
 

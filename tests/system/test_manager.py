@@ -171,7 +171,7 @@ class InquiryTests(SystemTestCase):
 
         self.patch(worker._running_station, "told", told)
 
-    def test_the_answer_is_in_the_ancestors_shape_after_two_looks(self) -> None:
+    def test_the_answer_is_in_the_published_shape_after_two_looks(self) -> None:
         sender = Worker("WA", id="WA:1")
         self.process(sender)
         self.listen(sender)

@@ -1,4 +1,4 @@
-"""Workers on a bus: what the ancestor's README promises, and what ours does."""
+"""Workers on a bus: what the README of MicroServices.js promises, and what ours does."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class NoneLeft(JobError):
     retryable = True
 
 
-class AncestorsSamples(SystemTestCase):
+class PublishedSamples(SystemTestCase):
     """The published samples of MicroServices.js, in their Python form."""
 
     def test_send_to_any_worker_of_a_type(self) -> None:

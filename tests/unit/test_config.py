@@ -11,7 +11,7 @@ from txmicro.config import Config, describe, describe_origin, find, load, mask
 from txmicro.errors import ConfigError
 from txmicro.util.json_comments import without_comments
 
-# The ancestor's sample, as it is published.
+# The published sample of MicroServices.js.
 SAMPLE = """/**
 * Config file for every worker
 * keepalive: frequency of keepalive made by SystemManager
@@ -63,7 +63,7 @@ class Loading(ConfigCase):
         for interface in (config.rest_interface, config.metrics_interface, config.broker_interface):
             self.assertEqual(interface, "127.0.0.1")
 
-    def test_the_ancestors_sample(self) -> None:
+    def test_the_published_sample(self) -> None:
         config = load(self.file(SAMPLE), {})
         self.assertEqual(config.broker_url, ("amqp://localhost",))
         self.assertEqual(config.keepalive, 1000)
@@ -373,7 +373,7 @@ class Description(SynchronousTestCase):
         for row in rows:
             self.assertTrue(row.meaning and row.expected and row.default, row)
 
-    def test_the_ancestors_keys_keep_their_names(self) -> None:
+    def test_the_published_keys_keep_their_names(self) -> None:
         keys = [row.key for row in describe()]
         for key in json.loads(without_comments(SAMPLE)):
             self.assertIn(key, keys)

@@ -81,7 +81,7 @@ class Recording(MetricsCase):
 
 
 class Page(MetricsCase):
-    def test_the_ancestors_names_kinds_and_labels(self) -> None:
+    def test_the_published_names_kinds_and_labels(self) -> None:
         service = self.metrics.service("WB")
         service.record_message_received("a")
         service.record_message_sent("a")

@@ -330,7 +330,7 @@ class Announcement:
     def from_body(cls, body: Any, topic: str = "") -> Announcement:
         """Read an announcement, which came on *topic* if it came on any.
 
-        Only ``id`` and ``type`` are needed, as the ancestor sends no more. Raises :class:`DecodeError`.
+        Only ``id`` and ``type`` are needed, as MicroServices.js sends no more. Raises :class:`DecodeError`.
         """
         name, kind = _worker_id(get(body, "id", str)), get(body, "type", str)
         if name.partition(":")[0] != kind:

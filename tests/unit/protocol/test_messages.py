@@ -59,7 +59,7 @@ class Jobs(BodyCase):
     def read(self, wrong: Any) -> Job:
         return Job.from_body(wrong, 200.0)
 
-    def test_the_body_has_the_ancestors_shape_and_more(self) -> None:
+    def test_the_body_has_the_published_shape_and_more(self) -> None:
         self.assertEqual(
             job(tries=2).body(100.0),
             {
@@ -84,7 +84,7 @@ class Jobs(BodyCase):
             )
             self.assertEqual(arrived, job(tries=2, deadline=230.0, redelivered=True, traceparent="00-a"))
 
-    def test_what_the_ancestor_sends_is_enough(self) -> None:
+    def test_what_microservices_js_sends_is_enough(self) -> None:
         arrived = self.read(
             {
                 "workers_list": ["WD:*"],
@@ -155,7 +155,7 @@ class Announcements(BodyCase):
         self.assertEqual(Announcement.from_body(self.full.body()), self.full)
         self.assertEqual(self.full.body()["metrics"], "host:9091")
 
-    def test_what_the_ancestor_sends_is_enough(self) -> None:
+    def test_what_microservices_js_sends_is_enough(self) -> None:
         arrived = Announcement.from_body({"id": "WB:1460306476102", "type": "WB"})
         self.assertEqual(arrived, Announcement("WB:1460306476102", "WB"))
 
@@ -214,5 +214,5 @@ class Others(BodyCase):
         self.assertEqual(get({}, "a", int, 5), 5)
         self.assertIs(get({"a": True}, "a", bool), True)
 
-    def test_the_ancestors_words(self) -> None:
+    def test_the_words_of_microservices_js(self) -> None:
         self.assertEqual(messages.NO_WORKER_TEXT, "No worker available for this job")
