@@ -12,7 +12,7 @@ from txmicro.errors import NotStored
 @row(
     2,
     "kill -9 the single broker under load, ≥ 20 times",
-    "What was accepted outlives the broker; all consumers are back within 5 s after it listens.",
+    "Accepted jobs survive the broker; all consumers are back within 5 s after it listens.",
 )
 async def kill_broker(stage: Stage) -> None:
     """It comes back at once; all consumers shall be back within 5 s after it listens."""
@@ -35,7 +35,7 @@ async def kill_broker(stage: Stage) -> None:
 @row(
     11,
     "the type's queues, the inbox, an exchange deleted while in use",
-    "What is deleted on the broker is declared again within 5 s; what is sent meanwhile is stored, or its sender told.",
+    "What is deleted is declared again within 5 s; a job sent meanwhile is stored, or its sender is told.",
     may_fail=(NotStored,),
 )
 async def deletions(stage: Stage) -> None:
@@ -98,7 +98,7 @@ async def _works_again(stage: Stage) -> None:
 @row(
     7,
     "memory alarm (connection.blocked) for 60 s under load",
-    "Jobs wait at their senders, whose clocks stand still, and no burst of copies follows.",
+    "Jobs wait at their senders, whose resend timers are stopped, and no burst of copies follows.",
 )
 async def blocked(stage: Stage) -> None:
     """Nothing can be published for a while; afterwards all is done, and without a burst of copies."""

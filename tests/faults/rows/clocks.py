@@ -31,7 +31,7 @@ class Teller(Worker):
 @row(
     12,
     "SIGSTOP 60 s of worker, manager, sender; wall clock ± 1 h",
-    "Time is monotonic: no clock declares anybody gone, and who stood still goes on.",
+    "Time is monotonic: no clock change declares a worker gone, and a process that was stopped goes on.",
 )
 async def stops(stage: Stage) -> None:
     """Each stands still for a while, amid load; then everybody's wall clock jumps."""

@@ -19,7 +19,7 @@ QUEUE = "txmicro.jobs.WB.durable"
 @row(
     3,
     "3 nodes, kill the durable queue's leader, repeatedly",
-    "The next broker of the list takes over, and durable jobs stand still for less than 10 s.",
+    "The next broker of the list takes over, and durable jobs are interrupted for less than 10 s.",
     nodes=3,
 )
 async def kill_leader(stage: Stage) -> None:
@@ -78,7 +78,7 @@ async def _stall(stage: Stage) -> float:
 @row(
     4,
     "2 of 3 nodes gone, then back",
-    "Every send ends in time, with a typed error if it must, and all goes on afterwards.",
+    "Every send ends in time, if need be with a typed error, and everything works afterwards.",
     nodes=3,
     may_fail=(JobError,),
 )

@@ -13,7 +13,7 @@ KEEPALIVE = 2.0
 @row(
     13,
     "SystemManager killed under load",
-    "Jobs need no manager, and a new one knows everybody within one keepalive.",
+    "Jobs need no manager, and a new one knows all workers within one keepalive.",
 )
 async def kill_manager(stage: Stage) -> None:
     """Traffic goes on without it, and a new one knows everybody within one keepalive."""

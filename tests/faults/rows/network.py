@@ -15,7 +15,7 @@ HEARTBEAT = 2
 @row(
     6,
     "a proxy freezes (no FIN), delays, drops, resets mid-frame",
-    "A silent broker is given up within two heartbeats.",
+    "The connection to a silent broker is given up within two heartbeats.",
 )
 async def proxied(stage: Stage) -> None:
     """Two workers, one of them behind a proxy, which does each of these, again and again."""

@@ -48,7 +48,7 @@ PARTITIONS: tuple[Callable[[Network], tuple[int, int]], ...] = (minority, halves
 @row(
     5,
     "partition (minority, halves, bridge, one-way) 10 s and 30 s",
-    "Whatever the nodes believe of each other, no job is lost.",
+    "However the nodes are divided, no job is lost.",
     nodes=0,
     may_fail=(JobError,),
 )

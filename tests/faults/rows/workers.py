@@ -111,7 +111,7 @@ back."""
 @row(
     14,
     "routing slip of four hops, a kill at each",
-    "Every hop has somebody who owns it, and its effect once.",
+    "Every hop has an owner, and its effect happens once.",
 )
 async def slip(stage: Stage) -> None:
     """Jobs go through W1 to W4, and one worker of each is killed amid them, again and again."""
@@ -141,7 +141,7 @@ async def slip(stage: Stage) -> None:
 @row(
     15,
     "rolling restart of 20 workers under load",
-    "A worker that stops finishes what it has, and gives nothing back that it began.",
+    "A worker that stops finishes what it has, and gives back nothing that it has started.",
 )
 async def rolling(stage: Stage) -> None:
     """Each is replaced: a new one starts, then the old one is told to stop."""
@@ -161,7 +161,7 @@ async def rolling(stage: Stage) -> None:
 @row(
     16,
     "the last worker of a type goes",
-    "Senders hear that nobody is there within two retry intervals.",
+    "Senders are told within two retry intervals that no worker is there.",
     may_fail=(JobError,),
 )
 async def last_worker(stage: Stage) -> None:
