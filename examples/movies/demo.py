@@ -24,6 +24,7 @@ from urllib.parse import urlencode, urlsplit
 
 from txmicro.config import Config, load
 from txmicro.errors import ConfigError
+from txmicro.util.host_port import host_port
 
 CONFIG = str(Path(__file__).with_name("demo.json"))
 MOVIE = {"title": "Metropolis", "year": 1927}
@@ -81,7 +82,7 @@ def check_ports(config: Config) -> None:
                 probe.bind((interface, port))
         except OSError as error:
             raise DemoError(
-                f"cannot listen on {interface}:{port} ({error.strerror}): {setting} in {CONFIG}, "
+                f"cannot listen on {host_port(interface, port)} ({error.strerror}): {setting} in {CONFIG}, "
                 f"or TXMICRO_{setting.upper()} in the environment, sets another port"
             ) from error
 
@@ -185,7 +186,7 @@ def metrics_url(config: Config) -> str:
 def base(interface: str, port: int) -> str:
     """The URL of what listens on *interface*, from this machine."""
     host = "127.0.0.1" if interface in ("", "0.0.0.0") else interface  # noqa: S104 - this only reads it
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{host_port(host, port)}"
 
 
 if __name__ == "__main__":

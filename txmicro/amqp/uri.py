@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from txmicro.errors import TxmicroError
+from txmicro.util.host_port import host_port
 
 PORT = 5672
 TLS_PORT = 5671
@@ -74,10 +75,9 @@ class BrokerAddress:
     external: bool = False
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         user = "" if self.external else f"{quote(self.username, safe='')}:***@"
         scheme = "amqps" if self.tls else "amqp"
-        return f"{scheme}://{user}{host}:{self.port}/{quote(self.vhost, safe='')}"
+        return f"{scheme}://{user}{host_port(self.host, self.port)}/{quote(self.vhost, safe='')}"
 
 
 def parse(uri: str, files: Files = NO_FILES) -> BrokerAddress:

@@ -8,6 +8,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
+from txmicro.util.host_port import host_port
+
 from .factory import BrokerFactory
 from .model import MEMORY_LIMIT
 
@@ -51,7 +53,7 @@ class EmbeddedBroker(Service):
         """Listen; raises ``CannotListenError`` at once when the port is taken."""
         self._listening = self._reactor.listenTCP(self._port, self.factory, interface=self._interface)
         super().startService()  # type: ignore[no-untyped-call]
-        self.log.info("Broker listens on {interface}:{port}", interface=self._interface, port=self.port)
+        self.log.info("Broker listens on {address}", address=host_port(self._interface, self.port))
         self.log.warn(
             "The embedded broker keeps everything in memory: all messages and queues are lost when it stops, "
             "durable ones too. Run RabbitMQ where that matters."

@@ -32,6 +32,7 @@ from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
 from txmicro.page.metrics import MetricsServer
 from txmicro.protocol.address import Ids
+from txmicro.util.host_port import host_port
 from txmicro.worker import Worker
 
 from .blocked_reactor import ReactorMonitor
@@ -189,7 +190,8 @@ class Process(SequentialServices):
             broker.startService()
         except CannotListenError as error:
             text = (
-                f"the broker cannot listen on {error.interface}:{error.port} ({error.socketError.strerror}): "
+                f"the broker cannot listen on {host_port(error.interface, error.port)} "
+                f"({error.socketError.strerror}): "
                 "broker_listen_port, or TXMICRO_BROKER_LISTEN_PORT in the environment, sets another port"
             )
             self.log.critical("{text}", text=text)

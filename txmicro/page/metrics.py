@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
+from txmicro.util.host_port import host_port
 from txmicro.web.channel import PatientChannel
 
 IDLE: Final = 10.0
@@ -136,7 +137,7 @@ class MetricsServer(Service):
         if self._listening is None:
             return ""
         host = socket.gethostname() if self._interface in ANY_INTERFACE else self._interface
-        return f"{f'[{host}]' if ':' in host else host}:{self._listening.getHost().port}"
+        return host_port(host, self._listening.getHost().port)
 
     def startService(self) -> None:
         """Listen."""
@@ -145,9 +146,8 @@ class MetricsServer(Service):
             self._listening = self._reactor.listenTCP(self._port, self._site, interface=self._interface)
         except CannotListenError as error:
             self.log.error(
-                "No metrics page: cannot listen on {interface}:{port} ({reason}). {setting} changes the port.",
-                interface=self._interface,
-                port=self._port,
+                "No metrics page: cannot listen on {address} ({reason}). {setting} changes the port.",
+                address=host_port(self._interface, self._port),
                 reason=error.socketError,
                 setting=self._setting,
             )

@@ -30,6 +30,7 @@ from werkzeug.routing import RequestRedirect
 from txmicro.errors import BadRequest, ConfigError, DecodeError, EncodeError, JobError, MessageTooLarge
 from txmicro.protocol.codec import STRICT_JSON
 from txmicro.protocol.failures import http_status, text_of
+from txmicro.util.host_port import host_port
 from txmicro.web.site import LimitedRequest, LimitedSite
 from txmicro.worker import Worker
 
@@ -283,5 +284,4 @@ def _traceparent(request: LimitedRequest) -> str | None:
 
 
 def _url(address: Any) -> str:
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"http://{host}:{address.port}/"
+    return f"http://{host_port(address.host, address.port)}/"

@@ -1,0 +1,8 @@
+"""Hosts and ports, written as one text."""
+
+from __future__ import annotations
+
+
+def host_port(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets around an IPv6 address, as URLs have them (RFC 3986 section 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
