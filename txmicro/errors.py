@@ -87,6 +87,10 @@ class BusClosed(TxmicroError):
     """The bus is stopped, so nothing can be sent."""
 
 
+class JobNotDone(TxmicroError):
+    """The result of a job was asked for before the job ended."""
+
+
 class JobError(TxmicroError):
     """A job failed.
 

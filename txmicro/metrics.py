@@ -9,6 +9,9 @@
 ``microservices_job_processing_seconds``    histogram  by ``service`` and ``job_type``
 ``microservices_job_resends_total``         counter    by ``service`` and ``job_type``
 ``microservices_dead_letters_total``        counter    by ``service`` and ``reason``
+``microservices_pending_jobs``              gauge      by ``service``: jobs sent that have not ended
+``microservices_running_jobs``              gauge      by ``service``: jobs whose handler runs
+``microservices_held_jobs``                 gauge      by ``service``: jobs received that wait until others have ended
 ``microservices_broker_blocked``            gauge      1 while the broker takes no messages of this process
 ==========================================  =========  ===============================================
 
@@ -32,10 +35,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from time import perf_counter
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -147,6 +150,43 @@ class _Histograms(_Family[_Durations]):
         yield family
 
 
+class JobCounts(Protocol):
+    """A worker, as far as its jobs are counted."""
+
+    @property
+    def pending_jobs(self) -> int:
+        """How many jobs it has sent that have not ended."""
+
+    @property
+    def running_jobs(self) -> int:
+        """How many jobs it runs."""
+
+    @property
+    def held_jobs(self) -> int:
+        """How many jobs it has received that wait until others have ended."""
+
+
+class _JobGauges(Collector):
+    """The gauges of jobs, by service. They are read from the workers on each scrape, so that a job costs nothing."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, list[JobCounts]] = {}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges, as the registry asks for them."""
+        yield self._gauge("pending", "Jobs sent that have not ended", lambda worker: worker.pending_jobs)
+        yield self._gauge("running", "Jobs whose handler runs", lambda worker: worker.running_jobs)
+        yield self._gauge(
+            "held", "Jobs received that wait until others have ended", lambda worker: worker.held_jobs
+        )
+
+    def _gauge(self, name: str, text: str, count: Callable[[JobCounts], int]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(f"microservices_{name}_jobs", text, labels=["service"])
+        for service, workers in self.workers.items():
+            family.add_metric([service], sum(map(count, workers)))
+        return family
+
+
 class Metrics:
     """The metric families of one process; several services in it share them.
 
@@ -167,6 +207,8 @@ class Metrics:
         self.dead = _Counters("dead_letters", "Durable jobs that were given up", "reason", _Tally)
         for family in (self.received, self.sent, self.errors, self.jobs, self.resends, self.dead):
             registry.register(family)
+        self.job_gauges = _JobGauges()
+        registry.register(self.job_gauges)
         self.blocked = Gauge(
             "microservices_broker_blocked", "Whether the broker takes no messages", registry=registry
         )
@@ -217,6 +259,7 @@ class ServiceMetrics:
         self._jobs = metrics.jobs.of(name)
         self._resends = metrics.resends.of(name)
         self._dead = metrics.dead.of(name)
+        self._name = name
 
     def record_message_received(self, type: str) -> None:
         """A message of *type* came in."""
@@ -252,6 +295,14 @@ class ServiceMetrics:
             return seconds
 
         return stop
+
+    def add_job_counts(self, worker: JobCounts) -> None:
+        """Count the jobs of *worker* in the gauges of this service, until :meth:`remove_job_counts`."""
+        self._metrics.job_gauges.workers.setdefault(self._name, []).append(worker)
+
+    def remove_job_counts(self, worker: JobCounts) -> None:
+        """Count the jobs of *worker* no more. The gauges of a service without workers stay, at 0."""
+        self._metrics.job_gauges.workers[self._name].remove(worker)
 
     def set_worker_count(self, type: str, count: int) -> None:
         """There are *count* workers of *type* on the bus."""

@@ -1,7 +1,6 @@
-"""Run workers in memory: for people's own tests, without a server, a port or a file.
+"""Runs workers in memory, for tests: without a server, a port or a file.
 
-The broker is the embedded one, and every byte goes the way it goes in production, but through a pipe in
-memory.
+The broker is the embedded one. Every byte takes the same path as in production, but through memory instead of a socket.
 """
 
 from __future__ import annotations
@@ -27,22 +26,25 @@ from .worker import Worker
 async def running(
     *workers: Worker, config: Config | None = None, manager: bool = True, reactor: Any = None
 ) -> AsyncIterator[Worker]:
-    """Run *workers* on a bus of their own.
+    """Run *workers* on a bus of their own, and give a client to test them with.
 
     ::
 
-        async with running(DBWorker()) as bus:
-            assert await bus.send("DB:*", {"method": "GET"}) == []
+        async with running(DBWorker()) as client:
+            assert await client.send("DB:*", {"method": "GET"}) == []
 
-    :param config: what the workers find in ``self.config``; None: the defaults, but documents are kept in memory.
-    :param manager: whether a SystemManager runs too.
-    :param reactor: where it all runs; None: Twisted's own.
-    :return: on entry, once all are announced: a worker of type ``TEST`` to send, publish and subscribe with.
+    On exit all are stopped.
+
+    :param config: what the workers find in ``self.config``; None: the defaults, with documents in memory.
+    :param manager: whether a SystemManager runs, too.
+    :param reactor: the reactor to run in; None: Twisted's own.
+    :return: the client, once all workers are announced: a worker of type ``CLIENT`` without a handler, which sends,
+        publishes and subscribes.
     """
     if reactor is None:
         from twisted.internet import reactor
-    tester = Worker("TEST")
-    members: list[Worker | SystemManager] = [*([SystemManager()] if manager else []), *workers, tester]
+    client = Worker("CLIENT")
+    members: list[Worker | SystemManager] = [*([SystemManager()] if manager else []), *workers, client]
     broker = BrokerFactory(reactor)
     bus = memory_bus(reactor, MemoryEndpoint(broker, reactor), config or Config(store_url="sqlite://"))
     for member in members:
@@ -51,7 +53,7 @@ async def running(
     try:
         for member in members:
             await member.when_ready()
-        yield tester
+        yield client
     finally:
         await bus.stopService()
         await broker.shut_down()
@@ -59,7 +61,7 @@ async def running(
 
 
 def memory_bus(clock: Any, endpoint: Any, config: Config) -> Bus:
-    """A bus that reaches its broker through *endpoint*, and never draws lots."""
+    """Return a bus that reaches its broker through *endpoint*, and whose delays are not random."""
     target = Target(endpoint, uri.parse("amqp://memory"))
     return Bus(
         clock, [target], config=config, metrics=Metrics(CollectorRegistry()), ids=Ids(), random=lambda: 0.5

@@ -1,4 +1,4 @@
-"""The class people subclass."""
+"""The :class:`Worker`, which programs subclass or give a function to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .errors import (
 )
 from .metrics import ServiceMetrics
 from .protocol.address import check_type, parse_id
-from .protocol.messages import LONGEST_TIMEOUT, Announcement, Job, is_seconds
+from .protocol.messages import LONGEST_TIMEOUT, Announcement, EventHandler, JobHandler, is_seconds
 from .receiving import trace
 from .receiving.retry import RetryPolicy
 from .receiving.runner import is_coroutine_function
@@ -41,25 +41,23 @@ from .sending.future import JobFuture
 from .util.once import Once
 from .util.reactor_thread import check_thread
 
-EventHandler = Callable[[str, Any], Any]
-
 
 class Worker(Service):
-    """A worker: announces itself, takes jobs of its type, sends jobs to others.
+    """A worker: it announces itself, runs jobs of its type, and sends jobs to other workers.
 
-    Subclass it and write ``do_job``, or give a function: ``Worker("WB", do_job=store)``. Without either it
-    takes no jobs and only sends. Put it into a :class:`txmicro.bus.connections.Bus` with ``setServiceParent``.
+    Subclass it and write ``do_job``, or pass a function: ``Worker("Invoices", do_job=send_invoice)``. A worker without
+    a handler runs no jobs and only sends. Add it to a :class:`txmicro.bus.connections.Bus` with ``setServiceParent``.
 
     :cvar type: the worker's type.
-    :cvar threads: whether ``do_job``, a plain function that blocks, runs in one of the worker's threads.
-    :cvar capacity: how many jobs run at once, at least 1; None: the configuration's.
-    :cvar max_runtime: seconds that a handler may run, above 0; None: the configuration's.
-    :cvar durable: whether it takes durable jobs too.
-    :cvar retry: what becomes of durable jobs that fail.
-    :ivar id: the worker's id; given, or made at the start.
-    :ivar bus: the bus it is on, from its start.
-    :ivar config: the configuration of its process, from its start.
-    :ivar metrics: the metrics API for one's own (``record_error``, ``registry``, …), from its start.
+    :cvar threads: whether ``do_job`` is a plain function that blocks, to be run in one of the worker's threads.
+    :cvar capacity: how many jobs run at once, at least 1; None: the configuration's ``capacity``.
+    :cvar max_runtime: seconds that a handler may run, above 0; None: the configuration's ``max_runtime``.
+    :cvar durable: whether the worker runs durable jobs, too.
+    :cvar retry: how often and when durable jobs that failed are tried again.
+    :ivar id: the worker's id: the one given, or one made when the worker starts.
+    :ivar bus: the bus that the worker is on. It, ``config`` and ``metrics`` are set when the worker starts.
+    :ivar config: the configuration of the process.
+    :ivar metrics: the metrics of the worker's type, and the registry for metrics of your own.
     """
 
     type: str = ""
@@ -68,9 +66,11 @@ class Worker(Service):
     max_runtime: float | None = None
     durable: bool = True
     retry: RetryPolicy = RetryPolicy()
-    do_job: Callable[[Job], Any] | None = None
-    """The handler: a coroutine function, a function that returns a Deferred, or a plain one. What it returns
-    is the job's result, or (:class:`txmicro.protocol.messages.Forward`) who goes on; what it raises is its failure."""
+    do_job: JobHandler | None = None
+    """The handler: a coroutine function, a function that returns a Deferred, or a plain function.
+
+    Its return value is the job's result, or a :class:`~txmicro.protocol.messages.Forward` to the next worker. The job
+    fails with what it raises."""
 
     log = Logger()
 
@@ -79,18 +79,20 @@ class Worker(Service):
     metrics: ServiceMetrics
 
     def __init__(
-        self, type: str | None = None, do_job: Callable[[Job], Any] | None = None, *, id: str | None = None
+        self, type: str | None = None, do_job: JobHandler | None = None, *, id: str | None = None
     ) -> None:
         self.type = check_type(type or self.type or (parse_id(id).type if id else ""))
         if id is not None and parse_id(id).type != self.type:
-            raise AddressError(f"{id!r} is no id of a worker of type {self.type!r}")
+            raise AddressError(
+                f"{id!r} is not a valid id of a worker of type {self.type}: expected {self.type}:NAME"
+            )
         self._check_limits()
         self.id = id or ""
         if do_job is not None:
             self.do_job = do_job
         self._check_handler()
-        self._early: list[tuple[str, EventHandler, bool]] = []
-        self._station: Engine | None = None
+        self._early_subscriptions: list[tuple[str, EventHandler, bool]] = []
+        self._engine: Engine | None = None
         self._threads: Threads | None = None
         self._start: Deferred[Any] | None = None
         self._ready: Once[Worker] = Once()
@@ -107,24 +109,27 @@ class Worker(Service):
     def _check_handler(self) -> None:
         if self.threads and is_coroutine_function(self.do_job):
             raise TypeError(
-                f"{type(self).__name__}: threads = True is for a plain function that blocks, but do_job is a coroutine "
-                "function: leave threads out, or make it a plain one"
+                f"{type(self).__name__}: threads is True, which is for a plain function that blocks, but do_job is a "
+                "coroutine function: remove threads, or make do_job a plain function"
             )
 
     # Hooks
 
     def opened(self) -> Any:
-        """Connected, about to take jobs. May return a Deferred or be a coroutine; if it fails, so does the start."""
+        """Prepare the worker: it is connected, and receives jobs once this is done.
+
+        Override it. It may return a Deferred or be a coroutine function. If it fails, the worker does not start.
+        """
 
     def closed(self) -> Any:
-        """The mirror of ``opened``: no job runs and no event is heard here any more, but what this worker sent may
-        still be answered.
+        """Release what :meth:`opened` acquired: no handler runs any more.
 
-        May return a Deferred or be a coroutine.
+        Override it. It may return a Deferred or be a coroutine function. Jobs that this worker sent may still be
+        answered meanwhile.
         """
 
     def treat_error(self, error: JobError) -> None:
-        """A job of mine failed while nobody awaited it."""
+        """Log a failed job that this worker sent and that nobody waits for. Override it to do something else."""
         self.log.error(
             "{worker}: a job failed, and nobody awaits it: {error}",
             worker=self.id,
@@ -132,10 +137,13 @@ class Worker(Service):
             recurring=True,
         )
 
-    # Life
+    # Starting and stopping
 
     def startService(self) -> None:
-        """Start; :meth:`when_ready` tells how that went."""
+        """Start the worker. :meth:`when_ready` tells whether it has started.
+
+        Raises TypeError if the worker is not on a bus.
+        """
         if not isinstance(self.parent, Bus):
             raise TypeError(f"a worker of type {self.type} has no bus: call setServiceParent(bus) first")
         super().startService()  # type: ignore[no-untyped-call]
@@ -143,8 +151,9 @@ class Worker(Service):
         self.metrics = self.bus.metrics.service(self.type)
         self.id = self.id or self.bus.ids.worker(self.type)
         self.started = int(self.bus.ids.time() * 1000)
+        self.metrics.add_job_counts(self)
         self._threads = Threads(self.bus.clock, self._capacity, self.id)
-        self._station = station = Engine(
+        self._engine = engine = Engine(
             self.bus,
             self.announcement,
             handler=self.do_job,
@@ -152,24 +161,24 @@ class Worker(Service):
             policy=self.retry if self.durable else None,
             in_thread=self.in_thread if self.threads else None,
             max_runtime=self.config.max_runtime if self.max_runtime is None else self.max_runtime,
-            unheard=self._unheard,
+            unheard=self._report_unawaited,
         )
-        self._start = Deferred.fromCoroutine(self._begin(station)).addBoth(self._begun)
+        self._start = Deferred.fromCoroutine(self._begin(engine)).addBoth(self._begun)
 
-    async def _begin(self, station: Engine) -> Worker:
-        await station.link.open()
-        for pattern, handler, group in self._early:
+    async def _begin(self, engine: Engine) -> Worker:
+        await engine.link.open()
+        for pattern, handler, group in self._early_subscriptions:
             await self.subscribe(pattern, handler, group=group)
         try:
             await maybeDeferred(self.opened)
         except Exception:
-            await station.link.close()
+            await engine.link.close()
             raise
         self._opened = True
         try:
-            await station.enter()
+            await engine.enter()
         except QueueMismatch:
-            await self._retire(station, WorkerStopped("its worker could not start", worker=self.id))
+            await self._retire(engine, WorkerStopped("its worker could not start", worker=self.id))
             raise
         self.log.info("{worker} is ready", worker=self.id)
         return self
@@ -188,64 +197,83 @@ class Worker(Service):
             self.log.critical(text, worker=self.id, reason=reason)
 
     def when_ready(self) -> Deferred[Worker]:
-        """Fires with the worker once it is announced; fails with what kept it from starting (DuplicateWorker,
-        QueueMismatch, what ``opened`` raised, CancelledError when it was stopped before). Cancelling stops the wait.
+        """Wait until the worker has started. Each call returns a new Deferred.
+
+        Fires with the worker when it is announced. Fails with :class:`~txmicro.errors.DuplicateWorker`,
+        :class:`~txmicro.errors.QueueMismatch`, what :meth:`opened` raised, or CancelledError if the worker was stopped
+        before. Canceling it stops the wait only.
         """
         return self._ready.wait()
 
     def stopService(self) -> Deferred[None]:
-        """Stop in order: take no more jobs, say so, finish those that run (for ``grace`` seconds), leave.
+        """Stop the worker: receive no more jobs, announce that, and let handlers run for up to ``grace`` seconds.
 
-        Fires when all of that is done.
+        Fires with None when the worker has left the bus; does not fail.
         """
-        station = self._station if self.running else None
+        engine = self._engine if self.running else None
         super().stopService()  # type: ignore[no-untyped-call]
-        return succeed(None) if station is None else Deferred.fromCoroutine(self._stop(station))
+        return succeed(None) if engine is None else Deferred.fromCoroutine(self._stop(engine))
 
-    async def _stop(self, station: Engine) -> None:
+    async def _stop(self, engine: Engine) -> None:
         reason = WorkerStopped("stopped before the job was done", worker=self.id)
         if self._start is not None:
             self._start.cancel()
         if self._started:
-            await self._retire(station, reason)
+            await self._retire(engine, reason)
         else:
-            await self._leave(station, reason)
+            await self._leave(engine, reason)
         self.log.info("{worker} has stopped", worker=self.id)
 
-    async def _retire(self, station: Engine, reason: JobError) -> None:
-        await station.retire(self.config.grace, reason)
-        await self._leave(station, reason)
+    async def _retire(self, engine: Engine, reason: JobError) -> None:
+        await engine.retire(self.config.grace, reason)
+        await self._leave(engine, reason)
 
-    async def _leave(self, station: Engine, reason: JobError) -> None:
+    async def _leave(self, engine: Engine, reason: JobError) -> None:
         self._closing = True
         if self._opened:
             self._opened = False
             try:
                 await maybeDeferred(self.closed)
-            except Exception:  # a hook of the user's must not keep the rest from stopping
+            except Exception:  # the rest must be stopped all the same
                 self.log.failure("{worker}: closed() failed", level=LogLevel.error, worker=self.id)
-        self._station = None
-        station.give_up(reason)
-        await station.leave()
+        self._engine = None
+        engine.give_up(reason)
+        await engine.leave()
+        self.metrics.remove_job_counts(self)
         if self._threads is not None:
             self._threads.close()
 
     @property
+    def reactor(self) -> Any:
+        """The reactor that the worker runs in, from its start on."""
+        return self.bus.clock
+
+    @property
+    def pending_jobs(self) -> int:
+        """How many jobs the worker has sent that have not ended, including hops of jobs that it passed on."""
+        return 0 if self._engine is None else self._engine.pending_jobs
+
+    @property
     def running_jobs(self) -> int:
-        """How many jobs run here now."""
-        return 0 if self._station is None else self._station.running_jobs
+        """How many jobs the worker runs."""
+        return 0 if self._engine is None else self._engine.running_jobs
+
+    @property
+    def held_jobs(self) -> int:
+        """How many jobs the worker has received that wait until others have ended."""
+        return 0 if self._engine is None else self._engine.held_jobs
 
     @property
     def passed_on_jobs(self) -> int:
-        """How many jobs this worker has passed on that are not done; it watches over them."""
-        return 0 if self._station is None else self._station.passed_on_jobs
+        """How many jobs the worker has passed on whose next hop has not ended."""
+        return 0 if self._engine is None else self._engine.passed_on_jobs
 
     @property
     def _capacity(self) -> int:
         return self.config.capacity if self.capacity is None else self.capacity
 
     def announcement(self) -> Announcement:
-        """What this worker says of itself."""
+        """Return what this worker announces of itself."""
         return Announcement(
             self.id,
             self.type,
@@ -259,24 +287,26 @@ class Worker(Service):
 
     @property
     def peers(self) -> list[Announcement]:
-        """The workers of this type that are known here, eldest first, this one included."""
-        return [] if self._station is None else self._station.membership.peers.of_type(self.type)
+        """The known workers of this type, oldest first, this one included."""
+        return [] if self._engine is None else self._engine.membership.peers.of_type(self.type)
 
-    def _unheard(self, error: JobError) -> None:
+    def _report_unawaited(self, error: JobError) -> None:
         try:
             self.treat_error(error)
-        except Exception:  # as in _stop
+        except Exception:  # the engine must go on all the same
             self.log.failure(
                 "{worker}: treat_error() failed", level=LogLevel.error, worker=self.id, recurring=True
             )
 
-    # What a person calls
+    # Sending
 
     @property
-    def _running_station(self) -> Engine:
-        if self._station is None:
-            raise BusClosed(f"{self.id or self.type} is not running: nothing can be sent")
-        return self._station
+    def _running_engine(self) -> Engine:
+        if self._engine is None:
+            raise BusClosed(
+                f"{self.id or self.type} is not running, so it cannot send: wait for when_ready() first"
+            )
+        return self._engine
 
     def send(
         self,
@@ -290,71 +320,77 @@ class Worker(Service):
         expires: float | None = None,
         attempts: int | None = None,
     ) -> JobFuture:
-        """Send a job to *address*: ``TYPE:*``, a worker id, or a list of these, a routing slip.
+        """Send a job.
 
-        :param timeout: seconds from now until it fails with JobTimeout; None: the configuration's. They include the
-            time in which it waits for its turn, here, at the broker and at a worker: whoever sends more at once than
-            the workers do in that time needs a longer one.
+        :param address: ``TYPE:*``, a worker id, or a list of these (a routing slip).
+        :param data: what the handler gets as ``job.data``.
+        :param timeout: seconds from now until the job fails with JobTimeout; None: the configuration's ``timeout``.
+            The time that the job waits here, at the broker and at a worker counts.
         :param traceparent: W3C trace context to pass along; None: that of the job whose handler calls this, if any.
-        :param redeliver: whether it may run twice, so that it is sent again until it is done. If not, it runs at most
-            once, and fails with WorkerLost when nobody can say whether it did.
-        :param durable: whether the broker is to keep it until it is done, whatever dies; its future then has
-            ``when_stored``, and *timeout* bounds only the wait for its end. It goes to ``TYPE:*``.
-        :param expires: seconds after which a durable job is not started any more; None: never.
-        :param attempts: how often a durable job is tried; None: as its worker's ``retry`` says.
+        :param redeliver: whether the job may run twice. If so, it is sent again until it is done. If not, it runs at
+            most once, and fails with WorkerLost when it is unknown whether it ran.
+        :param durable: whether the broker keeps the job until it is done. *timeout* then bounds only the wait for its
+            end, and *address* has no worker ids.
+        :param expires: seconds after which a durable job is not started any more; None: it does not expire.
+        :param attempts: how often a durable job is tried; None: as the ``retry`` of its worker says.
         :return: the job's future.
-        :raise AddressError: not an address. :raise EncodeError: *data* cannot travel.
+        :raise AddressError: *address* is not valid. :raise EncodeError: the bus's format cannot carry *data*.
         :raise MessageTooLarge: *data* is too large. :raise BusClosed: the worker is not running.
         :raise WrongThread: this is not the reactor's thread.
-        :raise BusOverloaded: too many jobs that it sent are under way.
-        :raise ValueError: *timeout*, *expires* or *attempts* is no such number.
+        :raise BusOverloaded: too many jobs that this worker sent have not ended.
+        :raise ValueError: *timeout*, *expires* or *attempts* is not valid.
         """
         check_thread("send")
         slip = [address] if isinstance(address, str) else list(address)
-        station = self._running_station
+        engine = self._running_engine
         seconds = self.config.timeout if timeout is None else timeout
         if not is_seconds(seconds, LONGEST_TIMEOUT):
             raise ValueError(
                 f"timeout is {show(timeout)}: expected seconds above 0, at most {LONGEST_TIMEOUT:,}"
             )
         if durable and not redeliver:
-            raise ValueError("a durable job is delivered until it is done: it cannot have redeliver=False")
+            raise ValueError("redeliver=False cannot be combined with durable=True: remove one of them")
         if traceparent is None:
             traceparent = trace.current()
         if durable:
-            return station.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
+            return engine.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
         if expires is not None or attempts is not None:
-            raise ValueError("expires and attempts are for durable jobs: a timeout bounds an interactive one")
-        return station.send(slip, data, seconds, traceparent, redeliver)
+            raise ValueError(
+                "expires and attempts are for durable jobs: add durable=True, or use timeout instead"
+            )
+        return engine.send(slip, data, seconds, traceparent, redeliver)
 
     def publish(self, topic: str, data: Any = None) -> None:
-        """Publish an event, at most once: nobody hears it while the bus is away.
+        """Publish an event, at most once: it is lost while the bus is not connected.
 
         Raises EncodeError, MessageTooLarge, BusClosed, or WrongThread in another thread than the reactor's.
         """
         check_thread("publish")
-        post = self._running_station.link.post
+        post = self._running_engine.link.post
         post.emit(topic, post.encode({"data": data, "sender": self.id}))
 
     def subscribe(self, pattern: str, handler: EventHandler, *, group: bool = False) -> Deferred[None]:
-        """Call ``handler(topic, data)`` for events on topics that match *pattern* (``*`` one word, ``#`` any).
+        """Call ``handler(topic, data)`` for each event whose topic matches *pattern*.
 
-        *group*: one worker of this type gets each event, instead of every one. The handler may return a
-        Deferred or be a coroutine; what it raises is logged. Fires when the events are being heard; before
-        the worker is started, at once. Raises WrongThread in another thread than the reactor's.
+        Fires with None when the subscription is active, or at once before the worker is started. Fails with what the
+        broker refused it for. Raises WrongThread in another thread than the reactor's.
+
+        :param pattern: words joined by dots: ``*`` matches one word, ``#`` any number of words.
+        :param handler: may return a Deferred or be a coroutine function. What it raises is logged.
+        :param group: whether only one worker of this type gets each event, instead of every worker.
         """
         check_thread("subscribe")
-        if self._station is None:
-            self._early.append((pattern, handler, group))
+        if self._engine is None:
+            self._early_subscriptions.append((pattern, handler, group))
             return succeed(None)
-        hear = partial(self._hear, handler)
-        return Deferred.fromCoroutine(self._station.link.subscribe(pattern, hear, group))
+        handle = partial(self._handle_event, handler)
+        return Deferred.fromCoroutine(self._engine.link.subscribe(pattern, handle, group))
 
-    def _hear(self, handler: EventHandler, topic: str, body: Any) -> None:
-        if self._closing:  # what the handler works with is being taken apart
+    def _handle_event(self, handler: EventHandler, topic: str, data: Any) -> None:
+        if self._closing:  # closed() releases what the handler needs
             return
 
-        def wrong(failure: Failure) -> None:
+        def log_failure(failure: Failure) -> None:
             self.log.failure(
                 "{worker}: the handler of {topic} failed",
                 failure,
@@ -364,30 +400,33 @@ class Worker(Service):
                 recurring=True,
             )
 
-        maybeDeferred(handler, topic, body.get("data")).addErrback(wrong)
+        maybeDeferred(handler, topic, data).addErrback(log_failure)
 
     def list_workers(self, timeout: float = 5.0) -> Deferred[list[dict[str, Any]]]:
-        """Ask a SystemManager who is on the bus.
+        """Ask a SystemManager which workers are on the bus.
 
         Fires with a list of announcements as dicts, each with ``state`` (``alive`` or ``suspect``) and ``age``
-        (milliseconds since it was heard). Fails with NoAnswer when no manager answers within *timeout* seconds.
-        Cancelling it stops the wait. Raises WrongThread in another thread than the reactor's.
+        (milliseconds since the manager received it). Fails with NoAnswer when no manager answers within *timeout*
+        seconds. Canceling it stops the wait. Raises BusClosed before the worker is started, and WrongThread in another
+        thread than the reactor's.
         """
         check_thread("list_workers")
 
         def late(_result: Any, _timeout: float) -> Any:
-            raise NoAnswer(f"no SystemManager answered within {timeout:g} s")
+            raise NoAnswer(f"no SystemManager answered within {timeout:g} s: start one, or wait longer")
 
-        return self._running_station.membership.list_workers().addTimeout(timeout, self.bus.clock, late)
+        return self._running_engine.membership.list_workers().addTimeout(timeout, self.bus.clock, late)
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Run ``function(*args)`` in one of this worker's threads; there are as many as its ``capacity``.
 
-        Fires with its result; fails with what it raised, or with WorkerStopped when the worker has stopped. Cancelling
-        it stops the wait; a thread that has begun goes on. Raises BusClosed before the worker is started, and
-        WrongThread in another thread than the reactor's.
+        Fires with its result. Fails with what it raised, or with WorkerStopped when the worker has stopped. Canceling
+        it stops the wait; a function that runs goes on. Raises BusClosed before the worker is started, and WrongThread
+        in another thread than the reactor's.
         """
         check_thread("in_thread")
         if self._threads is None:
-            raise BusClosed(f"{self.id or self.type} is not running: it has no threads")
+            raise BusClosed(
+                f"{self.id or self.type} is not running, so it has no threads: wait for when_ready() first"
+            )
         return self._threads.run(function, *args)

@@ -31,7 +31,7 @@ from tests.support.rabbitmq import HOST, REQUIRED, reactor
 from txmicro.amqp.frames import HEARTBEAT, PROTOCOL_HEADER
 from txmicro.errors import JobError, JobTimeout
 from txmicro.protocol.messages import Job
-from txmicro.sending.future import JobFuture
+from txmicro.sending.future import JobFuture, JobPromise
 
 
 def entry(token: str = "t", **about: Any) -> Entry:
@@ -102,29 +102,30 @@ class JudgeTests(SynchronousTestCase):
 class LedgerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.ledger = Ledger()
-        self.future = JobFuture("j", "WB:*", lambda: None, lambda error: None)
+        future = JobFuture("j", "WB:*", lambda: None, lambda error: None)
+        self.promise = JobPromise(future)
         self.entry = entry(ended=None, durable=True)
-        self.ledger.enter(self.entry, self.future)
+        self.ledger.enter(self.entry, future)
 
     def test_a_job_under_way_is_open(self) -> None:
         self.assertEqual((self.ledger.open, self.entry.ended, self.entry.stored), (1, None, False))
 
     def test_a_stored_job_says_so(self) -> None:
-        self.future.keep()
+        self.promise.stored()
         self.assertTrue(self.entry.stored)
 
     def test_the_right_answer(self) -> None:
-        self.future.done("WB:1", "t")
+        self.promise.succeeded("WB:1", "t")
         self.assertFalse(self.entry.wrong)
         self.assertIsNotNone(self.entry.ended)
         self.assertEqual(self.ledger.open, 0)
 
     def test_another_answer(self) -> None:
-        self.future.done("WB:1", "u")
+        self.promise.succeeded("WB:1", "u")
         self.assertTrue(self.entry.wrong)
 
     def test_a_typed_failure(self) -> None:
-        self.future.failed(JobTimeout("late"))
+        self.promise.failed(JobTimeout("late"))
         self.assertIsInstance(self.entry.error, JobTimeout)
         self.assertFalse(self.entry.wrong)
         self.assertEqual(self.ledger.open, 0)

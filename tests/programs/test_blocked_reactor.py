@@ -25,7 +25,7 @@ class Blocks(Worker):
     type = "WT"
 
     def opened(self):
-        self.bus.clock.callLater(0.3, self.send, "WT:*")
+        self.reactor.callLater(0.3, self.send, "WT:*")
 
     async def do_job(self, job):
         time.sleep(2)

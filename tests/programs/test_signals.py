@@ -20,7 +20,7 @@ class Slow(Worker):
     type = "WT"
 
     def opened(self):
-        self.bus.clock.callLater(0.3, self.send, "WT:*")
+        self.reactor.callLater(0.3, self.send, "WT:*")
 
     def do_job(self, job):
         self.log.warn("the job runs")

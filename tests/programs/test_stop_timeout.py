@@ -25,7 +25,7 @@ class Slow(Worker):
     type = "WT"
 
     def opened(self):
-        self.bus.clock.callLater(0.3, self.send, "WT:*")
+        self.reactor.callLater(0.3, self.send, "WT:*")
 
 class Deaf(Slow):
     async def do_job(self, job):

@@ -64,7 +64,7 @@ class KillingTests(DeathTestCase):
         error = self.error(self.sender.send("WB:*").when_done(), WorkerLost, 15)
         self.assertEqual(len(self.dead), 3)
         self.assertIn("it may be what ends them", str(error))
-        self.assertEqual(len(self.sender._station._outbox), 0)  # type: ignore[union-attr]
+        self.assertEqual(len(self.sender._engine._outbox), 0)  # type: ignore[union-attr]
 
     def test_so_is_one_that_kills_them_before_they_can_say_that_they_took_it(self) -> None:
         self.deadly(10)
@@ -86,7 +86,7 @@ class KillingTests(DeathTestCase):
                 self.advance(2.5)
                 way.broker = self.broker
                 self.advance(6)
-        self.assertFalse(job.ended)
+        self.assertFalse(job.done())
         self.waiting[0].callback("done")
         self.assertEqual(self.result(job.when_done(), 3), "done")
 
@@ -97,7 +97,7 @@ class AwayTests(DeathTestCase):
     def away(self, job: JobFuture, bus: Bus, seconds: float) -> None:
         way = self.cut(bus)
         self.advance(seconds)
-        self.assertFalse(job.ended)
+        self.assertFalse(job.done())
         way.broker = self.broker
         self.advance(5)
 
@@ -140,5 +140,5 @@ class AwayTests(DeathTestCase):
         self.cut(bus)
         self.advance(5)
         self.error(self.sender.send("WB:*").when_done(), NoWorkerAvailable, 5)
-        self.assertFalse(job.ended)
+        self.assertFalse(job.done())
         job.cancel()

@@ -107,7 +107,7 @@ class StoringTests(LaneTestCase):
         self.process(self.worker(echo))
         job = self.sender.send("WB:*", 1, durable=True)
         self.assertIsNone(self.result(job.when_stored()))
-        self.assertTrue(job.stored)
+        self.assertTrue(job.stored())
         self.assertEqual(self.result(job.when_done()), {"echo": 1})
         self.assertTrue(self.ran[0].durable)
         self.check_empty()
@@ -161,7 +161,7 @@ class StoringTests(LaneTestCase):
         self.advance(1)
         job = self.sender.send("WB:*", 1, durable=True)
         self.advance(3)
-        self.assertFalse(job.stored)
+        self.assertFalse(job.stored())
         self.way.broker = self.broker
         self.assertEqual(self.result(job.when_done(), 10.0), {"echo": 1})
 
@@ -224,12 +224,12 @@ class StoringTests(LaneTestCase):
         self.stop(bus)
         self.error(waiting, WorkerStopped)
 
-    def test_when_taken_and_cancel(self) -> None:
+    def test_when_accepted_and_cancel(self) -> None:
         worker = self.worker(lambda job: Deferred())
         self.process(self.sender)
         self.process(worker)
         job = self.sender.send("WB:*", durable=True)
-        self.assertEqual(self.result(job.when_taken()), worker.id)
+        self.assertEqual(self.result(job.when_accepted()), worker.id)
         waiting = job.when_done()
         job.cancel()
         self.error(waiting, JobCancelled)
@@ -253,7 +253,7 @@ class StoringTests(LaneTestCase):
         for odd in (0, -1, 2**53, 1.5, True, "1"):
             self.assertRaises(ValueError, self.sender.send, "WB:*", durable=True, attempts=odd)
         self.assertRaises(ValueError, self.sender.send, "WB:*", expires=1.0)
-        self.assertEqual(len(self.sender._running_station._outbox), 0)
+        self.assertEqual(len(self.sender._running_engine._outbox), 0)
 
 
 class RetryTests(LaneTestCase):
@@ -484,7 +484,7 @@ class DeathTests(LaneTestCase):
         self.process(self.sender)
         self.process(dying)
         job = self.sender.send("WB:*", 1, durable=True)
-        self.result(job.when_taken())
+        self.result(job.when_accepted())
         self.kill(dying)
         self.process(self.worker(echo))
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
@@ -525,7 +525,7 @@ class DeathTests(LaneTestCase):
 
     def test_a_lost_channel_amid_the_run_does_not_run_it_twice_here(self) -> None:
         worker, job, waiting = self.amid_a_job()
-        channel = worker._running_station.link._channel
+        channel = worker._running_engine.link._channel
         assert channel is not None
         channel.ack(4711)  # the broker closes the channel
         self.advance(3)
@@ -538,7 +538,7 @@ class DeathTests(LaneTestCase):
         worker = self.worker(echo)
         self.process(self.sender)
         self.process(worker)
-        station = worker._running_station
+        station = worker._running_engine
         reply = station.link.post.reply
         lost: list[str] = []
 
@@ -562,12 +562,12 @@ class DeathTests(LaneTestCase):
 
     def test_an_answer_that_is_given_while_nothing_stands_is_heard_later(self) -> None:
         worker, job, waiting = self.amid_a_job()
-        channel = worker._running_station.link._channel
+        channel = worker._running_engine.link._channel
         assert channel is not None
         channel.ack(4711)  # the broker closes the channel, but not that of the durable jobs
         self.clock.advance(0)
         self.clock.advance(0)
-        self.assertIsNone(worker._running_station.link.post.session)
+        self.assertIsNone(worker._running_engine.link.post.session)
         waiting.callback("done")
         self.assertEqual(self.result(job.when_done(), 3.0), "done")
         self.assertEqual(len(self.ran), 1)
@@ -578,7 +578,7 @@ class DeathTests(LaneTestCase):
         self.process(self.sender)
         self.process(worker)
         lost: list[str] = []
-        lose = self.patch(worker._running_station.link.post, "reply", lambda *_: lost.append("reply"))
+        lose = self.patch(worker._running_engine.link.post, "reply", lambda *_: lost.append("reply"))
         job = self.sender.send("WB:*", 1, durable=True)
         self.advance(1)
         self.assertTrue(lost)
@@ -596,7 +596,7 @@ class DeathTests(LaneTestCase):
         job = self.sender.send("WB:*", 1, durable=True, timeout=300)
         self.assertEqual(self.result(job.when_done(), 1.0), {"echo": 1})
         said: list[Any] = []
-        self.patch(worker._running_station.link.post, "reply", lambda *reply: said.append(reply))
+        self.patch(worker._running_engine.link.post, "reply", lambda *reply: said.append(reply))
         for pause, times in (MAYBE_LOST - 5, 1), (5.0, 1):
             self.advance(pause, 0.5)
             assert worker.bus.session is not None
@@ -609,7 +609,7 @@ class DeathTests(LaneTestCase):
         self.process(self.sender)
         self.process(worker)
         self.advance(0.5)
-        durable_link = worker._running_station.lane._link
+        durable_link = worker._running_engine.lane._link
         channel = durable_link._channel
         assert channel is not None
         self.result(channel.exchange_delete(exchange=topology.to_exchange("WB")))
@@ -775,7 +775,7 @@ class StoppingTests(LaneTestCase):
         worker = self.worker(echo)
         self.process(self.sender)
         self.process(worker)
-        link = worker._running_station.lane._link
+        link = worker._running_engine.lane._link
         consumes = Channel.consume
 
         async def stopped(channel: Channel, queue: str, *args: Any, **settings: Any) -> str:
@@ -836,7 +836,7 @@ class FlowTests(LaneTestCase):
         queue.options = replace(options, max_length=2)
         jobs = [self.sender.send("WB:*", number, durable=True) for number in range(4)]
         self.advance(3)
-        self.assertEqual([job.stored for job in jobs], [True, True, False, False])
+        self.assertEqual([job.stored() for job in jobs], [True, True, False, False])
         self.process(self.worker(echo))
         self.advance(5)
         self.assertEqual(sorted(ran.data for ran in self.ran), [0, 1, 2, 3])
@@ -923,7 +923,7 @@ class CapacityTests(LaneTestCase):
         for _ in range(10):
             self.sender.send("WB:*", durable=True)
         self.advance(1)
-        self.assertEqual(len(worker._running_station.lane), 3)
+        self.assertEqual(len(worker._running_engine.lane), 3)
         self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
 
     def test_all_lanes_together_run_no_more_than_the_capacity(self) -> None:

@@ -65,7 +65,7 @@ class RegistryTests(SystemTestCase):
         self.process(manager)
         bus = self.process(worker)
         heard: list[str] = []
-        self.patch(worker._running_station, "notified", lambda topic, body: heard.append(topic))
+        self.patch(worker._running_engine, "notified", lambda topic, body: heard.append(topic))
         self.advance(10)
         self.assertEqual(heard, [])
         self.assertTrue(bus.running)
@@ -83,7 +83,7 @@ class RegistryTests(SystemTestCase):
         self.process(worker)
         self.process(peer)
         self.advance(1)
-        self.patch(worker._running_station, "notified", lambda topic, body: None)  # it hangs
+        self.patch(worker._running_engine, "notified", lambda topic, body: None)  # it hangs
         states = []
         for _ in range(5):
             self.advance(1)
@@ -156,7 +156,7 @@ class InquiryTests(SystemTestCase):
         self.errors: list[Any] = []
 
     def inquire(self, address: str, sender: Worker) -> None:
-        sender._running_station.link.post.notify("worker.next", {"address": address, "sender": sender.id})
+        sender._running_engine.link.post.notify("worker.next", {"address": address, "sender": sender.id})
 
     @contextmanager
     def patched(self, thing: Any, name: str, value: Any) -> Iterator[None]:
@@ -169,7 +169,7 @@ class InquiryTests(SystemTestCase):
         def told(kind: str, body: Any) -> None:
             self.errors.append((kind, body))
 
-        self.patch(worker._running_station, "told", told)
+        self.patch(worker._running_engine, "told", told)
 
     def test_the_answer_is_in_the_published_shape_after_two_looks(self) -> None:
         sender = Worker("WA", id="WA:1")
@@ -322,7 +322,7 @@ class BadInputTests(SystemTestCase):
             ("worker.list", {"sender": {}}),
             ("worker.list", {"sender": {"id": "?"}}),
         ):
-            worker._running_station.link.post.notify(topic, body)
+            worker._running_engine.link.post.notify(topic, body)
         self.advance(0.2)
         self.assertEqual(manager.registry.counts(), {"WA": 1})
         dropped = bus.metrics.registry.get_sample_value(
@@ -334,7 +334,7 @@ class BadInputTests(SystemTestCase):
         manager, worker = SystemManager(), Worker("WA")
         bus = self.process(manager)
         self.process(worker)
-        link = worker._running_station.link
+        link = worker._running_engine.link
         link.post.reply(manager.id, messages.RESULT, "", link.post.encode({}))
         self.advance(0.2)
         dropped = bus.metrics.registry.get_sample_value(

@@ -53,6 +53,40 @@ class Counting(SystemTestCase):
         }
 
 
+class GaugeTests(Counting):
+    def gauges(self, member: Worker) -> tuple[float | None, ...]:
+        names = ("pending_jobs", "running_jobs", "held_jobs")
+        return tuple(self.value(member, name, service=member.type) for name in names)
+
+    def test_pending_running_and_held_jobs(self) -> None:
+        few = Worker("WF", do_job=work)
+        few.capacity = 1
+        self.process(few)
+        first = self.sender.send("WF:*", "never")
+        self.result(first.when_accepted())
+        other = self.sender.send("WF:*", 1, durable=True)
+        self.advance(0.2)
+        self.assertEqual(
+            (self.sender.pending_jobs, self.sender.running_jobs, self.sender.held_jobs), (2, 0, 0)
+        )
+        self.assertEqual((few.pending_jobs, few.running_jobs, few.held_jobs), (0, 1, 1))
+        self.assertEqual(self.gauges(self.sender), (2, 0, 0))
+        self.assertEqual(self.gauges(few), (0, 1, 1))
+        first.cancel()
+        self.assertEqual(self.result(other.when_done(), 2.0), 1)
+        self.assertEqual(self.gauges(self.sender), (0, 0, 0))
+        self.assertEqual(self.gauges(few), (0, 0, 0))
+
+    def test_a_worker_that_has_stopped_counts_no_more(self) -> None:
+        self.sender.send("WB:*", "never")
+        self.advance(0.2)
+        self.assertEqual(self.gauges(self.sender), (1, 0, 0))
+        stopped = self.sender.stopService()
+        self.result(stopped, 2.0)
+        self.assertEqual(self.gauges(self.sender), (0, 0, 0))
+        self.assertEqual(self.sender.pending_jobs, 0)
+
+
 class SixTests(Counting):
     """Every one of the six, at a worker and at a manager."""
 

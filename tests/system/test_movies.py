@@ -339,7 +339,7 @@ class MoviesTests(TestCase):
             asked = Deferred.fromCoroutine(Client(rest)("GET"))
             asked.addErrback(lambda failure: None)
             await begun
-            await rest.sent[0].when_taken()
+            await rest.sent[0].when_accepted()
             asked.cancel()
             await ended
 

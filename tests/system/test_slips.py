@@ -75,8 +75,8 @@ class SlipTestCase(SystemTestCase):
     def check_free(self) -> None:
         """Nobody watches over anything any more."""
         for member in self.members:
-            if member._station is not None:
-                self.assertEqual(len(member._station._outbox), 0, member.id)
+            if member._engine is not None:
+                self.assertEqual(len(member._engine._outbox), 0, member.id)
 
 
 class LostMessageTests(SlipTestCase):
@@ -159,7 +159,7 @@ class ForgettingTests(SlipTestCase):
     def test_what_is_too_large_to_be_remembered_leaves_no_one_watching(self) -> None:
         self.workers()
         for member in self.members[1:]:
-            member._running_station._intake._memory_bytes = 0
+            member._running_engine._intake._memory_bytes = 0
         job = self.sender.send(SLIP, []).when_done()
         self.assertEqual(self.result(job, 0.5), SLIP)
         self.check_free()
@@ -167,7 +167,7 @@ class ForgettingTests(SlipTestCase):
     def test_a_worker_that_has_forgotten_that_it_passed_a_job_on_still_frees_its_sender(self) -> None:
         self.workers()
         for member in self.members[1:]:
-            member._running_station._intake._memory_jobs = 0
+            member._running_engine._intake._memory_jobs = 0
         job = self.sender.send(SLIP, []).when_done()
         self.assertEqual(self.result(job, 0.5), SLIP)
         self.check_free()
@@ -266,8 +266,8 @@ class CancelTests(SlipTestCase):
         job = self.sender.send(SLIP, [], timeout=3.0)
         self.advance(0.5)
         for member in self.members[1:]:
-            assert member._station is not None
-            member._station._outbox._deadlines.clear()
+            assert member._engine is not None
+            member._engine._outbox._deadlines.clear()
         self.error(job.when_done(), JobTimeout, 3.0)
         self.assertEqual(self.ended, [f"{job.id}/3"])
         self.advance(1)
@@ -412,7 +412,7 @@ class BoundTests(SlipTestCase):
         def replying(post: Publisher, worker: str, kind: str, key: str, body: bytes) -> None:
             sizes.append(len(post._codec.decode(body)["keys"]))
 
-        station = self.sender._running_station
+        station = self.sender._running_engine
         self.patch(Publisher, "reply", replying)
         station._tell_keys(messages.PROBE, "WB:1", [str(n) for n in range(2500)])
         self.assertEqual(sizes, [1000, 1000, 500])

@@ -228,7 +228,7 @@ class Waits(Worker):
     threads = True
 
     def opened(self):
-        self.bus.clock.callLater(0.3, self.begin)
+        self.reactor.callLater(0.3, self.begin)
 
     def begin(self):
         for number in range(12):

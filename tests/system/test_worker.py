@@ -71,7 +71,7 @@ class PublishedSamples(SystemTestCase):
         for _ in range(3):
             job = sender.send(["WD:1461679731774"], {"data": "Stuff to do"})
             self.result(job.when_done())
-            self.assertEqual(self.result(job.when_taken()), "WD:1461679731774")
+            self.assertEqual(self.result(job.when_accepted()), "WD:1461679731774")
 
     def test_a_db_worker_by_inheritance(self) -> None:
         """new Worker("WB"), with treatError, storeInDB and getFromDB of its own."""
@@ -122,7 +122,7 @@ class PublishedSamples(SystemTestCase):
         self.assertEqual(self.result(job.when_done()), "stored")
         self.assertEqual(stored, [({"piloted": "movie"}, director.id, rest.id)])
         self.advance(5)
-        self.assertEqual((len(rest._running_station._outbox), len(director._running_station._outbox)), (0, 0))
+        self.assertEqual((len(rest._running_engine._outbox), len(director._running_engine._outbox)), (0, 0))
 
 
 class SendTests(SystemTestCase):
@@ -192,7 +192,7 @@ class SendTests(SystemTestCase):
         self.assertEqual(self.result(job.when_done()), ["WB:*", "WC:*", "WD:*"])
         self.advance(5)
         for member in (self.sender, *members):
-            self.assertEqual(len(member._running_station._outbox), 0, member.id)
+            self.assertEqual(len(member._running_engine._outbox), 0, member.id)
 
     def test_nobody_of_the_type_and_a_manager_fails_within_two_retry_intervals(self) -> None:
         self.process(self.sender, self.manager)
@@ -212,14 +212,14 @@ class SendTests(SystemTestCase):
         self.process(self.sender)
         job = self.sender.send("WX:*", timeout=7.0)
         self.advance(6.9)
-        self.assertFalse(job.ended)
+        self.assertFalse(job.done())
         self.error(job.when_done(), JobTimeout, 0.3)
 
     def test_a_worker_that_is_busy_is_somebody(self) -> None:
         self.process(self.sender, self.manager, Worker("WB", do_job=never))
         job = self.sender.send("WB:*", timeout=20.0)
         self.advance(15)
-        self.assertFalse(job.ended)
+        self.assertFalse(job.done())
 
     def test_what_cannot_travel_fails_at_once_and_says_where(self) -> None:
         self.process(self.sender)
@@ -252,7 +252,7 @@ class SendTests(SystemTestCase):
         self.process(self.sender)
         self.process(Worker("WB", do_job=handle))
         job = self.sender.send("WB:*")
-        self.result(job.when_taken())
+        self.result(job.when_accepted())
         waiting = job.when_done()
         job.cancel()
         self.error(waiting, JobCancelled)
@@ -434,7 +434,7 @@ class HandlerTests(SystemTestCase):
         self.process(SystemManager())
         self.failureResultOf(self.ask(handle, 4.0), NoWorkerAvailable)
         self.advance(5)
-        self.assertEqual(len(self.worker._running_station._outbox), 0)
+        self.assertEqual(len(self.worker._running_engine._outbox), 0)
 
     def test_one_that_never_ends_is_cancelled_at_the_senders_deadline(self) -> None:
         ended: list[str] = []
@@ -705,7 +705,9 @@ class LifeTests(SystemTestCase):
             threads = True
 
         for make in (Mixed, lambda: InThreads(do_job=never), lambda: InThreads(do_job=Called())):
-            with self.assertRaisesRegex(TypeError, "threads = True is for a plain function that blocks"):
+            with self.assertRaisesRegex(
+                TypeError, "threads is True, which is for a plain function that blocks"
+            ):
                 make()
 
     def test_an_id_must_be_of_its_type(self) -> None:
@@ -729,7 +731,7 @@ class LifeTests(SystemTestCase):
         worker, other = Worker("WB"), Worker("WB")
         self.process(worker)
         self.process(other)
-        other._running_station.link.post.notify(
+        other._running_engine.link.post.notify(
             "worker.del.WB", {"id": worker.id, "type": "WB", "reason": "forged"}
         )
         self.advance(0.2)

@@ -124,12 +124,15 @@ async def send(worker: Worker) -> None:
 def futures(job: JobFuture) -> None:
     assert_type(job.id, str)
     assert_type(job.address, str)
-    assert_type(job.stored, bool)
-    assert_type(job.ended, bool)
+    assert_type(job.done(), bool)
+    assert_type(job.cancelled(), bool)
+    assert_type(job.stored(), bool)
+    assert_type(job.result(), Any)
+    assert_type(job.exception(), JobError | None)
     assert_type(job.when_done(), Deferred[Any])
-    assert_type(job.when_taken(), Deferred[str])
+    assert_type(job.when_accepted(), Deferred[str])
     assert_type(job.when_stored(), Deferred[None])
-    job.cancel()
+    assert_type(job.cancel(), bool)
 
 
 def on_a_bus(bus: Bus, worker: Worker, manager: SystemManager) -> None:
@@ -140,7 +143,9 @@ def on_a_bus(bus: Bus, worker: Worker, manager: SystemManager) -> None:
     assert_type(worker.stopService(), Deferred[None])
     assert_type(worker.list_workers(timeout=2), Deferred[list[dict[str, Any]]])
     assert_type([peer.id for peer in worker.peers], list[str])
-    assert_type((worker.running_jobs, worker.passed_on_jobs), tuple[int, int])
+    assert_type((worker.pending_jobs, worker.running_jobs), tuple[int, int])
+    assert_type((worker.held_jobs, worker.passed_on_jobs), tuple[int, int])
+    assert_type(worker.reactor, Any)
 
 
 def events(worker: Worker, heard: Callable[[str, Any], None]) -> None:

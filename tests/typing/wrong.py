@@ -49,8 +49,10 @@ def wrong_jobs(worker: Worker) -> None:
 
 
 def wrong_futures(job: JobFuture) -> None:
-    _taken: Deferred[int] = job.when_taken()  # type: ignore[assignment]
-    _stored: str = job.stored  # type: ignore[assignment]
+    _taken: Deferred[int] = job.when_accepted()  # type: ignore[assignment]
+    _stored: bool = job.stored  # type: ignore[assignment]
+    if job.done:  # type: ignore[truthy-function]
+        job.set_result(1)  # type: ignore[attr-defined]
     job.cancel("reason")  # type: ignore[call-arg]
 
 

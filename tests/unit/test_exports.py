@@ -15,9 +15,9 @@ PUBLIC = {
     "txmicro": "Bus Forward Job JobError JobFuture RetryPolicy SystemManager TxmicroError Worker",
     "txmicro.errors": """
         AddressError BadRequest BusClosed BusOverloaded ConfigError ConsumerCancelled DecodeError DuplicateWorker
-        EncodeError JobCancelled JobError JobTimeout MessageTooLarge NoAnswer NoWorkerAvailable NotPermitted NotStored
-        QueueLocked QueueMismatch RemoteError RuntimeExceeded TooManyHops TxmicroError WorkerLost WorkerStopped
-        WrongThread is_unexpected reason_of show
+        EncodeError JobCancelled JobError JobNotDone JobTimeout MessageTooLarge NoAnswer NoWorkerAvailable NotPermitted
+        NotStored QueueLocked QueueMismatch RemoteError RuntimeExceeded TooManyHops TxmicroError WorkerLost
+        WorkerStopped WrongThread is_unexpected reason_of show
     """,
     "txmicro.testing": "memory_bus running",
     "txmicro.stores": "DocumentTooDeep DocumentTooLarge Store StoreError StoreTimeout open_store",

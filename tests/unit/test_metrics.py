@@ -56,6 +56,22 @@ class Recording(MetricsCase):
         self.metrics.service("WB").observe_job("interactive", 0.002)
         self.assertEqual(self.value("job_processing_seconds_count", service="WB", job_type="interactive"), 1)
 
+    def test_jobs_of_all_workers_of_a_service(self) -> None:
+        class Counts:
+            pending_jobs, running_jobs, held_jobs = 3, 2, 1
+
+        one, other = Counts(), Counts()
+        service = self.metrics.service("WB")
+        self.assertIsNone(self.value("pending_jobs", service="WB"))
+        for worker in (one, other):
+            service.add_job_counts(worker)
+        names = ("pending_jobs", "running_jobs", "held_jobs")
+        self.assertEqual([self.value(name, service="WB") for name in names], [6, 4, 2])
+        service.remove_job_counts(one)
+        self.assertEqual([self.value(name, service="WB") for name in names], [3, 2, 1])
+        service.remove_job_counts(other)
+        self.assertEqual([self.value(name, service="WB") for name in names], [0, 0, 0])
+
     def test_workers(self) -> None:
         service = self.metrics.service("SM")
         service.set_worker_count("WB", 3)

@@ -24,7 +24,7 @@ from txmicro.errors import (
 )
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
-from txmicro.protocol.messages import Job
+from txmicro.protocol.messages import EventHandler, Job
 
 from .connections import Bus
 from .publisher import Publisher
@@ -33,7 +33,6 @@ from .robust_channel import RobustChannel
 from .session import Session
 
 Settle = Callable[[bool], None]
-Handler = Callable[[str, Any], Any]
 
 
 class Occupant(Protocol):
@@ -81,7 +80,7 @@ class Subscription:
     """One subscription to events."""
 
     pattern: str
-    handler: Handler
+    handler: EventHandler
     group: bool
 
 
@@ -254,7 +253,7 @@ class WorkerChannel(RobustChannel):
         self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
         await self._stop_taking()
 
-    async def subscribe(self, pattern: str, handler: Handler, group: bool) -> None:
+    async def subscribe(self, pattern: str, handler: EventHandler, group: bool) -> None:
         """Hear events whose topic matches *pattern*; *group*: share them with the workers of the type."""
         subscription = Subscription(pattern, handler, group)
         self._subscriptions.append(subscription)
@@ -295,14 +294,16 @@ class WorkerChannel(RobustChannel):
         else:
             self.reader.received(label)
 
-    def _event_arrived(self, handler: Handler, deliver: Deliver, properties: Properties, body: bytes) -> None:
+    def _event_arrived(
+        self, handler: EventHandler, deliver: Deliver, properties: Properties, body: bytes
+    ) -> None:
         try:
             content = self.reader.read(properties, body)
         except DecodeError as error:
             self.reader.dropped(messages.EVENT, error)
             return
         self.reader.received(messages.EVENT)
-        handler(deliver.routing_key, content)
+        handler(deliver.routing_key, content.get("data"))
 
     def _refused(self, kind: str, key: str, error: NotPermitted | MessageTooLarge) -> None:
         self._metrics.record_error(error.type)

@@ -7,6 +7,7 @@ decoded, which may be anything at all, and raises :class:`DecodeError` unless it
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -289,6 +290,13 @@ def is_seconds(value: Any, longest: float) -> bool:
 def remaining_ms(deadline: float, now: float) -> int:
     """What is left of *deadline*, in whole milliseconds, never negative."""
     return max(0, round((deadline - now) * 1000))
+
+
+JobHandler = Callable[[Job], Any]
+"""The type of ``do_job``."""
+
+EventHandler = Callable[[str, Any], Any]
+"""The type of an event's handler: it is called with the topic and the data."""
 
 
 @dataclass(slots=True, frozen=True)

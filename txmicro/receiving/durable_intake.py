@@ -73,6 +73,11 @@ class DurableIntake:
         """How many jobs run."""
         return len(self._running)
 
+    @property
+    def held(self) -> int:
+        """How many jobs were delivered and wait for room."""
+        return len(self._held)
+
     # What the broker brings:
 
     def arrived(self, delivery: Delivery) -> None:

@@ -132,6 +132,11 @@ class Intake:
         """How many jobs run."""
         return len(self._running)
 
+    @property
+    def held(self) -> int:
+        """How many jobs were delivered and wait for room."""
+        return len(self._held)
+
     # What the broker brings:
 
     def arrived(self, copy: Copy) -> None:

@@ -12,7 +12,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from txmicro.errors import JobError, RuntimeExceeded
-from txmicro.protocol.messages import Job
+from txmicro.protocol.messages import Job, JobHandler
 from txmicro.util.clock import Clock, Timer
 
 from .naming import name_function, name_jobs
@@ -24,7 +24,6 @@ SLICE = 0.01
 CLEANUP = 2.0
 """Seconds that a handler may take to end once it is cancelled for good; then its job ends without it."""
 
-Handler = Callable[[Job], Any]
 Ended = Callable[[Job, Any, BaseException | None, float], None]
 
 
@@ -52,7 +51,7 @@ class Runner:
     def __init__(
         self,
         clock: Clock,
-        handler: Handler,
+        handler: JobHandler,
         ended: Ended,
         *,
         worker: str,

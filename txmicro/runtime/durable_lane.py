@@ -26,7 +26,7 @@ from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Reply
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending.confirmed import ConfirmedPublisher
-from txmicro.sending.future import JobFuture
+from txmicro.sending.future import JobPromise
 from txmicro.sending.pending import PendingJob
 from txmicro.util.expiring import ExpiringKeys
 
@@ -142,6 +142,11 @@ class DurableLane:
         """How many durable jobs run."""
         return len(self._intake)
 
+    @property
+    def held(self) -> int:
+        """How many durable jobs were delivered and wait for room."""
+        return self._intake.held
+
     # Its life
 
     async def take_jobs(self) -> None:
@@ -203,8 +208,8 @@ class DurableLane:
 
     # Jobs that are sent
 
-    def send(self, job: Job, future: JobFuture, terms: Terms) -> None:
-        """Have the broker keep *job*, and tell *future*; raises AddressError, EncodeError, MessageTooLarge."""
+    def send(self, job: Job, promise: JobPromise, terms: Terms) -> None:
+        """Have the broker keep *job*, and resolve *promise*; raises AddressError, EncodeError, MessageTooLarge."""
         parcel = self._parcel(job)
         now = int(self._time() * 1000)
         parcel.headers[durable_headers.STORED] = now
@@ -213,14 +218,14 @@ class DurableLane:
             parcel.headers[durable_headers.EXPIRES] = now + parcel.expiration
         if terms.attempts is not None:
             parcel.headers[durable_headers.ATTEMPTS] = terms.attempts
-        kept = _Kept(future)
+        kept = _Kept(promise)
         self._watch(PendingJob(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body)))
         kept.storing = self._storing.put(parcel)
-        kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, future), {}, (job.key,))
+        kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
 
-    def _is_stored(self, _: None, key: str, future: JobFuture) -> None:
+    def _is_stored(self, _: None, key: str, promise: JobPromise) -> None:
         self._stored(key)
-        future.keep()
+        promise.stored()
 
     def _is_not(self, failure: Failure, key: str) -> None:
         error: Any = failure.value
@@ -329,21 +334,21 @@ class DurableLane:
 class _Kept:
     """Owns a durable job at its sender (sent.Owner): once it has ended, it need not be stored any more."""
 
-    __slots__ = ("_future", "storing")
+    __slots__ = ("_promise", "storing")
 
-    def __init__(self, future: JobFuture) -> None:
-        self._future = future
+    def __init__(self, promise: JobPromise) -> None:
+        self._promise = promise
         self.storing: Deferred[None] = succeed(None)
 
-    def taken(self, worker: str) -> None:
+    def accepted(self, worker: str) -> None:
         """*worker* has it."""
-        self._future.taken(worker)
+        self._promise.accepted(worker)
 
-    def done(self, worker: str, result: Any) -> None:
+    def succeeded(self, worker: str, result: Any) -> None:
         """It is done."""
-        self._future.done(worker, result)
+        self._promise.succeeded(worker, result)
 
     def failed(self, error: JobError) -> None:
         """It failed, or its sender waits no more."""
-        self._future.failed(error)
+        self._promise.failed(error)
         self.storing.cancel()

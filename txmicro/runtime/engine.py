@@ -23,13 +23,13 @@ from txmicro.metrics import DURABLE, INTERACTIVE
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe, type_name
-from txmicro.protocol.messages import Announcement, Inquiry, Job, hop_key
+from txmicro.protocol.messages import Announcement, Inquiry, Job, JobHandler, hop_key
 from txmicro.receiving.ack_batch import AckBatch
 from txmicro.receiving.intake import FORWARDED, Copy, Intake, Reply
 from txmicro.receiving.retry import RetryPolicy
-from txmicro.receiving.runner import Handler, Runner
+from txmicro.receiving.runner import Runner
 from txmicro.sending.forwarding import Forwarding
-from txmicro.sending.future import JobFuture
+from txmicro.sending.future import JobFuture, JobPromise
 from txmicro.sending.outbox import Outbox
 from txmicro.sending.pending import Owner, PendingJob
 
@@ -56,7 +56,7 @@ class Engine:
         bus: Bus,
         me: Callable[[], Announcement],
         *,
-        handler: Handler | None,
+        handler: JobHandler | None,
         capacity: int,
         policy: RetryPolicy | None,
         in_thread: Callable[..., Deferred[Any]] | None,
@@ -151,6 +151,16 @@ class Engine:
         return len(self._intake) + len(self.lane)
 
     @property
+    def held_jobs(self) -> int:
+        """How many jobs were delivered and wait for room."""
+        return self._intake.held + self.lane.held
+
+    @property
+    def pending_jobs(self) -> int:
+        """How many jobs, and hops of jobs that were passed on, were sent and have not ended."""
+        return len(self._outbox)
+
+    @property
     def passed_on_jobs(self) -> int:
         """How many jobs were passed on, and are not done."""
         return len(self._hops)
@@ -232,7 +242,7 @@ class Engine:
         job = self._job(slip, data, timeout, traceparent)
         job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
-        self._send(job, future)
+        self._send(job, JobPromise(future))
         return future
 
     def send_durable(
@@ -242,7 +252,7 @@ class Engine:
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
-        self.lane.send(job, future, terms)
+        self.lane.send(job, JobPromise(future), terms)
         return future
 
     def _job(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> Job:

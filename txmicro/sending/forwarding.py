@@ -81,10 +81,10 @@ class _Hop:
         self._hops = hops
         self._job = job
 
-    def taken(self, worker: str) -> None:
-        """Nobody waits to hear that."""
+    def accepted(self, worker: str) -> None:
+        """Do nothing: nobody waits for it."""
 
-    def done(self, worker: str, result: Any) -> None:
+    def succeeded(self, worker: str, result: Any) -> None:
         """What followed is done."""
         self._hops.over(self, self._job, None)
 

@@ -1,4 +1,4 @@
-"""What :meth:`Worker.send` gives back: a job's future, as Deferreds."""
+"""The two sides of a job that was sent: :class:`JobFuture`, which its sender holds, and what resolves it."""
 
 from __future__ import annotations
 
@@ -9,49 +9,51 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txmicro.errors import JobError, JobTimeout
+from txmicro.errors import JobCancelled, JobError, JobNotDone, JobTimeout
 
 _PENDING: Any = object()
 
 
-def _whoever_cancelled_knows(_error: JobError) -> None:
-    """A job that is cancelled here fails unheard, and that is no news."""
+def _ignore(_error: JobError) -> None:
+    """Stand in for the report of a failure that the caller of :meth:`JobFuture.cancel` expects."""
 
 
 class JobFuture:
-    """A job that was sent. ``await`` it for the last hop's return value, or its failure raised.
+    """The future of a job, which :meth:`txmicro.worker.Worker.send` returns.
+
+    Await it for the last hop's return value; it raises the :class:`~txmicro.errors.JobError` that ended the job. That
+    works in Twisted's coroutines and, when Twisted runs on asyncio's event loop, in asyncio's tasks.
 
     :ivar id: the job's id.
-    :ivar address: where its first hop goes.
-    :ivar stored: whether the broker has confirmed that it has the (durable) job, or it is done.
+    :ivar address: the address of its first hop.
     """
 
     __slots__ = (
         "_cancel",
         "_error",
+        "_is_stored",
         "_result",
-        "_storing",
-        "_taken",
-        "_taker",
-        "_unheard",
-        "_waiting",
+        "_unawaited",
+        "_waiting_for_accepted",
+        "_waiting_for_done",
+        "_waiting_for_stored",
+        "_worker",
         "address",
         "id",
-        "stored",
     )
 
     def __init__(
-        self, id: str, address: str, cancel: Callable[[], None], unheard: Callable[[JobError], None]
+        self, id: str, address: str, cancel: Callable[[], None], unawaited: Callable[[JobError], None]
     ) -> None:
         self.id = id
         self.address = address
         self._cancel = cancel
-        self._unheard = unheard
-        self._waiting: list[Deferred[Any]] = []
-        self._taken: list[Deferred[str]] = []
-        self._storing: list[Deferred[None]] = []
-        self.stored = False
-        self._taker: str | None = None
+        self._unawaited = unawaited
+        self._waiting_for_done: list[Deferred[Any]] = []
+        self._waiting_for_accepted: list[Deferred[str]] = []
+        self._waiting_for_stored: list[Deferred[None]] = []
+        self._is_stored = False
+        self._worker: str | None = None
         self._result: Any = _PENDING
         self._error: JobError | None = None
 
@@ -66,100 +68,154 @@ class JobFuture:
         # An asyncio task awaits: it has raised this at a Deferred, which it does not know how to wait for.
         return (yield from done.asFuture(get_running_loop()).__await__())
 
-    def when_done(self) -> Deferred[Any]:
-        """Wait for the end. Each call gives a fresh Deferred.
+    def done(self) -> bool:
+        """Return whether the job has ended: with a result, with an error, or because it was canceled."""
+        return self._error is not None or self._result is not _PENDING
 
-        Fires with the last hop's return value; fails with the :class:`JobError` that ended the job. Cancelling
-        it stops this wait and nothing else: :meth:`cancel` cancels the job.
+    def cancelled(self) -> bool:
+        """Return whether the job has ended with :class:`~txmicro.errors.JobCancelled`."""
+        return isinstance(self._error, JobCancelled)
+
+    def stored(self) -> bool:
+        """Return whether the broker has confirmed that it has the durable job, or the job has a result."""
+        return self._is_stored
+
+    def result(self) -> Any:
+        """Return the last hop's return value.
+
+        Raises the :class:`~txmicro.errors.JobError` that ended the job, or :class:`~txmicro.errors.JobNotDone` while
+        the job has not ended.
         """
-        waiter: Deferred[Any] = Deferred(self._forget)
+        error = self.exception()
+        if error is not None:
+            raise error
+        return self._result
+
+    def exception(self) -> JobError | None:
+        """Return the error that ended the job, or None if the job has a result.
+
+        Raises :class:`~txmicro.errors.JobNotDone` while the job has not ended.
+        """
+        if not self.done():
+            raise JobNotDone(f"job {self.id} to {self.address} has not ended: wait for when_done() first")
+        return self._error
+
+    def when_done(self) -> Deferred[Any]:
+        """Wait for the end of the job. Each call returns a new Deferred.
+
+        Fires with the last hop's return value. Fails with the :class:`~txmicro.errors.JobError` that ended the job.
+        Canceling it stops this wait only: :meth:`cancel` cancels the job.
+        """
+        waiter: Deferred[Any] = Deferred(self._stop_waiting)
         if self._error is not None:
             waiter.errback(self._error)
         elif self._result is not _PENDING:
             waiter.callback(self._result)
         else:
-            self._waiting.append(waiter)
+            self._waiting_for_done.append(waiter)
         return waiter
 
-    def when_taken(self) -> Deferred[str]:
-        """Wait until a worker has the job. Each call gives a fresh Deferred.
+    def when_accepted(self) -> Deferred[str]:
+        """Wait until a worker has the job. Each call returns a new Deferred.
 
-        Fires with the worker's id, also when the job is done already; fails with the :class:`JobError` when it
-        fails before anyone took it. Cancelling it stops this wait and nothing else.
+        Fires with the worker's id, also when the job has a result already. Fails with the
+        :class:`~txmicro.errors.JobError` that ended the job before a worker had it. Canceling it stops this wait only.
         """
-        waiter: Deferred[str] = Deferred(self._forget)
-        if self._taker is not None:
-            waiter.callback(self._taker)
+        waiter: Deferred[str] = Deferred(self._stop_waiting)
+        if self._worker is not None:
+            waiter.callback(self._worker)
         elif self._error is not None:
             waiter.errback(self._error)
         else:
-            self._taken.append(waiter)
+            self._waiting_for_accepted.append(waiter)
         return waiter
 
     def when_stored(self) -> Deferred[None]:
-        """Wait until the broker has the durable job, so that it will be done. Each call gives a fresh Deferred.
+        """Wait until the broker has the durable job. Each call returns a new Deferred.
 
-        Fires with None, also when the job is done already; fails with :class:`~txmicro.errors.NotStored` or
-        what else ended the job before. An interactive job is not stored before it is done. Cancelling it stops
-        this wait and nothing else.
+        Fires with None, also when the job has a result already. Fails with :class:`~txmicro.errors.NotStored`, or with
+        the other error that ended the job before. For a job that is not durable it fires with the result, or fails.
+        Canceling it stops this wait only.
         """
-        waiter: Deferred[None] = Deferred(self._forget)
-        if self.stored:
+        waiter: Deferred[None] = Deferred(self._stop_waiting)
+        if self._is_stored:
             waiter.callback(None)
         elif self._error is not None:
             waiter.errback(self._error)
         else:
-            self._storing.append(waiter)
+            self._waiting_for_stored.append(waiter)
         return waiter
 
-    def cancel(self) -> None:
-        """Give the job up: here (it fails with :class:`JobCancelled`) and at its taker. Nothing if it ended."""
-        if not self.ended:
-            self._unheard = _whoever_cancelled_knows
-            self._cancel()
+    def cancel(self) -> bool:
+        """Cancel the job, here and at the worker that has it. Does nothing if the job has ended.
 
-    @property
-    def ended(self) -> bool:
-        """Whether the job is done or has failed."""
-        return self._error is not None or self._result is not _PENDING
+        The job fails with :class:`~txmicro.errors.JobCancelled`. A durable job that is stored still runs.
 
-    def _forget(self, waiter: Deferred[Any]) -> None:
-        for waiting in (self._waiting, self._taken, self._storing):
+        :return: whether this canceled the job.
+        """
+        if self.done():
+            return False
+        self._unawaited = _ignore
+        self._cancel()
+        return True
+
+    def _stop_waiting(self, waiter: Deferred[Any]) -> None:
+        for waiting in (self._waiting_for_done, self._waiting_for_accepted, self._waiting_for_stored):
             if waiter in waiting:
                 waiting.remove(waiter)
 
-    # What the outbox tells (sent.Owner). Each first notes what happened, then calls back those who wait, one
-    # by one: a callback may look, cancel the job, or cancel another wait.
 
-    def taken(self, worker: str) -> None:
-        """*worker* has the job."""
-        self._taker = worker
-        while self._taken:
-            self._taken.pop(0).callback(worker)
+class JobPromise:
+    """Resolves a :class:`JobFuture`: the owner (:class:`~txmicro.sending.pending.Owner`) of a job that a program sent.
 
-    def keep(self, _: None = None) -> None:
-        """The broker has it."""
-        self.stored = True
-        while self._storing:
-            self._storing.pop(0).callback(None)
+    Only the sending side holds it, so that a program cannot resolve its futures. Each method first notes what happened,
+    then fires the Deferreds one by one: a callback may use the future, cancel the job, or cancel another wait.
+    """
 
-    def done(self, worker: str, result: Any) -> None:
-        """The last hop, at *worker*, returned *result*."""
-        self._result = result
-        self.keep()  # its confirm may be on the way
-        if self._taker is None:
-            self.taken(worker)
-        while self._waiting:
-            self._waiting.pop(0).callback(result)
+    __slots__ = ("_future",)
+
+    def __init__(self, future: JobFuture) -> None:
+        self._future = future
+
+    def accepted(self, worker: str) -> None:
+        """Note that *worker* has the job."""
+        self._future._worker = worker
+        _fire(self._future._waiting_for_accepted, worker)
+
+    def stored(self) -> None:
+        """Note that the broker has the job."""
+        self._future._is_stored = True
+        _fire(self._future._waiting_for_stored, None)
+
+    def succeeded(self, worker: str, result: Any) -> None:
+        """End the job with *result*, which its last hop returned at *worker*."""
+        future = self._future
+        future._result = result
+        future._is_stored = True  # the broker's confirm may still be under way
+        if future._worker is None:
+            future._worker = worker
+        if future._waiting_for_stored:
+            _fire(future._waiting_for_stored, None)
+        if future._waiting_for_accepted:
+            _fire(future._waiting_for_accepted, future._worker)
+        if future._waiting_for_done:
+            _fire(future._waiting_for_done, result)
 
     def failed(self, error: JobError) -> None:
-        """The job ended with *error*."""
-        self._error = error
+        """End the job with *error*."""
+        future = self._future
+        future._error = error
         if isinstance(error, JobTimeout):
-            error.still_queued = self.stored
-        unheard = not (self._waiting or self._taken or self._storing or getattr(error, "still_queued", False))
-        for waiting in (self._waiting, self._taken, self._storing):
+            error.still_queued = future._is_stored
+        waits = (future._waiting_for_done, future._waiting_for_accepted, future._waiting_for_stored)
+        unawaited = not (any(waits) or getattr(error, "still_queued", False))
+        for waiting in waits:
             while waiting:
                 waiting.pop(0).errback(Failure(error))
-        if unheard:
-            self._unheard(error)
+        if unawaited:
+            future._unawaited(error)
+
+
+def _fire(waiting: list[Deferred[Any]], value: Any) -> None:
+    while waiting:
+        waiting.pop(0).callback(value)

@@ -231,7 +231,7 @@ class Outbox:
                     self._safely(self._cancel, worker, key)
             elif sent.state is KEPT:
                 sent.heard = worker
-                self._safely(sent.owner.taken, worker)
+                self._safely(sent.owner.accepted, worker)
             elif sent.taker != worker:
                 self._taken(sent, worker)
 
@@ -239,7 +239,7 @@ class Outbox:
         """*worker* has the job's result. The first one wins; one for an unknown key is ignored."""
         sent = self._end_one(key)
         if sent is not None:
-            self._safely(sent.owner.done, worker, result)
+            self._safely(sent.owner.succeeded, worker, result)
 
     def failed(self, key: str, error: JobError) -> None:
         """The job failed at a worker."""
@@ -250,7 +250,7 @@ class Outbox:
     def done(self, worker: str, keys: Iterable[str]) -> None:
         """What followed these hops is done, so *worker* need not be watched over them any more."""
         for sent in self._end(keys):
-            self._safely(sent.owner.done, worker, None)
+            self._safely(sent.owner.succeeded, worker, None)
 
     def status(
         self, worker: str, running: Iterable[str], forwarded: Iterable[str], unknown: Iterable[str]
@@ -383,7 +383,7 @@ class Outbox:
         self._withdraw(sent)
         self._takers.take(sent, worker, self._time())
         self._refill(sent.address)
-        self._safely(sent.owner.taken, worker)
+        self._safely(sent.owner.accepted, worker)
 
     def _again(self, jobs: list[PendingJob]) -> None:
         """Send to others, in order, what nobody has any more."""

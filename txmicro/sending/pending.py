@@ -14,16 +14,16 @@ ENDED: Final = "ended"
 
 
 class Owner(Protocol):
-    """Who wants to know what becomes of a job."""
+    """The owner of a pending job: it is told what becomes of the job, and of its end exactly once."""
 
-    def taken(self, worker: str) -> None:
-        """*worker* has the job; called again when another one takes it."""
+    def accepted(self, worker: str) -> None:
+        """Note that *worker* has the job; called again when another worker accepts it."""
 
-    def done(self, worker: str, result: Any) -> None:
-        """The job ended well, says *worker*; *result* is None for a hop that another one followed."""
+    def succeeded(self, worker: str, result: Any) -> None:
+        """Note that the job has ended at *worker* with *result*, which is None for a hop that was passed on."""
 
     def failed(self, error: JobError) -> None:
-        """The job ended with *error*."""
+        """Note that the job has ended with *error*."""
 
 
 class PendingJob:

@@ -19,6 +19,6 @@ def check_thread(what: str) -> None:
     if threadable.ioThread not in (None, get_ident()):
         raise WrongThread(
             f"{what} was called from a thread, and only the reactor's may: call "
-            "twisted.internet.threads.blockingCallFromThread(worker.bus.clock, function) there, with a function that "
+            "twisted.internet.threads.blockingCallFromThread(worker.reactor, function) there, with a function that "
             "calls it (for the result of a job: lambda: worker.send(…).when_done())"
         )

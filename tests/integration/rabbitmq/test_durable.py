@@ -161,7 +161,7 @@ class DurableJobs(Live):
         for expires, attempts in ((None, None), (60, None), (None, 5), (60, 5)):
             job = self.sender.send("WD:*", durable=True, expires=expires, attempts=attempts)
             await self.failed(job.when_stored(), NotStored)
-            self.assertFalse(job.stored)
+            self.assertFalse(job.stored())
 
     async def test_a_retry_queue_is_declared_when_it_is_needed_first(self) -> None:
         async def fail(job: Job) -> int:
@@ -430,7 +430,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
             await gatherResults([job.when_stored() for job in jobs[:5]])
             late = [self.sender.send("WD:*", n, durable=True, timeout=60) for n in range(20, 50)]
             await deferLater(reactor, 2.5)
-            self.assertEqual([job.stored for job in late], [False] * 30)
+            self.assertEqual([job.stored() for job in late], [False] * 30)
             jobs += late
             await self.taker()
             results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
@@ -450,7 +450,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
             assert session is not None
             await self.until(lambda: session.publishing.blocked, "the connection is blocked")
             await deferLater(reactor, 1)
-            self.assertEqual([job.stored for job in jobs], [False] * 19)
+            self.assertEqual([job.stored() for job in jobs], [False] * 19)
         finally:
             await self.broker.node.set_memory_watermark(0.4)
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)

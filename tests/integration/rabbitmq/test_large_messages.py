@@ -90,7 +90,7 @@ class OnRabbitMQ(LiveTestCase):
         for job in refused:
             error = await self.failed(job.when_done(), MessageTooLarge)
             self.assertIn(f"the broker accepts {LIMIT}", str(error))
-            self.assertFalse(job.stored)
+            self.assertFalse(job.stored())
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, [1, len(FITS)] * 6)
         self.check_undisturbed()

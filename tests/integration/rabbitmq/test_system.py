@@ -171,7 +171,7 @@ class Outages(Live):
         gate = Gate()
         await self.three_processes(gate, capacity=5)
         jobs = [self.sender.send("WB:*", n, timeout=80) for n in range(20)]
-        await gatherResults([job.when_taken() for job in jobs[:5]])
+        await gatherResults([job.when_accepted() for job in jobs[:5]])
         await self.broker.kill()
         await self.until(lambda: self.sending.session is self.taking.session is None, "all notice")
         jobs += [self.sender.send("WB:*", n, timeout=80) for n in range(20, 25)]
@@ -218,7 +218,7 @@ class Outages(Live):
         gate = Gate()
         await self.three_processes(gate, capacity=5)
         jobs = [self.sender.send("WB:*", n, timeout=60) for n in range(20)]
-        await gatherResults([job.when_taken() for job in jobs[:5]])
+        await gatherResults([job.when_accepted() for job in jobs[:5]])
         stopping = self.taking.stopService()
         other = Taker()
         await self.start(other)
@@ -235,7 +235,7 @@ class Outages(Live):
         await self.start(sender)
         await self.start(lost, wire=wire)
         jobs = [sender.send("WB:*", n, timeout=60) for n in range(10)]
-        await gatherResults([job.when_taken() for job in jobs])
+        await gatherResults([job.when_accepted() for job in jobs])
         await self.start(other)
         wire.cut()
         self.assertEqual(await gatherResults([job.when_done() for job in jobs]), list(range(10)))
@@ -248,7 +248,7 @@ class Outages(Live):
         await self.start(sender)
         await self.start(lost, wire=wire, capacity=5)
         jobs = [sender.send("WB:*", n, timeout=60, redeliver=False) for n in range(10)]
-        await gatherResults([job.when_taken() for job in jobs[:5]])
+        await gatherResults([job.when_accepted() for job in jobs[:5]])
         await self.start(other)
         wire.cut()
         self.assertEqual(await gatherResults([job.when_done() for job in jobs[5:]]), list(range(5, 10)))

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored
-from txmicro.sending.future import JobFuture
+from txmicro.errors import JobCancelled, JobError, JobNotDone, JobTimeout, NotStored
+from txmicro.sending.future import JobFuture, JobPromise
 
 WORKER = "WB:1795449588399-3fa9"
 
@@ -17,17 +17,18 @@ WORKER = "WB:1795449588399-3fa9"
 class FutureCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.cancelled = 0
-        self.unheard: list[JobError] = []
-        self.job = JobFuture("7c3e-1", "WB:*", self.cancel, self.unheard.append)
+        self.unawaited: list[JobError] = []
+        self.job = JobFuture("7c3e-1", "WB:*", self.cancel, self.unawaited.append)
+        self.promise = JobPromise(self.job)
 
     def cancel(self) -> None:
         self.cancelled += 1
-        self.job.failed(JobCancelled("given up"))
+        self.promise.failed(JobCancelled("given up"))
 
 
 class Ends(FutureCase):
     def test_what_it_is(self) -> None:
-        self.assertEqual((self.job.id, self.job.address, self.job.ended), ("7c3e-1", "WB:*", False))
+        self.assertEqual((self.job.id, self.job.address, self.job.done()), ("7c3e-1", "WB:*", False))
 
     def test_awaiting_gives_the_result(self) -> None:
         async def wait() -> object:
@@ -35,158 +36,203 @@ class Ends(FutureCase):
 
         waiting = Deferred.fromCoroutine(wait())
         self.assertNoResult(waiting)
-        self.job.done(WORKER, {"a": 1})
+        self.promise.succeeded(WORKER, {"a": 1})
         self.assertEqual(self.successResultOf(waiting), {"a": 1})
-        self.assertTrue(self.job.ended)
+        self.assertTrue(self.job.done())
 
     def test_awaiting_raises_the_failure(self) -> None:
         async def wait() -> object:
             return await self.job
 
         waiting = Deferred.fromCoroutine(wait())
-        self.job.failed(JobTimeout("late"))
+        self.promise.failed(JobTimeout("late"))
         self.failureResultOf(waiting, JobTimeout)
-        self.assertTrue(self.job.ended)
-        self.assertEqual(self.unheard, [])
+        self.assertTrue(self.job.done())
+        self.assertEqual(self.unawaited, [])
 
     def test_each_wait_is_its_own(self) -> None:
         one, two = self.job.when_done(), self.job.when_done()
         one.addCallback(lambda result: None)
-        self.job.done(WORKER, 5)
+        self.promise.succeeded(WORKER, 5)
         self.assertIsNone(self.successResultOf(one))
         self.assertEqual(self.successResultOf(two), 5)
 
     def test_waiting_after_the_end(self) -> None:
-        self.job.done(WORKER, None)
+        self.promise.succeeded(WORKER, None)
         self.assertIsNone(self.successResultOf(self.job.when_done()))
-        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+        self.assertEqual(self.successResultOf(self.job.when_accepted()), WORKER)
 
     def test_waiting_after_the_failure(self) -> None:
         error = JobTimeout("late")
-        self.job.failed(error)
+        self.promise.failed(error)
         self.assertIs(self.failureResultOf(self.job.when_done()).value, error)
-        self.assertIs(self.failureResultOf(self.job.when_taken()).value, error)
+        self.assertIs(self.failureResultOf(self.job.when_accepted()).value, error)
 
 
-class Taken(FutureCase):
-    def test_when_taken(self) -> None:
-        waiting = self.job.when_taken()
+class State(FutureCase):
+    """What the future tells without waiting, as the futures of the standard library do."""
+
+    def test_of_a_pending_job(self) -> None:
+        self.assertEqual((self.job.done(), self.job.cancelled(), self.job.stored()), (False, False, False))
+        error = self.assertRaises(JobNotDone, self.job.result)
+        self.assertIn("job 7c3e-1 to WB:* has not ended", str(error))
+        self.assertRaises(JobNotDone, self.job.exception)
+
+    def test_of_an_accepted_job(self) -> None:
+        self.promise.accepted(WORKER)
+        self.assertFalse(self.job.done())
+        self.assertRaises(JobNotDone, self.job.result)
+
+    def test_of_a_job_with_a_result(self) -> None:
+        for result in (5, None):
+            self.promise.succeeded(WORKER, result)
+            self.assertEqual((self.job.done(), self.job.cancelled()), (True, False))
+            self.assertEqual((self.job.result(), self.job.exception()), (result, None))
+            self.setUp()
+
+    def test_of_a_failed_job(self) -> None:
+        error = JobTimeout("late")
+        self.promise.failed(error)
+        self.assertEqual((self.job.done(), self.job.cancelled()), (True, False))
+        self.assertIs(self.assertRaises(JobTimeout, self.job.result), error)
+        self.assertIs(self.job.exception(), error)
+
+    def test_of_a_canceled_job(self) -> None:
+        self.assertTrue(self.job.cancel())
+        self.assertEqual((self.job.done(), self.job.cancelled()), (True, True))
+        self.assertRaises(JobCancelled, self.job.result)
+        self.assertFalse(self.job.cancel())
+
+    def test_a_program_cannot_resolve_it(self) -> None:
+        public = {name for name in dir(self.job) if not name.startswith("_")}
+        self.assertEqual(
+            public,
+            {
+                *("address", "cancel", "cancelled", "done", "exception", "id", "result", "stored"),
+                *("when_accepted", "when_done", "when_stored"),
+            },
+        )
+
+
+class Accepted(FutureCase):
+    def test_when_accepted(self) -> None:
+        waiting = self.job.when_accepted()
         done = self.job.when_done()
-        self.job.taken(WORKER)
+        self.promise.accepted(WORKER)
         self.assertEqual(self.successResultOf(waiting), WORKER)
-        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+        self.assertEqual(self.successResultOf(self.job.when_accepted()), WORKER)
         self.assertNoResult(done)
-        self.assertFalse(self.job.ended)
+        self.assertFalse(self.job.done())
 
     def test_the_latest_taker_counts(self) -> None:
-        self.job.taken(WORKER)
-        self.job.taken("WB:2-b")
-        self.assertEqual(self.successResultOf(self.job.when_taken()), "WB:2-b")
+        self.promise.accepted(WORKER)
+        self.promise.accepted("WB:2-b")
+        self.assertEqual(self.successResultOf(self.job.when_accepted()), "WB:2-b")
 
     def test_a_result_without_an_ack_says_who_took_it(self) -> None:
-        waiting = self.job.when_taken()
-        self.job.done(WORKER, None)
+        waiting = self.job.when_accepted()
+        self.promise.succeeded(WORKER, None)
         self.assertEqual(self.successResultOf(waiting), WORKER)
 
     def test_the_taker_stays_when_it_was_known(self) -> None:
-        self.job.taken(WORKER)
-        self.job.done("WB:2-b", None)
-        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+        self.promise.accepted(WORKER)
+        self.promise.succeeded("WB:2-b", None)
+        self.assertEqual(self.successResultOf(self.job.when_accepted()), WORKER)
 
     def test_it_fails_when_nobody_took_it(self) -> None:
-        waiting = self.job.when_taken()
-        self.job.failed(JobTimeout("late"))
+        waiting = self.job.when_accepted()
+        self.promise.failed(JobTimeout("late"))
         self.failureResultOf(waiting, JobTimeout)
 
     def test_once_taken_it_stays_so_whatever_happens(self) -> None:
-        self.job.taken(WORKER)
-        self.job.failed(JobTimeout("late"))
-        self.assertEqual(self.successResultOf(self.job.when_taken()), WORKER)
+        self.promise.accepted(WORKER)
+        self.promise.failed(JobTimeout("late"))
+        self.assertEqual(self.successResultOf(self.job.when_accepted()), WORKER)
 
 
 class Stored(FutureCase):
     def test_when_stored(self) -> None:
         waiting, done = self.job.when_stored(), self.job.when_done()
-        self.assertFalse(self.job.stored)
-        self.job.keep()
+        self.assertFalse(self.job.stored())
+        self.promise.stored()
         self.assertIsNone(self.successResultOf(waiting))
         self.assertIsNone(self.successResultOf(self.job.when_stored()))
-        self.assertTrue(self.job.stored)
+        self.assertTrue(self.job.stored())
         self.assertNoResult(done)
-        self.assertFalse(self.job.ended)
+        self.assertFalse(self.job.done())
 
     def test_what_is_done_was_stored(self) -> None:
         """Its result may be quicker than its confirm."""
         waiting = self.job.when_stored()
-        self.job.done(WORKER, 5)
+        self.promise.succeeded(WORKER, 5)
         self.assertIsNone(self.successResultOf(waiting))
-        self.job.keep()
+        self.promise.stored()
 
     def test_it_fails_when_it_was_not_stored(self) -> None:
         waiting = self.job.when_stored()
-        self.job.failed(NotStored("no queue"))
+        self.promise.failed(NotStored("no queue"))
         self.failureResultOf(waiting, NotStored)
         self.failureResultOf(self.job.when_stored(), NotStored)
-        self.assertEqual(self.unheard, [])
+        self.assertEqual(self.unawaited, [])
 
     def test_once_stored_it_stays_so_whatever_happens(self) -> None:
-        self.job.keep()
-        self.job.failed(JobCancelled("given up"))
+        self.promise.stored()
+        self.promise.failed(JobCancelled("given up"))
         self.assertIsNone(self.successResultOf(self.job.when_stored()))
 
     def test_a_timeout_says_whether_it_is_in_good_hands(self) -> None:
         for stored in (True, False):
             if stored:
-                self.job.keep()
+                self.promise.stored()
             error = JobTimeout("late")
-            self.job.failed(error)
+            self.promise.failed(error)
             self.assertEqual(error.still_queued, stored)
-            self.assertEqual(self.unheard, [] if stored else [error])
+            self.assertEqual(self.unawaited, [] if stored else [error])
             self.setUp()
 
 
-class Unheard(FutureCase):
+class Unawaited(FutureCase):
     def test_a_failure_that_nobody_awaits(self) -> None:
         error = JobTimeout("late")
-        self.job.failed(error)
-        self.assertEqual(self.unheard, [error])
+        self.promise.failed(error)
+        self.assertEqual(self.unawaited, [error])
 
     def test_who_waited_for_the_taker_has_heard(self) -> None:
-        waiting = self.job.when_taken()
-        self.job.failed(JobTimeout("late"))
+        waiting = self.job.when_accepted()
+        self.promise.failed(JobTimeout("late"))
         self.failureResultOf(waiting, JobTimeout)
-        self.assertEqual(self.unheard, [])
+        self.assertEqual(self.unawaited, [])
 
     def test_who_knew_the_taker_has_not(self) -> None:
-        waiting = self.job.when_taken()
-        self.job.taken(WORKER)
+        waiting = self.job.when_accepted()
+        self.promise.accepted(WORKER)
         self.assertEqual(self.successResultOf(waiting), WORKER)
-        self.job.failed(JobTimeout("late"))
-        self.assertEqual(len(self.unheard), 1)
+        self.promise.failed(JobTimeout("late"))
+        self.assertEqual(len(self.unawaited), 1)
 
     def test_who_stopped_waiting_has_not(self) -> None:
         waiting = self.job.when_done()
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        self.job.failed(JobTimeout("late"))
-        self.assertEqual(len(self.unheard), 1)
+        self.promise.failed(JobTimeout("late"))
+        self.assertEqual(len(self.unawaited), 1)
 
 
 class Cancelling(FutureCase):
     def test_a_wait_is_not_the_job(self) -> None:
-        for waiting in (self.job.when_done(), self.job.when_taken(), self.job.when_stored()):
+        for waiting in (self.job.when_done(), self.job.when_accepted(), self.job.when_stored()):
             waiting.cancel()
             self.failureResultOf(waiting, CancelledError)
         other = self.job.when_done()
-        self.assertEqual((self.cancelled, self.job.ended), (0, False))
-        self.job.done(WORKER, 5)
+        self.assertEqual((self.cancelled, self.job.done()), (0, False))
+        self.promise.succeeded(WORKER, 5)
         self.assertEqual(self.successResultOf(other), 5)
 
     def test_the_job(self) -> None:
         waiting = self.job.when_done()
         self.job.cancel()
         self.failureResultOf(waiting, JobCancelled)
-        self.assertTrue(self.job.ended)
+        self.assertTrue(self.job.done())
 
     def test_twice_is_once(self) -> None:
         self.job.cancel()
@@ -194,14 +240,14 @@ class Cancelling(FutureCase):
         self.assertEqual(self.cancelled, 1)
 
     def test_after_the_end_is_nothing(self) -> None:
-        self.job.done(WORKER, 5)
+        self.promise.succeeded(WORKER, 5)
         self.job.cancel()
         self.assertEqual(self.cancelled, 0)
 
     def test_in_a_callback_of_the_end_is_nothing(self) -> None:
-        self.job.when_taken().addCallback(lambda _: self.job.cancel())
+        self.job.when_accepted().addCallback(lambda _: self.job.cancel())
         done = self.job.when_done().addCallback(self.cancel_and_pass)
-        self.job.done(WORKER, 5)
+        self.promise.succeeded(WORKER, 5)
         self.assertEqual(self.successResultOf(done), 5)
         self.assertEqual(self.cancelled, 0)
 
@@ -210,19 +256,19 @@ class Cancelling(FutureCase):
         return result
 
     def test_one_wait_in_the_callback_of_another(self) -> None:
-        for name in ("when_stored", "when_taken", "when_done"):
+        for name in ("when_stored", "when_accepted", "when_done"):
             first, second, third = (getattr(self.job, name)() for _ in range(3))
             first.addCallback(partial(self.cancel_other, second))
-            self.job.done(WORKER, "result")
+            self.promise.succeeded(WORKER, "result")
             self.failureResultOf(second, CancelledError)
             self.assertIn(self.successResultOf(third), (None, WORKER, "result"))
             self.setUp()
 
     def test_one_wait_in_the_errback_of_another(self) -> None:
-        for name in ("when_stored", "when_taken", "when_done"):
+        for name in ("when_stored", "when_accepted", "when_done"):
             first, second, third = (getattr(self.job, name)() for _ in range(3))
             first.addErrback(partial(self.cancel_other, second))
-            self.job.failed(JobTimeout("late"))
+            self.promise.failed(JobTimeout("late"))
             self.failureResultOf(second, CancelledError)
             self.failureResultOf(third, JobTimeout)
             self.setUp()
@@ -245,31 +291,31 @@ class InAsyncio(FutureCase):
         return await self.job
 
     def test_awaiting_gives_the_result(self) -> None:
-        self.assertEqual(self.run_with(lambda: self.job.done(WORKER, 5), self.wait), 5)
+        self.assertEqual(self.run_with(lambda: self.promise.succeeded(WORKER, 5), self.wait), 5)
         self.assertEqual(self.run_with(lambda: None, self.wait), 5)
 
     def test_awaiting_raises_the_failure(self) -> None:
-        end = partial(self.job.failed, JobTimeout("late"))
+        end = partial(self.promise.failed, JobTimeout("late"))
         self.assertRaises(JobTimeout, self.run_with, end, self.wait)
-        self.assertEqual(self.unheard, [])
+        self.assertEqual(self.unawaited, [])
 
     def test_a_coroutine_of_twisteds_in_a_task(self) -> None:
         def awaits() -> Any:
             return Deferred.fromCoroutine(self.wait()).asFuture(asyncio.get_running_loop())
 
-        self.assertEqual(self.run_with(lambda: self.job.done(WORKER, 5), awaits), 5)
+        self.assertEqual(self.run_with(lambda: self.promise.succeeded(WORKER, 5), awaits), 5)
 
     def test_a_wait_that_times_out_is_not_the_job(self) -> None:
         def awaits() -> Any:
             return asyncio.wait_for(self.wait(), 0)
 
         self.assertRaises(asyncio.TimeoutError, self.run_with, lambda: None, awaits)
-        self.assertEqual((self.cancelled, self.job.ended), (0, False))
+        self.assertEqual((self.cancelled, self.job.done()), (0, False))
 
     def test_a_handlers_runtime_error_is_that(self) -> None:
         class Broken(JobError, RuntimeError):
             pass
 
         waiting = Deferred.fromCoroutine(self.wait())
-        self.job.failed(Broken("no"))
+        self.promise.failed(Broken("no"))
         self.failureResultOf(waiting, Broken)

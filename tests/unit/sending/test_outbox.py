@@ -50,10 +50,10 @@ class Told:
         self.key = key
         self.error: JobError | None = None
 
-    def taken(self, worker: str) -> None:
+    def accepted(self, worker: str) -> None:
         self.events.append(("taken", self.key, worker))
 
-    def done(self, worker: str, result: Any) -> None:
+    def succeeded(self, worker: str, result: Any) -> None:
         self.events.append(("done", self.key, worker, result))
 
     def failed(self, error: JobError) -> None:
@@ -64,10 +64,10 @@ class Told:
 class Raising(Told):
     """An owner whose every method raises."""
 
-    def taken(self, worker: str) -> None:
+    def accepted(self, worker: str) -> None:
         raise ZeroDivisionError
 
-    def done(self, worker: str, result: Any) -> None:
+    def succeeded(self, worker: str, result: Any) -> None:
         raise ZeroDivisionError
 
     def failed(self, error: JobError) -> None:
