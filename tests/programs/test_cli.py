@@ -103,7 +103,7 @@ class Operating(Live):
         self.assertEqual(sum(counts), 200, ended)
         for _, err, status in ended:
             if status != cli.DONE:
-                self.assertIn("another operator is at work", err)
+                self.assertIn("another txmicro command is working", err)
         await self.until(lambda: len(self.worker.ran) == 200, "all are done")
         self.assertEqual(set(self.worker.ran.values()), {1})
         self.assertEqual(await self.listed(), [])
@@ -134,7 +134,7 @@ class Operating(Live):
     async def test_what_is_not_there(self) -> None:
         out, err, status = await self.txmicro("requeue nobody")
         self.assertEqual((out, status), ("0 requeued\n", cli.NOT_DONE))
-        self.assertIn("is called nobody", err)
+        self.assertIn("no dead letter with the ID nobody", err)
         self.worker.type = "Dnever"
         self.assertIn("Dnever has no dead letters", (await self.txmicro("list"))[1])
 
@@ -148,7 +148,7 @@ class Operating(Live):
     async def test_a_wrong_command_line(self) -> None:
         out, err, status = await self.txmicro("requeue")
         self.assertEqual((out, status), ("", cli.WRONG))
-        self.assertIn("give their IDs, or --all", err)
+        self.assertIn("give either the IDs", err)
 
     async def test_a_configuration_file(self) -> None:
         path = Path(self.mktemp())
@@ -193,7 +193,7 @@ class LaunchTests(SynchronousTestCase):
         self.patch(sys, "stderr", err)
         left = self.failureResultOf(cli.launch(reactor, ["dead"]), SystemExit)
         self.assertEqual(left.value.code, cli.WRONG)
-        self.assertIn("which command?", err.getvalue())
+        self.assertIn("the command is missing", err.getvalue())
         [(interrupt, _, _)] = reactor.triggers["before"]["shutdown"]
         self.assertIsNone(interrupt())
 
@@ -234,7 +234,7 @@ class PipeTests(SynchronousTestCase):
         async def answer(*_: Any) -> None:
             raise BrokenPipeError
 
-        self.patch(cli.Command, "_obey", answer)
+        self.patch(cli.Command, "_run", answer)
         launched = cli.launch(MemoryReactorClock(), ["dead", "list", "WB"])
         self.assertEqual(self.failureResultOf(launched, SystemExit).value.code, cli.UNREAD)
 

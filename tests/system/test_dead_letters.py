@@ -18,10 +18,14 @@ from txmicro.amqp import uri
 from txmicro.amqp.properties import Properties
 from txmicro.broker.sessions import ModelChannel, ModelSession
 from txmicro.bus.connections import Target, dial
+from txmicro.cli import connecting
+from txmicro.cli import dead as dead_commands
 from txmicro.cli import main as cli
 from txmicro.errors import JobError
 from txmicro.operations import dead_letters as dead
-from txmicro.operations.dead_letters import BATCH, BROKER_TIMEOUT, DeadLetter
+from txmicro.operations.dead_letter import DeadLetter
+from txmicro.operations.dead_letters import BATCH
+from txmicro.operations.operator_channel import BROKER_TIMEOUT
 from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec import MESSAGEPACK
 from txmicro.protocol.messages import Job
@@ -185,7 +189,7 @@ class CommandTestCase(SystemTestCase):
 
     def start(self, line: str, command: cli.Command | None = None) -> Deferred[int]:
         target = Target(self.way, uri.parse("amqp://guest:guest@memory"))
-        return (command or self.command()).obey(cli.read(["dead", *line.split()]), [target], 10)
+        return (command or self.command()).run_on(cli.read(["dead", *line.split()]), [target], 10)
 
     def run_command(self, line: str, seconds: float = 1.0) -> str:
         """Run a command that does it; gives its answer."""
@@ -261,7 +265,9 @@ class ListTests(CommandTestCase):
         jobs = sorted(f"{job.id}/0" for job in self.send(*range(2 * BATCH + 5)))
         self.assertEqual(self.listed(), jobs)
         self.assertEqual(len(self.listed("--limit 3")), 3)
-        self.assertIn("37 dead letters of WB; 36 of them, --limit", self.run_command("list WB --limit 36"))
+        self.assertIn(
+            "37 dead letters of WB; 36 of them are shown, --limit", self.run_command("list WB --limit 36")
+        )
         self.assertEqual(self.listed(), jobs)
         self.check_settled()
 
@@ -316,7 +322,7 @@ class ShowTests(CommandTestCase):
 
     def test_an_id_that_is_nobodys(self) -> None:
         job, *_ = self.send(1, 2)
-        self.assertIn("no dead letter of WB is called nobody", self.refused(f"show WB {job.id} nobody"))
+        self.assertIn("WB has no dead letter with the ID nobody", self.refused(f"show WB {job.id} nobody"))
         self.check_settled()
 
 
@@ -361,7 +367,7 @@ class RequeueTests(CommandTestCase):
     def test_an_id_that_is_nobodys_is_said_before_anything_is_done(self) -> None:
         [job] = self.send(1)
         self.ran()
-        self.assertIn("is called WB:x, nobody", self.refused(f"requeue WB {job.id} nobody WB:x"))
+        self.assertIn("with the ID WB:x, nobody", self.refused(f"requeue WB {job.id} nobody WB:x"))
         self.assertEqual(self.ran(), [])
         self.assertEqual(self.listed(), [f"{job.id}/0"])
 
@@ -370,7 +376,7 @@ class RequeueTests(CommandTestCase):
         self.put(b"{}", message_id="late/0", headers={durable_headers.EXPIRES: NOON_MS})
         self.assertEqual(self.run_command("requeue WB --all"), "1 requeued\n1 expired, left as they are\n")
         self.assertIn("late/0", self.listed())
-        self.assertIn("to be discarded only: late/0", self.refused("requeue WB late"))
+        self.assertIn("late/0: expired", self.refused("requeue WB late"))
         self.assertEqual(self.run_command("discard WB late"), "1 discarded\n")
 
     def test_a_queue_that_is_gone_costs_no_letter(self) -> None:
@@ -430,7 +436,7 @@ class CopiesTests(CommandTestCase):
         self.check_settled()
 
     def test_of_very_many_only_the_first_are_looked_at(self) -> None:
-        self.patch(dead, "COUNTED", 3)
+        self.patch(dead, "SCANNED", 3)
         self.assertIn("4 dead letters of WB; 1 of them", self.run_command("list WB --limit 1"))
         self.assertIn("3 dead letters of WB\n", self.run_command("list WB --limit 4"))
 
@@ -491,9 +497,7 @@ class CopiesTests(CommandTestCase):
         for _ in range(2):
             self.put(b"{}", message_id="late/0", headers={durable_headers.EXPIRES: NOON_MS})
         self.assertEqual(self.run_command("requeue WB --all"), "3 requeued\n1 expired, left as they are\n")
-        self.assertEqual(
-            self.refused("requeue WB late"), "txmicro: expired, and to be discarded only: late/0\n"
-        )
+        self.assertIn("txmicro: late/0: expired", self.refused("requeue WB late"))
 
     def test_all_are_discarded(self) -> None:
         self.assertEqual(self.run_command(f"discard WB {self.jobs[0].id}"), "1 discarded\n")
@@ -518,7 +522,7 @@ class DiscardTests(CommandTestCase):
         self.assertEqual(self.listed(), [f"{jobs[n].id}/0" for n in (0, 2, 4)])
         self.assertEqual(self.run_command("discard WB --all"), "3 discarded\n")
         self.assertEqual(self.listed(), [])
-        self.assertIn("is called x", self.refused("discard WB x"))
+        self.assertIn("has no dead letter with the ID x", self.refused("discard WB x"))
         self.check_settled()
 
 
@@ -532,7 +536,7 @@ class TroubleTests(CommandTestCase):
         self.amid(lambda: statuses.append(self.start("requeue WB --all", second)))
         self.run_command("requeue WB --all", 2.0)
         self.assertEqual(self.successResultOf(statuses[0]), cli.NOT_DONE)
-        self.assertIn("another operator is at work on the dead letters of WB", said.getvalue())
+        self.assertIn("WB: another txmicro command is working", said.getvalue())
         self.assertEqual(sorted(self.ran()), list(range(10 * BATCH)))
 
     def test_somebody_who_takes_letters_that_are_given_back_costs_a_second(self) -> None:
@@ -566,7 +570,7 @@ class TroubleTests(CommandTestCase):
 
     def test_a_broker_that_falls_silent(self) -> None:
         self.send(*range(2 * BATCH))
-        self.patch(cli, "dial", _dial_without_heartbeats)
+        self.patch(connecting, "dial", _dial_without_heartbeats)
         self.amid(lambda: [each.transport.pauseProducing() for each in self.broker.connections])
         running = self.start("discard WB --all")
         self.advance(2 * BROKER_TIMEOUT + 10, 1.0)
@@ -606,7 +610,7 @@ class TroubleTests(CommandTestCase):
         self.assertIsNone(self.successResultOf(command.interrupt() or Deferred()))
 
     def test_a_mistake_of_ours_is_no_status(self) -> None:
-        self.patch(cli, "open_letters", lambda *_: 1 / 0)
+        self.patch(dead_commands, "open_dead_letters", lambda *_: 1 / 0)
         command = self.command()
         running = self.start("list WB", command)
         self.advance(1)
@@ -642,24 +646,22 @@ class CommandLineTests(SystemTestCase):
 
     def test_what_is_wrong_with_it(self) -> None:
         for line, complaint in (
-            ("", "which command? dead"),
-            ("dead", "which command? list, show, requeue, discard"),
+            ("", "the command is missing; expected one of dead, queues"),
+            ("dead", "expected one of list, show, requeue, discard"),
             ("bury", "Unknown command: bury"),
-            ("dead list", "is no worker type"),
-            ("dead list W.B", "is no worker type"),
+            ("dead list", "TYPE is missing"),
+            ("dead list W.B", "TYPE: "),
             ("dead list WB 1", "takes no IDs"),
             ("dead list WB --limit 0", "from 1 to 10000"),
             ("dead list WB --limit 10001", "from 1 to 10000"),
             ("dead list WB --limit 1²", "from 1 to 10000"),
             ("dead list WB --odd", "--odd not recognized"),
-            ("dead show WB", "which letter?"),
-            ("dead requeue WB", "which letters?"),
-            ("dead requeue WB 1 --all", "which letters?"),
-            ("dead discard WB", "which letters?"),
+            ("dead show WB", "ID is missing"),
+            ("dead requeue WB", "give either the IDs"),
+            ("dead requeue WB 1 --all", "give either the IDs"),
+            ("dead discard WB", "give either the IDs"),
         ):
-            self.assertRegex(
-                self.wrong(line), f"^txmicro: .*{complaint.replace('?', '[?]')}.*; txmicro --help"
-            )
+            self.assertRegex(self.wrong(line), f"^txmicro: .*{complaint}.*; txmicro --help")
 
     def test_a_wrong_configuration(self) -> None:
         self.assertIn("cannot read 'no.json'", self.wrong("dead list WB --config no.json"))

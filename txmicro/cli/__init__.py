@@ -1,1 +1,1 @@
-"""The ``txmicro`` command."""
+"""The ``txmicro`` command, for operators."""

@@ -1,1 +1,1 @@
-"""What operators do: dead letters, unused queues, permissions."""
+"""Operators' tasks: dead letters, unused queues, permissions."""

@@ -1,8 +1,8 @@
-"""RabbitMQ's permissions for a system: one user per worker type, with only the rights that it needs.
+"""RabbitMQ's permissions for a system: one user for each worker type, with only the rights that the type needs.
 
-The names on the broker say whose they are: the third word is a type. So a user may configure, write and read what
-is its type's own, and besides that write to the exchanges of the types that it sends to or answers. On the two
-exchanges that all share, topics decide (https://www.rabbitmq.com/docs/access-control#topic-authorisation).
+Names on the broker contain the worker type as their third word. A user may configure, write and read its own type's
+names, and write to the exchanges of the types that it sends jobs to or answers. On the two exchanges that all types
+share, topic permissions decide (https://www.rabbitmq.com/docs/access-control#topic-authorisation).
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ NOTHING: Final = "^$"
 
 @dataclass(frozen=True)
 class Role:
-    """What the workers of a type do.
+    """What the workers of a type may do.
 
     :ivar kind: the type, which is also the name of its user.
     :ivar sends: the types that it sends or forwards jobs to.
-    :ivar answers: the types whose jobs others forward to it, which it answers too. Those that send to it go without
-        saying.
-    :ivar publishes: the topics of its events, ``*`` and ``#`` as in patterns; log lines need not be named.
-    :ivar subscribes: the patterns of the events that it hears.
+    :ivar answers: the types that it answers because other types forward their jobs to it. Types whose ``sends``
+        include this type need not be listed.
+    :ivar publishes: the topics of its events, with ``*`` and ``#`` as in patterns. Topics of log lines need not be
+        listed.
+    :ivar subscribes: the patterns of the events that it subscribes to.
     """
 
     kind: str
@@ -39,9 +40,9 @@ class Role:
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody who looks after dead letters with ``txmicro dead``, and may do nothing else.
+    """A user for ``txmicro dead``, who may do nothing else.
 
-    :ivar user: its name. :ivar kinds: the types whose dead letters they are.
+    :ivar user: its name. :ivar kinds: the worker types whose dead letters it manages.
     """
 
     user: str
@@ -51,10 +52,10 @@ class Operator:
 def definitions(
     roles: Sequence[Role], vhost: str = "/", operators: Sequence[Operator] = ()
 ) -> dict[str, Any]:
-    """What ``rabbitmqctl import_definitions`` takes: users for *roles*, *operators* and the SystemManager, and
-    their rights.
+    """Return definitions for ``rabbitmqctl import_definitions``: users for *roles*, *operators* and the SystemManager.
 
-    The users have no passwords: they log in by certificate, or get one with ``rabbitmqctl change_password``.
+    The definitions contain the users' permissions and topic permissions, and the shared exchanges. The users have no
+    passwords: they log in with a certificate, or get a password from ``rabbitmqctl change_password``.
     """
     users = [MANAGER, *(role.kind for role in roles), *(operator.user for operator in operators)]
     rights = (
@@ -98,7 +99,7 @@ def _rights(role: Role, roles: Sequence[Role]) -> dict[str, str]:
 
 
 def _talks_to(role: Role, roles: Sequence[Role]) -> list[str]:
-    """The types to whose inboxes it writes: both sides of a job do, one acks and answers, the other asks."""
+    """Return the types whose inboxes it publishes to: a job's worker sends acks and results, its sender inquires."""
     theirs = (each.kind for each in roles if role.kind in (*each.sends, *each.answers))
     return sorted({*role.sends, *role.answers, *theirs} - {role.kind})
 
@@ -106,8 +107,8 @@ def _talks_to(role: Role, roles: Sequence[Role]) -> list[str]:
 def _manager_rights() -> dict[str, str]:
     own, shared = _own(MANAGER), _names(exchange.name for exchange in topology.SHARED)
     everybody = re.escape(topology.replies_exchange("")) + _TYPE
-    # RabbitMQ 4.3 tells how many consumers a queue has only to who has some right to it, and this is the least: it
-    # neither takes jobs nor deletes the queue.
+    # RabbitMQ 4.3 tells a user the number of a queue's consumers only if the user has a permission for that queue.
+    # Write is the least of them: it allows neither to consume jobs nor to delete the queue.
     jobs = re.escape(topology.jobs_queue("")) + _TYPE
     return {
         "user": MANAGER,
@@ -118,7 +119,7 @@ def _manager_rights() -> dict[str, str]:
 
 
 def _operator_rights(operator: Operator) -> dict[str, str]:
-    """To have the lock, to take letters, and to have the jobs tried again."""
+    """Return the rights to hold the lock, to read letters, and to publish jobs again."""
     return {
         "user": operator.user,
         "configure": _any(*_names(map(topology.operator_queue, operator.kinds))),
@@ -158,13 +159,13 @@ def _topic(user: str, exchange: str, write: Iterable[str], read: Iterable[str]) 
 # Expressions
 
 _TYPE: Final = "[A-Za-z0-9_-]+"
-# Of whomever they tell: a line may be about another worker, and what it says is its writer's word anyway.
+# Of every type, because a line may be about another worker.
 _LOG_LINES: Final = rf"log\.[a-z]+\.{_TYPE}"
 _ASKING: Final = (r"worker\.next", r"worker\.list")
 
 
 def _own(kind: str) -> str:
-    """All names of a type, of its workers' too; those follow a colon."""
+    """Return an expression for all names of a type and of its workers, whose ids follow a colon."""
     return rf"txmicro\.[a-z]+\.{re.escape(kind)}([.:].+)?"
 
 
@@ -173,7 +174,7 @@ def _names(names: Iterable[str]) -> list[str]:
 
 
 def _matching(pattern: str) -> str:
-    """The topics that *pattern* stands for."""
+    """Return an expression for the topics that *pattern* matches."""
     return re.escape(pattern).replace(r"\*", r"[^.]+").replace(r"\#", ".*")
 
 

@@ -1,9 +1,11 @@
-"""Removing the durable queues of a worker type that has no workers and no jobs.
+"""Removes the durable queues of a worker type that has no workers and no jobs.
 
-A broker does not do that in one step: RabbitMQ refuses ``if-empty`` and ``if-unused`` for quorum queues. So first the
-queue that senders reach is unbound, and what is sent from then on is not stored, which its sender is told. When what
-was under way has arrived and all queues are still empty, they are deleted. A worker that starts meanwhile ends it; one
-that starts between the last look and the deletion, some milliseconds later, declares the queues again.
+RabbitMQ refuses ``if-empty`` and ``if-unused`` for quorum queues, so this takes several steps. First the queue that
+senders publish to is unbound: from then on a durable job fails with ``NotStored``. After :data:`SETTLE` seconds all
+queues are checked once more, and deleted if they are still empty.
+
+A worker that starts meanwhile makes the command give up. One that starts between the last check and the deletion, some
+milliseconds later, declares the queues again.
 """
 
 from __future__ import annotations
@@ -18,45 +20,53 @@ from twisted.internet.task import deferLater
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import PRECONDITION_FAILED, ChannelClosed
-from txmicro.errors import TxmicroError
 from txmicro.protocol import topology
 
-from .dead_letters import lock, with_timeout
+from .operator_channel import NOT_FOUND, OperationError, open_channel, with_timeout
 
 SETTLE: Final = 1.0
-"""Seconds from the unbinding until the queues are looked at last: what was under way to them has arrived by then."""
-
-_NOT_FOUND: Final = 404
+"""Seconds between the unbinding and the last check. Messages that were on their way to the queues arrive within it."""
 
 
-class QueuesInUse(TxmicroError):
-    """The queues have jobs, or their type has workers: nothing was removed."""
+class QueuesInUse(OperationError):
+    """A queue holds jobs, or workers of the type are connected. Nothing was removed.
+
+    Stop the workers of the type, and have its jobs done or its dead letters discarded.
+    """
+
+
+class JobsDeleted(OperationError):
+    """A worker of the type was started during the deletion, and jobs that were stored then were deleted with the queue.
+
+    Their senders were told that the jobs are stored. Send them again; start no worker of a type while its queues are
+    being removed.
+    """
 
 
 async def remove_unused(client: Connection, kind: str, steps: Iterable[float], clock: Any) -> list[str]:
-    """Delete the durable queues of type *kind*, those of its dead letters and retries too; return their names.
+    """Delete the durable queues of type *kind*, with those for dead letters and retries, and return their names.
 
-    :param steps: seconds between attempts: which retry queues there may be.
+    When it is canceled before the deletion, the queues are bound again.
 
-    Raises :class:`QueuesInUse`, and removes nothing, while there is a job or dead letter in any of them or a worker of
-    the type is connected. Raises :class:`~txmicro.operations.dead_letters.DeadLettersLocked` while another operator's
-    command holds the lock; :class:`~txmicro.operations.dead_letters.BrokerTimeout`; or the broker's error. When it is
-    canceled before the deletion, the queues are bound again, as they were.
+    :param steps: the seconds between attempts, from which the names of the retry queues follow.
+    :raise QueuesInUse: a queue holds a job or a dead letter, or a worker of the type is connected. Nothing was removed.
+    :raise JobsDeleted: a worker was started between the last check and the deletion.
+    :raise TypeLocked: another command holds the lock.
+    :raise BrokerTimeout: the broker does not answer.
     """
-    channel = await with_timeout(client.channel_open(), clock)
-    await lock(channel, kind, clock)
+    await open_channel(client, kind, clock)
     return await _Removal(client, kind, clock).remove(_names(kind, steps))
 
 
 def _names(kind: str, steps: Iterable[float]) -> list[str]:
-    """Those first from which messages come, so that nothing leads to what was deleted."""
+    """Return the queues' names. Messages move from the first ones to the last, so they are deleted in this order."""
     retries = [topology.retry_queue(kind, step) for step in steps]
     own = [topology.durable_queue(kind), topology.quarantine_queue(kind)]
     return list(dict.fromkeys([*own, *retries, topology.dead_queue(kind)]))
 
 
 class _Removal:
-    """One run, over channels of its own: a broker closes them where something does not exist."""
+    """One run. Each request has a channel of its own, because the broker closes a channel at the first 404."""
 
     def __init__(self, client: Connection, kind: str, clock: Any) -> None:
         self._client = client
@@ -64,34 +74,37 @@ class _Removal:
         self._clock = clock
 
     async def remove(self, names: list[str]) -> list[str]:
-        there = [name for name in names if await self._look(name) is not None]
-        if not there:
-            return there
-        await self._check(there)
+        existing = [name for name in names if await self._look(name) is not None]
+        if not existing:
+            return existing
+        await self._check(existing)
         await self._each_binding("queue_unbind")
         try:
             await deferLater(self._clock, SETTLE)
-            await self._check(there)
+            await self._check(existing)
         except BaseException:
             await self._each_binding("queue_bind")
             raise
-        for name in there:
+        for name in existing:
             await self._delete(name)
-        return there
+        return existing
 
     async def _check(self, names: list[str]) -> None:
-        """Raise :class:`QueuesInUse` unless all are empty and nobody takes from them."""
+        """Raise :class:`QueuesInUse` unless all queues are empty and have no consumers."""
         await self._check_no_workers()
         for name in names:
             found = await self._look(name)
             if found is not None and found.message_count + found.consumer_count:
-                has = f"{found.message_count} messages and {found.consumer_count} consumers"
-                raise QueuesInUse(f"{name} has {has}: nothing is removed")
+                raise QueuesInUse(
+                    f"the queue {name} has {found.message_count} messages and {found.consumer_count} consumers; "
+                    "nothing was removed"
+                )
 
     async def _check_no_workers(self) -> None:
-        """Raise :class:`QueuesInUse` while a worker's inbox is bound, also of one that is about to stop.
+        """Raise :class:`QueuesInUse` while a worker's inbox is bound, even one that is about to stop.
 
-        For exchanges the broker decides: one that is bound is in use. Others may publish to it, so it is back at once.
+        The broker checks that: it does not delete an exchange with bindings if ``if-unused`` is set. The exchange is
+        declared again at once, because other types may publish to it.
         """
         replies = topology.replies_exchange(self._kind)
         if await self._ask(lambda channel: channel.exchange_declare(exchange=replies, passive=True)) is None:
@@ -100,7 +113,9 @@ class _Removal:
             await self._ask(lambda channel: channel.exchange_delete(exchange=replies, if_unused=True))
         except ChannelClosed as error:
             if error.reply_code == PRECONDITION_FAILED:
-                raise QueuesInUse(f"workers of {self._kind} are connected: nothing is removed") from error
+                raise QueuesInUse(
+                    f"workers of {self._kind} are connected; nothing was removed; stop them first"
+                ) from error
             raise
         declared = topology.ExchangeDeclaration(replies)
         await self._ask(
@@ -110,7 +125,7 @@ class _Removal:
         )
 
     async def _each_binding(self, method: str) -> None:
-        """Bind or unbind the queue that new jobs come to."""
+        """Bind or unbind the queue that senders publish to; *method* is a method of a channel."""
         queue = topology.durable_queue(self._kind)
         for exchange in (topology.to_exchange(self._kind), topology.durable_exchange(self._kind)):
             where = {"queue": queue, "exchange": exchange, "routing_key": topology.DURABLE_KEY}
@@ -119,20 +134,21 @@ class _Removal:
     async def _delete(self, name: str) -> None:
         deleted = await self._ask(lambda channel: channel.queue_delete(queue=name))
         if deleted is not None and deleted.message_count:
-            raise QueuesInUse(
-                f"{deleted.message_count} messages came to {name} while it was removed, and are lost"
+            raise JobsDeleted(
+                f"the queue {name} was deleted with {deleted.message_count} jobs that arrived during the deletion: "
+                "a worker of the type was started; send them again"
             )
 
     async def _look(self, name: str) -> Any:
         return await self._ask(lambda channel: channel.queue_declare(queue=name, passive=True))
 
     async def _ask(self, question: Callable[[Any], Deferred[Any]]) -> Any:
-        """The broker's answer; None: there is nothing of that name."""
+        """Return the broker's answer to *question*, or None if the queue or exchange does not exist."""
         channel: Channel = await with_timeout(self._client.channel_open(), self._clock)
         try:
             answer = await with_timeout(question(channel), self._clock)
         except ChannelClosed as error:
-            if error.reply_code == _NOT_FOUND:
+            if error.reply_code == NOT_FOUND:
                 return None
             raise
         channel.channel_close().addErrback(lambda _: None)
