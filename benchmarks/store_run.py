@@ -24,7 +24,7 @@ from txmicro.bus.targets import target
 from txmicro.config import Config
 from txmicro.metrics import Metrics
 from txmicro.protocol.address import Ids
-from txmicro.stores import mongo, mongo_client, open_store, together
+from txmicro.stores import batching, mongo, open_store
 from txmicro.workers.db import DBWorker
 
 IN_FLIGHT = 100
@@ -104,8 +104,7 @@ async def store(reactor: Any, url: str, seconds: float) -> Measured:
 
 async def single(reactor: Any, url: str, seconds: float) -> Measured:
     """The MongoDB store, each insert and each find in a thread of its own, and by itself."""
-    together.MOST = 1  # type: ignore[misc]
-    mongo.MongoStore.writers = mongo_client.MAX_READERS
+    batching.MAX_BATCH = 1  # type: ignore[misc]
     return await store(reactor, url, seconds)
 
 
@@ -116,7 +115,9 @@ class AsyncStore(mongo.MongoStore):
         super().__init__(*arguments)
         client: Any = AsyncMongoClient(self._client._url, w="majority")
         self._asynchronous = client
-        self._raw = client.get_default_database().get_collection("documents", self._documents.codec_options)
+        self._raw = client.get_default_database().get_collection(
+            "documents", self._collection.documents.codec_options
+        )
 
     def _insert(self, rows: Sequence[Any]) -> Any:
         return _deferred(self._insert_all(rows))
@@ -126,14 +127,14 @@ class AsyncStore(mongo.MongoStore):
             await self._raw.insert_many([RawBSONDocument(row.document) for row in rows], ordered=False)
         return [row.document for row in rows]
 
-    def _get(self, wanted: Sequence[Any]) -> Any:
-        return _deferred(self._found(wanted))
+    def _look_up(self, lookups: Sequence[Any]) -> Any:
+        return _deferred(self._found(lookups))
 
-    async def _found(self, wanted: Sequence[Any]) -> Any:
-        query = {"_id": {"$in": [each.id for each in wanted]}}
+    async def _found(self, lookups: Sequence[Any]) -> Any:
+        query = {"_id": {"$in": [each.id for each in lookups]}}
         with pymongo.timeout(30):
             found = {each["_id"]: bytes(each.raw) async for each in self._raw.find(query)}
-        return [[found[each.id]] if each.id in found else [] for each in wanted]
+        return [[found[each.id]] if each.id in found else [] for each in lookups]
 
     async def _close(self) -> None:
         await _deferred(self._asynchronous.close())

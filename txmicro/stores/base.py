@@ -1,4 +1,4 @@
-"""What every store does alike: ids, limits, deadlines, and writing together what arrives together."""
+"""What all stores have in common: ids, limits, timeouts, and inserts in batches."""
 
 from __future__ import annotations
 
@@ -13,62 +13,64 @@ from twisted.internet.defer import Deferred, fail, succeed
 from txmicro.errors import BadRequest, JobError
 from txmicro.util.clock import Clock
 
-from .deadlines import Deadlines
+from .batching import Batcher, Operation
 from .errors import DocumentTooDeep, DocumentTooLarge, StoreError, StoreTimeout
 from .query import Query, read_query
-from .together import Together, Waiting
+from .timeouts import TimeoutWheel
 
 TIMEOUT: Final = 30.0
-"""How long anything may take, in seconds, if it is not said."""
+"""Seconds until an operation fails, unless the caller gives fewer."""
 MAX_DOCUMENT: Final = 16 * 2**20
-"""The largest document in bytes, as the store writes it: MongoDB's limit, kept by every store."""
+"""Bytes of the largest document, as the store encodes it: MongoDB's limit, applied by every store."""
 MAX_DEPTH: Final = 100
-"""How deep a document is nested at most, itself included: MongoDB's limit, kept by every store."""
-PAGE: Final = 2**20
-"""A find stops after this many bytes, whatever its limit: the reactor stands still to read them."""
+"""Levels of the deepest document, itself included: MongoDB's limit, applied by every store."""
+MAX_PAGE: Final = 2**20
+"""Bytes after which a find stops, whatever its limit: decoding them blocks the reactor."""
 
-# Of our own, drawn once; another one would give all documents other ids.
+# A random UUID of this project. Another one would give all documents other ids.
 _NAMESPACE: Final = UUID("8a2e6d0c-5b7f-4b57-9c39-6f0f3f0b7f51")
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Encoded = TypeVar("Encoded", str, bytes)
 
 
-class Row(Waiting, Generic[Encoded]):
-    """An insert that waits; ``done`` is fired with the stored document, encoded."""
+class Row(Operation, Generic[Encoded]):
+    """An insert that waits. ``done`` fires with the stored document, encoded."""
 
-    __slots__ = ("document", "entries", "id")
+    __slots__ = ("document", "id", "terms")
 
-    def __init__(self, id: str, document: Encoded, entries: set[str], deadline: float) -> None:
+    def __init__(self, id: str, document: Encoded, terms: set[str], deadline: float) -> None:
         super().__init__(deadline)
         self.id = id
         self.document: Encoded = document
-        self.entries = entries
+        self.terms = terms
 
 
 class Store(ABC, Generic[Encoded]):
-    """Where documents are. All of its errors are a :class:`~txmicro.errors.JobError`.
+    """A document store. All of its errors are a :class:`~txmicro.errors.JobError`.
 
-    :param clock: for deadlines. :param texts: the fields whose words can be looked for.
+    :param clock: measures deadlines. :param texts: the fields that are searched by their words.
     """
 
     def __init__(self, clock: Clock, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
         self._clock = clock
-        self._deadlines = Deadlines(clock)
-        self._inserts: Together[Row[Encoded]] = Together(clock, self._insert, self._typed)
+        self._timeouts = TimeoutWheel(clock)
+        self._inserts: Batcher[Row[Encoded]] = Batcher(clock, self._insert, self._to_error)
         self._closed = False
 
     def insert(
         self, key: str, document: Mapping[str, Any], *, timeout: float = TIMEOUT
     ) -> Deferred[dict[str, Any]]:
-        """Store *document*, once for each *key*, within *timeout* seconds.
+        """Store *document* once per *key*, within *timeout* seconds.
 
-        Fires with the stored document and its ``id`` when it is safe: it survives the end of this process. A
-        key that was inserted before stores nothing, and fires with the first document of that key. Fails with
-        :class:`~txmicro.errors.BadRequest` (names that are not text, an ``id`` of its own),
-        :class:`~txmicro.errors.EncodeError`, :class:`DocumentTooLarge`, :class:`DocumentTooDeep`,
-        :class:`StoreTimeout` (it may be stored) or another :class:`StoreError`. Cancelling stops only the wait.
+        Fires with the stored document and its ``id`` when the document is durable: it survives the end of this process.
+        If the key has been inserted before, nothing is stored and it fires with the first document of that key.
+
+        Fails with :class:`~txmicro.errors.BadRequest` if a name is not text or the document has an ``id``, and with
+        :class:`~txmicro.errors.EncodeError`, :class:`DocumentTooLarge` or :class:`DocumentTooDeep`. Fails with
+        :class:`StoreTimeout`, in which case the document may have been stored, or another :class:`StoreError`.
+        Canceling it ends only the wait.
         """
         try:
             self._check_open()
@@ -76,7 +78,7 @@ class Store(ABC, Generic[Encoded]):
         except JobError as error:
             return fail(error)
         self._inserts.add(row)
-        return self._deadlines.keep(row.done, row.deadline).addCallback(self._load)
+        return self._timeouts.add(row.done, row.deadline).addCallback(self._load)
 
     def find(
         self,
@@ -90,27 +92,26 @@ class Store(ABC, Generic[Encoded]):
         sort: Sequence[str] = (),
         timeout: float = TIMEOUT,
     ) -> Deferred[list[dict[str, Any]]]:
-        """Find documents for which all of this holds, within *timeout* seconds.
+        """Find the documents that meet all conditions, within *timeout* seconds.
 
-        :param filters: fields of the document's top level, and the scalar that each has to be, or a list of
-            scalars of which it has to be one. ``1`` equals ``1.0``; ``True``, ``"1"`` and ``1`` differ; None finds
-            a field that is None, not one that is missing.
-        :param ranges: fields, and a list of the least and the greatest value of each. Both are numbers, texts (by
-            code points) or dates; one may be None.
-        :param words: fields, of those that the store was opened with as ``texts``, and the words that each has to
-            have, in any order and case.
-        :param fields: which fields to give back besides ``id``; None: all.
-        :param sort: fields to sort by, those with a ``-`` in front from the greatest down. None and fields that
-            are missing come first, then numbers, texts, False, True, dates. Documents where such a field is
-            something else have no place in that order and are not found. What is equal is in the order of
-            insertion, or in the reverse of it if the last of these fields descends.
-        :param limit: how many documents at most. :param after: the id of the document that they come after.
+        :param filters: the values of top-level fields: a scalar, or a list of scalars of which one has to match. ``1``
+            equals ``1.0``; ``True``, ``"1"`` and ``1`` differ. None matches a field that is None, not a missing one.
+        :param ranges: the least and the greatest value of fields. Both are numbers, texts (compared by code points) or
+            dates. One of them may be None.
+        :param words: the words that fields have to contain, in any order and case. The store has to have been opened
+            with these fields as ``texts``.
+        :param fields: the fields to return besides ``id``; None: all.
+        :param sort: the fields to sort by; a ``-`` in front of a name means descending. None and missing fields come
+            first, then numbers, texts, False, True, dates. A document whose field has another type is not found.
+            Equal documents are in the order of insertion, or in its reverse if the last of these fields is descending.
+        :param limit: the most documents to return. :param after: the id of the last document of the page before.
 
-        Fires with a list of at most *limit* documents, of fewer when they are large, in the order of their
-        insertion unless *sort* says otherwise; the empty list is the end. Page by page, every document that
-        was there from the beginning is found once. Fails with :class:`~txmicro.errors.BadRequest`,
-        :class:`~txmicro.errors.EncodeError`, :class:`StoreTimeout` or another :class:`StoreError`. Cancelling
-        stops the search.
+        Fires with a list of at most *limit* documents, and fewer if they are large. They are in the order of insertion
+        unless *sort* is given. An empty list is the end. Page by page, every document that existed at the beginning is
+        found once.
+
+        Fails with :class:`~txmicro.errors.BadRequest`, :class:`~txmicro.errors.EncodeError`, :class:`StoreTimeout` or
+        another :class:`StoreError`. Canceling it stops the search.
         """
         try:
             self._check_open()
@@ -120,19 +121,22 @@ class Store(ABC, Generic[Encoded]):
             )
         except JobError as error:
             return fail(error)
-        return self._deadlines.keep(self._find(query, deadline), deadline)
+        return self._timeouts.add(self._find(query, deadline), deadline)
 
     def close(self) -> Deferred[None]:
-        """Finish what has begun and let go of everything; what comes later fails. Fires when it is done."""
+        """Finish the operations that have begun and close the database. Later operations fail.
+
+        Fires with None when all of that is done. Canceling it does not stop the closing.
+        """
         if self._closed:
             return succeed(None)
         self._closed = True
         return Deferred.fromCoroutine(self._finish())
 
     async def _finish(self) -> None:
-        await self._inserts.idle()
+        await self._inserts.when_idle()
         await self._close()
-        self._deadlines.stop()
+        self._timeouts.stop()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -140,42 +144,42 @@ class Store(ABC, Generic[Encoded]):
 
     def _deadline(self, timeout: float) -> float:
         if not timeout > 0:
-            raise StoreTimeout("there is no time left")
+            raise StoreTimeout("the deadline had passed before the store was asked")
         return self._clock.seconds() + min(timeout, TIMEOUT)
 
     def _row(self, key: str, document: Mapping[str, Any], deadline: float) -> Row[Encoded]:
         if "id" in document or not all(isinstance(name, str) for name in document):
-            raise BadRequest("a field's name is text, and not 'id', which the store gives")
+            raise BadRequest("the names of fields must be texts other than 'id', which the store sets")
         name = str(uuid5(_NAMESPACE, key))
-        encoded, entries = self._encode(name, document)
+        encoded, terms = self._encode(name, document)
         if len(encoded) > MAX_DOCUMENT:
             raise DocumentTooLarge(f"the document has {len(encoded)} bytes: expected at most {MAX_DOCUMENT}")
         _check_depth(document)
-        return Row(name, encoded, entries, deadline)
+        return Row(name, encoded, terms, deadline)
 
     @abstractmethod
     def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[Encoded, set[str]]:
-        """The document as it is stored, and what words it is found by; raises EncodeError."""
+        """Return *document* as it is stored, and its index terms. Raise EncodeError if it cannot be encoded."""
 
     @abstractmethod
     def _load(self, encoded: Encoded) -> dict[str, Any]:
-        """The document that was encoded, with its ``id``."""
+        """Return the document that was encoded, with its ``id``."""
 
     @abstractmethod
     def _insert(self, rows: Sequence[Row[Encoded]]) -> Deferred[list[Encoded | JobError]]:
-        """Store *rows*; fires with the outcome of each: the stored document, or why it is not stored."""
+        """Store *rows*. Fires with one outcome per row: the stored document, or the error that prevented it."""
 
     @abstractmethod
     def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
-        """Find; the Deferred is cancelled at *deadline* if it has not ended by itself."""
+        """Fire with the documents that *query* finds. The Deferred is canceled at *deadline*."""
 
     @abstractmethod
     async def _close(self) -> None:
-        """Let go of everything; nothing is written any more."""
+        """Close the database. No insert is running."""
 
     @abstractmethod
-    def _typed(self, error: Exception) -> StoreError:
-        """What *error*, of the database, is to whoever asked."""
+    def _to_error(self, error: Exception) -> StoreError:
+        """Convert an exception of the database's client to the error that the caller gets."""
 
 
 def _check_depth(document: Mapping[str, Any]) -> None:
@@ -184,7 +188,7 @@ def _check_depth(document: Mapping[str, Any]) -> None:
         level = [item for held in level for item in _items(held) if isinstance(item, (Mapping, list, tuple))]
         if not level:
             return
-    raise DocumentTooDeep(f"the document is nested more than {MAX_DEPTH} levels deep")
+    raise DocumentTooDeep(f"the document is nested more than {MAX_DEPTH} levels deep: expected fewer")
 
 
 def _items(held: Any) -> Any:

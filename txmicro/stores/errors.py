@@ -1,4 +1,4 @@
-"""What can go wrong in a store."""
+"""Errors of document stores."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from txmicro.errors import JobError
 
 
 class StoreError(JobError):
-    """The store did not do it; ``retryable`` where that may pass: no database, a locked file, a full disk.
+    """The store failed to do what it was asked.
 
-    HTTP clients get no word of it: it has the database's own text.
+    It is ``retryable`` where a later attempt may succeed: no server, a locked file, a full disk. It is not ``public``,
+    because its message has the database's own text.
     """
 
     http_status = 503
@@ -16,7 +17,10 @@ class StoreError(JobError):
 
 
 class StoreTimeout(StoreError):
-    """There was no answer in time. What was to be stored may be stored: it is there once, if it is tried again."""
+    """The store did not answer before the deadline.
+
+    An insert may have been stored. Retried with the same key, it is stored once.
+    """
 
     http_status = 504
     public = True
@@ -24,14 +28,14 @@ class StoreTimeout(StoreError):
 
 
 class DocumentTooLarge(StoreError):
-    """The encoded document is larger than a store takes."""
+    """The encoded document is larger than a store accepts."""
 
     http_status = 413
     public = True
 
 
 class DocumentTooDeep(StoreError):
-    """The document is nested deeper than a store takes."""
+    """The document is nested deeper than a store accepts."""
 
     http_status = 400
     public = True

@@ -1,4 +1,4 @@
-"""pymongo's client: one for each URL in a process, with the threads that wait for it."""
+"""The client of pymongo and its threads: one per URL in a process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from .mongo_query import ID, ORDER, WORDS
-from .words import entries
+from .text_index import index_terms
 
 MAX_READERS: Final = 16
-"""How many finds run at once at most; more would only wait for Python's lock."""
+"""The most finds that run at once. More threads would wait for Python's interpreter lock."""
 DATABASE: Final = "txmicro"
 COLLECTION: Final = "documents"
 TEXTS: Final = "documents.texts"
@@ -32,28 +32,28 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "appname": "txmicro",
     "w": "majority",
     "connectTimeoutMS": 5_000,
-    "maxPoolSize": 0,  # as many connections as threads
+    "maxPoolSize": 0,  # unlimited: the number of threads limits the connections
 }
 
-_clients: dict[str, Client] = {}
+_clients: dict[str, SharedMongoClient] = {}
 
 
-def connect(url: str, capacity: int) -> Client:
-    """The client for *url*, for *capacity* jobs at once; it is left by :meth:`Client.leave`.
+def connect(url: str, capacity: int) -> SharedMongoClient:
+    """Return the client for *url*, which runs up to *capacity* finds at once. The caller has to release it.
 
-    Nothing is connected yet. Raises what pymongo raises when the URL is wrong.
+    It does not connect yet. Raises pymongo's exceptions if the URL is not valid.
     """
     client = _clients.get(url)
     if client is None:
-        client = _clients[url] = Client(url, capacity)
-    client.join()
+        client = _clients[url] = SharedMongoClient(url, capacity)
+    client.acquire()
     return client
 
 
-class Client:
-    """A pool of connections and one of threads, shared by the stores of a process.
+class SharedMongoClient:
+    """A connection pool and a thread pool, shared by the stores of a process.
 
-    :ivar readers: how many finds may run at once. :ivar threads: where pymongo may block.
+    :ivar readers: how many finds of a store may run at once. :ivar threads: the threads in which pymongo may block.
     :ivar documents: the collection.
     """
 
@@ -71,28 +71,28 @@ class Client:
         self.threads = ThreadPool(0, self.readers, name="mongo")
         self.threads.start()
 
-    def join(self) -> None:
-        """Be one more user."""
+    def acquire(self) -> None:
+        """Count one more user, and allow it its threads."""
         self._users += 1
-        self.threads.adjustPoolsize(maxthreads=self._users * (self.readers + 1))  # and one that writes
+        self.threads.adjustPoolsize(maxthreads=self._users * (self.readers + 1))  # one of them writes
 
-    def leave(self, reactor: Any) -> Deferred[None]:
-        """Be one user less. The last one closes everything.
+    def release(self, reactor: Any) -> Deferred[None]:
+        """Count one user less. The last one closes the connections and ends the threads.
 
-        Fires when that is done: threads that are still busy are waited for, in one of *reactor*'s.
+        Fires with None when that is done. A thread of *reactor*'s pool waits for the threads that are still busy.
         """
         self._users -= 1
         if self._users:
             return succeed(None)
         del _clients[self._url]
-        return deferToThreadPool(reactor, reactor.getThreadPool(), self._end)
+        return deferToThreadPool(reactor, reactor.getThreadPool(), self._close)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         self._client.close()
         self.threads.stop()
 
     def prepare(self, indexes: Sequence[str], texts: Sequence[str], timeout: float) -> None:
-        """Create what the database lacks, in a thread; wait at most *timeout* seconds for a server."""
+        """Create the indexes that the database lacks. Blocks; waits at most *timeout* seconds for a server."""
         with pymongo.timeout(timeout):
             self._client.admin.command("ping")
         self.documents.create_indexes(list(_indexes(indexes, texts)))
@@ -102,10 +102,10 @@ class Client:
                 self._texts.replace_one({"_id": field}, {}, upsert=True)
 
     def _index_text(self, field: str) -> None:
-        """Write down the words of documents that were inserted before anybody looked for words in *field*."""
+        """Add the index terms of documents that were inserted before *field* became a text."""
         plain: Collection[Any] = self.documents.with_options(CodecOptions())
         with plain.find({field: {"$exists": True}}, [field]) as found:
-            while updates := [_add_words(document, field) for document in islice(found, _BATCH)]:
+            while updates := [_add_terms(document, field) for document in islice(found, _BATCH)]:
                 plain.bulk_write(updates, ordered=False)
 
 
@@ -118,6 +118,6 @@ def _indexes(fields: Sequence[str], texts: Sequence[str]) -> Iterator[IndexModel
         yield IndexModel([(WORDS, pymongo.ASCENDING)], name="of_words")
 
 
-def _add_words(document: Mapping[str, Any], field: str) -> UpdateOne:
-    words = sorted(entries(document, [field]))
-    return UpdateOne({ID: document[ID]}, {"$addToSet": {WORDS: {"$each": words}}})
+def _add_terms(document: Mapping[str, Any], field: str) -> UpdateOne:
+    terms = sorted(index_terms(document, [field]))
+    return UpdateOne({ID: document[ID]}, {"$addToSet": {WORDS: {"$each": terms}}})

@@ -1,7 +1,7 @@
-"""A query as MongoDB's filter, and fields' names as they are stored.
+"""Converts a query to MongoDB's filter, and names of fields to those that MongoDB stores.
 
-All operators are written here. A user's value is only ever an operand, and a user's name never begins with ``$`` or
-has a dot in it: in such a name, and in one that is ours, that is percent-escaped.
+All operators are written in this module. A user's value is only ever an operand. A user's name never begins with ``$``
+or contains a dot: such characters are percent-encoded, and so is a name that the store uses itself.
 """
 
 from __future__ import annotations
@@ -12,92 +12,93 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from .query import Query
-from .words import entry
+from .text_index import index_term
 
 ID: Final = "_id"
 ORDER: Final = "_order"
-"""The field that has the order of insertion: a 64-bit integer, microseconds since 1970 where clocks allow."""
+"""The field with the order of insertion: a 64-bit integer, microseconds since 1970 unless a clock was set back."""
 WORDS: Final = "_words"
 OWN: Final = frozenset({ID, ORDER, WORDS})
 
-_EMPTY: Final = "%"  # what the empty name is stored as
-_ODD: Final = re.compile(r"[%.\0]|\A\$|\A_(?=(?:id|order|words)\Z)|\A\Z")
+_EMPTY: Final = "%"  # stands for the empty name
+_ESCAPED: Final = re.compile(r"[%.\0]|\A\$|\A_(?=(?:id|order|words)\Z)|\A\Z")
 
-# https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/, as far as it is ours: types that are
-# equal in rank stand together. A missing field is sorted as a null.
+# The sortable types in the order of
+# https://www.mongodb.com/docs/manual/reference/bson-type-comparison-order/. Types of one tuple are compared by value. A
+# missing field is sorted as null.
 _RANKS: Final = (("null",), ("int", "long", "double"), ("string",), ("bool",), ("date",))
 _SORTABLE: Final = [kind for rank in _RANKS for kind in rank]
 
 
 def stored_name(name: str) -> str:
-    """The field that *name* is stored in."""
-    return ID if name == "id" else _ODD.sub(_escape, name)
+    """Return the name of the MongoDB field that has the document's field *name*."""
+    return ID if name == "id" else _ESCAPED.sub(_escape, name)
 
 
-def users_name(stored: str) -> str:
-    """The name that is stored in this field."""
+def original_name(stored: str) -> str:
+    """Return the name of the document's field that the MongoDB field *stored* has."""
     return unquote(stored) if stored != _EMPTY else ""
 
 
-def _escape(odd: re.Match[str]) -> str:
-    return f"%{ord(odd[0]):02X}" if odd[0] else _EMPTY
+def _escape(match: re.Match[str]) -> str:
+    return f"%{ord(match[0]):02X}" if match[0] else _EMPTY
 
 
 class Search:
-    """*query* as what pymongo takes."""
+    """A query in the form that pymongo takes."""
 
     def __init__(self, query: Query) -> None:
         self.after = query.after
         self.limit = query.limit
         self.fields = None if query.fields is None else [ID, *map(stored_name, query.fields)]
-        self._keys = [(stored_name(name), descends) for name, descends in query.sort]
+        self._keys = [(stored_name(name), descending) for name, descending in query.sort]
         last = bool(query.sort) and query.sort[-1][1]
         self._order = [*self._keys, (ORDER, last), (ID, last)]
         self._conditions = [
             *(_equals(stored_name(name), choices) for name, choices in query.filters.items()),
             *(_between(stored_name(name), low, high) for name, (low, high) in query.ranges.items()),
             *(_has_words(name, words) for name, words in query.words.items()),
-            *(_has_place(name) for name, _ in self._keys),
+            *(_is_sortable(name) for name, _ in self._keys),
         ]
 
     @property
     def sort(self) -> list[tuple[str, int]]:
-        """By what the documents are sorted."""
-        return [(name, -1 if descends else 1) for name, descends in self._order]
+        """Return the sort keys."""
+        return [(name, -1 if descending else 1) for name, descending in self._order]
 
     @property
-    def place(self) -> dict[str, Any]:
-        """Finds the document that the others come after."""
-        return _all([{ID: self.after}, *(_has_place(name) for name, _ in self._keys)])
+    def start(self) -> dict[str, Any]:
+        """Return the filter for the document after which the page starts."""
+        return _all([{ID: self.after}, *(_is_sortable(name) for name, _ in self._keys)])
 
-    def filter(self, place: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Finds the documents after *place*; None: from the beginning."""
-        return _all(self._conditions if place is None else [*self._conditions, self._behind(place)])
+    def filter(self, start: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the filter for the documents after *start*; None: for all."""
+        return _all(self._conditions if start is None else [*self._conditions, self._after(start)])
 
-    def _behind(self, place: Mapping[str, Any]) -> dict[str, Any]:
-        """What holds for all that come after *place*: equal in the first keys, and behind it in the next."""
-        ways: list[dict[str, Any]] = []
+    def _after(self, start: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the filter for what is sorted after *start*: equal in the first keys, greater in the next one."""
+        alternatives: list[dict[str, Any]] = []
         equal: list[dict[str, Any]] = []
-        for name, descends in self._order:
-            value = place.get(name)
-            ways += [_all([*equal, beyond]) for beyond in _beyond(name, value, descends)]
-            equal.append({name: value})  # null also equals a missing field
-        return {"$or": ways}
+        for name, descending in self._order:
+            value = start.get(name)
+            alternatives += [_all([*equal, greater]) for greater in _sorted_after(name, value, descending)]
+            equal.append({name: value})  # null also matches a missing field
+        return {"$or": alternatives}
 
 
 def _all(conditions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """That all of them hold: of as few levels as can be, so that any server sees which index serves it."""
-    together: dict[str, Any] = {}
+    """Return the conjunction of *conditions*, as flat as possible, so that any server sees which index serves it."""
+    merged: dict[str, Any] = {}
     for condition in conditions:
-        if together.keys() & condition.keys():
+        if merged.keys() & condition.keys():
             return {"$and": list(conditions)}
-        together |= condition
-    return together
+        merged |= condition
+    return merged
 
 
 def _equals(name: str, choices: Sequence[Any]) -> dict[str, Any]:
-    """MongoDB would also find a list that has the value in it, and by null a field that is missing."""
-    if name == ID:  # which is always a text
+    """Match a scalar only: MongoDB's equality matches a list that contains the value, and null a missing field."""
+    if name == ID:  # always a text
         return {ID: choices[0] if len(choices) == 1 else {"$in": choices}}
     one = {name: {"$in": [choice for choice in choices if choice is not None], "$not": {"$type": "array"}}}
     return {"$or": [one, {name: {"$type": "null"}}]} if None in choices else one
@@ -105,33 +106,33 @@ def _equals(name: str, choices: Sequence[Any]) -> dict[str, Any]:
 
 def _between(name: str, low: Any, high: Any) -> dict[str, Any]:
     limits = {"$gte": low, "$lte": high}
-    given = {sign: limit for sign, limit in limits.items() if limit is not None}
+    given = {operator: limit for operator, limit in limits.items() if limit is not None}
     return {name: {**given, "$not": {"$type": "array"}}}
 
 
 def _has_words(name: str, words: Sequence[str]) -> dict[str, Any]:
-    return {WORDS: {"$all": [entry(name, word) for word in words]}}
+    return {WORDS: {"$all": [index_term(name, word) for word in words]}}
 
 
-def _has_place(name: str) -> dict[str, Any]:
-    """That the field is of a type with an order, or missing. A list's type is the types of its items, too."""
+def _is_sortable(name: str) -> dict[str, Any]:
+    """Match a field of a sortable type, or a missing one. For ``$type``, a list also has the types of its items."""
     scalar = {name: {"$type": _SORTABLE, "$not": {"$type": "array"}, "$ne": float("nan")}}
     return {"$or": [scalar, {name: {"$exists": False}}]}
 
 
-def _beyond(name: str, value: Any, descends: bool) -> list[dict[str, Any]]:
-    """The ways in which the field comes after *value*. MongoDB compares only values of equal rank."""
+def _sorted_after(name: str, value: Any, descending: bool) -> list[dict[str, Any]]:
+    """Return the alternatives in which the field is sorted after *value*. MongoDB compares only within a rank."""
     rank = _rank(value)
-    others = _RANKS[:rank] if descends else _RANKS[rank + 1 :]
-    ways: list[dict[str, Any]] = []
+    others = _RANKS[:rank] if descending else _RANKS[rank + 1 :]
+    alternatives: list[dict[str, Any]] = []
     if rank:
-        ways.append({name: {"$lt" if descends else "$gt": value}})
-    if descends and rank:
-        ways.append({name: None})
+        alternatives.append({name: {"$lt" if descending else "$gt": value}})
+    if descending and rank:
+        alternatives.append({name: None})
     types = [kind for other in others for kind in other if kind != "null"]
     if types:
-        ways.append({name: {"$type": types}})
-    return ways
+        alternatives.append({name: {"$type": types}})
+    return alternatives
 
 
 def _rank(value: Any) -> int:

@@ -1,7 +1,7 @@
-"""What is asked of a store, checked and in one shape, so that every store reads it alike.
+"""Queries: checked, and in one form that every store reads.
 
-Names and values are data, and only data: what compares them is chosen here, by the argument that they came in.
-There is no text that would make a filter an operator.
+Names and values are data, never operators. The argument in which a value comes decides how it is compared, so no text
+can turn a filter into an operator.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Any, Final
 
 from txmicro.errors import BadRequest, show
 
-from .words import words_of
+from .text_index import words_of
 
 MAX_CONDITIONS: Final = 32
-"""The most filters, ranges and words' fields together."""
+"""The most fields in filters, ranges and words together."""
 MAX_CHOICES: Final = 1000
-"""The most values of which a field has to be one."""
+"""The most values of one filter."""
 MAX_FIELDS: Final = 100
-"""The most fields to give back."""
+"""The most fields to return."""
 MAX_SORT: Final = 4
 """The most fields to sort by."""
 MAX_WORDS: Final = 32
-"""The most words to find in one field."""
+"""The most words to search in one field."""
 
 _SCALARS: Final = (str, int, float, bytes, datetime, type(None))
 _INT64: Final = range(-(2**63), 2**63)
@@ -32,14 +32,14 @@ _INT64: Final = range(-(2**63), 2**63)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question.
+    """A query.
 
-    :ivar filters: by field, the values of which it has to be one.
-    :ivar ranges: by field, the least and the greatest value; None: there is no such limit.
-    :ivar words: by field, the words that it has to have.
-    :ivar fields: which ones are wanted besides ``id``; None: all.
-    :ivar sort: fields, and whether each descends.
-    :ivar limit: how many documents at most. :ivar after: the id of the document that they come after.
+    :ivar filters: by field, the values of which one has to match.
+    :ivar ranges: by field, the least and the greatest value; None: no such limit.
+    :ivar words: by field, the words that it has to contain.
+    :ivar fields: the fields to return besides ``id``; None: all.
+    :ivar sort: the fields to sort by, each with whether it is descending.
+    :ivar limit: the most documents to return. :ivar after: the id of the last document of the page before.
     """
 
     filters: Mapping[str, Sequence[Any]]
@@ -52,13 +52,13 @@ class Query:
 
     @property
     def id(self) -> str | None:
-        """The id, if only documents of one id are asked for."""
+        """Return the id if the query is for one id and has no other condition."""
         ids = self.filters.get("id", ())
         others = len(self.filters) > 1 or self.ranges or self.words or self.sort or self.after
         return ids[0] if len(ids) == 1 and isinstance(ids[0], str) and not others else None
 
     def pick(self, document: dict[str, Any]) -> dict[str, Any]:
-        """What of *document* is wanted."""
+        """Return *document* with the fields that are to be returned."""
         if self.fields is None:
             return document
         wanted = ("id", *self.fields)
@@ -76,15 +76,16 @@ def read_query(
     sort: Sequence[str],
     texts: Sequence[str],
 ) -> Query:
-    """The query that :meth:`Store.find <txmicro.stores.Store.find>` was asked; *texts* have words to be found by.
+    """Return the query for the arguments of :meth:`Store.find <txmicro.stores.Store.find>`.
 
-    Raises :class:`~txmicro.errors.BadRequest`.
+    :param texts: the fields that can be searched by their words.
+    :raise BadRequest: an argument is not valid; the message names it.
     """
     if type(limit) is not int or limit < 1:
-        raise BadRequest(f"limit: {show(limit)} is no number above 0")
+        raise BadRequest(f"limit: {show(limit)} is not valid: expected a whole number of at least 1")
     if not isinstance(after, str | None):
-        raise BadRequest(f"after: {show(after)} is no id")
-    _check_number("filters", len(filters) + len(ranges) + len(words), MAX_CONDITIONS)
+        raise BadRequest(f"after: {show(after)} is not an id: expected a text")
+    _check_number("filters, ranges and words", len(filters) + len(ranges) + len(words), MAX_CONDITIONS)
     _check_names("filters", [*filters, *ranges, *words])
     return Query(
         {name: _choices(name, value) for name, value in filters.items()},
@@ -105,12 +106,12 @@ def _check_number(what: str, number: int, most: int) -> None:
 def _check_names(what: str, names: Sequence[Any]) -> None:
     for name in names:
         if not isinstance(name, str):
-            raise BadRequest(f"{what}: {show(name)} is no field's name")
+            raise BadRequest(f"{what}: {show(name)} is not the name of a field: expected a text")
 
 
 def _names(what: str, names: Any, most: int) -> Sequence[str]:
     if not isinstance(names, (list, tuple)):
-        raise BadRequest(f"{what}: expected a list of fields' names, not {show(names)}")
+        raise BadRequest(f"{what}: expected a list of names of fields, got {show(names)}")
     _check_number(what, len(names), most)
     _check_names(what, names)
     return names
@@ -118,11 +119,11 @@ def _names(what: str, names: Any, most: int) -> Sequence[str]:
 
 def _choices(name: str, value: Any) -> Sequence[Any]:
     choices = list(value) if isinstance(value, (list, tuple)) else [value]
-    _check_number(f"values for {name!r:.100}", len(choices), MAX_CHOICES)
+    _check_number(f"values of the filter {name!r:.100}", len(choices), MAX_CHOICES)
     for choice in choices:
         if not isinstance(choice, _SCALARS):
             raise BadRequest(
-                f"filter {name!r:.100}: expected a scalar or a list of scalars, not {show(value)}"
+                f"filter {name!r:.100}: expected a scalar or a list of scalars, got {show(value)}"
             )
         _check_integer(name, choice)
     return choices
@@ -130,22 +131,22 @@ def _choices(name: str, value: Any) -> Sequence[Any]:
 
 def _check_integer(name: str, value: Any) -> None:
     if isinstance(value, int) and value not in _INT64:
-        raise BadRequest(f"filter {name!r:.100}: an integer of more than 64 bits cannot be looked for")
+        raise BadRequest(f"filter {name!r:.100}: {show(value)} is too large: expected an integer of 64 bits")
 
 
 def _range(name: str, value: Any) -> tuple[Any, Any]:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise BadRequest(f"range {name!r:.100}: expected the least and the greatest value, not {show(value)}")
+        raise BadRequest(f"range {name!r:.100}: expected the least and the greatest value, got {show(value)}")
     kinds = {_kind(limit) for limit in value if limit is not None}
     if len(kinds) != 1 or kinds == {None}:
-        raise BadRequest(f"range {name!r:.100}: expected two numbers, texts or dates, not {show(value)}")
+        raise BadRequest(f"range {name!r:.100}: expected two numbers, texts or dates, got {show(value)}")
     for limit in value:
         _check_integer(name, limit)
     return value[0], value[1]
 
 
 def _kind(value: Any) -> type | None:
-    """Which of the kinds that have a range *value* is of; None: of none."""
+    """Return which of the types that have ranges *value* is of; None: of none."""
     if isinstance(value, bool) or value != value:  # NaN
         return None
     return next((kind for kind in (str, datetime, (int, float)) if isinstance(value, kind)), None)  # type: ignore[return-value]
@@ -153,9 +154,11 @@ def _kind(value: Any) -> type | None:
 
 def _words(name: str, value: Any, texts: Sequence[str]) -> Sequence[str]:
     if name not in texts:
-        raise BadRequest(f"words: {name!r:.100} is no field whose words can be looked for")
+        raise BadRequest(
+            f"words: the field {name!r:.100} has no text index: expected one of {', '.join(texts) or 'none'}"
+        )
     words = sorted(words_of(value)) if isinstance(value, str) else []
     if not words:
-        raise BadRequest(f"words {name!r:.100}: expected a text with words in it, not {show(value)}")
+        raise BadRequest(f"words {name!r:.100}: expected a text that has words, got {show(value)}")
     _check_number(f"words for {name!r:.100}", len(words), MAX_WORDS)
     return words

@@ -1,14 +1,14 @@
-"""Documents in SQLite, through :mod:`twisted.enterprise.adbapi`.
+"""A document store in SQLite, with :mod:`twisted.enterprise.adbapi`.
 
-One table: ``sequence`` is the order of insertion, ``id`` a name-based UUID (version 5, :rfc:`9562`) of the
-key, ``document`` the JSON that the codec writes, ``id`` included. Another one has the words of texts.
+The table ``documents`` has the columns ``sequence`` (the order of insertion), ``id`` (a name-based UUID of the key,
+version 5, :rfc:`9562`) and ``document`` (the codec's JSON, with the ``id``). The table ``words`` has the index terms.
 
-The file is in WAL mode, so reading and writing do not wait for each other, and ``synchronous=FULL``: what was
-accepted survives a power cut. That costs one ``fsync`` per transaction, so all inserts that arrive while one
-transaction is written share the next.
+The file is in WAL mode, so reads and writes do not wait for each other. With ``synchronous=FULL`` a stored document
+survives a power failure, at the price of one ``fsync`` per transaction. So inserts that arrive while a transaction is
+being written share the next one.
 
-To a query, a text ends at its first NUL, and an integer of more than 64 bits is the nearest float, as SQLite
-reads JSON like that. What is stored and given back has them whole.
+In queries, a text ends at its first NUL, and an integer of more than 64 bits is the nearest float: SQLite parses JSON
+in this way. Documents are stored and returned unchanged.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from twisted.python.failure import Failure
 from txmicro.errors import BadRequest, JobError
 from txmicro.protocol import codec
 
-from .base import PAGE, Row, Store
+from .base import MAX_PAGE, Row, Store
 from .errors import StoreError
-from .lanes import Lanes
+from .executor import ThreadExecutor
 from .query import Query
 from .sqlite_query import Statement, index_key
-from .words import entries
+from .text_index import index_terms
 
 READERS: Final = 3
-"""How many finds run at once on a file; one more thread writes."""
-PATIENCE: Final = 0.002
-"""How long one thread may have the finds for itself, in seconds: most take a hundredth of it."""
+"""The most finds that run at once on a file. One more thread writes."""
+GROW_AFTER: Final = 0.002
+"""Seconds until a second thread reads, while finds wait: a hundred times as long as most finds take."""
 BUSY_TIMEOUT: Final = 5.0
-"""How long to wait for another process that writes to the file, in seconds."""
+"""Seconds to wait for another process that writes to the file."""
 
-_CHECK_EVERY: Final = 100_000  # steps of SQLite's machine, about a millisecond
-_PASSING: Final = {
+_CHECK_EVERY: Final = 100_000  # instructions of SQLite's virtual machine, about a millisecond
+_TRANSIENT: Final = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_FULL,
@@ -56,23 +56,23 @@ _CREATE: Final = (
     "CREATE TABLE IF NOT EXISTS texts (field TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 _INSERT: Final = "INSERT INTO documents (id, document) VALUES (?, ?) ON CONFLICT (id) DO NOTHING"
-_INSERT_WORD: Final = "INSERT OR IGNORE INTO words (word, sequence) VALUES (?, ?)"
+_INSERT_TERM: Final = "INSERT OR IGNORE INTO words (word, sequence) VALUES (?, ?)"
 _STORED: Final = "SELECT document FROM documents WHERE id = ?"
 
 
 class SQLiteStore(Store[str]):
-    """Implements :class:`txmicro.stores.Store`; made by :func:`open_sqlite`."""
+    """A :class:`txmicro.stores.Store` in SQLite. :func:`open_sqlite` makes it."""
 
     def __init__(
         self, pool: ConnectionPool, reactor: Any, readers: int, indexes: Sequence[str], texts: Sequence[str]
     ) -> None:
         super().__init__(reactor, texts)
         self._pool = pool
-        self._reading = Lanes(reactor, pool.threadpool, readers, PATIENCE)
+        self._readers = ThreadExecutor(reactor, pool.threadpool, readers, GROW_AFTER)
         self._keys = {"id": "id", **{name: index_key(name) for name in indexes}}
 
     def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[str, set[str]]:
-        return codec.JSON.encode({"id": id, **document}).decode(), entries(document, self.texts)
+        return codec.JSON.encode({"id": id, **document}).decode(), index_terms(document, self.texts)
 
     def _load(self, encoded: str) -> dict[str, Any]:
         return _load(encoded)
@@ -83,10 +83,10 @@ class SQLiteStore(Store[str]):
     def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
         try:
             statement = Statement(query, self._keys)
-        except JobError as error:  # it says what cannot be looked for
+        except JobError as error:  # a value cannot be encoded
             return fail(error)
         stop = Event()
-        found = self._reading.call(self._search, statement, query.after, stop)
+        found = self._readers.call(self._search, statement, query.after, stop)
         return found.addBoth(_stopped, stop).addCallbacks(self._picked, self._failed, (query,))
 
     def _search(self, statement: Statement, after: str | None, stop: Event) -> list[str]:
@@ -97,14 +97,14 @@ class SQLiteStore(Store[str]):
 
     def _failed(self, failure: Failure) -> Failure:
         error = failure.value
-        return Failure(self._typed(error)) if isinstance(error, sqlite3.Error) else failure
+        return Failure(self._to_error(error)) if isinstance(error, sqlite3.Error) else failure
 
     async def _close(self) -> None:
-        await self._reading.idle()
-        self._pool.close()  # joins its threads, which have nothing left to do
+        await self._readers.when_idle()
+        self._pool.close()  # joins its threads, which are idle
 
-    def _typed(self, error: Exception) -> StoreError:
-        return StoreError(f"SQLite: {error}", retryable=_passes(error))
+    def _to_error(self, error: Exception) -> StoreError:
+        return StoreError(f"SQLite: {error}", retryable=_is_transient(error))
 
 
 def open_sqlite(
@@ -115,10 +115,13 @@ def open_sqlite(
     texts: Sequence[str] = (),
     busy_timeout: float = BUSY_TIMEOUT,
 ) -> Deferred[Store[str]]:
-    """Open the database at *url* and create what it lacks; *busy_timeout* in seconds.
+    """Open the database at *url* and create the tables and indexes that it lacks.
 
-    Fires with the store; fails with :class:`StoreError`, ``retryable`` where that may pass. Cancelling leaves
-    nothing open.
+    :param indexes: see :func:`~txmicro.stores.open_store`. :param texts: likewise.
+    :param busy_timeout: seconds to wait for another process that writes to the file.
+
+    Fires with the store. Fails with :class:`StoreError`; it is ``retryable`` where a later attempt may succeed.
+    Canceling it closes what has been opened.
     """
     return Deferred.fromCoroutine(_open(url, reactor, indexes, texts, busy_timeout))
 
@@ -145,25 +148,28 @@ async def _open(
         raise
     except Exception as error:
         pool.close()
-        raise StoreError(f"store_url: cannot open {path}: {error}", retryable=_passes(error)) from error
+        raise StoreError(f"store_url: cannot open {path}: {error}", retryable=_is_transient(error)) from error
     return SQLiteStore(pool, reactor, readers or 1, indexes, texts)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether *error* may pass: another process has the file, the disk is full, …"""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without its extended part
-    return code in _PASSING
+def _is_transient(error: Exception) -> bool:
+    """Return whether a later attempt may succeed, because the file is locked or the disk is full, for instance."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extended code
+    return code in _TRANSIENT
 
 
 def _path(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme != "sqlite" or (rest and not rest.startswith("/")) or rest == "/":
-        raise StoreError(f"store_url: {url!r:.200} is not sqlite:///path, sqlite:////path or sqlite://")
+        raise StoreError(
+            f"store_url: {url!r:.200} is not valid: expected sqlite:///relative/path, sqlite:////absolute/path "
+            "or sqlite:// (in memory)"
+        )
     return rest[1:] or ":memory:"
 
 
 def _stopped(outcome: Any, stop: Event) -> Any:
-    """Whoever searches may stop: there is an outcome, or nobody waits for it any more."""
+    """Stop the search, which a canceled find has left running; return *outcome*."""
     stop.set()
     return outcome
 
@@ -173,7 +179,7 @@ def _load(text: str) -> dict[str, Any]:
     return document
 
 
-# These run in the pool's threads:
+# The functions below run in the threads of the pool.
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -193,10 +199,10 @@ def _create(transaction: Transaction, indexes: Sequence[str], texts: Sequence[st
 
 
 def _index_text(transaction: Transaction, field: str) -> None:
-    """Write down the words of documents that were inserted before anybody looked for words in *field*."""
+    """Add the index terms of documents that were inserted before *field* became a text."""
     connection: sqlite3.Connection = transaction.connection
     for sequence, document in connection.execute("SELECT sequence, document FROM documents"):
-        _insert_words(transaction, sequence, entries(_load(document), [field]))
+        _insert_terms(transaction, sequence, index_terms(_load(document), [field]))
 
 
 def _insert(transaction: Transaction, rows: Sequence[Row[str]]) -> list[str]:
@@ -206,15 +212,15 @@ def _insert(transaction: Transaction, rows: Sequence[Row[str]]) -> list[str]:
 def _insert_one(transaction: Transaction, row: Row[str]) -> str:
     transaction.execute(_INSERT, (row.id, row.document))
     if transaction.rowcount:
-        if row.entries:
-            _insert_words(transaction, transaction.lastrowid, row.entries)
+        if row.terms:
+            _insert_terms(transaction, transaction.lastrowid, row.terms)
         return row.document
     transaction.execute(_STORED, (row.id,))
     return str(transaction.fetchone()[0])
 
 
-def _insert_words(transaction: Transaction, sequence: int, words: set[str]) -> None:
-    transaction.executemany(_INSERT_WORD, [(word, sequence) for word in words])
+def _insert_terms(transaction: Transaction, sequence: int, terms: set[str]) -> None:
+    transaction.executemany(_INSERT_TERM, [(term, sequence) for term in terms])
 
 
 def _select(
@@ -222,16 +228,19 @@ def _select(
 ) -> list[str]:
     connection.set_progress_handler(stop.is_set, _CHECK_EVERY)
     try:
-        place = None if after is None else _place(connection, statement, after)
-        return _page(connection.execute(*statement.select(place)))
+        start = None if after is None else _start(connection, statement, after)
+        return _page(connection.execute(*statement.select(start)))
     finally:
         connection.set_progress_handler(None, 0)
 
 
-def _place(connection: sqlite3.Connection, statement: Statement, after: str) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = connection.execute(*statement.place()).fetchone()
+def _start(connection: sqlite3.Connection, statement: Statement, after: str) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(*statement.start()).fetchone()
     if row is None or b"" in row:
-        raise BadRequest(f"after: no document with the id {after!r:.100} has a place in this order")
+        raise BadRequest(
+            f"after: no document with the id {after!r:.100} can be sorted: expected the id of one that this query "
+            "has found"
+        )
     return row
 
 
@@ -240,6 +249,6 @@ def _page(found: sqlite3.Cursor) -> list[str]:
     for (document,) in found:
         page.append(document)
         size += len(document)
-        if size >= PAGE:
+        if size >= MAX_PAGE:
             break
     return page

@@ -1,7 +1,7 @@
-"""A query in SQLite's SQL.
+"""Converts a query to SQL for SQLite.
 
-A field's name is a parameter, like its value: nothing that a user sends becomes SQL, or a path into the JSON. The
-names in the SQL are those that the worker has indexed.
+The name of a field is a parameter, as its value is: nothing that a user sends becomes SQL or a JSON path. The names in
+the SQL are those of the worker's indexes.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 from txmicro.protocol import codec
 
 from .query import Query
-from .words import entry
+from .text_index import index_term
 
-# What a value is sorted and compared by. SQLite has NULL before numbers, texts and blobs, in this order; a blob is
-# what JSON has no order for. The empty one: this value has no place in an order.
+# The sort key of a value. SQLite sorts NULL, numbers, texts and blobs in this order, so blobs represent the types that
+# JSON cannot sort. The empty blob is the key of a value that cannot be sorted.
 _KEY: Final = """CASE {type}
     WHEN 'false' THEN x'6230' WHEN 'true' THEN x'6231' WHEN 'array' THEN x''
     WHEN 'object' THEN CASE
@@ -36,7 +36,7 @@ _EQUALS: Final = """EXISTS (
 """
 _WANTED_KEYS: Final = f"(SELECT {_EACH} FROM json_each(?, '$.wanted'))"  # noqa: S608
 _WORD: Final = "sequence IN (SELECT sequence FROM words WHERE word = ?)"
-# Where the values of a kind begin, and where they have ended.
+# By type, the least sort key of its values, and the least sort key above all of them.
 _KINDS: Final[tuple[tuple[type | tuple[type, ...], str, str], ...]] = (
     (str, "''", "x''"),
     (datetime, "x'64'", "x'65'"),
@@ -45,21 +45,21 @@ _KINDS: Final[tuple[tuple[type | tuple[type, ...], str, str], ...]] = (
 
 
 class SQL(NamedTuple):
-    """An expression, and the values of its parameters."""
+    """An expression of SQL with the values of its parameters."""
 
     text: str
     values: tuple[Any, ...] = ()
 
 
 def index_key(field: str) -> str:
-    """The expression that is indexed for *field*, a plain name."""
+    """Return the expression that the index of *field* is on. The name has only letters, digits and ``_``."""
     return _KEY.format(type=f"json_type(document, '$.{field}')", value=f"json_extract(document, '$.{field}')")
 
 
 class Statement:
-    """*query* as two statements: where it goes on, and what is found from there.
+    """A query as two SQL statements: one for the document that the page starts after, one for the page.
 
-    :param keys: by indexed field, its :func:`index_key`.
+    :param keys: the :func:`index_key` of each indexed field.
     """
 
     def __init__(self, query: Query, keys: Mapping[str, str]) -> None:
@@ -70,21 +70,21 @@ class Statement:
         self._conditions = [
             *(each for name, choices in query.filters.items() for each in self._equals(name, choices)),
             *(each for name, limits in query.ranges.items() for each in self._range(name, *limits)),
-            *(SQL(_WORD, (entry(name, word),)) for name, words in query.words.items() for word in words),
+            *(SQL(_WORD, (index_term(name, word),)) for name, words in query.words.items() for word in words),
             *(SQL(f"{key.text} IS NOT x''", key.values) for key, _ in self._sort[:-1]),
         ]
 
-    def place(self) -> SQL:
-        """Finds the keys of the document that the others come after."""
+    def start(self) -> SQL:
+        """Return the statement for the sort keys of the document after which the page starts."""
         text = ", ".join(key.text for key, _ in self._sort)
         values = [value for key, _ in self._sort for value in key.values]
         return SQL(f"SELECT {text} FROM documents WHERE id = ?", (*values, self._query.after))  # noqa: S608
 
-    def select(self, place: Sequence[Any] | None) -> SQL:
-        """Finds the documents after *place*; None: from the beginning."""
-        conditions = self._conditions if place is None else [*self._conditions, self._behind(place)]
+    def select(self, start: Sequence[Any] | None) -> SQL:
+        """Return the statement for the documents after *start*, a row of sort keys; None: for all."""
+        conditions = self._conditions if start is None else [*self._conditions, self._after(start)]
         where = " AND ".join(condition.text for condition in conditions) or "1"
-        order = ", ".join(f"{key.text} {'DESC' if down else 'ASC'}" for key, down in self._sort)
+        order = ", ".join(f"{key.text} {'DESC' if descending else 'ASC'}" for key, descending in self._sort)
         ordered = [value for key, _ in self._sort for value in key.values]
         filtered = [value for condition in conditions for value in condition.values]
         return SQL(
@@ -110,28 +110,29 @@ class Statement:
         ends = SQL(f"{key.text} < {end}", key.values) if high is None else _bound(key, "<=", high)
         return [begins, ends]
 
-    def _behind(self, place: Sequence[Any]) -> SQL:
-        """What holds for all that come after *place*: equal in the first keys, and behind it in the next."""
-        ways, equal = [], SQL("1")
-        for (key, descends), value in zip(self._sort, place, strict=True):
-            beyond = SQL(
-                _beyond(key.text, descends, value), (*key.values, *(() if value is None else (value,)))
+    def _after(self, start: Sequence[Any]) -> SQL:
+        """Return the condition for what is sorted after *start*: equal in the first keys, greater in the next one."""
+        alternatives, equal = [], SQL("1")
+        for (key, descending), value in zip(self._sort, start, strict=True):
+            greater = SQL(
+                _sorted_after(key.text, descending, value),
+                (*key.values, *(() if value is None else (value,))),
             )
-            ways.append(_both(equal, beyond))
+            alternatives.append(_both(equal, greater))
             equal = _both(equal, SQL(f"{key.text} IS ?", (*key.values, value)))
-        values = tuple(value for way in ways for value in way.values)
-        return SQL(f"({' OR '.join(way.text for way in ways)})", values)
+        values = tuple(value for alternative in alternatives for value in alternative.values)
+        return SQL(f"({' OR '.join(alternative.text for alternative in alternatives)})", values)
 
 
 def _both(one: SQL, other: SQL) -> SQL:
     return SQL(f"({one.text} AND {other.text})", one.values + other.values)
 
 
-def _beyond(key: str, descends: bool, value: Any) -> str:
-    """That *key* comes after *value*; NULL comes first, and SQLite compares nothing with it."""
+def _sorted_after(key: str, descending: bool, value: Any) -> str:
+    """Return the condition that *key* is sorted after *value*. NULL is first, and no comparison with it is true."""
     if value is None:
-        return f"({key} IS NULL AND 0)" if descends else f"{key} IS NOT NULL"
-    return f"coalesce({key} < ?, 1)" if descends else f"{key} > ?"
+        return f"({key} IS NULL AND 0)" if descending else f"{key} IS NOT NULL"
+    return f"coalesce({key} < ?, 1)" if descending else f"{key} > ?"
 
 
 def _bound(key: SQL, sign: str, limit: Any) -> SQL:

@@ -24,8 +24,9 @@ from tests.support import mongo
 from tests.support.certificates import Authority
 from tests.support.rabbitmq import HOST, free_port
 from txmicro.stores import DocumentTooLarge, Store, StoreError, StoreTimeout, mongo_client, open_store
-from txmicro.stores.mongo import MongoStore, open_mongo, typed
-from txmicro.stores.mongo_query import OWN, stored_name, users_name
+from txmicro.stores.mongo import MongoStore, open_mongo
+from txmicro.stores.mongo_collection import to_store_error
+from txmicro.stores.mongo_query import OWN, original_name, stored_name
 
 reactor: Any = _reactor
 _numbers = count()
@@ -65,7 +66,7 @@ class NameTests(SynchronousTestCase):
             self.assertNotIn(stored, OWN)
             self.assertFalse(stored.startswith("$"))
             self.assertFalse(set(stored) & {".", "\0"})
-            self.assertEqual(users_name(stored), name)
+            self.assertEqual(original_name(stored), name)
         self.assertEqual(len({stored_name(name) for name in names}), len(set(names)))
 
     def test_a_usual_name_stays_as_it_is(self) -> None:
@@ -154,7 +155,7 @@ class OpenTests(MongoTestCase):
     async def test_a_write_is_safe_with_the_majority_unless_the_url_says_otherwise(self) -> None:
         for options, concern in (("", "majority"), ("w=1", 1)):
             store = await self.open(self.server.url(fresh(), options))
-            self.assertEqual(store._documents.write_concern.document["w"], concern)
+            self.assertEqual(store._collection.documents.write_concern.document["w"], concern)
 
     async def test_the_indexes_of_the_worker_are_created(self) -> None:
         for _ in range(2):
@@ -179,7 +180,7 @@ class OpenTests(MongoTestCase):
 
     async def test_a_database_without_a_name_is_called_txmicro(self) -> None:
         store = await self.open(f"mongodb://{HOST}:{self.server.port}")
-        self.assertEqual(store._documents.database.name, "txmicro")
+        self.assertEqual(store._collection.documents.database.name, "txmicro")
 
     async def test_other_programs_read_the_documents(self) -> None:
         store = await self.open(now=lambda: 1.5)
@@ -267,20 +268,20 @@ class OutcomeTests(MongoTestCase):
     async def test_a_document_that_another_worker_is_writing_is_waited_for(self) -> None:
         store = await self.open()
         first = await store.insert("taken/0", {"n": "first"})
-        stored, asked = store._stored, []
+        stored, asked = store._collection._stored, []
 
         def later(documents: Any, ids: Sequence[str]) -> Any:
             asked.append(documents.read_concern.level)
             return stored(documents, ids) if len(asked) > 2 else {}
 
-        self.patch(store, "_stored", later)
+        self.patch(store._collection, "_stored", later)
         self.assertEqual(await self.insert(store, "taken/0"), [first])
         self.assertEqual(asked, ["majority"] * 3)
 
     async def test_a_document_that_another_worker_never_finishes_is_not_waited_for_longer(self) -> None:
         store = await self.open()
         await store.insert("taken/0", {"n": "first"})
-        self.patch(store, "_stored", lambda documents, ids: {})
+        self.patch(store._collection, "_stored", lambda documents, ids: {})
         (error,) = await self.insert(store, "taken/0")
         self.assertTrue(error.retryable)
 
@@ -290,7 +291,7 @@ class ErrorTests(SynchronousTestCase):
         errors: list[PyMongoError] = [AutoReconnect("gone"), NetworkTimeout("late")]
         errors += [OperationFailure("full", code) for code in (14031, 50, 64, 262)]
         for error in errors:
-            self.assertTrue(typed(error).retryable, error)
+            self.assertTrue(to_store_error(error).retryable, error)
 
     def test_what_does_not_pass_is_not(self) -> None:
         for error in (
@@ -299,11 +300,11 @@ class ErrorTests(SynchronousTestCase):
             PyMongoError("odd"),
             ValueError("odd"),
         ):
-            self.assertFalse(typed(error).retryable, error)
+            self.assertFalse(to_store_error(error).retryable, error)
 
     def test_the_types_say_what_it_was(self) -> None:
-        self.assertIsInstance(typed(OperationFailure("large", 10334)), DocumentTooLarge)
-        self.assertIsInstance(typed(NetworkTimeout("late")), StoreTimeout)
+        self.assertIsInstance(to_store_error(OperationFailure("large", 10334)), DocumentTooLarge)
+        self.assertIsInstance(to_store_error(NetworkTimeout("late")), StoreTimeout)
 
 
 class FaultTests(MongoTestCase):
