@@ -12,10 +12,9 @@ from __future__ import annotations
 from klein import Klein
 from werkzeug.exceptions import NotFound
 
+from txmicro import Forward, Job, Worker
 from txmicro.errors import BadRequest
-from txmicro.protocol.messages import Forward, Job
 from txmicro.web.site import LimitedRequest
-from txmicro.worker import Worker
 from txmicro.workers import db, logger, rest
 
 
