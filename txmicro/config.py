@@ -1,15 +1,13 @@
-"""The configuration: one JSON file, and the environment over it.
+"""The configuration: one JSON file, and environment variables that take precedence over it.
 
-A file holds one object with any of the keys that :func:`describe` lists; what it leaves out has its
-default. It may have comments, as JavaScript has them. Every key can also come from the environment, as
-``TXMICRO_`` and the key in capitals, and wins over the file::
+The file holds one object with any of the keys that :func:`describe` lists; a missing key has its default. The file may
+have JavaScript comments. The variable of a key is ``TXMICRO_`` and the key in capitals::
 
     TXMICRO_BROKER_URL=amqp://me:secret@one,amqp://me:secret@two TXMICRO_WORKER_LOG=false twistd …
 
 The key ``settings`` is for the program's own settings; ``TXMICRO_SETTINGS_DSN`` sets ``settings["dsn"]``.
 
-Everything that is wrong is reported at once, as one :class:`ConfigError`. No credentials show in it, nor in a
-:class:`Config`'s ``repr``.
+One :class:`ConfigError` reports all problems. It shows no passwords, and neither does the ``repr`` of :class:`Config`.
 """
 
 from __future__ import annotations
@@ -17,11 +15,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -29,154 +25,58 @@ from urllib.parse import urlsplit
 from .errors import ConfigError
 from .protocol.address import check_type
 from .protocol.codec import NAMES as PROTOCOLS
-from .util.json_comments import without_comments
+from .util.json_file import read_object
+from .util.value_types import (
+    BOOLEAN,
+    POSITIVE,
+    TEXT,
+    ValueType,
+    instance_of,
+    one_of,
+    read_items,
+    read_json,
+    show,
+    show_type,
+    show_urls,
+    whole_number,
+)
 
 PREFIX: Final = "TXMICRO_"
+FILE_VARIABLE: Final = "TXMICRO_CONFIG"
+SETTINGS: Final = "settings"
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
-_MIB: Final = 1 << 20
-FILE_VARIABLE: Final = "TXMICRO_CONFIG"
 PLACES: Final = ("etc/config.json", "config/config.json", "/etc/txmicro/config.json")
-"""Where a configuration file is looked for, in this order, when nobody names one."""
-FILE_HELP: Final = (
-    f"Configuration file. Without: the one that {FILE_VARIABLE} names, or the first there is of {', '.join(PLACES)}, "
-    "or the defaults. TXMICRO_<KEY> wins over all of them."
-)
-SETTINGS: Final = "settings"
+"""The configuration files that are tried, in this order, when none is named."""
 
+FILE_HELP: Final = (
+    f"Configuration file. Default: the file that {FILE_VARIABLE} names, or the first existing one of "
+    f"{', '.join(PLACES)}; without any, all keys have their defaults. TXMICRO_<KEY> variables take precedence."
+)
+
+_MIB: Final = 1 << 20
 _SETTING: Final = f"{PREFIX}SETTINGS_"
 _OTHER_VARIABLES: Final = frozenset(
-    {FILE_VARIABLE, "TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"}  # the last two are the tests'
+    {FILE_VARIABLE, "TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"}  # the last two are for the tests
 )
-_CREDENTIALS: Final = re.compile(r"(://[^\s:/@]{0,255}):\S{0,512}@")  # limits, as texts are long and not ours
-_USER: Final = re.compile(r"[\w+]+://[^\s:/@]*")
-_HOST_AND_PORT: Final = re.compile(r"(?>(?:[\w+]+://)?)(?:\[[^]@]*\]|[^:/?@]*)(?::\d{0,5})?(?:[/?][^@]*)?")
 _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=amqps?://)|[\s,]+$", re.IGNORECASE)
 _STORE: Final = re.compile(r"sqlite://(/.+)?|mongodb(\+srv)?://.+", re.DOTALL)
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
-
-def mask(text: str) -> str:
-    """*text* with the passwords of the URLs in it replaced by ``***``."""
-    return _CREDENTIALS.sub(r"\1:***@", text)
+# Types of values
 
 
-def _mask_url(url: str) -> str:
-    """Unlike :func:`mask`, this knows that *url* should be one, and hides more when it is not quite."""
-    if _HOST_AND_PORT.fullmatch(url) or (url.startswith("sqlite:") and "@" not in url):
-        return url
-    _, at, host = url.rpartition("@")
-    user = _USER.match(url)
-    return f"{user[0] if user else ''}:***{at}{host if at else ''}"
-
-
-def _show(value: Any) -> str:
-    """*value* for people, cut short if it is long."""
-    return f"{mask(repr(value)):.200}"
-
-
-def _show_urls(value: Any) -> str:
-    """One that may be a URL or a list of these, without credentials."""
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_show_urls, value))}]"
-    return repr(_mask_url(value)) if isinstance(value, str) else _show_type(value)
-
-
-def _show_type(value: Any) -> str:
-    """One that may be a secret as a whole."""
-    return f"a {type(value).__name__}"
-
-
-class _ValueType(NamedTuple):
-    """What a value has to be.
-
-    :ivar expected: in words.
-    :ivar check: gives the value as :class:`Config` holds it, or raises TypeError, ValueError or KeyError.
-    :ivar read: the value in a text from the environment.
-    :ivar show: any value for people, without credentials.
-    """
-
-    expected: str
-    check: Callable[[Any], Any]
-    read: Callable[[str], Any]
-    show: Callable[[Any], str] = _show
-
-
-class Option(NamedTuple):
-    """One key of the configuration, for the documentation.
-
-    :ivar default: as JSON; empty: none.
-    :ivar unit: empty: it has none.
-    """
-
-    key: str
-    variable: str
-    expected: str
-    unit: str
-    default: str
-    meaning: str
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _items(text: str) -> Any:
-    """A JSON list, or what is between commas and white space."""
-    return _json(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
-
-
-def _urls(text: str) -> Any:
-    """As :func:`_items`, but a password may have a comma in it: the next URL begins with its scheme."""
-    return (
-        _json(text)
-        if text.lstrip().startswith("[")
-        else list(filter(None, _BETWEEN_URLS.split(text.strip())))
-    )
-
-
-def _is_a(*kinds: type) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if not isinstance(value, kinds):
-            raise TypeError
-        return value
-
-    return check
-
-
-def _whole(low: int, high: int = 2**53) -> _ValueType:
-    def check(value: Any) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise ValueError
-        return value
-
-    limits = f"of at least {low}" if high == 2**53 else f"from {low} to {high}"
-    return _ValueType(f"a whole number {limits}", check, _json)
-
-
-def _among(*choices: str) -> _ValueType:
-    known = {choice.lower(): choice for choice in choices}
-
-    def check(value: Any) -> str:
-        return known[_is_a(str)(value).lower()]
-
-    return _ValueType(f"one of {', '.join(choices)}, in any case", check, str)
-
-
-def _check_seconds(value: Any) -> float:
-    # NaN is not above 0, and a timer takes no infinity.
-    if type(value) not in (int, float) or not 0 < value <= 1e9:
-        raise ValueError
-    return float(value)
+def _read_urls(text: str) -> Any:
+    """Return the URLs in *text*. A password may have a comma: only a comma before the next scheme separates URLs."""
+    if text.lstrip().startswith("["):
+        return read_json(text)
+    return list(filter(None, _BETWEEN_URLS.split(text.strip())))
 
 
 def _check_broker_urls(value: Any) -> tuple[str, ...]:
-    urls = (value,) if isinstance(value, str) else tuple(_is_a(list, tuple)(value))
+    urls = (value,) if isinstance(value, str) else tuple(instance_of(list, tuple)(value))
     for url in urls:
-        parts = urlsplit(_is_a(str)(url))
+        parts = urlsplit(instance_of(str)(url))
         if parts.scheme not in ("amqp", "amqps") or not parts.hostname or parts.port == 0:
             raise ValueError
     if not urls:
@@ -185,13 +85,13 @@ def _check_broker_urls(value: Any) -> tuple[str, ...]:
 
 
 def _check_store_url(value: Any) -> str:
-    if not _STORE.fullmatch(_is_a(str)(value)):
+    if not _STORE.fullmatch(instance_of(str)(value)):
         raise ValueError
     return str(value)
 
 
 def _check_worker_types(value: Any) -> dict[str, str]:
-    for kind, where in _is_a(dict)(value).items():
+    for kind, where in instance_of(dict)(value).items():
         if not _CLASS.fullmatch(where):
             raise ValueError
         check_type(kind)
@@ -199,105 +99,109 @@ def _check_worker_types(value: Any) -> dict[str, str]:
 
 
 def _check_services(value: Any) -> tuple[str, ...]:
-    return tuple(check_type(name) for name in _is_a(list, tuple)(value))
+    return tuple(check_type(name) for name in instance_of(list, tuple)(value))
 
 
-_BOOL: Final = _ValueType("true or false", _is_a(bool), lambda text: _json(text.lower()))
-_LEVEL: Final = _among(*LEVELS)
-_PROTOCOL: Final = _among(*PROTOCOLS)
-_TEXT: Final = _ValueType("text", _is_a(str), str)
-_PORT: Final = _whole(0, 65_535)
-_COUNT: Final = _whole(1)
-_SECONDS: Final = _ValueType("a number above 0", _check_seconds, _json)
-_BROKER_URLS: Final = _ValueType(
+_LEVEL: Final = one_of(*LEVELS)
+_PROTOCOL: Final = one_of(*PROTOCOLS)
+_PORT: Final = whole_number(0, 65_535)
+_COUNT: Final = whole_number(1)
+_BROKER_URLS: Final = ValueType(
     "amqp[s]://[user:password@]host[:port][/vhost], or a list of such URLs",
     _check_broker_urls,
-    _urls,
-    _show_urls,
+    _read_urls,
+    show_urls,
 )
-_STORE_URL: Final = _ValueType(
-    "sqlite:///path, sqlite:// or mongodb://host/database", _check_store_url, str, _show_urls
+_STORE_URL: Final = ValueType(
+    "sqlite:///path, sqlite:// or mongodb://host/database", _check_store_url, str, show_urls
 )
-_WORKER_TYPES: Final = _ValueType('an object as {"WB": "module:Class"}', _check_worker_types, _json)
-_SERVICES: Final = _ValueType('a list of "broker", "manager" and worker types', _check_services, _items)
-_SETTINGS: Final = _ValueType("an object", lambda value: dict(_is_a(dict)(value)), _json, _show_type)
+_WORKER_TYPES: Final = ValueType('an object such as {"WB": "module:Class"}', _check_worker_types, read_json)
+_SERVICES: Final = ValueType('a list of "broker", "manager" and worker types', _check_services, read_items)
+_SETTINGS: Final = ValueType("an object", lambda value: dict(instance_of(dict)(value)), read_json, show_type)
 
 
-def _key(kind: _ValueType, default: Any, meaning: str, *, unit: str = "", key: str = "") -> Any:
+# Keys
+
+
+def _key(kind: ValueType, default: Any, meaning: str, *, unit: str = "", key: str = "") -> Any:
     about = {"kind": kind, "default": default, "meaning": meaning, "unit": unit, "key": key}
     return field(default_factory=lambda: default, metadata=about)
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class Config:
-    """The settings, checked; raises :class:`ConfigError` unless all are possible. See :func:`describe`."""
+    """The configuration, checked; see :func:`describe`. Raise :class:`ConfigError` if a value is not valid."""
 
     broker_url: tuple[str, ...] = _key(
         _BROKER_URLS,
         ["amqp://localhost", "amqp://localhost:5673"],
-        "where the bus is; of a list, the next is tried when one is down",
+        "URL of the broker, or a list of URLs, of which the first reachable one is used",
     )
-    broker_url_file: str = _key(_TEXT, "", "a file that holds the broker_url, instead of that key")
+    broker_url_file: str = _key(TEXT, "", "file that holds broker_url, used instead of that key")
     tls_ca_file: str = _key(
-        _TEXT, "", "the authorities whose brokers are believed (PEM), for amqps; empty: the system's"
+        TEXT,
+        "",
+        "CA certificates (PEM) that broker certificates are verified against; empty: the system's",
     )
-    tls_cert_file: str = _key(_TEXT, "", "our certificate (PEM), for amqps; empty: none")
-    tls_key_file: str = _key(_TEXT, "", "its key (PEM); empty: it stands with the certificate")
+    tls_cert_file: str = _key(TEXT, "", "client certificate (PEM) for amqps; empty: none")
+    tls_key_file: str = _key(TEXT, "", "private key (PEM) of the client certificate; empty: in tls_cert_file")
     keepalive: int = _key(
-        _whole(0),
+        whole_number(0),
         0,
-        "how often the SystemManager asks the workers whether they are there; 0: never",
+        "interval at which the SystemManager asks workers whether they are alive; 0: never",
         unit="ms",
     )
-    manager_log: bool = _key(_BOOL, True, "whether the SystemManager logs", key="SystemManager_log")
-    worker_log: bool = _key(_BOOL, True, "whether workers log", key="Worker_log")
-    data_transfer_protocol: str = _key(_PROTOCOL, "JSON", "the format on the bus; a fleet may mix them")
-    worker_types: Mapping[str, str] = _key(_WORKER_TYPES, {}, "which class is which worker type")
+    manager_log: bool = _key(BOOLEAN, True, "whether the SystemManager logs", key="SystemManager_log")
+    worker_log: bool = _key(BOOLEAN, True, "whether workers log; errors are always logged", key="Worker_log")
+    data_transfer_protocol: str = _key(
+        _PROTOCOL, "JSON", "format of the messages that are sent; all formats are read"
+    )
+    worker_types: Mapping[str, str] = _key(_WORKER_TYPES, {}, "class of each worker type")
     services: tuple[str, ...] = _key(
         _SERVICES,
         [],
-        "what twistd txmicro runs in one process; empty: broker, manager and the worker_types, or the movies",
+        "what twistd txmicro runs; empty: broker, manager and all worker_types, or the movies example",
     )
-    capacity: int = _key(_COUNT, 100, "how many jobs a worker runs at once", unit="jobs")
-    timeout: float = _key(_SECONDS, 30.0, "how long a job may take, if its sender does not say", unit="s")
-    max_runtime: float = _key(_SECONDS, 1500.0, "how long a handler may run", unit="s")
-    grace: float = _key(_SECONDS, 30.0, "how long stopping waits for running jobs", unit="s")
-    max_message: int = _key(_whole(4096), 16 * _MIB, "the largest message, encoded", unit="bytes")
-    outbox_jobs: int = _key(
-        _COUNT, 200_000, "how many jobs a worker may have sent that are not done", unit="jobs"
-    )
-    outbox_bytes: int = _key(_COUNT, 256 * _MIB, "how much these may take", unit="bytes")
-    max_hops: int = _key(_COUNT, 64, "after how many hops a job fails", unit="hops")
+    capacity: int = _key(_COUNT, 100, "most jobs that a worker runs at once", unit="jobs")
+    timeout: float = _key(POSITIVE, 30.0, "deadline of a job that is sent without one", unit="s")
+    max_runtime: float = _key(POSITIVE, 1500.0, "longest run time of a handler", unit="s")
+    grace: float = _key(POSITIVE, 30.0, "longest wait for running jobs when a worker stops", unit="s")
+    max_message: int = _key(whole_number(4096), 16 * _MIB, "largest encoded message", unit="bytes")
+    outbox_jobs: int = _key(_COUNT, 200_000, "most unfinished jobs that a worker has sent", unit="jobs")
+    outbox_bytes: int = _key(_COUNT, 256 * _MIB, "largest total size of these jobs", unit="bytes")
+    max_hops: int = _key(_COUNT, 64, "most hops of a job, which then fails", unit="hops")
     heartbeat: int = _key(
-        _whole(0, 65_535),
+        whole_number(0, 65_535),
         10,
-        "how often the bus is heard of; 0: connections that hang go unnoticed",
+        "AMQP heartbeat interval; 0: dead connections are not detected",
         unit="s",
     )
-    rest_port: int = _key(_PORT, 8080, "where the REST worker listens; 0: a free port")
-    rest_interface: str = _key(_TEXT, "127.0.0.1", "the address it listens on; empty: all")
-    http_body_max: int = _key(_COUNT, _MIB, "the largest body of an HTTP request", unit="bytes")
-    metrics_port: int = _key(_PORT, 9091, "where the SystemManager's metrics page is; 0: a free port")
-    worker_metrics_port: int = _key(_PORT, 0, "where a worker's metrics page is; 0: a free port")
-    metrics_interface: str = _key(_TEXT, "127.0.0.1", "the address that metrics pages listen on; empty: all")
-    store_url: str = _key(
-        _STORE_URL, "sqlite:///txmicro.db", "where the DB worker stores; sqlite:// is in memory"
+    rest_port: int = _key(_PORT, 8080, "port of the REST worker; 0: a free port")
+    rest_interface: str = _key(TEXT, "127.0.0.1", "address that the REST worker listens on; empty: all")
+    http_body_max: int = _key(_COUNT, _MIB, "largest body of an HTTP request", unit="bytes")
+    metrics_port: int = _key(
+        _PORT, 9091, "port of the metrics page of a process with a SystemManager; 0: a free port"
     )
-    settings: Mapping[str, Any] = _key(_SETTINGS, {}, "your own settings: worker.config.settings")
-    log_level: str = _key(_LEVEL, "info", "the least level that is logged")
+    worker_metrics_port: int = _key(_PORT, 0, "port of the metrics page of other processes; 0: a free port")
+    metrics_interface: str = _key(TEXT, "127.0.0.1", "address that metrics pages listen on; empty: all")
+    store_url: str = _key(
+        _STORE_URL, "sqlite:///txmicro.db", "store of the DB worker; sqlite:// is in memory"
+    )
+    settings: Mapping[str, Any] = _key(_SETTINGS, {}, "settings of your program, as worker.config.settings")
+    log_level: str = _key(_LEVEL, "info", "lowest level that is logged")
     log_file: str = _key(
-        _TEXT, "txmicro-workers.log", "where the logger worker writes the workers' log lines"
+        TEXT, "txmicro-workers.log", "file that the logger worker writes all workers' log lines to"
     )
     log_file_size: int = _key(
-        _COUNT, 10 * _MIB, "at which size that file, and a daemon's own log, is rotated", unit="bytes"
+        _COUNT, 10 * _MIB, "size at which log_file and the daemons' logs are rotated", unit="bytes"
     )
-    log_files: int = _key(_COUNT, 5, "how many rotated files of each are kept", unit="files")
-    broker_listen_port: int = _key(_PORT, 5673, "where the embedded broker listens; 0: a free port")
-    broker_interface: str = _key(_TEXT, "127.0.0.1", "the address it listens on; empty: all")
+    log_files: int = _key(_COUNT, 5, "how many rotated files of each log are kept", unit="files")
+    broker_listen_port: int = _key(_PORT, 5673, "port of the embedded broker; 0: a free port")
+    broker_interface: str = _key(TEXT, "127.0.0.1", "address that the embedded broker listens on; empty: all")
     broker_memory: int = _key(
         _COUNT,
         256 * _MIB,
-        "how much the embedded broker's messages may take before it blocks senders",
+        "size of the embedded broker's messages at which it blocks senders",
         unit="bytes",
     )
 
@@ -308,9 +212,7 @@ class Config:
             try:
                 object.__setattr__(self, each.name, kind.check(value))
             except (TypeError, ValueError, KeyError):
-                problems.append(
-                    f"{key_of(each)}: {kind.show(value)} is not possible, expected {kind.expected}"
-                )
+                problems.append(f"{key_of(each)}: {kind.show(value)} is not valid; expected {kind.expected}")
         if problems:
             raise ConfigError(problems)
 
@@ -322,7 +224,7 @@ class Config:
 
 
 def key_of(each: Field[Any]) -> str:
-    """The key of a field of :class:`Config`: its name, except for MicroServices.js' keys in capitals."""
+    """Return the key of a field of :class:`Config`: its name, except for MicroServices.js' keys with capitals."""
     return each.metadata["key"] or each.name
 
 
@@ -330,8 +232,23 @@ _KEYS: Final = {key_of(each): each for each in fields(Config)}
 _VARIABLES: Final = {PREFIX + key.upper(): key for key in _KEYS}
 
 
+class Option(NamedTuple):
+    """One key of the configuration, for the documentation.
+
+    :ivar default: as JSON.
+    :ivar unit: empty: the value has no unit.
+    """
+
+    key: str
+    variable: str
+    expected: str
+    unit: str
+    default: str
+    meaning: str
+
+
 def describe() -> list[Option]:
-    """All keys, in the order of :class:`Config`."""
+    """Return all keys, in the order of :class:`Config`."""
     return [
         Option(
             key,
@@ -345,23 +262,30 @@ def describe() -> list[Option]:
     ]
 
 
-def find(environ: Mapping[str, str]) -> str | None:
-    """Return the path of the configuration file to read when the command line names none; None: there is none.
+# Reading
 
-    ``TXMICRO_CONFIG`` names it, and must exist then; else it is the first of :data:`PLACES` that exists.
+
+def find(environ: Mapping[str, str]) -> str | None:
+    """Return the path of the configuration file when the command line names none; None: there is none.
+
+    It is the file that ``TXMICRO_CONFIG`` names, even if it does not exist, or else the first existing one of
+    :data:`PLACES`.
     """
     return environ.get(FILE_VARIABLE) or next(filter(os.path.exists, PLACES), None)
 
 
 def describe_origin(path: str | None, environ: Mapping[str, str]) -> str:
-    """Return where the configuration comes from, for the log: the file, and the variables that win over it."""
+    """Return where the configuration comes from, for the log: the file, and the variables that override it."""
     file = os.path.abspath(path) if path else f"the defaults (there is no {', '.join(PLACES)})"
     variables = [name for name in sorted(environ.keys() - _OTHER_VARIABLES) if name.startswith(PREFIX)]
     return ", ".join([file, *variables])
 
 
 def load(path: str | None, environ: Mapping[str, str]) -> Config:
-    """The configuration in the file *path* (None: none) and in *environ*; raises :class:`ConfigError`."""
+    """Return the configuration of the file *path* (None: no file) and of *environ*.
+
+    :raise ConfigError: the file cannot be read, a key is unknown, or a value is not valid.
+    """
     problems: list[str] = []
     given = {} if path is None else _read_file(path, problems)
     given |= _read_environment(environ, problems)
@@ -378,28 +302,9 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
 
 
 def _read_file(path: str, problems: list[str]) -> dict[str, Any]:
-    try:
-        text = without_comments(Path(path).read_text("utf-8-sig"))
-        given = json.loads(text, object_pairs_hook=partial(_once, problems))
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"cannot read {path!r}: {error}")
-    except json.JSONDecodeError as error:
-        problems.append(f"{path!r} is no JSON: {error.msg} at line {error.lineno}, column {error.colno}")
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{path!r} is no JSON: {error}")
-    else:
-        if isinstance(given, dict):
-            problems += [_unknown(key, _KEYS) for key in given.keys() - _KEYS.keys()]
-            return {key: value for key, value in given.items() if key in _KEYS}
-        problems.append(f"{path!r} holds {type(given).__name__}, expected an object")
-    return {}
-
-
-def _once(problems: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    problems += [
-        f"{key}: given {count} times" for key, count in Counter(key for key, _ in pairs).items() if count > 1
-    ]
-    return dict(pairs)
+    given = read_object(path, problems)
+    problems += [_unknown(key, _KEYS) for key in given.keys() - _KEYS.keys()]
+    return {key: value for key, value in given.items() if key in _KEYS}
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
@@ -418,29 +323,29 @@ def _is_setting(variable: str) -> bool:
 
 
 def _add_settings(given: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Put the settings of the environment over those that are *given*, whose letters may be of any case."""
+    """Add the settings of *environ* to those of *given*, whose names are found in any case."""
     settings = given.get(SETTINGS, {})
     own = {variable: environ[variable] for variable in sorted(environ) if _is_setting(variable)}
-    if not own or not isinstance(settings, dict):  # Config refuses it
+    if not own or not isinstance(settings, dict):  # Config reports a value that is not an object
         return
     known = {key.upper(): key for key in settings}
     given[SETTINGS] = settings = dict(settings)
     for variable, text in own.items():
         name = variable.removeprefix(_SETTING)
         key = known.get(name.upper(), name.lower())
-        settings[key] = text if isinstance(settings.get(key), str) else _json(text)
+        settings[key] = text if isinstance(settings.get(key), str) else read_json(text)
 
 
 def _read_secret(path: Any, problems: list[str]) -> dict[str, Any]:
     try:
-        return {"broker_url": _urls(Path(path).read_text("utf-8"))}
+        return {"broker_url": _read_urls(Path(path).read_text("utf-8"))}
     except (OSError, TypeError, ValueError) as error:
-        # By mistake it may be the URL itself, which an OSError's text would show.
+        # The key may hold the URL by mistake, and the text of an OSError would show it.
         reason = getattr(error, "strerror", None) or error
-        problems.append(f"broker_url_file: cannot read {_show(path)}: {reason}")
+        problems.append(f"broker_url_file: {show(path)} cannot be read: {reason}; expected a readable file")
         return {}
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, known, n=1)
-    return f"{name}: unknown" + (f"; is {close[0]} meant?" if close else "")
+    return f"{name}: unknown key" + (f"; did you mean {close[0]}?" if close else "")

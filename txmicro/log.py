@@ -18,9 +18,9 @@ from typing import Any, Final, NamedTuple
 from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
-from .config import mask
 from .errors import AddressError, JobError, TxmicroError
 from .protocol.address import parse_id
+from .util.passwords import mask
 from .util.text import printable
 
 Observer = Callable[[LogEvent], None]

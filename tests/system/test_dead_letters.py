@@ -664,8 +664,8 @@ class CommandLineTests(SystemTestCase):
             self.assertRegex(self.wrong(line), f"^txmicro: .*{complaint}.*; txmicro --help")
 
     def test_a_wrong_configuration(self) -> None:
-        self.assertIn("cannot read 'no.json'", self.wrong("dead list WB --config no.json"))
-        self.assertIn("TXMICRO_ODD: unknown", self.wrong("dead list WB", TXMICRO_ODD="1"))
+        self.assertIn("'no.json': cannot be read", self.wrong("dead list WB --config no.json"))
+        self.assertIn("TXMICRO_ODD: unknown key", self.wrong("dead list WB", TXMICRO_ODD="1"))
         said = self.wrong("dead list WB", TXMICRO_BROKER_URL="amqp://me:sec%ret@h")
         self.assertIn("broker_url", said)
         self.assertNotIn("ret", said)

@@ -7,9 +7,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.config import Config, describe, describe_origin, find, load, mask
+from txmicro.config import Config, describe, describe_origin, find, load
 from txmicro.errors import ConfigError
-from txmicro.util.json_comments import without_comments
+from txmicro.util.json_file import without_comments
+from txmicro.util.passwords import mask
 
 # The published sample of MicroServices.js.
 SAMPLE = """/**
@@ -167,11 +168,11 @@ class Settings(ConfigCase):
         self.assertEqual(config.settings, {"password": "123"})
 
     def test_a_setting_has_a_name(self) -> None:
-        self.assertIn("TXMICRO_SETTINGS_: unknown", self.problems(TXMICRO_SETTINGS_="1")[0])
+        self.assertIn("TXMICRO_SETTINGS_: unknown key", self.problems(TXMICRO_SETTINGS_="1")[0])
 
     def test_settings_that_are_no_object_stay_wrong(self) -> None:
         (problem,) = self.problems({"settings": []}, TXMICRO_SETTINGS_A="1")
-        self.assertEqual(problem, "settings: a list is not possible, expected an object")
+        self.assertEqual(problem, "settings: a list is not valid; expected an object")
 
 
 class Finding(ConfigCase):
@@ -193,7 +194,7 @@ class Finding(ConfigCase):
         self.assertEqual(find({"TXMICRO_CONFIG": "mine.json"}), "mine.json")
         self.assertEqual(find({"TXMICRO_CONFIG": ""}), "etc/config.json")
         error = self.assertRaises(ConfigError, load, "mine.json", {"TXMICRO_CONFIG": "mine.json"})
-        self.assertIn("cannot read 'mine.json'", str(error))
+        self.assertIn("'mine.json': cannot be read", str(error))
 
     def test_where_it_comes_from_can_be_told(self) -> None:
         environ = {
@@ -221,19 +222,19 @@ class Problems(ConfigCase):
                 TXMICRO_CAPACITI="1",
             ),
             [
-                "keep_alive: unknown; is keepalive meant?",
-                "TXMICRO_CAPACITI: unknown; is TXMICRO_CAPACITY meant?",
-                "keepalive: -1 is not possible, expected a whole number of at least 0",
-                "Worker_log: 1 is not possible, expected true or false",
-                "capacity: 'many' is not possible, expected a whole number of at least 1",
-                "timeout: True is not possible, expected a number above 0",
-                "rest_port: '8080' is not possible, expected a whole number from 0 to 65535",
+                "keep_alive: unknown key; did you mean keepalive?",
+                "TXMICRO_CAPACITI: unknown key; did you mean TXMICRO_CAPACITY?",
+                "keepalive: -1 is not valid; expected a whole number of at least 0",
+                "Worker_log: 1 is not valid; expected true or false",
+                "capacity: 'many' is not valid; expected a whole number of at least 1",
+                "timeout: True is not valid; expected a number above 0",
+                "rest_port: '8080' is not valid; expected a whole number from 0 to 65535",
             ],
         )
 
     def test_names_that_resemble_nothing(self) -> None:
-        self.assertEqual(self.problems({"zzz": 1}), ["zzz: unknown"])
-        self.assertEqual(self.problems(TXMICRO_="x")[0].partition(";")[0], "TXMICRO_: unknown")
+        self.assertEqual(self.problems({"zzz": 1}), ["zzz: unknown key"])
+        self.assertEqual(self.problems(TXMICRO_="x")[0].partition(";")[0], "TXMICRO_: unknown key")
 
     def test_impossible_values(self) -> None:
         bad: dict[str, list[Any]] = {
@@ -256,7 +257,7 @@ class Problems(ConfigCase):
             for value in values:
                 (problem,) = self.problems({key.rstrip("_"): value})
                 self.assertTrue(problem.startswith(key.rstrip("_")), (key, value, problem))
-                self.assertIn(" is not possible, expected ", problem)
+                self.assertIn(" is not valid; expected ", problem)
 
     def test_long_values_are_cut_short(self) -> None:
         (problem,) = self.problems({"log_level": "x" * 5_000})
@@ -265,42 +266,44 @@ class Problems(ConfigCase):
     def test_a_missing_file(self) -> None:
         error = self.assertRaises(ConfigError, load, "/nowhere/config.json", {"TXMICRO_X": "1"})
         self.assertEqual(len(error.problems), 2)
-        self.assertIn("cannot read '/nowhere/config.json'", error.problems[0])
+        self.assertIn("'/nowhere/config.json': cannot be read", error.problems[0])
 
     def test_a_folder(self) -> None:
         error = self.assertRaises(ConfigError, load, ".", {})
-        self.assertIn("cannot read '.'", error.problems[0])
+        self.assertIn("'.': cannot be read", error.problems[0])
 
     def test_a_file_that_is_no_json(self) -> None:
         self.assertEqual(
             self.problems('{"keepalive": 5,\n "x" 5}'),
-            ["FILE is no JSON: Expecting ':' delimiter at line 2, column 6"],
+            ["FILE: not valid JSON: Expecting ':' delimiter at line 2, column 6"],
         )
-        self.assertIn("cannot read FILE", self.problems(b"\xff\xfe")[0])
-        self.assertIn("FILE is no JSON", self.problems("[" * 100_000)[0])
-        self.assertIn("FILE is no JSON", self.problems("1" * 5_000)[0])
+        self.assertIn("FILE: cannot be read", self.problems(b"\xff\xfe")[0])
+        self.assertIn("FILE: not valid JSON", self.problems("[" * 100_000)[0])
+        self.assertIn("FILE: not valid JSON", self.problems("1" * 5_000)[0])
 
     def test_comments_move_no_error(self) -> None:
         self.assertEqual(
             self.problems('/* one\n two */ {"keepalive": 5, // three\n /* four */ "x" 5}'),
-            ["FILE is no JSON: Expecting ':' delimiter at line 3, column 17"],
+            ["FILE: not valid JSON: Expecting ':' delimiter at line 3, column 17"],
         )
         self.assertEqual(
             self.problems("{}\n /* never ends *"),
-            ["FILE is no JSON: Comment that does not end at line 2, column 2"],
+            ["FILE: not valid JSON: Comment that does not end at line 2, column 2"],
         )
 
     def test_a_file_without_an_object(self) -> None:
-        self.assertEqual(self.problems("[]"), ["FILE holds list, expected an object"])
+        self.assertEqual(self.problems("[]"), ["FILE: holds a list; expected an object"])
 
     def test_a_key_given_twice(self) -> None:
-        self.assertEqual(self.problems('{"keepalive": 1, "keepalive": 2}'), ["keepalive: given 2 times"])
+        self.assertEqual(
+            self.problems('{"keepalive": 1, "keepalive": 2}'), ["keepalive: given 2 times; expected once"]
+        )
 
     def test_a_secret_file_that_is_missing_or_empty(self) -> None:
         (problem,) = self.problems({"broker_url_file": "/nowhere"})
-        self.assertIn("broker_url_file: cannot read '/nowhere'", problem)
+        self.assertIn("broker_url_file: '/nowhere' cannot be read", problem)
         (problem,) = self.problems({"broker_url_file": self.file("")})
-        self.assertIn("broker_url: [] is not possible", problem)
+        self.assertIn("broker_url: [] is not valid", problem)
         self.assertEqual(len(self.problems({"broker_url_file": 5})), 2)
 
     def test_direct_construction_is_checked_too(self) -> None:

@@ -14,8 +14,8 @@ from importlib.metadata import EntryPoint, entry_points
 from traceback import TracebackException
 from typing import Final
 
-from txmicro.config import mask
 from txmicro.errors import ConfigError
+from txmicro.util.passwords import mask
 from txmicro.worker import Worker
 
 GROUP: Final = "txmicro.workers"

@@ -273,8 +273,8 @@ class WorkerTests(BuildTestCase):
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Idle")
         self.assertEqual(
             problem,
-            f"{__name__}:Idle makes no worker: Idle: capacity: 0 is not possible, expected a whole number of "
-            "at least 1; max_runtime: -1 is not possible, expected a number above 0, or None for the "
+            f"{__name__}:Idle makes no worker: Idle: capacity: 0 is not valid; expected a whole number of "
+            "at least 1; max_runtime: -1 is not valid; expected a number above 0, or None for the "
             "configuration's",
         )
 
