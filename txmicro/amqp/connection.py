@@ -1,9 +1,9 @@
-"""A connection to a broker: txamqp's client with our reader and writer.
+"""A connection to a broker: txamqp's client with txmicro's own reader and writer.
 
-txamqp 0.8.2 gives the handshake, the generated methods, the dispatch of what the broker asks, and the order in
-which things close. It decodes bodies as text when they happen to be UTF-8, measures text before it encodes it,
-does not know all types of tables, sends no capabilities, knows no confirms, and copies its buffer and moves two
-timers for every frame: reading, writing, calls, heartbeats and errors are ours.
+txamqp 0.8.2 gives the handshake's messages, the generated methods, the dispatch of the broker's requests, and the
+order in which things close. It decodes bodies as text when they happen to be valid UTF-8, measures text before it
+encodes it, does not know all field types of tables, sends no capabilities, has no publisher confirms, and copies its
+buffer and moves two timers for every frame. So reading, writing, calls, heartbeats and errors are txmicro's own.
 """
 
 from __future__ import annotations
@@ -23,70 +23,53 @@ from txamqp.message import Message
 from txamqp.protocol import AMQClient
 from zope.interface import implementer
 
-from txmicro._version import __version__
 from txmicro.errors import TxmicroError
-from txmicro.util.clock import Clock
+from txmicro.util.clock import Clock, Timer
 from txmicro.util.once import Once
 
 from .channel import Channel
 from .errors import (
-    ACCESS_REFUSED,
     CHANNEL_ERROR,
     COMMAND_INVALID,
-    SYNTAX_ERROR,
-    AuthenticationFailed,
     ConnectionLost,
     FrameError,
     HeartbeatLost,
     NoChannelLeft,
-    TlsError,
     connection_closed,
     lost_by,
 )
 from .flush_scheduler import FlushScheduler
 from .frame_reader import FrameReader
-from .frames import BODY_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT, PROTOCOL_HEADER, method_frame
+from .frames import BODY_MAX, FRAME_MAX, HEARTBEAT, PROTOCOL_HEADER, method_frame
+from .handshake import CHANNEL_MAX, Handshake, Limits
+from .heartbeat import Heartbeat
 from .methods import Ack, Content, Deliver
 from .properties import Properties
 from .spec import METHODS, SPEC
 
-CHANNEL_MAX: Final = 2047
-"""The most channels we want on a connection: what RabbitMQ proposes."""
-
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a connection has to close in good order before it is aborted."""
 
-CAPABILITIES: Final = {
-    "authentication_failure_close": True,
-    "basic.nack": True,
-    "connection.blocked": True,
-    "consumer_cancel_notify": True,
-    "exchange_exchange_bindings": True,
-    "publisher_confirms": True,
-}
-
 
 class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
-    """What to do when the broker asks something; txamqp answers the rest."""
+    """Handles requests of the broker that need more than txamqp does."""
 
     client: Connection
 
     def connection_start(self, ch: Any, msg: Any) -> None:
-        self.client.advance("start", "tune")
-        self.client.server_properties = msg.server_properties
-        if not self.client.may_log_in(msg.mechanisms):
+        properties = self.client.started_by(msg.server_properties, msg.mechanisms)
+        if properties is None:
             return
         ch.connection_start_ok(
-            client_properties=self.client.properties,
+            client_properties=properties,
             mechanism=self.client.mechanism,
             response=self.client.response,
             locale=self.client.locale,
         )
-        self.client.response = None  # a password: not kept
+        self.client.response = None  # it has the password, which is not kept
 
     def connection_tune(self, ch: Any, msg: Any) -> None:
-        self.client.advance("tune", "open-ok")
-        ch.connection_tune_ok(*self.client.tuned(msg.channel_max, msg.frame_max, msg.heartbeat))
+        ch.connection_tune_ok(*self.client.tuned_by(msg.channel_max, msg.frame_max, msg.heartbeat))
         self.client.started.fire()
 
     def connection_blocked(self, ch: Any, msg: Any) -> None:
@@ -104,23 +87,23 @@ class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
 
 @implementer(IPushProducer)
 class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
-    """One connection; connect it with any endpoint, then wait for :meth:`ready`.
+    """A connection to a broker: a Twisted protocol. Connect it with any endpoint, then wait for :meth:`ready`.
 
     :param vhost: the virtual host.
-    :param external: say no user and password: the broker has the user from our TLS certificate.
-    :param heartbeat: seconds; 0: none. The broker's wish counts when it is shorter, or 0.
-    :param clock: the reactor, as far as time goes.
-    :param frame_max: the largest frame we take, in bytes; the broker may want them smaller.
-    :param channel_max: the most channels we want to open; 0: the default. The broker may want fewer.
-    :param connection_name: what the broker's own tools show.
-    :param body_max: the largest message we take, in bytes.
-    :param turn: what the connections of this process share; None: one of its own.
-    :ivar server_properties: what the broker says about itself, once it has.
-    :ivar blocked: the broker takes nothing, for it lacks memory or disk space.
-    :ivar paused: the transport takes nothing, for its buffer is full.
-    :ivar blocked_for: the broker's words for why.
-    :ivar on_blocked: called when the broker says that it takes nothing, or takes again.
-    :ivar on_writable: called when it changes whether what is written goes out now: neither blocked nor paused.
+    :param external: send no user and password: the broker reads the user from the client's TLS certificate.
+    :param heartbeat: seconds; 0: none. The broker's proposal counts when it is shorter, or 0.
+    :param clock: the reactor, for its time only.
+    :param frame_max: the largest frame to accept, in bytes; the broker may propose less.
+    :param channel_max: the most channels to open; 0: the default. The broker may propose fewer.
+    :param connection_name: the name that the broker's tools show.
+    :param body_max: the largest message to accept, in bytes.
+    :param scheduler: shared by the connections of this process; None: one of its own.
+    :ivar server_properties: what the broker tells about itself; empty before.
+    :ivar blocked: whether the broker accepts no messages, because of a memory or disk alarm.
+    :ivar paused: whether the transport's buffer is full.
+    :ivar blocked_for: the broker's reason for *blocked*.
+    :ivar on_blocked: called with the new value when *blocked* is set.
+    :ivar on_writable: called when it changes whether what is written is sent now: neither *blocked* nor *paused*.
     """
 
     log = Logger()
@@ -139,20 +122,12 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         channel_max: int = CHANNEL_MAX,
         connection_name: str = "",
         body_max: int = BODY_MAX,
-        turn: FlushScheduler | None = None,
+        scheduler: FlushScheduler | None = None,
     ) -> None:
         # txamqp's own heartbeat would move two timers per frame, so it stays off.
         super().__init__(_Delegate(), vhost, SPEC, heartbeat=0, clock=clock)
-        self.heartbeatInterval = heartbeat
         self.frame_max = frame_max
         self.channel_max = channel_max or CHANNEL_MAX
-        self.properties = {
-            "product": "txmicro",
-            "version": __version__,
-            "platform": "Python",
-            "capabilities": CAPABILITIES,
-            **({"connection_name": connection_name} if connection_name else {}),
-        }
         self.server_properties: dict[str, Any] = {}
         self.channels: dict[int, Channel]
         self.channels[0] = self.channelFactory(0, self.outgoing, self)
@@ -161,52 +136,51 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.blocked_for = ""
         self.on_writable: Callable[[bool], None] | None = None
         self.on_blocked: Callable[[bool], None] | None = None
-        self.mechanism = "EXTERNAL" if external else "PLAIN"
+        self._handshake = Handshake(external=external, connection_name=connection_name)
+        self.mechanism = self._handshake.mechanism
         self.response: str | None = "" if external else f"\0{username}\0{password}"
-        self._stage = "start"  # what the broker says next; empty: anything, the connection is open
+        self._heartbeat_wanted = heartbeat
+        self._heartbeat = Heartbeat(clock, self._send_heartbeat, self._broker_silent)
         self._reader = FrameReader(
             self._method, self._content, lambda: None, frame_max=frame_max, body_max=body_max
         )
         self._out: list[bytes] = []
         self._acking: list[Channel] = []
-        self._turn = turn or FlushScheduler(clock)
-        self._due = False  # whether the turn's end flushes
+        self._scheduler = scheduler or FlushScheduler(clock)
+        self._scheduled = False  # whether the scheduler will call _flush
         self._direct = False  # whether the transport can send at once
-        self._beating: Any = None  # calls that the clock holds
-        self._aborting: Any = None
-        self._wrote = self._heard = False
-        self._silence = 0
+        self._aborting: Timer | None = None
         self._last_channel = 0
         self._reason: TxmicroError | None = None
         self._ready: Once[Connection] = Once()
         self._lost: Once[BaseException] = Once()
 
-    # What its user calls.
+    # For its user.
 
     def ready(self) -> Deferred[Connection]:
-        """Wait until the broker has let us in.
+        """Wait until the broker has accepted the connection.
 
-        Fires with this client. Fails with :class:`AuthenticationFailed`, :class:`VhostError`, or what else
-        ended the connection. Cancelling it aborts the connection.
+        Fires with this object. Fails with :class:`AuthenticationFailed`, :class:`VhostError`, or another error
+        that ended the connection. Canceling it aborts the connection.
         """
         if self._reason is not None:
             return fail(self._reason)
         return self._ready.wait(self.abort)
 
     def lost(self) -> Deferred[BaseException]:
-        """Fires with the reason, an exception, when the connection is gone. Cancelling it stops the wait."""
+        """Fire with the reason, an exception, when the connection is closed. Canceling it stops the wait."""
         return self._lost.wait()
 
     def channel_open(self) -> Deferred[Channel]:
         """Open a channel.
 
-        Fires with it; fails with :class:`NoChannelLeft` or what ended the connection. Cancelling it closes the
-        channel.
+        Fires with it. Fails with :class:`NoChannelLeft`, or with the error that ended the connection or the
+        channel. Canceling it closes the channel.
         """
         if self._reason is not None:
             return fail(self._reason)
         for _ in range(self.channel_max):
-            # The next number, not the lowest: the last words for a channel that is gone may be on their way.
+            # The next number, not the lowest: frames for a channel that was just closed may still arrive.
             self._last_channel = self._last_channel % self.channel_max + 1
             if self._last_channel not in self.channels:
                 break
@@ -218,59 +192,55 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         return opened.addCallbacks(lambda _: channel, self._not_opened, errbackArgs=(channel,))
 
     def shutdown(self, timeout: float = CLOSE_TIMEOUT) -> Deferred[None]:
-        """Close the connection; it is aborted when that takes longer than *timeout* seconds.
+        """Close the connection; abort it when that takes longer than *timeout* seconds.
 
-        Fires with None when the connection is gone, however it went. Cancelling it stops the wait.
+        Fires with None when the connection is closed, whatever the reason. Canceling it stops the wait.
         """
         if self._reason is None:
             self._reason = reason = ConnectionLost("closed by this side")
             self._abort_in(timeout)
-            if self._stage:
-                self._end(reason)
+            if self._handshake.done:
+                self._send_close(reason)
             else:
-                self._say_good_bye(reason)
+                self._end(reason)
         return self._lost.wait().addCallback(lambda _: None)
 
     def abort(self) -> None:
-        """Drop the connection, and what is unsent with it."""
+        """Close the connection at once, and drop what is not sent yet."""
         self._end(ConnectionLost("aborted by this side"))
         self.transport.abortConnection()
 
     def write(self, data: bytes) -> None:
         """Send *data*, whole frames, together with all that is written in this turn of the reactor."""
         self._out.append(data)
-        if not self._due:
-            self._flush_later()
-
-    def acks_due(self, channel: Channel) -> None:
-        """*channel* has acknowledgements to write, at the end of this turn."""
-        self._acking.append(channel)
-        if not self._due:
+        if not self._scheduled:
             self._flush_later()
 
     def flush(self) -> None:
-        """Hand what was written to the transport now, instead of at the end of this turn."""
-        self._turn.cancel(self._flush)
+        """Send what was written now, instead of at the end of this turn."""
+        self._scheduler.cancel(self._flush)
         self._flush()
 
-    # What the transport calls.
+    # For the transport.
 
     def connectionMade(self) -> None:
-        """Introduce ourselves."""
+        """Send the protocol header."""
         if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # a turn's output is one write: nothing is worth waiting for
+            self.transport.setTcpNoDelay(
+                True
+            )  # a turn's output is one write: waiting for more only delays it
         self._direct = IWriteDescriptor.providedBy(self.transport)
         self.transport.registerProducer(self, True)
         self.write(PROTOCOL_HEADER)
         opening: Deferred[Any] = self.start(self.response, self.mechanism)
-        opening.addCallbacks(self._opened, lambda _: None)  # a failure is told by connectionLost
+        opening.addCallbacks(self._opened, lambda _: None)  # connectionLost reports a failure
 
     def dataReceived(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Read the next bytes of the stream."""
         if self.closed:
             return
-        self._heard = True
-        self._turn.read(self._feed, data)
+        self._heartbeat.heard = True
+        self._scheduler.read(self._feed, data)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -279,96 +249,88 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self._malformed(error)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Tell everybody who waits for something."""
+        """Fail or fire every Deferred that waits for this connection."""
         error = lost_by(reason)
-        if self._reason is None and self._stage == "tune" and not isinstance(error, TlsError):
-            error = AuthenticationFailed(ACCESS_REFUSED, "the broker hung up at our credentials")
+        if self._reason is None:
+            error = self._handshake.explain(error)
         cause = self._fail(error)
         self._out.clear()
-        self._turn.cancel(self._flush)
-        _stop(self._aborting)
+        self._scheduler.cancel(self._flush)
+        if self._aborting is not None and self._aborting.active():
+            self._aborting.cancel()
         self.disconnected.fire()
         self._ready.happen(Failure(cause))
         self._lost.happen(cause)
 
     def pauseProducing(self) -> None:
-        """The transport's buffer is full."""
+        """Note that the transport's buffer is full."""
         self._set_writable(self.blocked, True)
 
     def resumeProducing(self) -> None:
-        """The transport's buffer has room."""
+        """Note that the transport's buffer has room."""
         self._set_writable(self.blocked, False)
 
     def stopProducing(self) -> None:
-        """The transport is gone; connectionLost says more."""
+        """Do nothing: connectionLost follows."""
 
-    # What the delegate and the channels call.
+    # For the delegate and the channels.
 
-    def advance(self, now: str, then: str) -> None:
-        """The handshake goes on, if what came is what was due; else it raises :class:`FrameError`."""
-        if self._stage != now:
-            raise FrameError(f"connection.{now} at the wrong moment", code=COMMAND_INVALID)
-        self._stage = then
+    def started_by(self, server_properties: dict[str, Any], mechanisms: str) -> dict[str, Any] | None:
+        """Return the client's properties for the answer to ``connection.start``.
 
-    def may_log_in(self, offered: str) -> bool:
-        """Whether the broker takes what we have to say of us; if not, this is the end, and no password is told."""
-        if self.mechanism in offered.split():
-            return True
-        self._end(AuthenticationFailed(ACCESS_REFUSED, f"the broker offers {offered}, not {self.mechanism}"))
-        return False
+        Returns None, and closes the connection, when the broker does not offer the client's SASL mechanism. So a
+        password is sent only to a broker that asks for it in this way. Raises :class:`FrameError`.
+        """
+        self._handshake.advance("start", "tune")
+        self.server_properties = server_properties
+        refusal = self._handshake.refusal(mechanisms)
+        if refusal is not None:
+            self._end(refusal)
+            return None
+        return self._handshake.properties
 
-    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
-        """Agree with what the broker wants; gives the answer."""
-        if 0 < frame_max < FRAME_MIN:
-            raise FrameError(f"frames of at most {frame_max} bytes", code=SYNTAX_ERROR)
-        self.channel_max = self._reader.channel_max = min(channel_max or CHANNEL_MAX, self.channel_max)
-        self.frame_max = self._reader.frame_max = min(frame_max or self.frame_max, self.frame_max)
-        self.heartbeatInterval = min(heartbeat, self.heartbeatInterval)
-        if self.heartbeatInterval:
-            self._beating = self.clock.callLater(self.heartbeatInterval / 2, self._beat)
-        return self.channel_max, self.frame_max, self.heartbeatInterval
+    def tuned_by(self, channel_max: int, frame_max: int, heartbeat: int) -> Limits:
+        """Return the answer to ``connection.tune``, and apply it. Raises :class:`FrameError`."""
+        self._handshake.advance("tune", "open-ok")
+        wanted = Limits(self.channel_max, self.frame_max, self._heartbeat_wanted)
+        agreed = wanted.agree(channel_max, frame_max, heartbeat)
+        self.channel_max = self._reader.channel_max = agreed.channel_max
+        self.frame_max = self._reader.frame_max = agreed.frame_max
+        self._heartbeat.start(agreed.heartbeat)
+        return agreed
 
     def set_blocked(self, blocked: bool, reason: str = "") -> None:
-        """The broker takes nothing, for *reason*, or takes again."""
+        """Note that the broker accepts no messages for *reason*, or accepts them again."""
         self.blocked_for = reason
         self._set_writable(blocked, self.paused)
         if self.on_blocked is not None:
             self.on_blocked(blocked)
 
+    def acks_due(self, channel: Channel) -> None:
+        """Have *channel* write its acknowledgements at the end of this turn."""
+        self._acking.append(channel)
+        if not self._scheduled:
+            self._flush_later()
+
     def channel_failed(self, channel: Channel, _reason: TxmicroError) -> None:
-        """A channel is gone."""
+        """Forget *channel*, which is closed."""
         self.channels.pop(channel.id, None)
 
     def do_close(self, reason: Message) -> None:
-        """The broker has closed the connection, and has its answer."""
-        self._end(connection_closed(reason.reply_code, reason.reply_text, is_open=not self._stage))
+        """Close the connection: the broker sent ``connection.close``, and has its answer."""
+        is_open = self._handshake.done
+        self._end(connection_closed(reason.reply_code, reason.reply_text, is_open=is_open))
 
-    # Inside.
-
-    def _say_good_bye(self, reason: TxmicroError) -> None:
-        self._write_acks()  # after it they would come too late
-        closing = self.channels[0].connection_close(reply_code=200)
-        closing.addCallbacks(lambda _: self._end(reason), lambda _: None)
-        for channel in self.channels.values():
-            channel.reason = channel.reason or reason
-
-    def _opened(self, _reply: Any) -> None:
-        self._stage = ""
-        self._ready.happen(self)
-
-    def _not_opened(self, reason: Failure, channel: Channel) -> Failure:
-        if reason.check(CancelledError):
-            channel.channel_close().addErrback(lambda _: None)
-        return reason
+    # Inside: frames that arrive.
 
     def _method(self, number: int, frame: Any) -> None:
-        if self._reason is not None and number:  # we have said good-bye
+        if self._reason is not None and number:  # connection.close is sent
             return
         channel = self.channels.get(number)
         if channel is None:
-            if isinstance(frame, ChannelMethods.CloseOk):  # both sides closed it at once
+            if isinstance(frame, ChannelMethods.CloseOk):  # both sides closed it at the same time
                 return
-            raise FrameError("a channel that is not open", code=CHANNEL_ERROR, channel=number)
+            raise FrameError("frame for a channel that is not open", code=CHANNEL_ERROR, channel=number)
         if type(frame) is Ack:
             channel.acked(frame.delivery_tag, frame.multiple)
             return
@@ -377,7 +339,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if (number == 0) != (method.klass.name == "connection") or not (
             method.response or hasattr(self.delegate, handler)
         ):
-            raise FrameError(f"{frame.name} from a broker", code=COMMAND_INVALID, channel=number)
+            raise FrameError(f"unexpected {frame.name} from the broker", code=COMMAND_INVALID, channel=number)
         message = Message(method, tuple(value for _, value in frame))
         if method.response:
             channel.replied(message)
@@ -391,7 +353,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
             return
         channel = self.channels.get(number)
         if channel is None:
-            raise FrameError("a channel that is not open", code=CHANNEL_ERROR, channel=number)
+            raise FrameError("message for a channel that is not open", code=CHANNEL_ERROR, channel=number)
         if type(method) is Deliver:
             channel.delivered(method, properties, body)
         elif isinstance(method, Basic.Return):
@@ -401,11 +363,13 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
             content = Content(method, properties, body)
             channel.replied(Message(METHODS[method.index], tuple(value for _, value in method), content))
         else:
-            raise FrameError("basic.publish from a broker", code=COMMAND_INVALID, channel=number)
+            raise FrameError("unexpected basic.publish from the broker", code=COMMAND_INVALID, channel=number)
+
+    # Inside: what is sent.
 
     def _flush_later(self) -> None:
-        self._due = True
-        self._turn.schedule(self._flush)
+        self._scheduled = True
+        self._scheduler.schedule(self._flush)
 
     def _write_acks(self) -> None:
         for channel in self._acking:
@@ -414,32 +378,18 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     def _flush(self) -> None:
         self._write_acks()
-        self._due = False
+        self._scheduled = False
         if self._out:
             out, self._out = self._out, []
-            self._wrote = True
+            self._heartbeat.wrote = True
             self.transport.write(out[0] if len(out) == 1 else b"".join(out))
             if self._direct and not self.closed:
-                # The reactor would do so one round later. If it fails, the reactor will find that out, too. But it
-                # must see itself the end of what is written last, as it closes the transport then.
+                # The reactor would do so in its next round only. If it fails, the reactor notices that, too. The last
+                # write before a close is left to the reactor, which closes the transport after it.
                 self.transport.doWrite()
 
-    def _beat(self) -> None:
-        """Twice per interval: speak if we were silent, give up before the broker was for two intervals.
-
-        Counted in calls, not in seconds: when this process was stuck, what the broker sent is still unread. The
-        broker speaks between any two of them; three without a word are 1.5 to 2 intervals.
-        """
-        self._silence = 0 if self._heard else self._silence + 1
-        if self._silence >= 3:
-            self._end(HeartbeatLost(f"nothing heard for {1.5 * self.heartbeatInterval:g} s or more"))
-            self.transport.abortConnection()
-            return
-        silent = not self._wrote
-        self._heard = self._wrote = False
-        self._beating = self.clock.callLater(self.heartbeatInterval / 2, self._beat)
-        if silent:
-            self.transport.write(HEARTBEAT)
+    def _send_heartbeat(self) -> None:
+        self.transport.write(HEARTBEAT)
 
     def _set_writable(self, blocked: bool, paused: bool) -> None:
         before = self.blocked or self.paused
@@ -448,16 +398,40 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
             return
         try:
             self.on_writable(before)
-        except Exception:  # the stream goes on, whatever a callback does
-            self.log.failure("on_writable failed", recurring=True)
+        except Exception:  # an error in a callback must not end the connection
+            self.log.failure("The callback on_writable failed; the connection goes on", recurring=True)
+
+    # Inside: how it begins and ends.
+
+    def _opened(self, _reply: Any) -> None:
+        self._handshake.done = True
+        self._ready.happen(self)
+
+    def _not_opened(self, reason: Failure, channel: Channel) -> Failure:
+        if reason.check(CancelledError):
+            channel.channel_close().addErrback(lambda _: None)
+        return reason
+
+    def _send_close(self, reason: TxmicroError) -> None:
+        self._write_acks()  # after the close, the broker would ignore them
+        closing = self.channels[0].connection_close(reply_code=200)
+        closing.addCallbacks(lambda _: self._end(reason), lambda _: None)
+        for channel in self.channels.values():
+            channel.reason = channel.reason or reason
+
+    def _broker_silent(self, reason: str) -> None:
+        self._end(HeartbeatLost(reason))
+        self.transport.abortConnection()
 
     def _malformed(self, error: FrameError) -> None:
-        self.log.warn("the broker broke the protocol: {error}", error=error)
+        self.log.warn(
+            "The broker violated the AMQP protocol, so the connection is closed: {error}", error=error
+        )
         self.write(method_frame(0, ConnectionMethods.Close(error.code, error.message[:250], 0, 0)))
         self._end(error)
 
     def _end(self, reason: TxmicroError) -> None:
-        """Let the transport send what is written, and close it. Everybody hears now that it is over."""
+        """Close the transport once it has sent what is written. Channels and waiting calls fail now."""
         if self.closed:
             return
         self._fail(reason)
@@ -467,11 +441,11 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.transport.loseConnection()
 
     def _fail(self, reason: TxmicroError) -> TxmicroError:
-        """Nothing is read or sent from now on; gives the first reason there was."""
+        """Read and send nothing from now on; return the first reason for which the connection ends."""
         cause = self._reason = self._reason or reason
         self.closed = True
         self.response = None
-        _stop(self._beating)
+        self._heartbeat.stop()
         self.started.fail_if_not_fired(cause)
         channels, self.channels = self.channels, {}
         for channel in channels.values():
@@ -481,9 +455,3 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
     def _abort_in(self, seconds: float) -> None:
         if self._aborting is None:
             self._aborting = self.clock.callLater(seconds, self.transport.abortConnection)
-
-
-def _stop(call: Any) -> None:
-    """Cancel *call* of a clock, if there is one and it has not been made."""
-    if call is not None and call.active():
-        call.cancel()

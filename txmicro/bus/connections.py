@@ -112,7 +112,7 @@ async def _handshake(
             channel_max=broker.channel_max or 0,
             clock=clock,
             connection_name=name,
-            turn=turn,
+            scheduler=turn,
         )
     )
     factory.noisy = False

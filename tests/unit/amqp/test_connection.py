@@ -13,7 +13,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.scripted_broker import ScriptedBroker
-from txmicro.amqp.connection import CAPABILITIES, Connection
 from txmicro.amqp.errors import (
     AccessRefused,
     AuthenticationFailed,
@@ -31,6 +30,7 @@ from txmicro.amqp.errors import (
     VhostError,
 )
 from txmicro.amqp.frames import PROTOCOL_HEADER
+from txmicro.amqp.handshake import CAPABILITIES
 from txmicro.amqp.methods import Ack, Deliver, Publish
 from txmicro.amqp.properties import Properties
 from txmicro.errors import TxmicroError
@@ -81,6 +81,12 @@ class Handshake(ClientCase):
         self.assertIs(self.successResultOf(ready), broker.client)
         self.assertIs(self.successResultOf(broker.client.ready()), broker.client)
         self.assertEqual(broker.client.server_properties["product"], "RabbitMQ")
+
+    def test_a_connection_without_a_name_sends_none(self) -> None:
+        broker = self.begin()
+        broker.connect()
+        broker.start()
+        self.assertNotIn("connection_name", broker.heard_one().client_properties)
 
     def test_the_smaller_wish_counts_and_no_heartbeat_wins(self) -> None:
         for wish, options, agreed in (
@@ -996,10 +1002,3 @@ class BrokenProtocol(ClientCase):
     def test_every_error_is_of_one_family(self) -> None:
         for error in (AuthenticationFailed, ChannelClosed, FrameError, InvalidArgument, NackError, Returned):
             self.assertTrue(issubclass(error, TxmicroError))
-
-
-class Names(SynchronousTestCase):
-    def test_the_client_says_who_it_is_only_when_it_has_a_name(self) -> None:
-        client = ScriptedBroker().client
-        self.assertIsInstance(client, Connection)
-        self.assertNotIn("connection_name", client.properties)
