@@ -1,6 +1,6 @@
-"""The table of the configuration, made from the configuration itself.
+"""Makes the tables of the configuration's keys from the configuration itself.
 
-``conf.py`` puts the full one into the documentation. Run as a program, this prints the one that README.rst holds.
+``conf.py`` puts the full table into the documentation. Run as a program, this prints the table of README.rst.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from txmicro.config import describe
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A simple table of reStructuredText; no cell may be empty in the first column."""
+    """Return a simple table in reStructuredText. No cell of the first column may be empty."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = "  ".join("=" * width for width in widths)
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
@@ -20,19 +20,19 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def short() -> str:
-    """Key, default, unit and meaning: what the README holds."""
+    """Return the README's table: key, default, unit and meaning."""
     rows = [(f"``{row.key}``", f"``{row.default}``", row.unit, row.meaning) for row in describe()]
     return table(("Key", "Default", "Unit", "Meaning"), rows)
 
 
 def full() -> str:
-    """All there is to say, the variable and the possible values too."""
+    """Return the documentation's table, which also has the values that a key may have."""
     rows = [
         (f"``{row.key}``", f"``{row.default}``", row.unit, f"{row.meaning} ({row.expected})")
         for row in describe()
     ]
-    return table(("Key", "Default", "Unit", "Meaning (what it has to be)"), rows)
+    return table(("Key", "Default", "Unit", "Meaning (expected value)"), rows)
 
 
 if __name__ == "__main__":
-    print(short())  # noqa: T201 - it is what was asked for
+    print(short())  # noqa: T201 - the program's output

@@ -1,20 +1,61 @@
-"""The documentation's code runs, and the tests that it names are there."""
+"""Tests that what the documentation shows is true: its code, its commands, and the tests and files that it names."""
 
 from __future__ import annotations
 
 import re
 
 from twisted.python.reflect import namedAny
+from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.documents import ROOT, test_cases
+from txmicro.cli.main import read
 
-for page in sorted((ROOT / "docs").rglob("*.rst")):
+PAGES = sorted((ROOT / "docs").rglob("*.rst"))
+DOCUMENTS = [ROOT / "README.rst", ROOT / "CONTRIBUTING.rst", *PAGES]
+
+for page in PAGES:
     cases = test_cases(str(page.relative_to(ROOT)), __name__)
     if repeated := cases.keys() & globals().keys():
         raise ValueError(f"{page}: another page has tests of the same name: {repeated}")
     globals().update(cases)
 del page, cases
+
+
+def commands(name: str) -> list[tuple[str, list[str]]]:
+    """Return the lines of the documents that run the program *name*: the document, and the arguments."""
+    line = re.compile(rf"^ +{name} (-n .+?|[a-z].+?|-n)(?:  +#.*)?$", re.MULTILINE)
+    blocks = re.compile(r"::\n\n((?:(?:    .*)?\n)+)")
+    return [
+        (document.name, found.split())
+        for document in DOCUMENTS
+        for block in blocks.findall(document.read_text("utf-8"))
+        for found in line.findall(block)
+    ]
+
+
+class CommandTests(SynchronousTestCase):
+    def test_twistd_understands_every_line(self) -> None:
+        lines = commands("twistd")
+        self.assertGreater(len(lines), 20)
+        for document, words in lines:
+            options = ServerOptions()
+            options.parseOptions(words)
+            self.assertTrue(str(options.subCommand).startswith("txmicro"), f"{document}: {words}")
+
+    def test_txmicro_understands_every_line(self) -> None:
+        lines = commands("txmicro")
+        self.assertGreater(len(lines), 5)
+        for _document, words in lines:
+            read(words)
+
+
+class FileTests(SynchronousTestCase):
+    def test_every_file_that_is_named_exists(self) -> None:
+        path = re.compile(r"``((?:docs|tests|etc|examples|benchmarks)/[\w./]+)``")
+        for document in DOCUMENTS:
+            for name in path.findall(document.read_text("utf-8")):
+                self.assertTrue((ROOT / name).exists(), f"{document.name} names {name}")
 
 
 class PromisesTests(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""The README's code runs, its table is the configuration's, and its commands are those there are."""
+"""Tests that the README's code runs, that its table is the configuration's, and that its commands exist."""
 
 from __future__ import annotations
 

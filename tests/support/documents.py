@@ -1,4 +1,4 @@
-"""The code in the documentation, as modules: what people copy from there is run here."""
+"""Runs the Python code of the documentation, as modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAME = re.compile(r"# (\w+)\.py\n")
 
 
 def python_files(document: str) -> dict[str, str]:
-    """The files that the Python blocks of *document* make up; a block's first line names the file it goes on with."""
+    """Return the Python files in *document*, by module name. A block's first line names the file that it continues."""
     files: dict[str, str] = {}
     for block in _BLOCK.findall((ROOT / document).read_text("utf-8")):
         code = re.sub("^    ", "", block, flags=re.MULTILINE)
@@ -28,7 +28,7 @@ def python_files(document: str) -> dict[str, str]:
 
 
 def test_cases(document: str, home: str) -> dict[str, type[TestCase]]:
-    """Run the Python files of *document*, in their order; gives the tests in them, as tests of the module *home*."""
+    """Run the Python files of *document* in order. Return the test cases in them, by name, as tests of the module *home*."""
     found = {}
     for name, code in python_files(document).items():
         module = sys.modules[name] = ModuleType(name)
