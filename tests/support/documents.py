@@ -28,7 +28,7 @@ def python_files(document: str) -> dict[str, str]:
 
 
 def test_cases(document: str, home: str) -> dict[str, type[TestCase]]:
-    """Run the Python files of *document* in order. Return the test cases in them, by name, as tests of the module *home*."""
+    """Run the Python files of *document* in order. Return their test cases, by name, as tests of the module *home*."""
     found = {}
     for name, code in python_files(document).items():
         module = sys.modules[name] = ModuleType(name)
