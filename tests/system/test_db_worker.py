@@ -64,13 +64,15 @@ class DBWorkerTests(TestCase):
             return fail(failures.pop()) if failures else open_store(*args, **options)
 
         self.patch(db, "open_store", not_yet)
-        self.patch(db, "RETRY", 0)
+        self.patch(db, "OPEN_PAUSE", 0)
         with capturedLogs() as events:
             async with running(DBWorker(), config=CONFIG) as bus:
                 self.assertEqual(await bus.send("DB:*", get()), [])
         said = [formatEvent(event) for event in events if "cannot open" in formatEvent(event)]
         self.assertEqual(len(said), 2)
-        self.assertRegex(said[0], r"takes no jobs: no server is there 1; next attempt in 0 s")
+        self.assertRegex(
+            said[0], r"cannot open its store: no server is there 1; it takes no jobs; next attempt in 0 s"
+        )
 
     async def test_a_store_that_does_not_do_it_is_logged_by_its_worker(self) -> None:
         worker: Any = DBWorker()
@@ -85,8 +87,8 @@ class DBWorkerTests(TestCase):
                 self.assertTrue(raised.exception.retryable)
                 with self.assertRaises(DocumentTooDeep):
                     await bus.send("DB:*", post(deep=deep))
-        (told,) = [event for event in events if event["log_format"] == db.TROUBLE]
-        self.assertIn("which fails: SQLite: database or disk is full", formatEvent(told))
+        (told,) = [event for event in events if event["log_format"] == db.STORE_FAILED]
+        self.assertIn("the store failed: SQLite: database or disk is full; job ", formatEvent(told))
         self.assertTrue(told["recurring"])
 
     async def test_the_store_has_as_long_as_the_job(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from txmicro.config import Config
 from txmicro.errors import ConfigError, DecodeError
 from txmicro.testing import running
-from txmicro.workers.logger import MAX_LENGTH, LoggerWorker, line
+from txmicro.workers.logger import MAX_LENGTH, LoggerWorker, format_line
 
 EVENT = {
     "time": 1795449588.3994,
@@ -23,23 +23,23 @@ EVENT = {
 
 class LineTests(SynchronousTestCase):
     def test_an_event_is_a_line(self) -> None:
-        self.assertEqual(line(EVENT), b"2026-11-23T15:59:48.399Z info   WB WB:1-a 7c3e-1/0 stored\n")
+        self.assertEqual(format_line(EVENT), b"2026-11-23T15:59:48.399Z info   WB WB:1-a 7c3e-1/0 stored\n")
 
     def test_the_job_may_be_missing(self) -> None:
         for job in ({"job": None}, {}):
             event = {key: value for key, value in EVENT.items() if key != "job"} | job
-            self.assertEqual(line(event), b"2026-11-23T15:59:48.399Z info   WB WB:1-a - stored\n")
+            self.assertEqual(format_line(event), b"2026-11-23T15:59:48.399Z info   WB WB:1-a - stored\n")
 
     def test_no_message_makes_two_lines_or_plays_with_the_terminal(self) -> None:
-        written = line(EVENT | {"message": "a\nb\r\x1b[2K\x00\x9b\u2028\u202eÄ", "worker": "x\ny"})
+        written = format_line(EVENT | {"message": "a\nb\r\x1b[2K\x00\x9b\u2028\u202eÄ", "worker": "x\ny"})
         self.assertTrue(written.endswith(b" a\\nb\\r\\x1b[2K\\x00\\x9b\\u2028\\u202e\xc3\x84\n"), written)
         self.assertEqual(written.count(b"\n"), 1)
 
     def test_half_a_surrogate_pair_is_written_somehow(self) -> None:
-        self.assertIn(b"\\ud800", line(EVENT | {"message": "\ud800"}))
+        self.assertIn(b"\\ud800", format_line(EVENT | {"message": "\ud800"}))
 
     def test_a_message_is_cut(self) -> None:
-        self.assertLess(len(line(EVENT | {"message": "x" * 100_000})), MAX_LENGTH + 100)
+        self.assertLess(len(format_line(EVENT | {"message": "x" * 100_000})), MAX_LENGTH + 100)
 
     def test_another_shape_is_refused(self) -> None:
         events: list[Any] = [None, [], "text", {}]
@@ -52,7 +52,7 @@ class LineTests(SynchronousTestCase):
         ]
         for event in events:
             with self.assertRaises(DecodeError):
-                line(event)
+                format_line(event)
 
 
 class LoggerTests(TestCase):

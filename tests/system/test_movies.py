@@ -228,7 +228,7 @@ class MoviesTests(TestCase):
             for body in (b'{"title": "Alien"}', b' {"where": "a=b"}', b"[]"):
                 answer = await http("POST", data=body, headers=form)
                 self.assertEqual(answer.code, 400)
-                for part in ("Content-Type says, application/x-www-form", "Content-Type: application/json"):
+                for part in ("Content-Type, application/x-www-form", "Content-Type: application/json"):
                     self.assertIn(part, answer.value["message"])
             self.assertEqual((await http("GET")).value, [])
 

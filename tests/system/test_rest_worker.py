@@ -315,7 +315,7 @@ class LeavingTests(TestCase):
     async def test_the_log_has_what_the_client_is_not_told(self) -> None:
         with capturedLogs() as lines:
             _, body = await self.leave(Secret("topsecret"))
-        told = [formatEvent(line) for line in lines if "the client is told only" in str(line["log_format"])]
+        told = [formatEvent(line) for line in lines if "the HTTP client gets only" in str(line["log_format"])]
         self.assertEqual(len(told), 1)
         for part in ("Secret: topsecret", "at WX:", body["message"].split()[-1]):
             self.assertIn(part, told[0])

@@ -17,7 +17,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from txmicro.util.host_port import host_port
-from txmicro.web.channel import PatientChannel
+from txmicro.web.channel import BackpressureChannel
 
 IDLE: Final = 10.0
 """Seconds after which a connection on which nothing comes is closed."""
@@ -88,7 +88,7 @@ class _DiscardedBody(BytesIO):
 
 class _Site(Site):
     noisy = False
-    protocol = PatientChannel  # type: ignore[assignment]  # no HTTP/2
+    protocol = BackpressureChannel  # type: ignore[assignment]  # no HTTP/2
 
     def startFactory(self) -> None:
         """Do not open an access log: it would say every few seconds that Prometheus has asked."""

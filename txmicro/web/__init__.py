@@ -1,1 +1,1 @@
-"""An HTTP server with limits, on twisted.web."""
+"""An HTTP server with limits, on twisted.web, and Klein on top of it."""

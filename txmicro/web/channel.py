@@ -1,8 +1,8 @@
-"""A connection of an HTTP server that holds back, and says what it minds.
+"""An HTTP connection with backpressure, and with an answer to each request that cannot be parsed.
 
-twisted.web's own goes on to handle requests that it has read already while the client takes no answers: the answers
-of what a client sends at once are then all in memory. And what it cannot read it answers with a bare status, or not
-at all, and closes so that the client does not see it.
+The HTTPChannel of twisted.web handles the requests that it has read even if the client reads no answers. Then all
+answers to pipelined requests are in memory. It answers a request that it cannot parse with a bare status or not at all,
+and closes the connection in a way that hides the answer from the client.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from typing import Any, Final
 from twisted.web.http import HTTPChannel
 
 LINGER: Final = 5.0
-"""Seconds to go on reading from a client that is refused: if it is cut off it does not see the answer."""
+"""Seconds to read on after an answer that refuses a request. If the connection is closed at once, the client's system
+may discard the answer."""
 
 _ANSWER: Final = (
     b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
 )
 
 
-class PatientChannel(HTTPChannel):
-    """Handles no request while the answer before it cannot leave."""
+class BackpressureChannel(HTTPChannel):
+    """An HTTP connection that handles a request only when the answer before it has been sent."""
 
     transport: Any
     _networkProducer: Any
     _ended = False
-    _answered: Any = None  # a request whose answer waits to leave
+    _answered: Any = None  # the request whose answer has not been sent completely
 
     def requestDone(self, request: Any) -> None:
-        """The answer is complete. The next request waits until it has left, for as long as one may take to arrive."""
+        """Handle the next request, or wait until the transport has sent this answer, for the timeout of a request."""
         if self._waitingForTransport:
             self.setTimeout(self._savedTimeOut)
             if self.persistent:
@@ -39,27 +40,27 @@ class PatientChannel(HTTPChannel):
         super().requestDone(request)
 
     def resumeProducing(self) -> None:
-        """The answers have left, as far as the transport is concerned."""
+        """Handle the next request: the transport has sent what was written."""
         super().resumeProducing()
         request, self._answered = self._answered, None
         if request is not None:
             self.requestDone(request)
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Part of a body, or of what comes while a request is handled: of that no more than has come."""
+        """Take a part of a body, or of a later request; stop reading if that one has to wait."""
         super().rawDataReceived(data)
         if self._handlingRequest and self._waitingForTransport:
             self._networkProducer.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:
-        """The request line, or a header."""
+        """Take the request line or a header, unless they are too large together."""
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             self.lineLengthExceeded(line)
         else:
             super().lineReceived(line)
 
     def headerReceived(self, line: bytes) -> bool:
-        """One header."""
+        """Take a header, unless there are too many; return whether it is valid."""
         if self._receivedHeaderCount < self.maxHeaders:
             return bool(super().headerReceived(line))
         text = f"expected at most {self.maxHeaders} headers"
@@ -67,7 +68,7 @@ class PatientChannel(HTTPChannel):
         return False
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """More than is read of a request line or of headers."""
+        """Refuse a request whose request line or headers are too large."""
         if self._receivedHeaderSize:
             text = f"expected at most {self.totalHeadersSize} bytes of request line and headers"
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "HeadersTooLarge", text)
@@ -79,21 +80,21 @@ class PatientChannel(HTTPChannel):
         self._refuse(HTTPStatus.BAD_REQUEST, "BadRequest", "this is not a valid HTTP/1.1 request")
 
     def _refuse(self, status: HTTPStatus, error: str, message: str) -> None:
-        """Answer what cannot be read, and close."""
+        """Answer a request that cannot be parsed, and close the connection."""
         if not self._ended:
             body = json.dumps({"error": error, "message": message}).encode()
             self.transport.write(_ANSWER % (status, status.phrase.encode(), len(body), body))
             self.setRawMode()
             self.clearLineBuffer()
-            self.end_after_answer()
+            self.close_after_answer()
 
-    def end_after_answer(self) -> None:
-        """Send what was written and then the end; read on without looking, so that the client gets to see it."""
+    def close_after_answer(self) -> None:
+        """Send what was written, close the writing side, and discard what is received for :data:`LINGER` seconds."""
         self._ended = True
-        self.dataReceived = self.rawDataReceived = _ignore  # type: ignore[method-assign]
+        self.dataReceived = self.rawDataReceived = _discard  # type: ignore[method-assign]
         self.transport.loseWriteConnection()
         self.setTimeout(LINGER)
 
 
-def _ignore(data: bytes) -> None:
-    """What comes from a client that is no longer listened to."""
+def _discard(data: bytes) -> None:
+    """Ignore what a refused client sends."""

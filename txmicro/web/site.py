@@ -1,7 +1,7 @@
-"""An HTTP site with limits: on the size of bodies, on the time that a request takes to arrive, and an orderly end.
+"""An HTTP server with limits for bodies and for the time of a request, and with an orderly shutdown.
 
-twisted.web as it is keeps any body, in memory or in a temporary file, before anyone may look at it; takes a
-request for ever as long as a byte comes now and then; and goes on serving open connections after its port is
+The Site of twisted.web stores any body, in memory or in a temporary file, before a resource can refuse it. It waits
+without a limit for a request of which a byte arrives now and then. It goes on serving open connections when its port is
 closed.
 """
 
@@ -18,17 +18,18 @@ from twisted.web.server import Request, Site
 
 from txmicro.errors import EncodeError
 from txmicro.protocol.codec import JSON
-from txmicro.web.channel import LINGER, PatientChannel
 
-ARRIVAL: Final = 60.0
-"""Seconds in which a whole request has to arrive, and the next one to begin."""
+from .channel import LINGER, BackpressureChannel
+
+REQUEST_TIMEOUT: Final = 60.0
+"""Seconds in which a whole request has to arrive, and the next one has to begin: the default of twisted.web."""
 
 
 class LimitedRequest(Request):
-    """A request of a :class:`LimitedSite`. Every answer tells its time and a job's id, and errors are JSON.
+    """A request of a :class:`LimitedSite`. Each answer has its duration and a job's id; errors are JSON.
 
-    :ivar job_id: the id in the answer: that of the job that was sent, or a fresh one if there was none.
-    :ivar outcome: what its handler gave back, or its failure, where that is left to Klein.
+    :ivar job_id: the id in the answer: that of the job that was sent. If it is None, a fresh id is used.
+    :ivar outcome: the return value of the handler, or its failure, if Klein is to render it.
     """
 
     channel: Any
@@ -39,14 +40,14 @@ class LimitedRequest(Request):
     _arrived: float | None = None
 
     def gotLength(self, length: int | None) -> None:
-        """The headers are there."""
+        """Refuse the request if its ``Content-Length`` is above the limit. All headers have arrived."""
         super().gotLength(length)
         if length is not None and length > self.channel.site.body_max:
-            self.requestHeaders.removeHeader(b"expect")  # no "100 Continue": it shall not
+            self.requestHeaders.removeHeader(b"expect")  # or twisted.web would answer "100 Continue"
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """A part of the body is there."""
+        """Store a part of the body, or refuse the request if the body exceeds the limit."""
         if self.refused:
             return
         if self.content.tell() + len(data) > self.channel.site.body_max:
@@ -55,7 +56,7 @@ class LimitedRequest(Request):
             self.content.write(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of it is there."""
+        """Handle the request, which has arrived completely, unless it was refused."""
         if self.refused:
             self.channel.setTimeout(LINGER)
             return
@@ -63,99 +64,103 @@ class LimitedRequest(Request):
         super().requestReceived(command, path, version)
 
     def _refuse(self) -> None:
-        """Answer before the body is there, and close: nothing of the body is read as a next request."""
+        """Answer before the body has arrived, and close, so that the body is not parsed as the next request."""
         self.refused = True
         self.clientproto = b"HTTP/1.1"
         self.channel.persistent = False
         limit = self.channel.site.body_max
-        self.write(self.error(413, "MessageTooLarge", f"the body has more than http_body_max, {limit} bytes"))
-        self.channel.end_after_answer()
+        text = f"the body is too large: expected at most {limit} bytes (http_body_max)"
+        self.write(self.error(413, "MessageTooLarge", text))
+        self.channel.close_after_answer()
 
     def json(self, value: Any, code: int = 200) -> bytes:
-        """Set the headers of an answer; gives back its body, *value* in JSON. Raises TypeError if it cannot be that."""
+        """Set status and headers of an answer; return its body, *value* in JSON.
+
+        :raise TypeError: JSON cannot carry *value*.
+        """
         try:
-            body = JSON.encode({"": value})[4:-1]  # the codec wants an object at the top: {"":…}
-        except EncodeError as error:  # which would be the client's doing
-            raise TypeError(f"the answer cannot be JSON: {error.message}") from error
+            body = JSON.encode({"": value})[4:-1]  # the codec encodes objects only: {"":…}
+        except EncodeError as error:  # has the status 400, but the client is not to blame
+            raise TypeError(f"the answer cannot be encoded in JSON: {error.message}") from error
         self.setResponseCode(code)
         self.setHeader(b"content-type", b"application/json")
         self.setHeader(b"content-length", b"%d" % len(body))
         return body
 
     def error(self, code: int, type: str, message: str) -> bytes:
-        """:meth:`json` for an error."""
+        """Set status and headers of an answer that is an error; return its body."""
         return self.json({"error": type, "message": message}, code)
 
     def write(self, data: bytes) -> None:
-        """Send a part of the answer, the first time with its headers."""
+        """Send a part of the answer; the first part with the headers."""
         if not self.startedWriting and self.channel is not None:
-            self._stamp()
+            self._set_headers()
         super().write(data)
 
-    def _stamp(self) -> None:
+    def _set_headers(self) -> None:
         site = self.channel.site
-        took = 0.0 if self._arrived is None else site.reactor.seconds() - self._arrived
-        self.setHeader(b"server-timing", b"total;dur=%.1f" % (took * 1000))
+        duration = 0.0 if self._arrived is None else site.reactor.seconds() - self._arrived
+        self.setHeader(b"server-timing", b"total;dur=%.1f" % (duration * 1000))
         self.setHeader(b"x-job-id", (self.job_id or site.new_id()).encode())
         if not self.channel.persistent:
             self.setHeader(b"connection", b"close")
 
     def processingFailed(self, reason: Failure) -> Failure:
-        """Nobody has answered: a mistake of ours, or a request that is none."""
+        """Answer a request whose handler failed, or that no handler can take."""
         if self.channel is not None:
             self.write(self.channel.site.explain(self, reason))
             self.finish()
         return reason
 
 
-class LimitedChannel(PatientChannel):
+class LimitedChannel(BackpressureChannel):
     """A connection of a :class:`LimitedSite`."""
 
     site: LimitedSite
     transport: Any
     _receiving = False
-    _leaving = False
+    _closing = False
 
     def connectionMade(self) -> None:
-        """Begin."""
+        """Register with the site."""
         self.site.channels.add(self)
         super().connectionMade()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """End."""
+        """Tell the site."""
         super().connectionLost(reason)
-        self.site.lost(self)
+        self.site.connection_closed(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Part of a request. The timer runs from the first part, whatever comes then: not as in HTTPChannel."""
+        """Take a part of a request. Unlike in HTTPChannel, only its first part starts the timer."""
         if not self._receiving:
             self._receiving = True
             self.resetTimeout()
         LineReceiver.dataReceived(self, data)
 
     def requestDone(self, request: Any) -> None:
-        """The answer is complete."""
+        """Wait for the next request: the answer is complete."""
         self._receiving = False
         super().requestDone(request)
 
-    def leave(self) -> None:
-        """Close when the request that is here, or on its way, is answered."""
-        self._leaving = True
+    def close_when_answered(self) -> None:
+        """Close the connection after the answer to the request that has arrived, or is arriving; without one, now."""
+        self._closing = True
         self.persistent = False
         if not self.requests:
             self.loseConnection()
 
     def checkPersistence(self, request: Any, version: bytes) -> bool:
-        """Whether the connection stays open after the answer; asked when the headers are there."""
-        return bool(super().checkPersistence(request, version)) and not self._leaving
+        """Return whether the connection stays open after the answer."""
+        return bool(super().checkPersistence(request, version)) and not self._closing
 
 
 class LimitedSite(Site):
-    """Serves *resource*.
+    """An HTTP server for *resource*.
 
-    :param body_max: the largest body, in bytes.
-    :param new_id: makes the ids of answers for which no job was sent.
-    :param explain: sets the headers of the answer to a request that failed, and gives its body.
+    :param body_max: bytes of the largest body.
+    :param new_id: returns the id for an answer for which no job was sent.
+    :param explain: sets status and headers of the answer to a request that failed, and returns its body.
     """
 
     protocol = LimitedChannel  # type: ignore[assignment]  # no HTTP/2
@@ -172,44 +177,44 @@ class LimitedSite(Site):
         new_id: Callable[[], str],
         explain: Callable[[LimitedRequest, Failure], bytes],
     ) -> None:
-        super().__init__(resource, reactor=reactor, timeout=ARRIVAL, parsePOSTFormSubmission=False)
+        super().__init__(resource, reactor=reactor, timeout=REQUEST_TIMEOUT, parsePOSTFormSubmission=False)
         self.body_max = body_max
         self.new_id = new_id
         self.explain = explain
         self.channels: set[LimitedChannel] = set()
-        self._empty: Deferred[Any] | None = None
+        self._drained: Deferred[Any] | None = None
 
     def startFactory(self) -> None:
-        """No access log: it would be a line per request."""
+        """Do not open an access log, which would have a line per request."""
 
     def getContentFile(self, length: int | None) -> BytesIO:
-        """Where a body is kept: in memory, as it is small."""
+        """Return the buffer for a body. It is in memory, as ``body_max`` limits it."""
         return BytesIO()
 
     @property
     def unanswered(self) -> int:
-        """How many connections have a request that is not answered."""
+        """Return how many connections have a request without an answer."""
         return sum(bool(channel.requests) for channel in self.channels)
 
-    def lost(self, channel: LimitedChannel) -> None:
-        """*channel* is closed."""
+    def connection_closed(self, channel: LimitedChannel) -> None:
+        """Forget *channel*."""
         self.channels.discard(channel)
-        if self._empty is not None and not self.channels:
-            self._empty.callback(None)
-            self._empty = None
+        if self._drained is not None and not self.channels:
+            self._drained.callback(None)
+            self._drained = None
 
     def drain(self, grace: float) -> Deferred[None]:
-        """Close every connection when its request is answered, but all of them after *grace* seconds.
+        """Close each connection when its request is answered, and after *grace* seconds those that are left.
 
-        Fires when none is left.
+        Fires with None when no connection is left. It never fails. Canceling it is not supported.
         """
         for channel in list(self.channels):
-            channel.leave()
+            channel.close_when_answered()
         if not self.channels:
             return succeed(None)
         late = self.reactor.callLater(grace, self._abort)
-        self._empty = Deferred()
-        return self._empty.addCallback(lambda _: late.cancel() if late.active() else None)
+        self._drained = Deferred()
+        return self._drained.addCallback(lambda _: late.cancel() if late.active() else None)
 
     def _abort(self) -> None:
         for channel in list(self.channels):

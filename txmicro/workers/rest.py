@@ -1,55 +1,52 @@
-"""A worker that answers HTTP requests by sending jobs; Klein finds the function for a path.
+"""A worker that answers HTTP requests by sending jobs. Klein routes the requests to its functions.
 
-Every answer has ``Server-Timing: total;dur=<ms>``, the time from the whole request to the answer, and
-``X-Job-Id``: the id of the job that was sent or, where none was, a fresh id by which the answer can be named.
-An answer that is an error is ``{"error": type, "message": text}``. A :class:`~txmicro.errors.JobError` and
-werkzeug's exceptions say their status and text themselves. Anything else, and a ``JobError`` that is not
-``public``, is an ``InternalError`` that names only the job: its text is in the log.
+Each answer has the headers ``Server-Timing: total;dur=<ms>`` and ``X-Job-Id``. The duration is the time from the
+complete request to the answer. The id is that of the job that was sent; if there was none, it is a fresh one that names
+the answer.
+
+An answer that is an error is ``{"error": type, "message": text}``. A :class:`~txmicro.errors.JobError` and the
+exceptions of werkzeug have their own status and text. All other errors, and a ``JobError`` that is not ``public``,
+become an ``InternalError`` that names only the job. Its text is in the log.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from json import loads
 from math import inf
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from klein import Klein
-from klein.resource import KleinResource
 from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogLevel
 from twisted.python.failure import Failure
-from twisted.web.server import NOT_DONE_YET
-from werkzeug.exceptions import BadRequest as InvalidHost
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from txmicro.errors import BadRequest, ConfigError, DecodeError, EncodeError, JobError, MessageTooLarge
 from txmicro.protocol.codec import STRICT_JSON
 from txmicro.protocol.failures import http_status, text_of
 from txmicro.util.host_port import host_port
+from txmicro.web.klein_resource import KleinApp, RootResource
 from txmicro.web.site import LimitedRequest, LimitedSite
 from txmicro.worker import Worker
 
 MAX_FIELDS: Final = 1000
 """The most fields that a form may have."""
 
-log = Logger()
-
-_PATHS: Final = 100  # of those that were asked for, to be remembered
 _FORM: Final = b"application/x-www-form-urlencoded"
 _SCALAR: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_THEIRS: Final = {EncodeError: 400, MessageTooLarge: 413}  # when it happens here, to what the client sent
+_CLIENT_ERRORS: Final = {EncodeError: 400, MessageTooLarge: 413}
+"""The statuses of errors that the client has caused if they are raised in this process, when its job is sent."""
 
 
 class RestWorker(Worker):
-    """Listens on ``rest_interface``:``rest_port``. Subclass it, and say in :meth:`routes` who answers what.
+    """An HTTP server on ``rest_interface``:``rest_port``. Subclass it, set ``type``, and write :meth:`routes`.
 
-    :ivar port: the port that it listens on, once it has started; for ``rest_port`` 0 a free one.
+    :ivar port: the port that it listens on, from its start. It is a free one if ``rest_port`` is 0.
     """
 
     port: int = 0
@@ -57,48 +54,58 @@ class RestWorker(Worker):
     _site: LimitedSite
 
     def routes(self, app: Klein) -> None:
-        """Add the paths: ``app.route("/movies/")(self.movies)``.
+        """Add the paths to *app*: ``app.route("/movies/")(self.movies)``.
 
-        A handler gets a :class:`~txmicro.web.site.LimitedRequest`. It gives back
-        ``request.json(value, code)``, or raises. What else Klein can render takes its time; there is no ``url_for``
-        while the handler runs.
+        A handler takes a :class:`~txmicro.web.site.LimitedRequest` and the parameters of its path. It returns
+        ``request.json(value, code)``, or raises. It may be a coroutine function or return a Deferred. Other values that
+        Klein can render are allowed, and take longer. ``url_for`` cannot be used while a handler runs.
         """
         raise NotImplementedError
 
     def opened(self) -> None:
-        """Listen. A port that is taken is a :class:`~txmicro.errors.ConfigError`."""
-        app = _App()
+        """Listen. Raise :class:`~txmicro.errors.ConfigError` if the port is in use."""
+        app = KleinApp()
         self.routes(app)
         app.handle_errors(Exception)(self._failed)
-        ids, config, reactor = self.bus.ids, self.config, self._reactor
+        config, reactor = self.config, self.reactor
         self._site = LimitedSite(
-            _Root(app), reactor, body_max=config.http_body_max, new_id=ids.job, explain=self._failed
+            RootResource(app),
+            reactor,
+            body_max=config.http_body_max,
+            new_id=self.bus.ids.job,
+            explain=self._failed,
         )
         try:
-            listening = reactor.listenTCP(config.rest_port, self._site, interface=config.rest_interface)
+            self._listening = reactor.listenTCP(config.rest_port, self._site, interface=config.rest_interface)
         except CannotListenError as error:
-            raise ConfigError([f"rest_port: cannot listen: {error}"]) from error
-        self._listening = listening
-        self.port = listening.getHost().port
-        self.log.info("{worker} answers on {host}", worker=self.id, host=_url(listening.getHost()))
-
-    @property
-    def _reactor(self) -> Any:
-        return self.bus.clock
+            where = host_port(config.rest_interface, config.rest_port)
+            raise ConfigError(
+                [f"rest_port: cannot listen on {where} ({error.socketError}): set rest_port to a free port"]
+            ) from error
+        host = self._listening.getHost()
+        self.port = host.port
+        self.log.info(
+            "{worker} listens on {url}", worker=self.id, url=f"http://{host_port(host.host, host.port)}/"
+        )
 
     async def closed(self) -> None:
-        """No new requests, answers to those that run."""
+        """Close the port, and wait until the requests that have arrived are answered, for at most ``grace`` seconds."""
         await maybeDeferred(self._listening.stopListening)
         requests = self._site.unanswered
         if requests:
-            text = "{worker} has requests to answer: {requests}, for at most {grace:g} s"
-            self.log.info(text, worker=self.id, requests=requests, grace=self.config.grace)
+            self.log.info(
+                "{worker}: {requests} HTTP requests are not answered yet; waits for them for at most {grace:g} s",
+                worker=self.id,
+                requests=requests,
+                grace=self.config.grace,
+            )
         await self._site.drain(self.config.grace)
 
     async def ask(self, request: LimitedRequest, address: str, data: Any) -> Any:
-        """Send a job for *request* and wait for its result, which is returned; its failure is raised.
+        """Send a job for *request*; return its result, or raise its error.
 
-        A ``traceparent`` header goes along. The job is cancelled when the client goes away.
+        The job gets the trace context of the ``traceparent`` header. It is canceled when the client closes the
+        connection.
         """
         job = self.send(address, data, traceparent=_traceparent(request))
         request.job_id = job.id
@@ -109,7 +116,7 @@ class RestWorker(Worker):
             raise
 
     def _failed(self, request: LimitedRequest, failure: Failure) -> bytes:
-        """The answer to a request whose handler, or the way to it, failed."""
+        """Return the answer to a request that failed, in its handler or before."""
         error: Any = failure.value
         code = status(error)
         kind = error.type if isinstance(error, JobError) else type(error).__name__
@@ -121,57 +128,62 @@ class RestWorker(Worker):
         if isinstance(error, JobError) and error.public:
             return request.error(code, kind, text_of(error))
         request.job_id = request.job_id or self.bus.ids.job()
-        self._tell_log(request, failure)
+        self._log_failure(request, failure)
         return request.error(
-            code, "InternalError", f"the request failed; the log says why, at {request.job_id}"
+            code,
+            "InternalError",
+            f"the request failed; the server's log has the reason under {request.job_id}",
         )
 
-    def _tell_log(self, request: LimitedRequest, failure: Failure) -> None:
-        """Log what the client does not get to know; with a traceback if it happened here."""
-        error, about = failure.value, {"worker": self.id, "job": request.job_id, "recurring": True}
+    def _log_failure(self, request: LimitedRequest, failure: Failure) -> None:
+        """Log an error that the client does not get, with a traceback if it was raised in this process."""
+        error, fields = failure.value, {"worker": self.id, "job": request.job_id, "recurring": True}
         if isinstance(error, JobError):
-            text = "{worker}: {job} failed at {at}: {kind}: {reason}; the client is told only the id"
-            self.log.error(text, at=error.worker or self.id, kind=error.type, reason=text_of(error), **about)
+            text = "{worker}: job {job} failed at {at}: {kind}: {reason}; the HTTP client gets only the id"
+            self.log.error(text, at=error.worker or self.id, kind=error.type, reason=text_of(error), **fields)
         else:
-            self.log.failure("{worker}: a request failed, {job}", failure, LogLevel.error, **about)
+            text = "{worker}: an HTTP request failed; the client gets only the id {job}"
+            self.log.failure(text, failure, LogLevel.error, **fields)
 
 
 def status(error: BaseException) -> int:
-    """The HTTP status that says *error*."""
+    """Return the HTTP status for *error*."""
     if isinstance(error, HTTPException):
-        # An API has one path for one thing, so a path that differs by a slash is another one.
+        # A redirect would add or remove a slash. An API has one path per resource, so the other path is unknown.
         return 404 if isinstance(error, RequestRedirect) else error.code or 500
     if not isinstance(error, JobError):
         return 500
-    theirs = _THEIRS.get(type(error)) if error.worker is None else None
-    return theirs or http_status(error)
+    code = _CLIENT_ERRORS.get(type(error)) if error.worker is None else None
+    return code or http_status(error)
 
 
 def _copy_headers(error: HTTPException, request: Any) -> None:
-    """Set what *error* says besides its text: ``Allow`` of a 405, ``Retry-After``, …; the request sets the type."""
+    """Copy the headers of *error*, as ``Allow`` of a 405 or ``Retry-After``. The request sets the content type."""
     for name, value in error.get_headers():
         request.setHeader(name.encode(), value.encode())
 
 
 def document(request: LimitedRequest) -> dict[str, Any]:
-    """The JSON object or the form in the body of *request*; raises :class:`~txmicro.errors.BadRequest`.
+    """Return the JSON object or the form in the body of *request*. The value of a repeated form field is a list.
 
-    A field that a form has several times is a list.
+    :raise BadRequest: the body is not valid.
     """
     kind = (request.getHeader(b"content-type") or b"application/json").partition(b";")[0].strip().lower()
     if kind not in (b"application/json", _FORM):
-        text = "the Content-Type is {!r:.100}: expected application/json or application/x-www-form-urlencoded"
-        raise BadRequest(text.format(kind.decode("utf-8", "replace")))
+        shown = kind.decode("utf-8", "replace")
+        raise BadRequest(
+            f"the Content-Type is {shown!r:.100}: expected application/json or application/x-www-form-urlencoded"
+        )
     body = request.content.read()
     try:
         return _form(body.decode()) if kind == _FORM else STRICT_JSON.decode(body)
     except (DecodeError, ValueError) as error:
-        raise BadRequest(f"the body is not what its Content-Type says, {kind.decode()}: {error}") from error
+        raise BadRequest(f"the body does not have its Content-Type, {kind.decode()}: {error}") from error
 
 
 def _form(body: str) -> dict[str, Any]:
-    if body.lstrip().startswith(("{", "[")):  # a form has them as %7B and %5B
-        raise ValueError("it looks like JSON, which is sent with Content-Type: application/json")
+    if body.lstrip().startswith(("{", "[")):  # in a form they are encoded, as %7B and %5B
+        raise ValueError("it looks like JSON: send it with Content-Type: application/json")
     fields = parse_qs(
         body, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_FIELDS
     )
@@ -181,107 +193,40 @@ def _form(body: str) -> dict[str, Any]:
 
 
 def query(request: LimitedRequest) -> dict[str, Any]:
-    """What the query string of *request* asks of a :class:`~txmicro.workers.db.DBWorker`.
+    """Return the query string of *request* as the data of a ``GET`` job for a :class:`~txmicro.workers.db.DBWorker`.
 
-    ``limit`` and ``after`` are themselves, all else are filters. A query string has only text, so ``?year=1979``
-    finds the number as well as the text; a field that it has several times is a choice.
-    Raises :class:`~txmicro.errors.BadRequest`.
+    ``limit`` and ``after`` keep their meaning; all other fields are filters. A query string has only text, so
+    ``?year=1979`` finds the number, too. A repeated field finds documents with any of its values.
+
+    :raise BadRequest: the query string is not valid.
     """
     try:
         fields = {name.decode(): [text.decode() for text in texts] for name, texts in request.args.items()}
-        asked: dict[str, Any] = {name: fields.pop(name)[-1] for name in ("limit", "after") if name in fields}
-        if "limit" in asked:
-            asked["limit"] = _whole(asked["limit"])
+        data: dict[str, Any] = {name: fields.pop(name)[-1] for name in ("limit", "after") if name in fields}
+        if "limit" in data:
+            data["limit"] = _whole_number(data["limit"])
     except ValueError as error:
-        raise BadRequest(f"the query string: {error}") from error
-    asked["params"] = {
-        name: [each for text in texts for each in _readings(text)] for name, texts in fields.items()
+        raise BadRequest(f"the query string is not valid: {error}") from error
+    data["params"] = {
+        name: [value for text in texts for value in _meanings(text)] for name, texts in fields.items()
     }
-    return asked
+    return data
 
 
-def _whole(text: str) -> int:
-    """The number that *text* is; ``int`` also takes spaces, underscores and the digits of all scripts."""
+def _whole_number(text: str) -> int:
+    """Return the number that *text* is. ``int`` would also accept spaces, underscores and digits of all scripts."""
     if text.isascii() and text.isdecimal() and len(text) < 20:
         return int(text)
-    raise ValueError(f"limit: {text!r:.100} is not a whole number")
+    raise ValueError(f"limit: {text!r:.100} is not valid: expected a whole number")
 
 
-def _readings(text: str) -> list[Any]:
-    """*text*, and the number, bool or null that it is in JSON."""
+def _meanings(text: str) -> list[Any]:
+    """Return *text*, and the number, bool or null that it is in JSON."""
     value = loads(text) if len(text) < 100 and _SCALAR.fullmatch(text) else text
     return [text] if value == text or value in (inf, -inf) else [text, value]
 
 
-class _App(Klein):
-    """Klein, for a request that may have been handled."""
-
-    def execute_endpoint(self, endpoint: str, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """What the handler gives back; its outcome, if there is one."""
-        if hasattr(request, "outcome"):
-            return request.outcome
-        return super().execute_endpoint(endpoint, request, *args, **kwargs)
-
-
-class _Root(KleinResource):
-    """Klein's resource, without paths that Klein takes for others (``//movies/``, ``/movies%2F``) or for no text.
-
-    What is found and gives back bytes is answered here, as Klein's way to that takes longer than all else that
-    happens to a request. For the rest, errors before all, Klein is given the outcome.
-    """
-
-    def __init__(self, app: _App) -> None:
-        super().__init__(app)
-        # No route depends on the host. The same few paths come again and again, unless parts of them vary.
-        self._match = lru_cache(_PATHS)(app.url_map.bind("").match)
-
-    def render(self, request: Any) -> Any:
-        _check_host(request)
-        path = _text(b"/" + b"/".join(request.postpath))
-        if path.startswith("//") or path.count("/") != request.path.count(b"/"):
-            raise NotFound
-        try:
-            endpoint, arguments = self._match(path, request.method.decode())
-        except (HTTPException, UnicodeDecodeError):
-            return super().render(request)
-        answering = maybeDeferred(self._app.execute_endpoint, endpoint, request, **arguments)
-        request.notifyFinish().addErrback(lambda _: answering.cancel())
-        answering.addBoth(self._answer, request)
-        return NOT_DONE_YET
-
-    def _answer(self, outcome: Any, request: Any) -> None:
-        if request.channel is None:  # the client has gone
-            if isinstance(outcome, Failure) and not outcome.check(CancelledError):
-                text = "the handler of a request that nobody awaits any more failed"
-                log.failure(text, outcome, LogLevel.error, recurring=True)
-        elif isinstance(outcome, bytes):
-            request.write(outcome)
-            request.finish()
-        else:
-            request.outcome = outcome
-            super().render(request)
-
-
-def _check_host(request: Any) -> None:
-    """Refuse what Klein cannot read: it would log each such request, and leave those that are handled unanswered."""
-    try:
-        request.getRequestHostname().decode()
-    except UnicodeDecodeError:
-        raise InvalidHost("the Host header is not valid UTF-8") from None
-
-
-def _text(path: bytes) -> str:
-    try:
-        return path.decode()
-    except UnicodeDecodeError:
-        raise NotFound from None
-
-
 def _traceparent(request: LimitedRequest) -> str | None:
-    """The W3C trace context of *request*; None if there is none, or one of another shape (to be ignored)."""
+    """Return the W3C trace context of *request*; None if it has none. One that is not valid is ignored."""
     header = request.getHeader(b"traceparent")
     return header.decode() if header is not None and _TRACEPARENT.fullmatch(header) else None
-
-
-def _url(address: Any) -> str:
-    return f"http://{host_port(address.host, address.port)}/"

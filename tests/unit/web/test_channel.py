@@ -19,7 +19,7 @@ from twisted.web.resource import Resource
 
 from txmicro.page.metrics import metrics_site
 from txmicro.web.channel import LINGER
-from txmicro.web.site import ARRIVAL, LimitedRequest, LimitedSite
+from txmicro.web.site import REQUEST_TIMEOUT, LimitedRequest, LimitedSite
 
 REQUESTS = 50
 LARGE = 2**20
@@ -215,13 +215,13 @@ class ConnectionTests(SynchronousTestCase):
         self.channel.dataReceived(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
         self.assertTrue(self.transport.disconnecting)
         self.assertFalse(self.transport.aborted)
-        self.clock.pump((ARRIVAL, self.channel.abortTimeout))
+        self.clock.pump((REQUEST_TIMEOUT, self.channel.abortTimeout))
         self.assertTrue(self.transport.aborted)
 
     def test_nor_one_that_leaves_the_connection_open(self) -> None:
         self.channel.pauseProducing()
         self.channel.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
-        self.clock.pump((ARRIVAL, self.channel.abortTimeout))
+        self.clock.pump((REQUEST_TIMEOUT, self.channel.abortTimeout))
         self.assertTrue(self.transport.aborted)
 
     def test_an_answer_that_waits_is_sent_before_a_drain_ends(self) -> None:

@@ -11,7 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txmicro.web.channel import LINGER
-from txmicro.web.site import ARRIVAL, LimitedChannel, LimitedRequest, LimitedSite
+from txmicro.web.site import REQUEST_TIMEOUT, LimitedChannel, LimitedRequest, LimitedSite
 
 LIMIT = 10
 
@@ -192,7 +192,7 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(self.answer()[2]["body"], "a=b")
 
     def test_a_request_that_trickles_in_is_cut_off(self) -> None:
-        for _ in range(int(ARRIVAL) - 1):
+        for _ in range(int(REQUEST_TIMEOUT) - 1):
             self.channel.dataReceived(b"G")
             self.clock.advance(1)
         self.assertTrue(self.transport.connected)
@@ -201,17 +201,17 @@ class SiteTests(SynchronousTestCase):
 
     def test_each_request_has_its_own_time_to_arrive(self) -> None:
         for _ in range(3):
-            self.clock.advance(ARRIVAL - 1)
+            self.clock.advance(REQUEST_TIMEOUT - 1)
             self.channel.dataReceived(b"GET / ")
-            self.clock.advance(ARRIVAL - 1)
+            self.clock.advance(REQUEST_TIMEOUT - 1)
             self.ask("HTTP/1.1")
             self.assertEqual(self.answer()[0], 200)
-        self.clock.advance(ARRIVAL)
+        self.clock.advance(REQUEST_TIMEOUT)
         self.assertFalse(self.transport.connected)
 
     def test_an_answer_may_take_its_time(self) -> None:
         self.ask("GET /later HTTP/1.1")
-        self.clock.advance(ARRIVAL * 10)
+        self.clock.advance(REQUEST_TIMEOUT * 10)
         self.resource.answer()
         self.assertEqual(self.answer()[0], 201)
 
