@@ -1,12 +1,12 @@
-"""What happens to log events: what a line says, the switches, and the publication on the bus.
+"""Log events: the text of a line, which events are logged, and the publication of lines on the bus.
 
-Everything logs through Twisted's :class:`~twisted.logger.Logger`, with fields: ``worker`` (a worker's id) and
-``job`` (a job's), besides those that Twisted sets; ``recurring`` marks one of many of its kind
-(:mod:`txmicro.daemons.log_limit`). Observers are callables, for ``globalLogPublisher`` or for each other;
-:mod:`txmicro.daemons.log_output` has those that write.
+Everything logs through Twisted's :class:`~twisted.logger.Logger`, with the fields ``worker`` (a worker's id) and
+``job`` (a job's id) besides Twisted's. ``recurring=True`` marks events that may come in large numbers
+(:mod:`txmicro.daemons.log_limit`). An observer is a callable that gets events, from ``globalLogPublisher`` or from
+another observer; those that write are in :mod:`txmicro.daemons.log_output`.
 
-A line is one line whatever the message holds: what would break or color it is escaped, passwords in URLs are
-masked, and long messages and tracebacks are cut.
+An event is one line, whatever it contains: control characters are escaped, passwords in URLs are masked, and long
+messages and tracebacks are cut.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from .util.text import printable
 Observer = Callable[[LogEvent], None]
 
 LONGEST: Final = 8_192
-"""Characters that are shown of a message, and of a line of a traceback."""
+"""The most characters of a message, and of a line of a traceback."""
 
 REPEATED: Final = 3
-"""How often a frame of a traceback is shown that follows itself."""
+"""How many times a frame is shown when a traceback repeats it (recursion)."""
 
 FIRST_LINES: Final = 20
 LAST_LINES: Final = 40
-"""Lines of a long traceback that are shown, from its begin and from its end; a ``RecursionError`` has thousands."""
+"""How many lines of a long traceback are shown, from its start and its end. A ``RecursionError`` has thousands."""
 
 MANAGER: Final = "SystemManager"
-"""The worker type that goes by ``SystemManager_log``, where all others go by ``Worker_log``."""
+"""The worker type whose log the key ``SystemManager_log`` switches; ``Worker_log`` switches those of all others."""
 
 
 class Line(NamedTuple):
-    """What an event says, in text that is safe to show.
+    """An event as text that is safe to show.
 
     :ivar time: Unix time, in seconds.
     :ivar level: one of ``config.LEVELS``.
-    :ivar worker: id of the worker or SystemManager whose event it is; empty: none's.
+    :ivar worker: the id of the worker or SystemManager whose event it is; empty: none.
     :ivar job: a job's id; empty: none.
-    :ivar service: the type of *worker*, or else the name of the part of the program that logged.
-    :ivar message: what it says.
-    :ivar traceback: lines.
+    :ivar service: the type of *worker*, or else the name of the module that logged.
+    :ivar message: the formatted message.
+    :ivar traceback: its lines; empty: none.
     """
 
     time: float
@@ -61,7 +61,7 @@ class Line(NamedTuple):
 
 
 def read(event: LogEvent) -> Line:
-    """What *event* says."""
+    """Return *event* as text."""
     worker, failure = worker_of(event), event.get("log_failure")
     return Line(
         event.get("log_time", 0.0),
@@ -75,22 +75,25 @@ def read(event: LogEvent) -> Line:
 
 
 def _without(worker: str, message: str) -> str:
-    """*message* without the id that it begins with: that stands before it already."""
+    """Return *message* without the id that it begins with, because the line shows the id before the message."""
     rest = message.removeprefix(worker) if worker else message
     return rest.lstrip(": ") if rest[:1] in (" ", ":") else message
 
 
 def traceback_of(failure: Failure) -> list[str]:
-    """Return the lines of *failure*'s traceback, safe to show, without repetitions and the middle of a long one."""
+    """Return the lines of *failure*'s traceback, safe to show.
+
+    Repeated frames are counted instead of shown, and a long traceback lacks its middle.
+    """
     lines = _unrepeated(failure.getTraceback().splitlines())
     left_out = len(lines) - FIRST_LINES - LAST_LINES
     if left_out > 1:
-        lines[FIRST_LINES:-LAST_LINES] = [f"  … {left_out:,} lines are left out …"]
+        lines[FIRST_LINES:-LAST_LINES] = [f"  … {left_out:,} lines left out …"]
     return [clean(line) for line in lines]
 
 
 def _unrepeated(lines: list[str]) -> list[str]:
-    """*lines*, with frames that follow themselves counted, as Python does."""
+    """Return *lines* with repeated frames counted instead of shown, as Python does."""
     frames: list[list[str]] = []
     for line in lines:
         if not frames or line.startswith("  File ") or not line.startswith("    "):
@@ -106,9 +109,9 @@ def _unrepeated(lines: list[str]) -> list[str]:
 
 
 def worker_of(event: LogEvent) -> str:
-    """Return the id of the worker or SystemManager whose event it is; empty: nobody's.
+    """Return the id of the worker or SystemManager whose event it is; empty: none.
 
-    Whoever logs knows best who it is: a SystemManager's ``worker`` is somebody else.
+    The id of the object that logged comes first: in a SystemManager's events, the field ``worker`` is another worker.
     """
     for name in (getattr(event.get("log_source"), "id", ""), event.get("worker", "")):
         try:
@@ -119,8 +122,8 @@ def worker_of(event: LogEvent) -> str:
 
 
 def clean(text: str) -> str:
-    """Return *text* on one line, without passwords, cut when it is long."""
-    if "://" in text:  # masked before the cut, which may be inside a password
+    """Return *text* on one line, without passwords, and cut if it is long."""
+    if "://" in text:  # before the cut, which may be inside a password
         text = mask(text[: 2 * LONGEST]) + text[2 * LONGEST :]
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text) - LONGEST} more characters)"
@@ -128,11 +131,11 @@ def clean(text: str) -> str:
 
 
 def filtered(observer: Observer, *, level: str, manager_log: bool, worker_log: bool) -> Observer:
-    """*observer*, for what the configuration wants logged.
+    """Return an observer that passes on to *observer* the events that the configuration wants logged.
 
-    :param level: the least; one of ``config.LEVELS``.
-    :param manager_log: whether the SystemManager's events pass.
-    :param worker_log: whether the workers' do. Errors pass anyway.
+    :param level: the lowest level, one of ``config.LEVELS``.
+    :param manager_log: whether the SystemManager's events are passed on. Errors always are.
+    :param worker_log: whether the workers' events are passed on. Errors always are.
     """
     least = LogLevel.levelWithName(level)
 
@@ -151,7 +154,7 @@ def filtered(observer: Observer, *, level: str, manager_log: bool, worker_log: b
 
 
 def log_failed_job(log: Logger, worker: str, job: str, error: BaseException) -> None:
-    """Log what a handler raised, with its traceback, unless it is a JobError: that is an answer, not a defect."""
+    """Log the exception of a handler with its traceback. A JobError is not logged: it is an answer, not a defect."""
     if not isinstance(error, JobError):
         log.failure(
             "{worker}: job {job} failed",
@@ -164,16 +167,16 @@ def log_failed_job(log: Logger, worker: str, job: str, error: BaseException) -> 
 
 
 class EventLogPublisher:
-    """An observer that publishes log lines, for the logger worker to collect.
+    """An observer that publishes log lines on the bus, where the logger worker collects them.
 
-    The topic is ``log.<level>.<worker type>`` (``log.info.process`` for what is no worker's), the body
-    ``{time, level, worker, job, service, message}`` as in :class:`Line`. What is logged while a line is being
-    published is not published, as that would never end; nor is more than *rate* lines a second.
+    The topic is ``log.<level>.<worker type>``, or ``log.<level>.process`` for events without a worker. The body is
+    ``{time, level, worker, job, service, message}`` as in :class:`Line`. Events that are logged during a publication
+    are not published, because that would never end.
 
-    :param publish: sends a body to a topic; may raise a :class:`TxmicroError`.
-    :param seconds: the clock for the rate.
-    :param rate: lines per second, and how many may come at once.
-    :ivar dropped: how many lines were not published. The next line that is tells of those since the last.
+    :param publish: publishes a body to a topic; may raise a :class:`TxmicroError`.
+    :param seconds: gives the time in seconds, for *rate*.
+    :param rate: the most lines per second, and in one burst.
+    :ivar dropped: how many lines were not published. The next line that is published says how many were dropped before.
     """
 
     def __init__(
@@ -189,7 +192,7 @@ class EventLogPublisher:
         self._busy = False
 
     def __call__(self, event: LogEvent) -> None:
-        """Observe *event*."""
+        """Publish *event*."""
         if self._busy:
             return
         self._busy = True

@@ -1,32 +1,32 @@
-"""The metrics of a process, for Prometheus: those of MicroServices.js, under their names and labels, and ours.
+"""The metrics of a process, for Prometheus. Names and labels are those of MicroServices.js, where it has the metric.
 
 ==========================================  =========  ===============================================
 ``microservices_messages_received_total``   counter    by ``service`` and ``type``
 ``microservices_messages_sent_total``       counter    by ``service`` and ``type``
 ``microservices_job_errors_total``          counter    by ``service`` and ``error_type``
 ``microservices_workers_total``             gauge      by ``type``
-``microservices_connected_workers``         gauge      on a SystemManager's page only, as no one else knows
+``microservices_connected_workers``         gauge      only in a process with a SystemManager
 ``microservices_job_processing_seconds``    histogram  by ``service`` and ``job_type``
 ``microservices_job_resends_total``         counter    by ``service`` and ``job_type``
 ``microservices_dead_letters_total``        counter    by ``service`` and ``reason``
 ``microservices_pending_jobs``              gauge      by ``service``: jobs sent that have not ended
 ``microservices_running_jobs``              gauge      by ``service``: jobs whose handler runs
 ``microservices_held_jobs``                 gauge      by ``service``: jobs received that wait until others have ended
-``microservices_broker_blocked``            gauge      1 while the broker takes no messages of this process
+``microservices_broker_blocked``            gauge      1 while the broker accepts no messages from this process
 ==========================================  =========  ===============================================
 
-``service`` is a worker's type, or ``SystemManager``. ``type`` is a message's: ``job``, ``ack``, ``result``,
-``worker.new``, … (of ``workers_total``: a worker's). ``error_type`` is the name of an error's class. ``job_type`` is
-``interactive`` or ``durable``. ``reason`` says why a durable job was moved to the dead letters.
+``service`` is a worker's type, or ``SystemManager``. ``type`` is the type of a message: ``job``, ``ack``, ``result``,
+``worker.new``, …; of ``workers_total``, it is a worker's type. ``error_type`` is the name of an error's class.
+``job_type`` is ``interactive`` or ``durable``. ``reason`` says why a durable job became a dead letter.
 
-An error is counted once, where it happens, whether anybody awaits the job or not: at the worker whose handler failed,
-or at the sender that gave the job up (``JobTimeout``, ``NoWorkerAvailable``, ``WorkerLost``, ``NotStored``).
+An error is counted once, where it happens, even if nobody awaits the job: at the worker whose handler failed, or at
+the sender that gave up the job (``JobTimeout``, ``NoWorkerAvailable``, ``WorkerLost``, ``NotStored``).
 
-Label values come from other programs too, and each one costs memory here and in Prometheus for ever. So each
-label takes :data:`LIMIT` of them, and the rest count as ``other``.
+Label values come from other programs, too, and each one takes memory here and in Prometheus as long as they run. So a
+label has at most :data:`LIMIT` values; further ones are counted as ``other``.
 
-What is recorded with every job is counted in plain numbers, which become samples when somebody reads them: the
-client library's own counters take a lock each time. So recording belongs to the reactor's thread.
+Values that change with every job are plain numbers, from which samples are made on each scrape, because the counters
+of the client library take a lock each time. So record only in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from prometheus_client.utils import floatToGoString
 from .util.text import encodable
 
 LIMIT: Final = 100
-"""How many values a label takes."""
+"""The most values of a label."""
 
 OTHER: Final = "other"
 
@@ -53,7 +53,7 @@ INTERACTIVE: Final = "interactive"
 DURABLE: Final = "durable"
 """The values of ``job_type``."""
 
-# Seconds: from a handler that only looks something up to one that somebody waits for.
+# Seconds: from a handler that only looks up something to one that takes a minute.
 BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 _LONGEST: Final = 100
@@ -62,7 +62,7 @@ Child = TypeVar("Child")
 
 
 class _Children(dict[str, Child], Generic[Child]):
-    """The children of a metric, by label value. A known one costs a dict's lookup."""
+    """The children of a metric, by label value. A known value takes one dict lookup."""
 
     def __init__(self, make: Callable[[str], Child]) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class _Children(dict[str, Child], Generic[Child]):
 
 
 def _clean(value: str) -> str:
-    """*value* as a page in UTF-8 can show it, and not for ever."""
+    """Return *value* so that UTF-8 can encode it, and cut if it is long."""
     return encodable(value[:_LONGEST])
 
 
@@ -93,7 +93,7 @@ class _Tally:
 
 
 class _Durations:
-    """A child of a histogram: how many fell into each bucket, and their sum."""
+    """A child of a histogram: the number of values in each bucket, and their sum."""
 
     __slots__ = ("counts", "sum")
 
@@ -102,18 +102,18 @@ class _Durations:
         self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """One more."""
+        """Add a value."""
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
 
     def buckets(self) -> list[tuple[str, float]]:
-        """How many were at most as long as each bucket's bound."""
+        """Return the number of values up to each bucket's bound."""
         bounds = [*map(floatToGoString, BUCKETS), "+Inf"]
         return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
 class _Family(Collector, Generic[Child]):
-    """Children by service and by one more label."""
+    """A metric with two labels: the service, and one more."""
 
     def __init__(self, name: str, text: str, label: str, child: Callable[[str], Child]) -> None:
         self._name = f"microservices_{name}"
@@ -123,7 +123,7 @@ class _Family(Collector, Generic[Child]):
         self._services: dict[str, _Children[Child]] = {}
 
     def of(self, service: str) -> _Children[Child]:
-        """The children of a service."""
+        """Return the children of *service*."""
         return self._services.setdefault(service, _Children(self._child))
 
     def _all(self) -> Iterator[tuple[list[str], Child]]:
@@ -134,7 +134,7 @@ class _Family(Collector, Generic[Child]):
 
 class _Counters(_Family[_Tally]):
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """What the registry asks for."""
+        """Yield the samples, for the registry."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, tally in self._all():
             family.add_metric(labels, tally.value)
@@ -143,7 +143,7 @@ class _Counters(_Family[_Tally]):
 
 class _Histograms(_Family[_Durations]):
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """What the registry asks for."""
+        """Yield the samples, for the registry."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, durations in self._all():
             family.add_metric(labels, durations.buckets(), durations.sum)
@@ -151,7 +151,7 @@ class _Histograms(_Family[_Durations]):
 
 
 class JobCounts(Protocol):
-    """A worker, as far as its jobs are counted."""
+    """The numbers of a worker's jobs."""
 
     @property
     def pending_jobs(self) -> int:
@@ -159,7 +159,7 @@ class JobCounts(Protocol):
 
     @property
     def running_jobs(self) -> int:
-        """How many jobs it runs."""
+        """How many of its handlers run."""
 
     @property
     def held_jobs(self) -> int:
@@ -188,10 +188,10 @@ class _JobGauges(Collector):
 
 
 class Metrics:
-    """The metric families of one process; several services in it share them.
+    """The metrics of one process, which its services share.
 
-    :param registry: where they are registered, at most once.
-    :param seconds: the clock that jobs are timed by.
+    :param registry: the registry that they are added to; it can hold only one ``Metrics``.
+    :param seconds: the clock for the run times of jobs.
     """
 
     def __init__(self, registry: CollectorRegistry, seconds: Callable[[], float] = perf_counter) -> None:
@@ -203,32 +203,32 @@ class Metrics:
         self.jobs = _Histograms(
             "job_processing_seconds", "Time spent processing jobs", "job_type", _Durations
         )
-        self.resends = _Counters("job_resends", "Jobs that were published once more", "job_type", _Tally)
-        self.dead = _Counters("dead_letters", "Durable jobs that were given up", "reason", _Tally)
+        self.resends = _Counters("job_resends", "Jobs that were published again", "job_type", _Tally)
+        self.dead = _Counters("dead_letters", "Durable jobs that became dead letters", "reason", _Tally)
         for family in (self.received, self.sent, self.errors, self.jobs, self.resends, self.dead):
             registry.register(family)
         self.job_gauges = _JobGauges()
         registry.register(self.job_gauges)
         self.blocked = Gauge(
-            "microservices_broker_blocked", "Whether the broker takes no messages", registry=registry
+            "microservices_broker_blocked", "1 while the broker accepts no messages", registry=registry
         )
         self._connected_workers: Gauge | None = None
         workers = Gauge("microservices_workers_total", "Workers by type", ["type"], registry=registry)
         self.workers: _Children[Gauge] = _Children(workers.labels)
-        self._crowd: dict[str, int] = {}
+        self._overflow: dict[str, int] = {}
         self._services: dict[str, ServiceMetrics] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
 
     def service(self, name: str) -> ServiceMetrics:
-        """The metrics of the service called *name*: a worker type, or the SystemManager's."""
+        """Return the metrics of the service *name*: a worker type, or ``SystemManager``."""
         if name not in self._services:
             self._services[name] = ServiceMetrics(self, name)
         return self._services[name]
 
     def set_connected_workers(self, count: int) -> None:
-        """There are *count* workers on the bus. A page does not show what its process never said."""
+        """Set the number of connected workers. Before the first call, the page does not have the metric."""
         if self._connected_workers is None:
             self._connected_workers = Gauge(
                 "microservices_connected_workers", "Workers connected to the bus", registry=self.registry
@@ -236,19 +236,22 @@ class Metrics:
         self._connected_workers.set(count)
 
     def set_worker_count(self, type: str, count: int) -> None:
-        """There are *count* workers of *type*; ``other`` holds the sum of the types beyond the limit."""
+        """Set the number of workers of *type*. Types beyond the limit are added up as ``other``."""
         child = self.workers[type]
         if type in self.workers:
             child.set(count)
             return
-        self._crowd[type] = count
+        self._overflow[type] = count
         if not count:
-            del self._crowd[type]
-        child.set(sum(self._crowd.values()))
+            del self._overflow[type]
+        child.set(sum(self._overflow.values()))
 
 
 class ServiceMetrics:
-    """What one service records; also the API for the metrics of one's own, in :attr:`registry`."""
+    """The metrics of one service.
+
+    :ivar registry: the process's registry, for metrics of your own.
+    """
 
     def __init__(self, metrics: Metrics, name: str) -> None:
         self.registry = metrics.registry
@@ -262,31 +265,31 @@ class ServiceMetrics:
         self._name = name
 
     def record_message_received(self, type: str) -> None:
-        """A message of *type* came in."""
+        """Count a received message of *type*."""
         self._received[type].value += 1
 
     def record_message_sent(self, type: str) -> None:
-        """A message of *type* went out."""
+        """Count a sent message of *type*."""
         self._sent[type].value += 1
 
     def record_error(self, error_type: str) -> None:
-        """A job failed, or something else did, with an error of *error_type*."""
+        """Count an error; *error_type* is the name of its class."""
         self._errors[error_type].value += 1
 
     def record_resend(self, job_type: str) -> None:
-        """A job of *job_type* was published once more."""
+        """Count a job of *job_type* that was published again."""
         self._resends[job_type].value += 1
 
     def record_dead_letter(self, reason: str) -> None:
-        """A durable job was given up, for *reason*."""
+        """Count a durable job that became a dead letter, for *reason*."""
         self._dead[reason].value += 1
 
     def observe_job(self, job_type: str, seconds: float) -> None:
-        """A job of *job_type* took *seconds*."""
+        """Record that a job of *job_type* took *seconds*."""
         self._jobs[job_type].observe(seconds)
 
     def start_job_timer(self, job_type: str) -> Callable[[], float]:
-        """Start to time a job; call the result once it is done: it records the time, and gives it in seconds."""
+        """Start to time a job. Return a function that records the time, and returns it in seconds."""
         clock, started = self._metrics.seconds, self._metrics.seconds()
 
         def stop() -> float:
@@ -301,13 +304,13 @@ class ServiceMetrics:
         self._metrics.job_gauges.workers.setdefault(self._name, []).append(worker)
 
     def remove_job_counts(self, worker: JobCounts) -> None:
-        """Count the jobs of *worker* no more. The gauges of a service without workers stay, at 0."""
+        """Stop counting the jobs of *worker*. The gauges of a service without workers stay, at 0."""
         self._metrics.job_gauges.workers[self._name].remove(worker)
 
     def set_worker_count(self, type: str, count: int) -> None:
-        """There are *count* workers of *type* on the bus."""
+        """Set the number of connected workers of *type*."""
         self._metrics.set_worker_count(type, count)
 
     def set_connected_workers(self, count: int) -> None:
-        """There are *count* workers on the bus."""
+        """Set the number of connected workers."""
         self._metrics.set_connected_workers(count)

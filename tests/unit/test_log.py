@@ -112,7 +112,7 @@ class Reading(SynchronousTestCase):
 
         lines = self.traceback(this)
         self.assertEqual(len(lines), FIRST_LINES + 1 + LAST_LINES)
-        self.assertRegex(lines[FIRST_LINES], r"… [\d,]+ lines are left out …")
+        self.assertRegex(lines[FIRST_LINES], r"… [\d,]+ lines left out …")
         self.assertIn("RecursionError", lines[-1])
 
     def test_a_message_cannot_forge_lines_or_colors(self) -> None:

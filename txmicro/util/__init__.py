@@ -1,1 +1,1 @@
-"""Small parts that everything else uses."""
+"""Small helpers that all packages use: clocks, texts, files, observers."""

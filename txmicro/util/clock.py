@@ -1,4 +1,4 @@
-"""The clock that everything is given, as a type: Twisted's ``IReactorTime``, which mypy cannot read."""
+"""Types of clocks: Twisted's ``IReactorTime`` and ``IDelayedCall`` as protocols, which mypy can check."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any, Protocol
 
 
 class Timer(Protocol):
-    """A call that is to come, Twisted's ``IDelayedCall``."""
+    """A delayed call, as ``IDelayedCall``."""
 
     def cancel(self) -> None:
-        """Let it not come."""
+        """Cancel the call."""
 
     def reset(self, secondsFromNow: float, /) -> None:
-        """Let it come that many seconds from now."""
+        """Delay the call until *secondsFromNow* seconds from now."""
 
     def active(self) -> bool:
-        """Whether it is still to come."""
+        """Return whether the call is still to come."""
 
 
 class Clock(Protocol):
-    """Tells the time and calls later: a reactor, or a ``twisted.internet.task.Clock``."""
+    """A reactor, or a ``twisted.internet.task.Clock``."""
 
     def seconds(self) -> float:
-        """The time, in seconds; only differences mean anything."""
+        """Return the time in seconds; only differences have a meaning."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], /, *args: Any, **kw: Any) -> Timer:
-        """Call *callable* after *delay* seconds."""
+        """Call *callable* after *delay* seconds; return the delayed call."""

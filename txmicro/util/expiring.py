@@ -1,4 +1,4 @@
-"""Keys of what happened lately."""
+"""A set of keys that are forgotten after some time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 
 class ExpiringKeys:
-    """Remembers keys, each for equally long, so that the oldest goes first.
+    """A set of keys, each of which is kept for the same time.
 
-    :param seconds: for how long. :param most: how many; the oldest make room.
+    :param seconds: how long a key is kept. :param most: the most keys; then the oldest one is forgotten.
     """
 
     def __init__(self, seconds: float, most: int) -> None:
@@ -27,21 +27,21 @@ class ExpiringKeys:
         return iter(self._until)
 
     def add(self, key: str, now: float) -> None:
-        """Remember *key* from *now* on."""
+        """Add *key* at the time *now*, or keep it again for the whole time."""
         self._until[key] = now + self._seconds
         self._until.move_to_end(key)
         if len(self._until) > self._most:
             self._until.popitem(last=False)
 
     def pop(self, key: str) -> bool:
-        """Forget *key*; returns whether it was known."""
+        """Remove *key*, and return whether it was there."""
         return self._until.pop(key, None) is not None
 
     def forget(self, now: float) -> None:
-        """Forget those whose time is over."""
+        """Remove the keys that have expired at the time *now*."""
         while self._until and next(iter(self._until.values())) <= now:
             self._until.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all keys."""
         self._until.clear()

@@ -1,4 +1,4 @@
-"""Logs what goes wrong again and again only once."""
+"""Logs a repeated problem only once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Hashable
 
 
 class LogOnce:
-    """Tells the first of a kind, so that what goes wrong again and again is logged once.
+    """A filter that lets the first problem of each kind be logged.
 
-    :param limit: how many kinds are told; any more are not, as there may be no end of them.
+    :param limit: the most kinds that are logged. Kinds may contain text from other programs, so their number has to be
+        limited.
     """
 
     def __init__(self, limit: int = 1000) -> None:
@@ -16,7 +17,7 @@ class LogOnce:
         self._known: set[Hashable] = set()
 
     def first(self, kind: Hashable) -> bool:
-        """Whether *kind* has not been asked about before."""
+        """Return True the first time for each *kind*, unless the limit is reached."""
         if kind in self._known or len(self._known) >= self._limit:
             return False
         self._known.add(kind)

@@ -1,4 +1,4 @@
-"""Something that happens once, and that many may wait for."""
+"""An event that happens once, and that any number of callers may wait for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_YET: Any = object()
 
 
 class Once(Generic[Value]):
-    """Fires every Deferred it gave, and those it gives later, with the first value it hears of."""
+    """A one-shot event with a value: it fires all Deferreds of :meth:`wait`, also later ones, with that value."""
 
     __slots__ = ("_result", "_waiting")
 
@@ -24,21 +24,27 @@ class Once(Generic[Value]):
 
     @property
     def happened(self) -> bool:
-        """Whether :meth:`happen` was called."""
+        """Whether :meth:`happen` has been called."""
         return self._result is not _NOT_YET
 
     def happen(self, value: Value | Failure) -> None:
-        """Fire with *value*, or (a Failure) fail with it. What comes after the first call changes nothing."""
+        """Fire the Deferreds with *value*, or fail them with it if it is a Failure.
+
+        Only the first call has an effect.
+        """
         if self.happened:
             return
         self._result = value
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
-            if not waiter.called:  # by another waiter, who cancelled it
+            if not waiter.called:  # another waiter's callback may have canceled it
                 waiter.callback(value)  # a Failure starts the errbacks
 
     def wait(self, cancelled: Callable[[], None] = lambda: None) -> Deferred[Value]:
-        """A fresh Deferred. Cancelling it stops this wait, and calls *cancelled*."""
+        """Return a new Deferred, which fires with the value, or fails if it is a Failure.
+
+        Canceling it ends this wait only, and calls *cancelled*.
+        """
 
         def forget(waiter: Deferred[Value]) -> None:
             if waiter in self._waiting:
