@@ -1,9 +1,10 @@
-"""Log events: the text of a line, which events are logged, and the publication of lines on the bus.
+"""Log events: the text of a line, and which events are logged.
 
 Everything logs through Twisted's :class:`~twisted.logger.Logger`, with the fields ``worker`` (a worker's id) and
 ``job`` (a job's id) besides Twisted's. ``recurring=True`` marks events that may come in large numbers
 (:mod:`txmicro.daemons.log_limit`). An observer is a callable that gets events, from ``globalLogPublisher`` or from
-another observer; those that write are in :mod:`txmicro.daemons.log_output`.
+another observer; those that write are in :mod:`txmicro.daemons.log_output`, the one that publishes lines on the bus is
+in :mod:`txmicro.daemons.log_publisher`.
 
 An event is one line, whatever it contains: control characters are escaped, passwords in URLs are masked, and long
 messages and tracebacks are cut.
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from twisted.python.failure import Failure
 
-from .errors import AddressError, JobError, TxmicroError
+from .errors import AddressError, JobError
 from .protocol.address import parse_id
 from .util.passwords import mask
 from .util.text import printable
@@ -164,71 +165,3 @@ def log_failed_job(log: Logger, worker: str, job: str, error: BaseException) -> 
             job=job,
             recurring=True,
         )
-
-
-class EventLogPublisher:
-    """An observer that publishes log lines on the bus, where the logger worker collects them.
-
-    The topic is ``log.<level>.<worker type>``, or ``log.<level>.process`` for events without a worker. The body is
-    ``{time, level, worker, job, service, message}`` as in :class:`Line`. Events that are logged during a publication
-    are not published, because that would never end.
-
-    :param publish: publishes a body to a topic; may raise a :class:`TxmicroError`.
-    :param seconds: gives the time in seconds, for *rate*.
-    :param rate: the most lines per second, and in one burst.
-    :ivar dropped: how many lines were not published. The next line that is published says how many were dropped before.
-    """
-
-    def __init__(
-        self, publish: Callable[[str, dict[str, Any]], Any], seconds: Callable[[], float], rate: int = 100
-    ) -> None:
-        self.dropped = 0
-        self._told = 0
-        self._publish = publish
-        self._seconds = seconds
-        self._rate = rate
-        self._allowance = float(rate)
-        self._last = seconds()
-        self._busy = False
-
-    def __call__(self, event: LogEvent) -> None:
-        """Publish *event*."""
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            self._observe(read(event))
-        except TxmicroError:
-            self.dropped += 1
-        finally:
-            self._busy = False
-
-    def _observe(self, line: Line) -> None:
-        if not self._allowed():
-            self.dropped += 1
-            return
-        missing = self.dropped - self._told
-        cause = f": {line.traceback[-1]}" if line.traceback else ""
-        loss = f" ({missing} lines before this one were dropped)" if missing else ""
-        self._send(line, line.message + cause + loss)
-        self._told += missing
-
-    def _allowed(self) -> bool:
-        now = self._seconds()
-        self._allowance = min(self._rate, self._allowance + (now - self._last) * self._rate)
-        self._last = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
-
-    def _send(self, line: Line, message: str) -> None:
-        body = {
-            "time": line.time,
-            "level": line.level,
-            "worker": line.worker,
-            "job": line.job,
-            "service": line.service,
-            "message": message,
-        }
-        self._publish(f"log.{line.level}.{line.service if line.worker else 'process'}", body)

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.logs import Reactor
 from tests.support.programs import Program, ProgramTestCase, reactor
-from tests.unit.test_log import Reactor
 from txmicro.daemons.signals import ONE_REQUEST, SIGNALS, SecondSignal
 
 MODULE = """

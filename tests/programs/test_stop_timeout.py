@@ -10,8 +10,8 @@ import threading
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from tests.support.logs import Reactor
 from tests.support.programs import Program, ProgramTestCase, reactor
-from tests.unit.test_log import Reactor
 from txmicro.daemons.signals import SIGNALS
 from txmicro.daemons.stop_timeout import STATUS, StopTimeout
 

@@ -1,55 +1,15 @@
+"""The text of log events, and which of them are logged."""
+
 from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogEvent, Logger, LogLevel
+from twisted.logger import LogEvent, LogLevel
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import BusClosed
-from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, EventLogPublisher, filtered, read
-from txmicro.util.log_once import LogOnce
-
-WORKER = "WB:1795449588399-3fa9"
-MANAGER = "SystemManager:1795449588399-0000"
-TIME = 1795449588.25
-
-
-class Reactor(MemoryReactorClock):
-    """One that runs at once what other threads ask for."""
-
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        """Call it."""
-        function(*args)
-
-
-class Named:
-    """What logs with an id of its own."""
-
-    log = Logger()
-
-    def __init__(self, id: Any) -> None:
-        self.id = id
-
-
-def event(message: str = "hello", **fields: Any) -> LogEvent:
-    return {
-        "log_time": TIME,
-        "log_level": LogLevel.info,
-        "log_namespace": "txmicro.bus.connections.Bus",
-        "log_format": "{message}",
-        "message": message,
-        **fields,
-    }
-
-
-def failure(error: Exception) -> Failure:
-    try:
-        raise error
-    except type(error):
-        return Failure()
+from tests.support.logs import MANAGER, TIME, WORKER, Named, event, failure
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, filtered, read
 
 
 class Reading(SynchronousTestCase):
@@ -182,98 +142,3 @@ class Switches(SynchronousTestCase):
 
     def test_errors_go_by_the_level_too(self) -> None:
         self.assertEqual(self.passed(event("bad", log_level=LogLevel.error), level="critical"), [])
-
-
-class SaidTests(SynchronousTestCase):
-    def test_the_first_of_a_kind(self) -> None:
-        once = LogOnce()
-        self.assertEqual(
-            [once.first(kind) for kind in ("a", "b", "a", ("a", 1), ("a", 1))],
-            [True, True, False, True, False],
-        )
-
-    def test_an_end_of_kinds(self) -> None:
-        once = LogOnce(limit=3)
-        self.assertEqual(sum(once.first(number) for number in range(10)), 3)
-        self.assertFalse(once.first(0))
-
-
-class Publishing(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.published: list[tuple[str, dict[str, Any]]] = []
-        self.observer = self.build(lambda topic, body: self.published.append((topic, body)))
-
-    def build(self, publish: Any, rate: int = 3) -> EventLogPublisher:
-        return EventLogPublisher(publish, self.clock.seconds, rate)
-
-    def messages(self) -> list[str]:
-        return [body["message"] for _, body in self.published]
-
-    def test_topic_and_body(self) -> None:
-        self.observer(event(worker=WORKER, job="7c3e-1", log_level=LogLevel.warn))
-        body = {
-            "time": TIME,
-            "level": "warn",
-            "worker": WORKER,
-            "job": "7c3e-1",
-            "service": "WB",
-            "message": "hello",
-        }
-        self.assertEqual(self.published, [("log.warn.WB", body)])
-
-    def test_what_is_no_workers(self) -> None:
-        self.observer(event())
-        ((topic, body),) = self.published
-        self.assertEqual((topic, body["worker"], body["service"]), ("log.info.process", "", "Bus"))
-
-    def test_a_failure_says_its_last_line(self) -> None:
-        self.observer(event(log_failure=failure(ValueError("no"))))
-        self.assertEqual(self.messages(), ["hello: builtins.ValueError: no"])
-
-    def test_what_is_logged_while_publishing_is_not_published(self) -> None:
-        def publish(topic: str, body: dict[str, Any]) -> None:
-            self.published.append((topic, body))
-            observer(event("publishing"))
-
-        observer = self.build(publish)
-        observer(event("one"))
-        observer(event("two"))
-        self.assertEqual(self.messages(), ["one", "two"])
-
-    def test_the_rate_is_bounded_and_the_loss_is_told(self) -> None:
-        for number in range(10):
-            self.observer(event(str(number)))
-        self.assertEqual(self.messages(), ["0", "1", "2"])
-        self.assertEqual(self.observer.dropped, 7)
-        self.clock.advance(0.4)
-        self.observer(event("later"))
-        self.observer(event("too soon"))
-        self.assertEqual(self.messages()[3:], ["later (7 lines before this one were dropped)"])
-        self.clock.advance(1000)
-        for number in range(10):
-            self.observer(event(str(number)))
-        self.assertEqual(self.messages()[4:], ["0 (1 lines before this one were dropped)", "1", "2"])
-
-    def test_a_bus_that_is_closed_costs_the_line_and_no_more(self) -> None:
-        def publish(topic: str, body: dict[str, Any]) -> None:
-            if not self.published:
-                self.published.append((topic, body))
-                raise BusClosed
-            self.published.append((topic, body))
-
-        observer = self.build(publish)
-        observer(event("one"))
-        observer(event("two"))
-        self.assertEqual(observer.dropped, 1)
-        self.assertEqual(self.messages(), ["one", "two (1 lines before this one were dropped)"])
-
-    def test_it_goes_on_after_a_mistake(self) -> None:
-        def publish(topic: str, body: dict[str, Any]) -> None:
-            self.published.append((topic, body))
-            raise ZeroDivisionError
-
-        observer = self.build(publish)
-        for _ in range(2):
-            self.assertRaises(ZeroDivisionError, observer, event())
-        self.assertEqual(len(self.published), 2)

@@ -27,7 +27,7 @@ from txmicro.bus.targets import targets
 from txmicro.config import Config
 from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of
-from txmicro.log import EventLogPublisher, clean
+from txmicro.log import clean
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
 from txmicro.page.metrics import MetricsServer
@@ -37,6 +37,7 @@ from txmicro.worker import Worker
 
 from .blocked_reactor import ReactorMonitor
 from .log_output import ConfiguredObserver, in_reactor_thread_only
+from .log_publisher import LogPublisher
 
 CANNOT_START: Final = 1
 """The status of a process in which something cannot start."""
@@ -201,7 +202,7 @@ class Process(SequentialServices):
     def _is_ready(self, member: Member) -> None:
         """Publish what this process logs as soon as it has somebody who can."""
         if self._lines is None and isinstance(member, Worker):
-            publisher = EventLogPublisher(member.publish, self._reactor.seconds)
+            publisher = LogPublisher(member.publish, self._reactor.seconds)
             self._lines = ConfiguredObserver(
                 self._config, in_reactor_thread_only(publisher, self._reactor), self._reactor
             )

@@ -5,7 +5,7 @@ from typing import Any
 from twisted.logger import LogEvent, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.unit.test_log import WORKER, Reactor, event, failure
+from tests.support.logs import WORKER, Reactor, event, failure
 from txmicro.daemons.log_limit import MOST, PERIOD, RateLimitedObserver
 
 

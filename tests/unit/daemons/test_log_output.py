@@ -12,7 +12,7 @@ from twisted.python.log import textFromEventDict
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
-from tests.unit.test_log import TIME, WORKER, Named, Reactor, event, failure
+from tests.support.logs import TIME, WORKER, Named, Reactor, event, failure
 from txmicro.config import Config
 from txmicro.daemons.log_output import (
     ConfiguredObserver,

@@ -11,8 +11,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.logs import Reactor, event
 from tests.unit.daemons.test_tap import parse
-from tests.unit.test_log import Reactor, event
 from txmicro.config import Config
 from txmicro.daemons import tap
 

@@ -1,0 +1,94 @@
+"""The publication of log lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import LogLevel
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.logs import TIME, WORKER, event, failure
+from txmicro.daemons.log_publisher import LogPublisher
+from txmicro.errors import BusClosed
+
+
+class LogPublisherTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.published: list[tuple[str, dict[str, Any]]] = []
+        self.observer = self.build(lambda topic, body: self.published.append((topic, body)))
+
+    def build(self, publish: Any, rate: int = 3) -> LogPublisher:
+        return LogPublisher(publish, self.clock.seconds, rate)
+
+    def messages(self) -> list[str]:
+        return [body["message"] for _, body in self.published]
+
+    def test_topic_and_body(self) -> None:
+        self.observer(event(worker=WORKER, job="7c3e-1", log_level=LogLevel.warn))
+        body = {
+            "time": TIME,
+            "level": "warn",
+            "worker": WORKER,
+            "job": "7c3e-1",
+            "service": "WB",
+            "message": "hello",
+        }
+        self.assertEqual(self.published, [("log.warn.WB", body)])
+
+    def test_what_is_no_workers(self) -> None:
+        self.observer(event())
+        ((topic, body),) = self.published
+        self.assertEqual((topic, body["worker"], body["service"]), ("log.info.process", "", "Bus"))
+
+    def test_a_failure_says_its_last_line(self) -> None:
+        self.observer(event(log_failure=failure(ValueError("no"))))
+        self.assertEqual(self.messages(), ["hello: builtins.ValueError: no"])
+
+    def test_what_is_logged_while_publishing_is_not_published(self) -> None:
+        def publish(topic: str, body: dict[str, Any]) -> None:
+            self.published.append((topic, body))
+            observer(event("publishing"))
+
+        observer = self.build(publish)
+        observer(event("one"))
+        observer(event("two"))
+        self.assertEqual(self.messages(), ["one", "two"])
+
+    def test_the_rate_is_bounded_and_the_loss_is_told(self) -> None:
+        for number in range(10):
+            self.observer(event(str(number)))
+        self.assertEqual(self.messages(), ["0", "1", "2"])
+        self.assertEqual(self.observer.dropped, 7)
+        self.clock.advance(0.4)
+        self.observer(event("later"))
+        self.observer(event("too soon"))
+        self.assertEqual(self.messages()[3:], ["later (7 lines before this one were dropped)"])
+        self.clock.advance(1000)
+        for number in range(10):
+            self.observer(event(str(number)))
+        self.assertEqual(self.messages()[4:], ["0 (1 lines before this one were dropped)", "1", "2"])
+
+    def test_a_bus_that_is_closed_costs_the_line_and_no_more(self) -> None:
+        def publish(topic: str, body: dict[str, Any]) -> None:
+            if not self.published:
+                self.published.append((topic, body))
+                raise BusClosed
+            self.published.append((topic, body))
+
+        observer = self.build(publish)
+        observer(event("one"))
+        observer(event("two"))
+        self.assertEqual(observer.dropped, 1)
+        self.assertEqual(self.messages(), ["one", "two (1 lines before this one were dropped)"])
+
+    def test_it_goes_on_after_a_mistake(self) -> None:
+        def publish(topic: str, body: dict[str, Any]) -> None:
+            self.published.append((topic, body))
+            raise ZeroDivisionError
+
+        observer = self.build(publish)
+        for _ in range(2):
+            self.assertRaises(ZeroDivisionError, observer, event())
+        self.assertEqual(len(self.published), 2)

@@ -1,0 +1,79 @@
+"""Publishes log lines on the bus, where the logger worker collects them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import LogEvent
+
+from txmicro.errors import TxmicroError
+from txmicro.log import Line, read
+
+
+class LogPublisher:
+    """An observer that publishes log lines.
+
+    The topic is ``log.<level>.<worker type>``, or ``log.<level>.process`` for events without a worker. The body is
+    ``{time, level, worker, job, service, message}`` as in :class:`Line`. Events that are logged during a publication
+    are not published, because that would never end.
+
+    :param publish: publishes a body to a topic; may raise a :class:`TxmicroError`.
+    :param seconds: gives the time in seconds, for *rate*.
+    :param rate: the most lines per second, and in one burst.
+    :ivar dropped: how many lines were not published. The next line that is published says how many were dropped before.
+    """
+
+    def __init__(
+        self, publish: Callable[[str, dict[str, Any]], Any], seconds: Callable[[], float], rate: int = 100
+    ) -> None:
+        self.dropped = 0
+        self._told = 0
+        self._publish = publish
+        self._seconds = seconds
+        self._rate = rate
+        self._allowance = float(rate)
+        self._last = seconds()
+        self._busy = False
+
+    def __call__(self, event: LogEvent) -> None:
+        """Publish *event*."""
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            self._observe(read(event))
+        except TxmicroError:
+            self.dropped += 1
+        finally:
+            self._busy = False
+
+    def _observe(self, line: Line) -> None:
+        if not self._allowed():
+            self.dropped += 1
+            return
+        missing = self.dropped - self._told
+        cause = f": {line.traceback[-1]}" if line.traceback else ""
+        loss = f" ({missing} lines before this one were dropped)" if missing else ""
+        self._send(line, line.message + cause + loss)
+        self._told += missing
+
+    def _allowed(self) -> bool:
+        now = self._seconds()
+        self._allowance = min(self._rate, self._allowance + (now - self._last) * self._rate)
+        self._last = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def _send(self, line: Line, message: str) -> None:
+        body = {
+            "time": line.time,
+            "level": line.level,
+            "worker": line.worker,
+            "job": line.job,
+            "service": line.service,
+            "message": message,
+        }
+        self._publish(f"log.{line.level}.{line.service if line.worker else 'process'}", body)
