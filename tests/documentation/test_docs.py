@@ -9,6 +9,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.documents import ROOT, test_cases
+from txmicro import errors
 from txmicro.cli.main import read
 
 PAGES = sorted((ROOT / "docs").rglob("*.rst"))
@@ -56,6 +57,18 @@ class FileTests(SynchronousTestCase):
         for document in DOCUMENTS:
             for name in path.findall(document.read_text("utf-8")):
                 self.assertTrue((ROOT / name).exists(), f"{document.name} names {name}")
+
+
+class ErrorsTests(SynchronousTestCase):
+    def test_the_table_has_every_error_that_ends_a_job(self) -> None:
+        text = (ROOT / "docs/howto/errors.rst").read_text("utf-8")
+        told = {
+            name: word == "yes" for name, word in re.findall(r"^``(\w+)`` .+ (yes|no)$", text, re.MULTILINE)
+        }
+        classes = [each for each in vars(errors).values() if isinstance(each, type)]
+        known = {each.__name__: each.retryable for each in classes if issubclass(each, errors.JobError)}
+        del known["JobError"]
+        self.assertEqual(told, known)
 
 
 class PromisesTests(SynchronousTestCase):
