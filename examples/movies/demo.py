@@ -1,7 +1,7 @@
 """``make demo``: start the whole system in one process, store a movie and find it again, over HTTP.
 
-Needs nothing but the package: the broker is the embedded one, the store is in memory. ``--once`` leaves when
-the answers are there, with status 0 if they were right; else the system stays up until Ctrl-C.
+It needs no server: the broker is the embedded one, and the store is in memory. With ``--once`` it ends after the
+answers, with status 0 if they are as expected. Otherwise the system runs until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ CONFIG = str(Path(__file__).with_name("demo.json"))
 MOVIE = {"title": "Metropolis", "year": 1927}
 
 START_TIMEOUT = 30.0
-"""Seconds until all workers must be announced."""
+"""Seconds in which all workers have to be announced."""
 
 STOP_TIMEOUT = 10.0
-"""Seconds until the system must be gone when it was told to go."""
+"""Seconds in which the system has to end after SIGTERM; then it is killed."""
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds until a request must be answered."""
+"""Seconds in which a request has to be answered."""
 
 System = subprocess.Popen[bytes]
 
 
 class DemoError(Exception):
-    """Something is not as it should be; the text says what."""
+    """The demo failed; the text says why."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run the demo; gives the status for the process to end with."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs ignore the first
+    """Run the demo; return the exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # in a background job of a shell, SIGINT is ignored
         signal.signal(number, signal.default_int_handler)
     try:
         config = load(CONFIG, os.environ)
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_ports(config: Config) -> None:
-    """Raise :class:`DemoError` if a port is not free: what listens there would answer instead of us."""
+    """Raise :class:`DemoError` if a port is in use: another program would answer the demo's requests."""
     for setting, interface in (
         ("broker_listen_port", config.broker_interface),
         ("metrics_port", config.metrics_interface),
@@ -82,17 +82,17 @@ def check_ports(config: Config) -> None:
                 probe.bind((interface, port))
         except OSError as error:
             raise DemoError(
-                f"cannot listen on {host_port(interface, port)} ({error.strerror}): {setting} in {CONFIG}, "
-                f"or TXMICRO_{setting.upper()} in the environment, sets another port"
+                f"cannot listen on {host_port(interface, port)} ({error.strerror}): set {setting} in {CONFIG}, "
+                f"or TXMICRO_{setting.upper()} in the environment, to a free port"
             ) from error
 
 
 @contextmanager
 def running_system() -> Iterator[System]:
-    """The system, as a process that logs to our output; it is gone afterwards, whatever happens."""
+    """Run the system as a process that logs to this one's output. End it in any case."""
     twistd = Path(sys.executable).with_name("twistd")
     command = [str(twistd), "--nodaemon", "txmicro", "--config", CONFIG]
-    # In a session of its own, so that Ctrl-C is ours alone and the system is told to stop once.
+    # In a session of its own, Ctrl-C does not reach the system, which is then stopped by one signal only.
     system = subprocess.Popen(command, start_new_session=True)
     try:
         yield system
@@ -105,12 +105,14 @@ def running_system() -> Iterator[System]:
 
 
 def wait_for_workers(system: System, config: Config) -> None:
-    """Return once the SystemManager knows all workers; raises :class:`DemoError` when that does not come."""
+    """Return when the SystemManager knows all workers. Raise :class:`DemoError` if that takes too long."""
     expected = Counter(name for name in config.services if name not in ("broker", "manager"))
     until = time.monotonic() + START_TIMEOUT
     while (announced := count_workers(config)) != expected:
         if system.poll() is not None:
-            raise DemoError(f"the system did not start: it ended with status {system.returncode}")
+            raise DemoError(
+                f"the system did not start: it ended with status {system.returncode}; the log above has the reason"
+            )
         if time.monotonic() > until:
             missing = ", ".join(sorted((expected - announced).elements()))
             raise DemoError(f"not announced within {START_TIMEOUT:g} s: {missing}")
@@ -118,27 +120,29 @@ def wait_for_workers(system: System, config: Config) -> None:
 
 
 def count_workers(config: Config) -> Counter[str]:
-    """The workers by type, from the SystemManager's metrics page."""
+    """Return the number of workers by type, from the SystemManager's metrics page."""
     try:
         _, page = fetch("GET", metrics_url(config))
-    except (OSError, HTTPException):  # it does not listen yet
+    except (OSError, HTTPException):  # the page is not there yet
         return Counter()
     found = re.findall(r'^microservices_workers_total\{type="(.+)"\} (\S+)$', page, re.MULTILINE)
     return Counter({kind: int(float(count)) for kind, count in found})
 
 
 def stay(system: System) -> None:
-    """Wait for Ctrl-C; raises :class:`DemoError` when the system ends before."""
-    print("\nThe system stays up until Ctrl-C.\n", flush=True)
+    """Wait for Ctrl-C. Raise :class:`DemoError` if the system ends before."""
+    print("\nThe system runs until Ctrl-C.\n", flush=True)
     system.wait()
-    raise DemoError(f"the system ended by itself, with status {system.returncode}")
+    raise DemoError(
+        f"the system ended by itself, with status {system.returncode}; the log above has the reason"
+    )
 
 
-# Its answers
+# The answers
 
 
 def show(system: System, config: Config) -> None:
-    """Store a movie and find it again; raises :class:`DemoError` if an answer is not right."""
+    """Store a movie and find it again. Raise :class:`DemoError` if an answer is not as expected."""
     wait_for_workers(system, config)
     movies = f"{base(config.rest_interface, config.rest_port)}/movies/"
     stored = ask("POST", movies, 201, MOVIE)
@@ -147,11 +151,11 @@ def show(system: System, config: Config) -> None:
     found = ask("GET", f"{movies}?{urlencode({'title': MOVIE['title'], 'id': stored['id']})}", 200)
     if found != [stored]:
         raise DemoError(f"the movie was not found again: {found}")
-    print(f"\nTo visit:\n  movies   {movies}\n  metrics  {metrics_url(config)}", flush=True)
+    print(f"\nPages:\n  movies   {movies}\n  metrics  {metrics_url(config)}", flush=True)
 
 
 def ask(method: str, url: str, expected: int, data: Any = None) -> Any:
-    """Show a request and its answer; gives what the answer holds. Raises :class:`DemoError` if it is not right."""
+    """Print a request and its answer; return the answer's JSON. Raise :class:`DemoError` if it is not as expected."""
     body = None if data is None else json.dumps(data)
     print(f"\n{method} {url}", *([] if body is None else [body]), sep="\n  ", flush=True)
     try:
@@ -160,12 +164,12 @@ def ask(method: str, url: str, expected: int, data: Any = None) -> Any:
         raise DemoError(f"no answer from {url}: {error}") from error
     print(f"{status}\n  {text}", flush=True)
     if status != expected:
-        raise DemoError(f"status {status} where {expected} was expected")
+        raise DemoError(f"the status is {status}: expected {expected}")
     return json.loads(text)
 
 
 def fetch(method: str, url: str, body: str | None = None) -> tuple[int, str]:
-    """The status and the body of the answer; raises OSError or HTTPException when there is none."""
+    """Send a request; return status and body of the answer. Raise OSError or HTTPException if there is none."""
     parts = urlsplit(url)
     connection = HTTPConnection(parts.netloc, timeout=ANSWER_TIMEOUT)
     try:
@@ -179,13 +183,13 @@ def fetch(method: str, url: str, body: str | None = None) -> tuple[int, str]:
 
 
 def metrics_url(config: Config) -> str:
-    """Where the metrics page is."""
+    """Return the URL of the metrics page."""
     return f"{base(config.metrics_interface, config.metrics_port)}/metrics"
 
 
 def base(interface: str, port: int) -> str:
-    """The URL of what listens on *interface*, from this machine."""
-    host = "127.0.0.1" if interface in ("", "0.0.0.0") else interface  # noqa: S104 - this only reads it
+    """Return the URL, on this machine, of a server that listens on *interface*."""
+    host = "127.0.0.1" if interface in ("", "0.0.0.0") else interface  # noqa: S104 - compared with, not listened on
     return f"http://{host_port(host, port)}"
 
 

@@ -49,7 +49,7 @@ class MakeDemoTests(ProgramTestCase):
 
     async def test_it_stays_until_ctrl_c(self) -> None:
         staying = self.run_program("python", "-m", "txmicro.examples.movies.demo")
-        await staying.says("stays up until Ctrl-C")
+        await staying.says("runs until Ctrl-C")
         self.assertEqual(await staying.signal(signal.SIGINT), 0)
         self.assertRegex(staying.output, "WB:.* has stopped")
 
@@ -152,7 +152,7 @@ class AnswerTests(DemoTestCase):
             self.assertIn(line, lines)
 
     def test_answers_that_are_not_right_are_errors(self) -> None:
-        self.assertIn("status 500", self.refused(POST=(500, "{}")))
+        self.assertIn("the status is 500: expected 201", self.refused(POST=(500, "{}")))
         self.assertIn("status 404", self.refused(GET=(404, "{}")))
         self.assertIn("not stored as it was sent", self.refused(POST=(201, '{"title": "Nosferatu"}')))
         self.assertIn("not stored as it was sent", self.refused(POST=(201, "[]")))
@@ -249,7 +249,7 @@ class MainTests(DemoTestCase):
 
     def test_a_system_that_ends_by_itself_is_an_error(self) -> None:
         self.assertEqual(demo.main([]), 1)
-        self.assertIn("stays up until Ctrl-C", self.output.getvalue())
+        self.assertIn("runs until Ctrl-C", self.output.getvalue())
         self.assertIn("ended by itself, with status 3", self.errors.getvalue())
 
     def test_ctrl_c_is_the_way_to_leave(self) -> None:
