@@ -282,7 +282,7 @@ class InquiryTests(SystemTestCase):
         (said,) = [event for event in events if event["log_level"] is LogLevel.error]
         text = formatEvent(said)
         self.assertIn("may not see whether anybody takes jobs for WX:*", text)
-        self.assertIn("the right to write it is missing", text)
+        self.assertIn("the user lacks the write permission", text)
 
     def test_more_addresses_than_it_looks_at_at_once_wait(self) -> None:
         sender = Worker("WA")

@@ -501,7 +501,7 @@ class FlowTests(RecoveryTestCase):
         self.advance(0.2)
         for job in jobs:
             error = self.failureResultOf(job.when_done(), NotPermitted).value
-            self.assertIn("the right to write it is missing", str(error))
+            self.assertIn("the user lacks the write permission", str(error))
         self.failureResultOf(stored, NotStored)
         self.assertIs(sender.bus.session, session)
         self.assertEqual(len(self.logged("does not take a")), 1)
@@ -514,7 +514,7 @@ class FlowTests(RecoveryTestCase):
         late = Worker("WX", id="WX:1")
         late.setServiceParent(sender.bus)
         error = self.error(late.when_ready(), AccessRefused)
-        self.assertIn("the right to write it is missing", str(error))
+        self.assertIn("the user lacks the write permission", str(error))
         self.assertEqual(len(self.logged("cannot start")), 1)
 
     def test_one_that_is_taken_away_later_is_waited_for_slowly(self) -> None:

@@ -27,7 +27,7 @@ from txmicro.amqp.errors import (
     WrongHost,
     lost_by,
 )
-from txmicro.amqp.uri import BrokerAddress, Files
+from txmicro.amqp.uri import BrokerAddress, TlsFiles
 from txmicro.broker.factory import BrokerFactory
 from txmicro.broker.memory_transport import MemoryEndpoint
 from txmicro.bus.tls import Connections, TlsEndpoint
@@ -44,12 +44,12 @@ class TlsTestCase(SynchronousTestCase):
         self.server = self.folder / "server.pem"
         self.authority.issue(self.server, HOST, HOST, "127.0.0.1", "::1", server=True)
         self.own = self.folder / "own.pem"
-        self.broker = BrokerAddress(tls=True, host=HOST, files=Files(ca=str(self.authority.path)))
+        self.broker = BrokerAddress(tls=True, host=HOST, files=TlsFiles(ca=str(self.authority.path)))
         self.shown = 0
 
     def with_own(self, cert: Path | None = None) -> BrokerAddress:
         path = str(cert or self.own)
-        return replace(self.broker, files=Files(str(self.authority.path), path, path))
+        return replace(self.broker, files=TlsFiles(str(self.authority.path), path, path))
 
     def options(self, demand: bool, **options: Any) -> ssl.CertificateOptions:
         pem = ssl.PrivateCertificate.loadPEM(self.server.read_text())
@@ -97,18 +97,18 @@ class VerificationTests(TlsTestCase):
 
     def test_an_unknown_authority(self) -> None:
         other = Authority(self.folder / "other.pem", "other")
-        broker = replace(self.broker, files=Files(ca=str(other.path)))
+        broker = replace(self.broker, files=TlsFiles(ca=str(other.path)))
         self.assertIn(
             "signed by an unknown certificate authority", self.refused(self.endpoint(broker), BadCertificate)
         )
 
     def test_somebody_who_calls_himself_like_the_authority(self) -> None:
         forged = Authority(self.folder / "forged.pem")
-        broker = replace(self.broker, files=Files(ca=str(forged.path)))
+        broker = replace(self.broker, files=TlsFiles(ca=str(forged.path)))
         self.assertIn("has an invalid signature", self.refused(self.endpoint(broker), BadCertificate))
 
     def test_the_systems_authorities_are_the_default(self) -> None:
-        said = self.refused(self.endpoint(replace(self.broker, files=Files())), BadCertificate)
+        said = self.refused(self.endpoint(replace(self.broker, files=TlsFiles())), BadCertificate)
         self.assertIn("signed by an unknown certificate authority", said)
 
     def test_a_certificate_that_has_expired(self) -> None:
@@ -145,7 +145,7 @@ class VerificationTests(TlsTestCase):
     def test_nothing_is_verified_only_where_that_is_said(self) -> None:
         self.authority.issue(self.server, "nobody", server=True, days_ago=60)
         self.refused(self.endpoint(self.broker), BadCertificate)
-        broker = replace(self.broker, verify=False, files=Files())
+        broker = replace(self.broker, verify=False, files=TlsFiles())
         self.successResultOf(self.dial(self.endpoint(broker)))
 
     def test_old_versions_are_not_spoken(self) -> None:
@@ -178,7 +178,7 @@ class OwnCertificateTests(TlsTestCase):
     def test_one_that_the_broker_does_not_believe(self) -> None:
         Authority(self.folder / "other.pem", "other").issue(self.own, "WB")
         said = self.refused(self.endpoint(self.with_own(), demand=True), CertificateRefused)
-        self.assertIn("the broker refuses our certificate: ", said)
+        self.assertIn("the broker refused this client's certificate: ", said)
 
     def test_one_that_has_expired(self) -> None:
         self.authority.issue(self.own, "WB", days_ago=60)
@@ -195,7 +195,7 @@ class OwnCertificateTests(TlsTestCase):
 
 
 class FileTests(TlsTestCase):
-    def problem(self, files: Files) -> str:
+    def problem(self, files: TlsFiles) -> str:
         error = self.assertRaises(TlsError, TlsEndpoint, None, replace(self.broker, files=files), self.clock)
         return str(error)
 
@@ -208,14 +208,17 @@ class FileTests(TlsTestCase):
         encrypted = self.folder / "encrypted.pem"
         encrypted.write_text(self.authority.path.read_text() + ENCRYPTED_KEY)
         for files, expected in (
-            (Files(ca=missing), f"cannot read {missing}: No such file or directory"),
-            (Files(ca=nothing), f"{nothing} does not contain a PEM certificate"),
-            (Files(ca, missing, own), f"cannot read {missing}: "),
-            (Files(ca, nothing, own), f"{nothing} does not contain a PEM certificate"),
-            (Files(ca, own, missing), f"cannot read {missing}: "),
-            (Files(ca, own, nothing), f"{nothing} does not contain an unencrypted PEM private key"),
-            (Files(ca, own, str(encrypted)), f"{encrypted} does not contain an unencrypted PEM private key"),
-            (Files(ca, ca, own), f"the private key in {own} does not belong to the certificate in {ca}"),
+            (TlsFiles(ca=missing), f"cannot read {missing}: No such file or directory"),
+            (TlsFiles(ca=nothing), f"{nothing} does not contain a PEM certificate"),
+            (TlsFiles(ca, missing, own), f"cannot read {missing}: "),
+            (TlsFiles(ca, nothing, own), f"{nothing} does not contain a PEM certificate"),
+            (TlsFiles(ca, own, missing), f"cannot read {missing}: "),
+            (TlsFiles(ca, own, nothing), f"{nothing} does not contain an unencrypted PEM private key"),
+            (
+                TlsFiles(ca, own, str(encrypted)),
+                f"{encrypted} does not contain an unencrypted PEM private key",
+            ),
+            (TlsFiles(ca, ca, own), f"the private key in {own} does not belong to the certificate in {ca}"),
         ):
             self.assertTrue(self.problem(files).startswith(expected), (self.problem(files), expected))
 

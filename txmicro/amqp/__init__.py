@@ -1,1 +1,1 @@
-"""AMQP 0-9-1: frames, a client for Twisted, broker URIs."""
+"""AMQP 0-9-1: frames, a client for Twisted, and broker URIs."""

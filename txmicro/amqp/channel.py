@@ -1,4 +1,4 @@
-"""A channel of a connection to a broker: consuming, publishing, and what txamqp generates for the rest."""
+"""A channel of a connection to a broker: consuming, publishing, and the methods that txamqp generates."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class _Consumer(NamedTuple):
 class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     """A channel; :meth:`Connection.channel_open` makes it.
 
-    Every method of AMQP is here by its name, as txamqp generates it: ``channel.queue_declare(queue="q")``. Its
-    Deferred fires with the broker's reply, fields as attributes (``reply.message_count``); it fails with
-    :class:`ChannelClosed` or a :class:`ConnectionLost` that ended the channel, or with
-    :class:`InvalidArgument`. Cancelling it stops the wait; the broker does what it was told.
+    It has every method of AMQP by its name, as txamqp generates them: ``channel.queue_declare(queue="q")``. The
+    Deferred of such a method fires with the broker's reply, whose fields are attributes (``reply.message_count``).
+    It fails with :class:`InvalidArgument`, or with the :class:`ChannelClosed` or :class:`ConnectionLost` that ended
+    the channel. Canceling it stops the wait; the broker still does what the method asks for.
 
-    :ivar on_return: called with the ``basic.return``, the properties and the body of a message of
-        :meth:`publish` that had no queue.
-    :ivar reason: why nothing can be sent any more; None: it can.
+    :ivar on_return: called when the broker returns a message of :meth:`publish` because there is no queue for it,
+        with the ``basic.return``, the properties and the body.
+    :ivar reason: why nothing can be sent any more; None while the channel is open.
     """
 
     log = Logger()
@@ -63,13 +63,14 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         self._lost: Once[BaseException] = Once()
 
     def lost(self) -> Deferred[BaseException]:
-        """Fires with the reason, an exception, when the channel is gone. Cancelling it stops the wait."""
+        """Fire with the reason, an exception, when the channel is closed. Canceling it stops the wait."""
         return self._lost.wait()
 
     def channel_close(self, reply_code: int = 200, reply_text: str = "") -> Deferred[None]:
-        """Close the channel. From now on nothing can be sent on it.
+        """Close the channel. Nothing can be sent on it from now on.
 
-        Fires with None when the broker knows. Cancelling it stops the wait.
+        Fires with None when the broker has confirmed the close. Fails with the error that ended the channel before.
+        Canceling it stops the wait.
         """
         closed: Deferred[Any] = super().channel_close(reply_code=reply_code, reply_text=reply_text)
         if self.reason is None:
@@ -89,12 +90,15 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         arguments: dict[str, Any] | None = None,
         on_cancel: Callable[[], None] = lambda: None,
     ) -> Deferred[str]:
-        """Have *callback* called with every message of *queue*; what it raises is logged.
+        """Call *callback* with every message of *queue*. An exception that it raises is logged.
 
-        :param on_cancel: called when the broker ends it, for instance because the queue is gone.
+        :param no_ack: whether the broker expects no acknowledgements.
+        :param exclusive: whether the broker refuses other consumers of the queue.
+        :param arguments: for the broker, such as ``x-priority``.
+        :param on_cancel: called when the broker ends the consumer, for instance because the queue was deleted.
 
-        Fires with the consumer's tag; fails as any method of AMQP. When it is cancelled, messages that the
-        broker delivers all the same stay unacknowledged until the channel closes.
+        Fires with the consumer's tag. Fails like any method of AMQP. Canceling it stops the wait and forgets the
+        callback; messages that the broker still delivers stay unacknowledged until the channel closes.
         """
         self._tags += 1
         tag = f"c{self._tags}"
@@ -105,26 +109,33 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         return consuming.addCallbacks(lambda _: tag, self._not_consuming, errbackArgs=(tag,))
 
     def cancel(self, tag: str) -> Deferred[None]:
-        """End the consumer *tag*; its callback may be called until the Deferred fires with None."""
+        """End the consumer *tag*.
+
+        Fires with None when no more messages can arrive; until then the callback may be called. Fails like any
+        method of AMQP. Canceling it stops the wait.
+        """
 
         def drained(_: object) -> None:
             self._consumers.pop(tag, None)
 
-        # RabbitMQ's channel confirms the cancel before it hands on what its queue had sent it until then, and that
-        # before it looks at the next method: one that changes nothing.
+        # RabbitMQ's channel confirms the cancel before it passes on what its queue had sent it until then. It does so
+        # before it handles the next method. So channel.flow, which changes nothing, is answered after the last message.
         cancelling: Deferred[Any] = self.basic_cancel(consumer_tag=tag)
         return cancelling.addCallback(lambda _: self.channel_flow(active=True)).addCallback(drained)
 
     def ack(self, delivery_tag: int) -> None:
-        """The message is done. Nothing happens when the channel is gone: the broker has it back.
+        """Acknowledge a message. Do nothing when the channel is closed: the broker has requeued the message.
 
-        The broker hears of it at the end of this turn of the reactor, with all that are done by then.
+        Acknowledgements are sent at the end of this turn of the reactor, together.
         """
         if self.reason is None and self._deliveries.done(delivery_tag):
             self.client.acks_due(self)
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
-        """Give the message back to its queue, or (not *requeue*) to its dead letters. As :meth:`ack`."""
+        """Return a message to its queue, or move it to the dead letters when not *requeue*.
+
+        Does nothing when the channel is closed.
+        """
         if self.reason is None:
             self._deliveries.rejected(delivery_tag)
             self.write_acks()
@@ -133,16 +144,20 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     # Publishing.
 
     def publisher(self, exchange: str, routing_key: str, mandatory: bool = False) -> bytes:
-        """What :meth:`publish` needs for one destination; raises :class:`InvalidArgument`."""
+        """Return the encoded ``basic.publish`` that :meth:`publish` needs for one destination.
+
+        Raises :class:`InvalidArgument`.
+        """
         return publish_prefix(self.id, exchange, routing_key, mandatory)
 
     def publish(self, prefix: bytes, properties: bytes, body: bytes) -> None:
         """Publish a message.
 
-        :param prefix: made by this channel's :meth:`publisher`.
-        :param properties: :meth:`Properties.encode`.
+        :param prefix: from this channel's :meth:`publisher`.
+        :param properties: from :meth:`Properties.encode`.
 
-        Raises what ended the channel, or :class:`InvalidArgument` when the properties do not fit into a frame.
+        Raises the error that ended the channel, or :class:`InvalidArgument` when the properties do not fit into a
+        frame.
         """
         if self.reason is not None:
             raise self.reason
@@ -151,7 +166,10 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
             self._confirms.skip()
 
     def confirm_select(self) -> Deferred[Any]:
-        """Put the channel into confirm mode, before :meth:`publish_confirmed`."""
+        """Put the channel into confirm mode, which :meth:`publish_confirmed` needs.
+
+        Fires with the broker's reply. Fails and can be canceled like any method of AMQP.
+        """
         if self._confirms is None:
             self._confirms = Confirms()
         selected: Deferred[Any] = super().confirm_select()
@@ -160,18 +178,19 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     def publish_confirmed(
         self, prefix: bytes, properties: bytes, body: bytes, message_id: str
     ) -> Deferred[None]:
-        """Publish a message and hear what becomes of it; the channel is in confirm mode.
+        """Publish a message on a channel in confirm mode.
 
         :param message_id: the one in *properties*, by which a returned message is recognized.
 
-        Fires with None when the broker has taken responsibility. Fails with :class:`NackError` when it has
-        not, with :class:`Returned` when the message is mandatory and had no queue, and as :meth:`publish`. Fails
-        with :class:`ReturnUnclear`, or with what ended the channel, when nobody knows. Cancelling it stops the wait.
+        Fires with None when the broker has taken responsibility for the message. Fails with :class:`NackError` when
+        the broker refuses it, with :class:`Returned` when it is mandatory and there is no queue for it, and with
+        the errors of :meth:`publish`. Fails with :class:`ReturnUnclear`, or with the error that ended the channel,
+        when it is not known whether the broker has the message. Canceling it stops the wait.
         """
         if self.reason is not None:
             return fail(self.reason)
         if self._confirms is None:
-            return fail(InvalidArgument("a channel that is not in confirm mode"))
+            return fail(InvalidArgument("the channel is not in confirm mode: call confirm_select() first"))
         try:
             self.client.write(self._frames(prefix, properties, body))
         except InvalidArgument:
@@ -180,19 +199,22 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
 
     def _frames(self, prefix: bytes, properties: bytes, body: bytes) -> bytes:
         if len(properties) > self.client.frame_max - HEADER_OVERHEAD:
-            raise InvalidArgument(f"properties of {len(properties)} bytes: they do not fit into a frame")
+            raise InvalidArgument(
+                f"the properties have {len(properties)} bytes; "
+                f"a frame has room for {self.client.frame_max - HEADER_OVERHEAD}"
+            )
         return content_frames(self.id, prefix, properties, body, self.client.frame_max)
 
-    # What txamqp calls.
+    # For txamqp.
 
     def invoke(self, method: Any, args: tuple[Any, ...], _content: None = None) -> Deferred[Any]:
-        """Send one of txamqp's generated methods; what needs no answer is dropped on a closed channel."""
+        """Send one of txamqp's generated methods. On a closed channel, drop a method that has no reply."""
         if self.reason is not None and method.responses:
             return fail(self.reason)
         if self.closed:
             return succeed(None)
         if method.content:
-            return fail(InvalidArgument("messages go by publish()"))
+            return fail(InvalidArgument("basic_publish is not supported: use publish()"))
         kind: type[Frame] = INDEX_MAPPING[index_of(method)]
         frame = kind.__new__(kind)
         for name, value in zip(kind.attributes(), args, strict=True):
@@ -202,7 +224,11 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         except InvalidArgument:
             return fail()
         if len(data) > self.client.frame_max:
-            return fail(InvalidArgument(f"{frame.name} of {len(data)} bytes: it does not fit into a frame"))
+            return fail(
+                InvalidArgument(
+                    f"{frame.name} has {len(data)} bytes; a frame may have {self.client.frame_max}"
+                )
+            )
         self.write_acks()
         self.client.write(data)
         if not method.responses or getattr(frame, "nowait", False):
@@ -212,7 +238,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         return answer
 
     def do_close(self, reason: TxmicroError | Message) -> None:
-        """The channel is gone, by the broker's ``channel.close`` or for *reason*."""
+        """Fail all calls: the channel is closed, by the broker's ``channel.close`` or for *reason*."""
         self.closed = True
         if isinstance(reason, Message):
             method = reason.class_id << 16 | reason.method_id
@@ -227,37 +253,37 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
             self._confirms.lost(reason)
         self._lost.happen(reason)
 
-    # What the client calls.
+    # For the connection.
 
     def replied(self, reply: Message) -> None:
-        """The broker answered the oldest call; raises :class:`FrameError` when it answered something else."""
+        """Fire the Deferred of the oldest call; raise :class:`FrameError` when it expects another reply."""
         if not self._calls or reply.method not in self._calls[0][0].responses:
-            raise FrameError(f"{reply.method.name} answers nothing", code=COMMAND_INVALID, channel=self.id)
+            raise FrameError(f"unexpected reply {reply.method.name}", code=COMMAND_INVALID, channel=self.id)
         self._calls.popleft()[1].callback(reply)
 
     def delivered(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
-        """A message for a consumer; without one it stays unacknowledged, until the channel closes."""
+        """Pass a message to its consumer. Without a consumer it stays unacknowledged until the channel closes."""
         consumer = self._consumers.get(deliver.consumer_tag)
         if consumer is None or not consumer.no_ack:
             self._deliveries.arrived(deliver.delivery_tag)
         if consumer is not None:
             try:
                 consumer.on_message(deliver, properties, body)
-            except Exception:  # as in _call, which would cost every message
+            except Exception:  # as in _call; a call of it for every message would cost time
                 self._callback_failed()
 
     def fetched(self, delivery_tag: int) -> None:
-        """A message that ``basic_get`` fetches; it may want no acknowledgement, but nobody else's shall cover it."""
+        """Note the message of a ``basic.get-ok``, so that no other acknowledgement includes it."""
         self._deliveries.arrived(delivery_tag)
 
     def write_acks(self) -> None:
-        """Tell the broker of the messages that are done."""
+        """Write the acknowledgements that are due."""
         if self.reason is None:
             for tag, multiple in self._deliveries.take():
                 self.client.write(ack_frame(self.id, tag, multiple))
 
     def returned(self, method: Any, properties: Properties, body: bytes) -> None:
-        """A message of ours that had no queue."""
+        """Note that the broker returned a message, because there is no queue for it."""
         if self._confirms is not None:
             prefix = publish_prefix(self.id, method.exchange, method.routing_key, True)
             error = Returned(method.reply_code, method.reply_text, method.exchange, method.routing_key)
@@ -267,17 +293,17 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
             self._call(self.on_return, method, properties, body)
 
     def acked(self, number: int, multiple: bool) -> None:
-        """The broker confirmed messages of ours."""
+        """Note that the broker confirmed messages."""
         if self._confirms is not None:
             self._confirms.acked(number, multiple)
 
     def nacked(self, number: int, multiple: bool) -> None:
-        """The broker refused messages of ours."""
+        """Note that the broker refused messages."""
         if self._confirms is not None:
             self._confirms.nacked(number, multiple)
 
     def cancelled(self, tag: str) -> None:
-        """The broker ended a consumer."""
+        """Note that the broker ended a consumer."""
         consumer = self._consumers.pop(tag, None)
         if consumer is not None:
             self._call(consumer.on_cancel)
@@ -285,11 +311,13 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     def _call(self, callback: Callable[..., None], *args: Any) -> None:
         try:
             callback(*args)
-        except Exception:  # the stream goes on, whatever a callback does
+        except Exception:  # an error in a callback must not end the connection
             self._callback_failed()
 
     def _callback_failed(self) -> None:
-        self.log.failure("a callback of channel {channel} failed", channel=self.id, recurring=True)
+        self.log.failure(
+            "A callback of channel {channel} failed; the channel goes on", channel=self.id, recurring=True
+        )
 
     def _not_consuming(self, reason: Failure, tag: str) -> Failure:
         self._consumers.pop(tag, None)

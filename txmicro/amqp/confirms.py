@@ -17,10 +17,12 @@ from .errors import NackError, ReturnUnclear
 
 
 class Identity(NamedTuple):
-    """What a returned message is recognized by; everything else of it a broker may have changed.
+    """The parts of a message by which it is recognized when the broker returns it.
 
-    :ivar destination: its exchange and routing key, as :meth:`Channel.publisher` encodes them.
-    :ivar message_id: its property; empty: it has none.
+    The broker may have changed everything else.
+
+    :ivar destination: the exchange and routing key, as :meth:`Channel.publisher` encodes them.
+    :ivar message_id: the property; empty: the message has none.
     """
 
     destination: bytes
@@ -28,87 +30,91 @@ class Identity(NamedTuple):
 
 
 class _Publication:
-    __slots__ = ("confirmed", "identity", "number", "told")
+    __slots__ = ("confirmed", "identity", "number", "settled")
 
     def __init__(self, number: int, identity: Identity) -> None:
         self.number = number
         self.identity = identity
         self.confirmed: Deferred[None] = Deferred()
-        self.told = False
+        self.settled = False
 
     def succeed(self) -> None:
-        if not self.told:
-            self.told = True
+        if not self.settled:
+            self.settled = True
             self.confirmed.callback(None)
 
     def fail(self, reason: TxmicroError) -> None:
-        if not self.told:
-            self.told = True
+        if not self.settled:
+            self.settled = True
             self.confirmed.errback(reason)
 
 
 class Confirms:
     """The unconfirmed messages of one channel in confirm mode.
 
-    A broker returns a message before it confirms it, without its number. So the message is looked for among the
-    unconfirmed ones, by its :class:`Identity`. Where several may be meant, none of them counts as stored: which one
-    was is not known, and to publish all again loses nothing.
+    A broker returns a message before it confirms it, and without its number. So the returned message is looked up
+    among the unconfirmed ones by its :class:`Identity`. When several match, it is not known which of them is stored.
+    Then none of them counts as stored, because publishing all of them again loses nothing.
     """
 
     def __init__(self) -> None:
         self._count = 0
         self._open: OrderedDict[int, _Publication] = OrderedDict()
-        self._by_identity: dict[Identity, list[_Publication]] = {}  # without those that were returned
+        self._by_identity: dict[
+            Identity, list[_Publication]
+        ] = {}  # without those that are known to be returned
 
     def skip(self) -> None:
-        """Count a message that nobody waits for: the broker numbers it all the same."""
+        """Count a message whose confirm nobody waits for: the broker numbers it, too."""
         self._count += 1
 
     def published(self, identity: Identity) -> Deferred[None]:
-        """Note a published message; see :meth:`Channel.publish_confirmed` for what the Deferred does."""
+        """Note a published message; :meth:`Channel.publish_confirmed` describes the Deferred."""
         self._count += 1
         publication = self._open[self._count] = _Publication(self._count, identity)
         self._by_identity.setdefault(identity, []).append(publication)
         return publication.confirmed
 
     def acked(self, number: int, multiple: bool) -> None:
-        """Note that the broker has the message *number*; with *multiple*, and all before it."""
+        """Note that the broker has the message *number*, and with *multiple* all messages before it."""
         for publication in self._settle(number, multiple):
             publication.succeed()
 
     def nacked(self, number: int, multiple: bool) -> None:
-        """Note that the broker has refused the message *number*; with *multiple*, and all before it."""
+        """Note that the broker refused the message *number*, and with *multiple* all messages before it."""
         for publication in self._settle(number, multiple):
-            publication.fail(NackError("the broker refused the message"))
+            publication.fail(NackError("the broker refused to keep the message"))
 
     def returned(self, identity: Identity, error: TxmicroError) -> bool:
-        """Note that the broker sent a message back; return False where nobody waits for any.
+        """Note that the broker returned a message; return False when no message is unconfirmed.
 
-        Its confirm, which is still to come, counts for nothing then.
+        The confirm of the message, which follows, is ignored.
         """
-        meant = self._meant(identity)
-        if len(meant) == 1:
-            self._forget(meant[0])
-            meant[0].fail(error)
-        for publication in meant:
+        candidates = self._candidates(identity)
+        if len(candidates) == 1:
+            self._forget(candidates[0])
+            candidates[0].fail(error)
+        for publication in candidates:
             publication.fail(
-                ReturnUnclear(f"{error}: one of {len(meant)} messages, all of which may be meant")
+                ReturnUnclear(
+                    f"{error}: this is one of {len(candidates)} messages, and it is not known which"
+                )
             )
-        return bool(meant)
+        return bool(candidates)
 
     def lost(self, reason: TxmicroError) -> None:
-        """The channel is closed: what became of the messages that are still open is not known."""
+        """Fail all unconfirmed messages: the channel is closed, so it is not known whether the broker has them."""
         publications = list(self._open.values())
         self._open.clear()
         self._by_identity.clear()
         for publication in publications:
             publication.fail(reason)
 
-    def _meant(self, identity: Identity) -> list[_Publication]:
-        """The unconfirmed messages that may be the one of *identity*: the more alike, the likelier.
+    def _candidates(self, identity: Identity) -> list[_Publication]:
+        """Return the unconfirmed messages that match *identity* best: fully, by destination, or all.
 
-        Also those that have failed since they may have been another one: until the broker confirms them they may be
-        returned themselves.
+        This includes messages that have failed with :class:`ReturnUnclear`. Until the broker confirms them, they may
+        be returned themselves.
         """
         return (
             list(self._by_identity.get(identity, ()))
@@ -131,8 +137,8 @@ class Confirms:
         return settled
 
     def _forget(self, publication: _Publication) -> None:
-        alike = self._by_identity.get(publication.identity, [])
-        if publication in alike:
-            alike.remove(publication)
-            if not alike:
+        same = self._by_identity.get(publication.identity, [])
+        if publication in same:
+            same.remove(publication)
+            if not same:
                 del self._by_identity[publication.identity]

@@ -1,4 +1,4 @@
-"""The deliveries of a channel that want an acknowledgement. No I/O."""
+"""The deliveries of a channel that expect an acknowledgement. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import inf
 
 
 class Deliveries:
-    """Acknowledgements of one turn, in as few frames as can be.
+    """Combines the acknowledgements of one turn of the reactor into as few frames as possible.
 
     Protocol: an ack with ``multiple`` covers all deliveries of its channel up to its tag (AMQP 0-9-1, basic.ack).
     """
@@ -14,25 +14,28 @@ class Deliveries:
     __slots__ = ("_done", "_open")
 
     def __init__(self) -> None:
-        self._open: dict[int, None] = {}  # by tag; in their order, as a broker counts up
+        self._open: dict[int, None] = {}  # by tag; in ascending order, because brokers count up
         self._done: list[int] = []
 
     def arrived(self, tag: int) -> None:
-        """The delivery *tag* wants an acknowledgement."""
+        """Note that the delivery *tag* expects an acknowledgement."""
         self._open[tag] = None
 
     def done(self, tag: int) -> bool:
-        """It is to be acknowledged; whether it is the first one since :meth:`take`."""
+        """Note that *tag* is to be acknowledged. Return whether it is the first one since :meth:`take`."""
         self._open.pop(tag, None)
         self._done.append(tag)
         return len(self._done) == 1
 
     def rejected(self, tag: int) -> None:
-        """It has been given back."""
+        """Note that *tag* was rejected."""
         self._open.pop(tag, None)
 
     def take(self) -> list[tuple[int, bool]]:
-        """The acknowledgements that are due, tag and ``multiple``: one for all before the first that is still open."""
+        """Return the acknowledgements that are due, as tag and ``multiple``.
+
+        One of them covers all tags before the first open one; each later tag has its own.
+        """
         done, self._done = sorted(self._done), []
         first_open = next(iter(self._open), inf)
         covered = [tag for tag in done if tag < first_open]

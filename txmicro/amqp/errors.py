@@ -1,4 +1,4 @@
-"""What can go wrong on a connection to a broker, as types."""
+"""The errors of a connection to a broker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from txmicro.errors import TxmicroError
 
-# Reply codes of AMQP 0-9-1 (section 1.2 of its reference) that we name.
+# Reply codes of AMQP 0-9-1 (section 1.2 of its reference).
 FRAME_ERROR = 501
 SYNTAX_ERROR = 502
 COMMAND_INVALID = 503
@@ -22,10 +22,10 @@ PRECONDITION_FAILED = 406
 
 
 class FrameError(TxmicroError):
-    """The peer sent bytes that are not AMQP 0-9-1, or not at this moment.
+    """The peer sent bytes that are not valid AMQP 0-9-1, or not at this point.
 
     :ivar code: the AMQP reply code to close the connection with.
-    :ivar channel: the channel they came on.
+    :ivar channel: the number of the channel of these bytes; 0: the connection.
     """
 
     def __init__(self, message: str, *, code: int = FRAME_ERROR, channel: int = 0) -> None:
@@ -39,18 +39,18 @@ class FrameError(TxmicroError):
 
 
 class InvalidArgument(TxmicroError, ValueError):
-    """A value that AMQP cannot carry: too long, of a wrong type, out of range."""
+    """AMQP cannot carry a value: it is too long, out of range, or of a wrong type."""
 
 
 class ConnectionLost(TxmicroError):
-    """The connection is gone, and with it whatever waited on it."""
+    """The connection is closed, and everything that waited on it has failed."""
 
 
 class ConnectionClosed(ConnectionLost):
     """The broker closed the connection.
 
-    :ivar reply_code: its AMQP reply code.
-    :ivar reply_text: its words.
+    :ivar reply_code: the AMQP reply code.
+    :ivar reply_text: the broker's reason.
     """
 
     def __init__(self, reply_code: int, reply_text: str) -> None:
@@ -60,7 +60,7 @@ class ConnectionClosed(ConnectionLost):
 
 
 class AuthenticationFailed(ConnectionClosed):
-    """The broker does not let us in as who we say we are, or not in the way in which we say it."""
+    """The broker does not accept the user and password, or does not offer the SASL mechanism."""
 
 
 class VhostError(ConnectionClosed):
@@ -68,7 +68,7 @@ class VhostError(ConnectionClosed):
 
 
 class LimitReached(ConnectionClosed):
-    """The broker has as many connections, or channels, as an operator allows its node, the virtual host or the user."""
+    """The broker has as many connections or channels as an operator allows for the node, virtual host or user."""
 
     def __str__(self) -> str:
         return (
@@ -78,11 +78,11 @@ class LimitReached(ConnectionClosed):
 
 
 class TlsError(ConnectionLost):
-    """There is no TLS: the two sides do not agree, or our files for it cannot be used."""
+    """TLS failed: the two sides do not agree, or a certificate or key file cannot be used."""
 
 
 class BadCertificate(TlsError):
-    """The broker's certificate is not believed: by whom it is signed, its time, or its use."""
+    """The broker's certificate is not accepted, because of its signer, its validity period or its purpose."""
 
 
 class WrongHost(BadCertificate):
@@ -90,15 +90,18 @@ class WrongHost(BadCertificate):
 
 
 class CertificateRefused(TlsError):
-    """The broker does not believe our certificate, or wants one and got none."""
+    """The broker refused this client's certificate, or expects one and got none."""
 
 
 class HeartbeatLost(ConnectionLost):
-    """The broker said nothing for two heartbeat intervals."""
+    """The broker sent nothing for one and a half to two heartbeat intervals."""
 
 
 def connection_closed(code: int, text: str, *, is_open: bool) -> ConnectionClosed:
-    """Return what a broker says that closes a connection, as an error; *is_open*: whether it let us in before."""
+    """Return the error for a ``connection.close`` of the broker.
+
+    :param is_open: whether the broker had accepted the connection before.
+    """
     if code == NOT_ALLOWED and "limit" in text:  # "…: connection limit (100) is reached", and others alike
         return LimitReached(code, text)
     kinds = {} if is_open else {ACCESS_REFUSED: AuthenticationFailed, NOT_ALLOWED: VhostError}
@@ -106,10 +109,10 @@ def connection_closed(code: int, text: str, *, is_open: bool) -> ConnectionClose
 
 
 class ChannelClosed(TxmicroError):
-    """The channel is closed; the connection lives.
+    """The channel is closed; the connection is still open.
 
-    :ivar reply_code: the AMQP reply code that it was closed with.
-    :ivar reply_text: the words that came with it.
+    :ivar reply_code: the AMQP reply code of the close.
+    :ivar reply_text: the reason that came with it.
     """
 
     def __init__(self, reply_code: int, reply_text: str) -> None:
@@ -119,9 +122,9 @@ class ChannelClosed(TxmicroError):
 
 
 class AccessRefused(ChannelClosed):
-    """The user lacks a right at the broker.
+    """The user lacks a permission at the broker.
 
-    :ivar right: which: ``configure``, ``write`` or ``read``.
+    :ivar right: ``configure``, ``write`` or ``read``.
     """
 
     def __init__(self, reply_text: str, right: str) -> None:
@@ -129,13 +132,13 @@ class AccessRefused(ChannelClosed):
         self.right = right
 
     def __str__(self) -> str:
-        return f"{self.reply_code} {self.reply_text} (the right to {self.right} it is missing)"
+        return f"{self.reply_code} {self.reply_text} (the user lacks the {self.right} permission for it)"
 
 
 class SizeRefused(ChannelClosed):
-    """A message on the channel is larger than the broker takes.
+    """A message on the channel is larger than the broker accepts.
 
-    :ivar limit: the bytes of a body that it takes (RabbitMQ's ``max_message_size``).
+    :ivar limit: the largest body that the broker accepts, in bytes (RabbitMQ's ``max_message_size``).
     """
 
     def __init__(self, reply_text: str, limit: int) -> None:
@@ -143,12 +146,12 @@ class SizeRefused(ChannelClosed):
         self.limit = limit
 
 
-# RabbitMQ's words: "… larger than configured max size 1000" where it is configured, "… than max size …" else.
+# RabbitMQ writes "… larger than configured max size 1000" if it is configured, else "… than max size …".
 _SIZE_REFUSED = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
 
 class QueueLimitReached(ChannelClosed):
-    """The virtual host has as many queues as an operator allows it."""
+    """The virtual host has as many queues as an operator allows."""
 
     def __str__(self) -> str:
         return (
@@ -157,7 +160,7 @@ class QueueLimitReached(ChannelClosed):
         )
 
 
-# What a method that may be refused asks for: https://www.rabbitmq.com/docs/access-control#authorisation
+# The permissions that methods need: https://www.rabbitmq.com/docs/access-control#authorisation
 _RIGHTS = {
     commands.Exchange.Declare.index: "configure",
     commands.Exchange.Delete.index: "configure",
@@ -168,17 +171,22 @@ _RIGHTS = {
 
 
 def closed_by(code: int, text: str, method: int) -> ChannelClosed:
-    """What a broker says when it closes a channel at *method* (its class and id, as pamqp counts), as an error."""
+    """Return the error for a ``channel.close`` of the broker.
+
+    :param method: the index, as in pamqp, of the method that the broker refused; 0: none.
+    """
     size = _SIZE_REFUSED.search(text) if code == PRECONDITION_FAILED else None
     if size is not None:
         return SizeRefused(text, int(size[1]))
     if code == PRECONDITION_FAILED and "queue limit" in text and method == commands.Queue.Declare.index:
         return QueueLimitReached(code, text)
-    if code != ACCESS_REFUSED or "refused for user" not in text:  # the other 403 is a queue in exclusive use
+    if (
+        code != ACCESS_REFUSED or "refused for user" not in text
+    ):  # 403 also means that a queue is in exclusive use
         return ChannelClosed(code, text)
     if method == commands.Queue.Bind.index:
         return AccessRefused(text, "write" if "access to queue" in text else "read")
-    if method == commands.Queue.Declare.index and "access to exchange" in text:  # where it dead-letters to
+    if method == commands.Queue.Declare.index and "access to exchange" in text:  # its dead-letter exchange
         return AccessRefused(text, "write")
     return AccessRefused(text, _RIGHTS.get(method, "read"))
 
@@ -189,21 +197,21 @@ class NoChannelLeft(TxmicroError):
     def __init__(self, channel_max: int) -> None:
         super().__init__(
             f"channel_max is reached: all {channel_max} channels that a connection to this broker may have are open; "
-            "run fewer workers in this process (each needs one), or raise channel_max, at the broker and where "
-            "broker_url has it"
+            "run fewer workers in this process (each needs one), or raise channel_max at the broker and in "
+            "broker_url if it is there"
         )
 
 
 class NackError(TxmicroError):
-    """The broker did not take responsibility for a message."""
+    """The broker refused to take responsibility for a message."""
 
 
 class Returned(TxmicroError):
     """The broker had no queue for a message.
 
-    :ivar reply_code: why, as an AMQP reply code (312: no route).
-    :ivar exchange: where the message was published.
-    :ivar routing_key: with which key.
+    :ivar reply_code: the AMQP reply code (312: no route).
+    :ivar exchange: the exchange to which the message was published.
+    :ivar routing_key: its routing key.
     """
 
     def __init__(self, reply_code: int, reply_text: str, exchange: str, routing_key: str) -> None:
@@ -214,18 +222,20 @@ class Returned(TxmicroError):
 
 
 class ReturnUnclear(TxmicroError):
-    """The broker had no queue for a message that may be this one: whether this one is stored is not known."""
+    """The broker returned a message that may be this one: it is not known whether this one is stored."""
 
 
 def lost_by(reason: Failure) -> ConnectionLost:
-    """What a transport says of its end, as an error of ours."""
+    """Return the error for the reason with which a transport was closed."""
     error: Any = reason.value
     if isinstance(error, ConnectionLost):
         return error
     match error.args:
-        case ([(str(), str(), str()), *_] as told,):  # an OpenSSL.SSL.Error; pyOpenSSL may not be there
-            text = "; ".join(why for _, _, why in told)
+        case (
+            [(str(), str(), str()), *_] as entries,
+        ):  # an OpenSSL.SSL.Error; pyOpenSSL may not be installed
+            text = "; ".join(why for _, _, why in entries)
             if "alert" in text and ("certificate" in text or "unknown ca" in text):
-                return CertificateRefused(f"the broker refuses our certificate: {text}")
-            return TlsError(f"no TLS: {text}")
+                return CertificateRefused(f"the broker refused this client's certificate: {text}")
+            return TlsError(f"TLS failed: {text}")
     return ConnectionLost(reason.getErrorMessage())

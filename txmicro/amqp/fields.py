@@ -1,8 +1,8 @@
 """Fields of AMQP 0-9-1: short strings and tables.
 
 Format: AMQP 0-9-1 section 4.2.5, with the field types of RabbitMQ's errata
-(https://www.rabbitmq.com/docs/amqp-0-9-1-errata). pamqp reads and writes single values. Lengths are read
-here, because pamqp trusts them: it cuts a value that overruns its frame, and copies what follows each value.
+(https://www.rabbitmq.com/docs/amqp-0-9-1-errata). pamqp reads and writes single values. Lengths are checked
+here, because pamqp trusts them: it truncates a value that exceeds its frame, and copies the rest after each value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pamqp import decode, encode
 
 from .errors import SYNTAX_ERROR, FrameError, InvalidArgument
 
-# Nobody's headers are that deep; what is deeper reads as None, so that no message can exhaust our stack.
+# Levels of nesting. What is deeper is read as None, so that no message can exhaust the stack.
 _DEEPEST: Final = 64
 
 # Sizes of the field types that have no length of their own.
@@ -38,28 +38,28 @@ _timestamp = struct.Struct(">Q").unpack_from
 
 
 def shortstr(text: str) -> bytes:
-    """Encode a short string: up to 255 bytes of UTF-8. Raises :class:`InvalidArgument`."""
+    """Return *text* as a short string: at most 255 bytes of UTF-8. Raises :class:`InvalidArgument`."""
     try:
         data = text.encode()
         return _OCTETS[len(data)] + data
     except (AttributeError, IndexError, ValueError):
-        raise InvalidArgument(f"{text!r:.300} is no text of up to 255 bytes") from None
+        raise InvalidArgument(f"{text!r:.300} is not a text of at most 255 bytes") from None
 
 
 def encode_table(table: dict[str, Any]) -> bytes:
-    """Encode a field table, its length first; raises :class:`InvalidArgument`.
+    """Return *table* as a field table, which begins with its length. Raises :class:`InvalidArgument`.
 
-    Unlike pamqp's, it keeps the precision of floats and takes bytes.
+    Unlike pamqp, it keeps the precision of floats and accepts bytes.
     """
     try:
         return _table(table)
     except RecursionError:
-        raise InvalidArgument("a table that is nested too deeply") from None
+        raise InvalidArgument("the table is nested too deeply") from None
 
 
 def _table(table: dict[str, Any]) -> bytes:
     if not isinstance(table, dict):
-        raise InvalidArgument(f"{table!r:.100} is no table")
+        raise InvalidArgument(f"{table!r:.100} is not a table")
     data = b"".join(shortstr(key) + _value(value) for key, value in table.items())
     return _pack_length(len(data)) + data
 
@@ -81,9 +81,9 @@ def _value(value: Any) -> bytes:
 
 
 def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> tuple[dict[str, Any], int]:
-    """Read the table at *offset*, none of which may lie beyond *end*; gives it and the offset after it.
+    """Return the table at *offset*, and the offset after it.
 
-    Raises :class:`FrameError`.
+    Raises :class:`FrameError`, also when the table exceeds *end*.
     """
     offset, stop = _extent(data, offset, end)
     table = {}
@@ -91,7 +91,7 @@ def decode_table(data: bytes, offset: int, end: int, depth: int = 0) -> tuple[di
         start = offset + 1
         offset = start + data[offset]
         if offset >= stop:
-            raise FrameError("a table that ends within a field", code=SYNTAX_ERROR)
+            raise FrameError("a field exceeds its table", code=SYNTAX_ERROR)
         key = data[start:offset].decode("utf-8", "replace")
         table[key], offset = _decode_value(data, offset, stop, depth)
     return table, stop
@@ -113,9 +113,9 @@ def _decode_value(data: bytes, offset: int, end: int, depth: int) -> tuple[Any, 
     if size is not None:
         stop = offset + size
         if stop > end:
-            raise FrameError("a field that overruns its table", code=SYNTAX_ERROR)
+            raise FrameError("a field exceeds its table", code=SYNTAX_ERROR)
         if kind == _TIME and _timestamp(data, offset)[0] >> 32:
-            return _timestamp(data, offset)[0], stop  # pamqp guesses that these are milliseconds
+            return _timestamp(data, offset)[0], stop  # pamqp takes these for milliseconds
         return _SCALARS[kind](data[offset:stop])[1], stop
     if kind not in b"SxFA":
         raise FrameError(f"unknown field type {bytes((kind,))!r}", code=SYNTAX_ERROR)
@@ -130,11 +130,11 @@ def _decode_value(data: bytes, offset: int, end: int, depth: int) -> tuple[Any, 
 
 
 def _extent(data: bytes, offset: int, end: int) -> tuple[int, int]:
-    """Where that begins and ends which has its length at *offset*."""
+    """Return the start and end of the value whose length is at *offset*."""
     start = offset + 4
     if start > end:
-        raise FrameError("a length that is cut off", code=SYNTAX_ERROR)
+        raise FrameError("a length is truncated", code=SYNTAX_ERROR)
     stop: int = start + _length(data, offset)[0]
     if stop > end:
-        raise FrameError("a length that overruns its frame", code=SYNTAX_ERROR)
+        raise FrameError("a length exceeds its frame", code=SYNTAX_ERROR)
     return start, stop

@@ -1,4 +1,4 @@
-"""Reads the frames of AMQP 0-9-1: bytes to calls. Client and broker share it; no I/O.
+"""Reads frames of AMQP 0-9-1 from a stream of bytes. Client and broker share it; no I/O.
 
 Format: AMQP 0-9-1 section 4.2.
 """
@@ -30,13 +30,13 @@ _content_head = struct.Struct(">HHQ").unpack_from
 
 
 class _Assembly:
-    """A message of which frames are missing; ``properties`` is None until its header has come."""
+    """A message whose frames have not all arrived; ``properties`` is None until its header has."""
 
     __slots__ = ("chunks", "method", "missing", "properties", "refused", "size")
 
     def __init__(self, method: Method) -> None:
         self.method = method
-        self.refused = False  # its body is read over
+        self.refused = False  # its body is skipped
         self.properties: Properties | None = None
         self.chunks: list[bytes] = []
         self.size = 0
@@ -44,19 +44,19 @@ class _Assembly:
 
 
 class FrameReader:
-    """Reads the stream of one connection; calls back, in the stream's order, for what has come whole.
+    """Reads the stream of one connection. Calls back in the stream's order, for complete methods and messages.
 
     :param method: called with the channel and a method without content: an :class:`Ack` or pamqp's object.
     :param content: called with the channel, the method (:class:`Deliver`, :class:`Publish` or pamqp's
         object), the properties and the body of a message.
-    :param heartbeat: called for a heartbeat.
-    :param frame_max: the largest frame, in bytes; what is negotiated may be set later as an attribute.
-    :param body_max: the largest body.
-    :param held_max: how much of unfinished messages is held, all channels together; None: one largest body.
+    :param heartbeat: called without arguments for a heartbeat.
+    :param frame_max: the largest frame, in bytes; set it as an attribute when it is negotiated.
+    :param body_max: the largest body, in bytes.
+    :param held_max: the most bytes of unfinished messages to hold, on all channels together; None: *body_max*.
     :param refuse: called with the channel, the method, an AMQP reply code and the reason for a message that is too
-        large; its body is read over then. None: such a message is a :class:`FrameError`.
-    :param channel_max: the highest channel that may carry a message; an attribute too.
-    :param properties: what decodes the properties of messages.
+        large, whose body is then skipped. None: such a message is a :class:`FrameError`.
+    :param channel_max: the highest channel that may carry a message; also an attribute.
+    :param properties: the class that decodes the properties of messages.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class FrameReader:
         }
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream, cut anywhere.
+        """Read the next bytes of the stream, which may begin and end anywhere in a frame.
 
-        Raises :class:`FrameError` on the first thing that is malformed or out of order: the stream is lost
-        then. What the callbacks raise comes out too, and loses the stream.
+        Raises :class:`FrameError` on the first frame that is malformed or out of order, and whatever a callback
+        raises. The stream cannot be read any further after that.
         """
         if self._need:
             self._rest += data
@@ -109,7 +109,7 @@ class FrameReader:
             self._rest += memoryview(data)[done:]
 
     def _read(self, data: bytes) -> int:
-        """Read the whole frames of *data*; gives how many bytes they are, notes how many the next one has."""
+        """Read the complete frames of *data*. Return their size, and note the size of the next one."""
         position, end = 0, len(data)
         while end - position >= OVERHEAD:
             kind, channel, size = _frame_head(data, position)
@@ -117,14 +117,17 @@ class FrameReader:
             if read is None:
                 raise FrameError(f"unknown frame type {kind}: {data[position : position + 8]!r}")
             if size > self.frame_max - OVERHEAD:
-                raise FrameError(f"a frame of {size} bytes: more than was agreed", channel=channel)
+                raise FrameError(
+                    f"the frame has {size + OVERHEAD} bytes; at most {self.frame_max} were negotiated",
+                    channel=channel,
+                )
             start = position + 7
             stop = start + size
             if stop >= end:
                 self._need = size + OVERHEAD
                 return position
             if data[stop] != FRAME_END:
-                raise FrameError("a frame without its end", channel=channel)
+                raise FrameError("the frame-end octet is missing", channel=channel)
             if kind == TYPE_METHOD and size > 4 and _index(data, start)[0] == DELIVER:
                 position = self._read_delivery(channel, data, start, stop)
                 if position:
@@ -135,10 +138,10 @@ class FrameReader:
         return position
 
     def _read_delivery(self, channel: int, data: bytes, start: int, stop: int) -> int:
-        """A short cut for what comes most: a ``basic.deliver``, its header and one body, all of them here and right.
+        """Read the most frequent sequence at once: a ``basic.deliver``, its header and one body, complete and valid.
 
-        Gives the position after it. 0: it is not so simple, or something is wrong with it; nothing has happened
-        then, and frame by frame it will show.
+        Returns the position after it; 0: the sequence is another one, incomplete or invalid. Nothing has happened
+        then, and reading frame by frame has the same result as without this method.
         """
         try:
             kind, number, size, class_id, weight, length = _header_frame(data, stop + 1)
@@ -171,9 +174,9 @@ class FrameReader:
     def _read_method(self, channel: int, data: bytes, start: int, stop: int) -> None:
         assembly = self._assemblies.get(channel)
         if assembly is not None and assembly.refused:
-            del self._assemblies[channel]  # the sender need not send the rest of what was refused
+            del self._assemblies[channel]  # the sender need not send the rest of a refused message
         elif assembly is not None:
-            raise FrameError("a method amid a message", code=UNEXPECTED_FRAME, channel=channel)
+            raise FrameError("method within a message", code=UNEXPECTED_FRAME, channel=channel)
         try:
             (index,) = _index(data, start)
             method = DECODERS[index](data, start + 4, stop)
@@ -181,12 +184,14 @@ class FrameReader:
             error.channel = channel
             raise
         except (IndexError, struct.error):
-            raise FrameError("a method that is cut off", code=SYNTAX_ERROR, channel=channel) from None
+            raise FrameError("the method is truncated", code=SYNTAX_ERROR, channel=channel) from None
         except KeyError:
             raise FrameError(f"unknown method {index:#010x}", code=COMMAND_INVALID, channel=channel) from None
         if index in WITH_CONTENT:
             if not 0 < channel <= self.channel_max:
-                raise FrameError("a message on no channel", code=COMMAND_INVALID, channel=channel)
+                raise FrameError(
+                    "message on a channel that cannot carry one", code=COMMAND_INVALID, channel=channel
+                )
             self._assemblies[channel] = _Assembly(method)
         else:
             self._method(channel, method)
@@ -194,19 +199,23 @@ class FrameReader:
     def _read_header(self, channel: int, data: bytes, start: int, stop: int) -> None:
         assembly = self._assemblies.get(channel)
         if assembly is None or assembly.properties is not None:
-            raise FrameError("a header without its method", code=UNEXPECTED_FRAME, channel=channel)
+            raise FrameError("header without a method", code=UNEXPECTED_FRAME, channel=channel)
         if stop - start < 14:
-            raise FrameError("a header that is cut off", code=SYNTAX_ERROR, channel=channel)
+            raise FrameError("the header is truncated", code=SYNTAX_ERROR, channel=channel)
         kind, weight, size = _content_head(data, start)
         if kind != BASIC or weight:
-            raise FrameError(f"a header of class {kind}, weight {weight}", code=SYNTAX_ERROR, channel=channel)
+            raise FrameError(
+                f"header of class {kind} and weight {weight}; expected {BASIC} and 0",
+                code=SYNTAX_ERROR,
+                channel=channel,
+            )
         try:
             assembly.properties = self._decode_properties(data, start + 12, stop)
         except FrameError as error:
             error.channel = channel
             raise
         if size > self.body_max or size + self._held > self.held_max:
-            self._read_over(channel, assembly, size)
+            self._skip_body(channel, assembly, size)
         elif size:
             assembly.size = assembly.missing = size
             self._held += size
@@ -214,10 +223,10 @@ class FrameReader:
             del self._assemblies[channel]
             self._content(channel, assembly.method, assembly.properties, b"")
 
-    def _read_over(self, channel: int, assembly: _Assembly, size: int) -> None:
-        """Refuse a message that is too large, by itself or beside those of other channels."""
+    def _skip_body(self, channel: int, assembly: _Assembly, size: int) -> None:
+        """Refuse a message that is too large, alone or together with those of other channels. Skip its body."""
         if self._refuse is None:
-            raise FrameError(f"a message of {size} bytes: larger than the limit", channel=channel)
+            raise FrameError(f"the message has {size} bytes, more than the limit", channel=channel)
         assembly.refused = True
         assembly.missing = size
         if size > self.body_max:
@@ -229,10 +238,10 @@ class FrameReader:
     def _read_body(self, channel: int, data: bytes, start: int, stop: int) -> None:
         assembly = self._assemblies.get(channel)
         if assembly is None or assembly.properties is None:
-            raise FrameError("a body without its header", code=UNEXPECTED_FRAME, channel=channel)
+            raise FrameError("body without a header", code=UNEXPECTED_FRAME, channel=channel)
         assembly.missing -= stop - start
         if assembly.missing < 0:
-            raise FrameError("a body longer than announced", channel=channel)
+            raise FrameError("the body is longer than its header says", channel=channel)
         if assembly.refused:
             if not assembly.missing:
                 del self._assemblies[channel]
@@ -246,5 +255,5 @@ class FrameReader:
 
     def _read_heartbeat(self, channel: int, _data: bytes, start: int, stop: int) -> None:
         if channel or stop > start:
-            raise FrameError("a heartbeat on a channel or with content", channel=channel)
+            raise FrameError("heartbeat on a channel or with content", channel=channel)
         self._heartbeat()

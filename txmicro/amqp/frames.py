@@ -1,4 +1,4 @@
-"""Frames of AMQP 0-9-1: their limits, and how they are written. Client and broker share them; no I/O.
+"""Frames of AMQP 0-9-1: their limits, and how they are encoded. Client and broker share them; no I/O.
 
 Format: AMQP 0-9-1 section 4.2.
 """
@@ -38,7 +38,7 @@ _pack_body = struct.Struct(">BBHI").pack  # the end of the previous frame, and t
 
 
 def method_frame(channel: int, method: base.Frame) -> bytes:
-    """One of pamqp's methods as a frame; raises :class:`InvalidArgument`."""
+    """Return a method of pamqp as a frame. Raises :class:`InvalidArgument`."""
     try:
         return frame.marshal(method, channel)
     except (TypeError, ValueError, OverflowError, RecursionError, AttributeError, struct.error) as error:
@@ -46,10 +46,10 @@ def method_frame(channel: int, method: base.Frame) -> bytes:
 
 
 def content_frames(channel: int, method: bytes, properties: bytes, body: bytes, frame_max: int) -> bytes:
-    """A message as frames, in one piece.
+    """Return a message as frames, joined.
 
-    :param method: the frame of its method, from one of the functions here.
-    :param properties: :meth:`Properties.encode`.
+    :param method: the frame of its method, from one of the other functions here.
+    :param properties: from :meth:`Properties.encode`.
     :param frame_max: the largest frame, in bytes; a longer body is split.
     """
     size = len(body)
@@ -69,14 +69,14 @@ def content_frames(channel: int, method: bytes, properties: bytes, body: bytes, 
 
 
 def publish_prefix(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """The ``basic.publish`` for one destination; raises :class:`InvalidArgument`."""
+    """Return the frame of a ``basic.publish`` for one destination. Raises :class:`InvalidArgument`."""
     return _method(
         channel, _pack_publish(PUBLISH, 0) + shortstr(exchange) + shortstr(routing_key) + bytes((mandatory,))
     )
 
 
 def deliver_frame(channel: int, deliver: Deliver) -> bytes:
-    """A ``basic.deliver``; raises :class:`InvalidArgument`."""
+    """Return the frame of a ``basic.deliver``. Raises :class:`InvalidArgument`."""
     return _method(
         channel,
         _pack_index(DELIVER)
@@ -88,12 +88,12 @@ def deliver_frame(channel: int, deliver: Deliver) -> bytes:
 
 
 def ack_frame(channel: int, delivery_tag: int, multiple: bool = False) -> bytes:
-    """A ``basic.ack``."""
+    """Return the frame of a ``basic.ack``."""
     return _pack_tagged(TYPE_METHOD, channel, 13, ACK, delivery_tag, multiple, FRAME_END)
 
 
 def reject_frame(channel: int, delivery_tag: int, requeue: bool) -> bytes:
-    """A ``basic.reject``."""
+    """Return the frame of a ``basic.reject``."""
     return _pack_tagged(TYPE_METHOD, channel, 13, REJECT, delivery_tag, requeue, FRAME_END)
 
 

@@ -1,4 +1,7 @@
-"""The methods of AMQP 0-9-1, decoded: those that come with every message by hand, all others by pamqp's classes.
+"""The methods of AMQP 0-9-1, and how they are decoded.
+
+Those that come with every message (publish, deliver, ack) have classes and decoders here. All others use pamqp's
+classes.
 
 Format: the XML of the AMQP 0-9-1 methods, which pamqp has as classes.
 """
@@ -30,7 +33,7 @@ _ack = struct.Struct(">QB").unpack_from
 
 
 class Deliver:
-    """``basic.deliver``."""
+    """``basic.deliver``: the broker sends a message to a consumer."""
 
     __slots__ = ("consumer_tag", "delivery_tag", "exchange", "redelivered", "routing_key")
 
@@ -45,7 +48,7 @@ class Deliver:
 
 
 class Publish:
-    """``basic.publish``."""
+    """``basic.publish``: a client sends a message to an exchange."""
 
     __slots__ = ("exchange", "immediate", "mandatory", "routing_key")
 
@@ -57,7 +60,7 @@ class Publish:
 
 
 class Ack:
-    """``basic.ack``: a consumer's, or a broker's confirm."""
+    """``basic.ack``: an acknowledgement from a consumer, or a confirm from a broker."""
 
     __slots__ = ("delivery_tag", "multiple")
 
@@ -70,7 +73,7 @@ Method: TypeAlias = base.Frame | Deliver | Publish | Ack
 
 
 class Content:
-    """A message as it came: its method, properties and body."""
+    """A received message: its method, properties and body."""
 
     __slots__ = ("body", "method", "properties")
 
@@ -81,9 +84,12 @@ class Content:
 
 
 def decode_deliver(data: bytes, offset: int, end: int) -> Deliver:
-    """Decode the arguments of a ``basic.deliver``; raises :class:`FrameError` or ``IndexError``."""
-    # A length that overruns shows at the end, as offsets only grow. Names and keys are a stranger's, passed
-    # on unread by the broker: no UTF-8 there must not cost the connection.
+    """Return the ``basic.deliver`` whose arguments are between *offset* and *end*.
+
+    Raises :class:`FrameError`, ``IndexError`` or ``struct.error`` when they do not fill that space exactly.
+    """
+    # A length that is too large is noticed at the end, because offsets only grow. Names and keys are a publisher's,
+    # and the broker passes them on unread: text that is not valid UTF-8 must not end the connection.
     start = offset + 1
     offset = start + data[offset]
     consumer_tag = data[start:offset].decode("utf-8", "replace")
@@ -122,13 +128,15 @@ def _decode_ack(data: bytes, offset: int, end: int) -> Ack:
 
 def _check_end(offset: int, end: int) -> None:
     if offset != end:
-        raise FrameError("a method that does not fill its frame", code=SYNTAX_ERROR)
+        raise FrameError("the method does not fill its frame", code=SYNTAX_ERROR)
 
 
 def _read_shortstr(data: bytes, offset: int, _end: int) -> tuple[str, int]:
     start = offset + 1
     stop = start + data[offset]
-    return data[start:stop].decode("utf-8", "replace"), stop  # RabbitMQ cuts reply texts amid a character
+    return data[start:stop].decode(
+        "utf-8", "replace"
+    ), stop  # RabbitMQ may truncate a reply text within a character
 
 
 def _read_longstr(data: bytes, offset: int, _end: int) -> tuple[str | bytes, int]:
@@ -148,11 +156,11 @@ _READ_FIELD: Final[dict[str, Callable[[bytes, int, int], tuple[Any, int]]]] = {
 
 
 def _decoder(kind: type[base.Frame]) -> Callable[[bytes, int, int], base.Frame]:
-    """What reads the arguments of a method; made once per class, from pamqp's description of it."""
+    """Return a function that decodes the arguments of *kind*, according to pamqp's description of it."""
     fields = [(name, kind.amqp_type(name)) for name in kind.__slots__]
 
     def decode(data: bytes, offset: int, end: int) -> base.Frame:
-        method = kind.__new__(kind)  # its constructor has opinions about names
+        method = kind.__new__(kind)  # without its constructor, which rejects some names that brokers accept
         bit = 0
         for name, field in fields:
             if field == "bit":
@@ -177,4 +185,7 @@ DECODERS: Final[dict[int, Callable[[bytes, int, int], Method]]] = {
     DELIVER: decode_deliver,
     ACK: _decode_ack,
 }
+"""Decoders by the method's index. They are called with data, and the start and end of the arguments in it."""
+
 WITH_CONTENT: Final = frozenset((PUBLISH, DELIVER, commands.Basic.Return.index, commands.Basic.GetOk.index))
+"""The indexes of the methods that are followed by a message's header and body."""

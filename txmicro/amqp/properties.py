@@ -22,12 +22,12 @@ _pack_timestamp = struct.Struct(">Q").pack
 
 
 class Properties:
-    """The properties of a message, by pamqp's names; None: absent.
+    """The properties of a message, with pamqp's names; None: absent.
 
-    :ivar headers: a table: str, int, float, bool, None, bytes, Decimal, datetime, lists and tables of them.
+    :ivar headers: a table of str, int, float, bool, None, bytes, Decimal, datetime, and lists and tables of them.
     :ivar expiration: milliseconds, as text.
-    :ivar timestamp: seconds of Unix time.
-    :ivar delivery_mode: 2: persistent.
+    :ivar timestamp: Unix time in seconds.
+    :ivar delivery_mode: 1: transient; 2: persistent.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class Properties:
         return f"Properties({', '.join(present)})"
 
     def encode(self) -> bytes:
-        """The flags and the fields that are present; raises :class:`InvalidArgument`."""
+        """Return the flags and the fields that are present. Raises :class:`InvalidArgument`."""
         flags = 0
         parts = [b""]
         for flag, name, write in _WRITERS:
@@ -103,10 +103,10 @@ class Properties:
 
     @classmethod
     def decode(cls, data: bytes, offset: int = 0, end: int | None = None) -> Properties:
-        """Read the flags at *offset* and the fields after them, which fill *data* up to *end* (its length).
+        """Return the properties that fill *data* from *offset* to *end* (None: to its end): flags, then fields.
 
-        Text that is no UTF-8 is read with replacement characters: a broker passes it on unread, and one odd
-        message must not cost the connection. Raises :class:`FrameError`.
+        Text that is not valid UTF-8 is read with replacement characters: a broker passes it on unread, and one such
+        message must not end the connection. Raises :class:`FrameError`.
         """
         stop = len(data) if end is None else end
         values: list[Any] = [None] * 14
@@ -122,8 +122,8 @@ class Properties:
                     values[index], offset = read(data, offset, stop)
         except (IndexError, struct.error):
             offset = -1
-        if offset != stop:  # a length that overruns shows here, as offsets only grow
-            raise FrameError("properties that do not fill their frame", code=SYNTAX_ERROR)
+        if offset != stop:  # also when a length exceeds the frame, because offsets only grow
+            raise FrameError("the properties do not fill their frame", code=SYNTAX_ERROR)
         del values[_CLUSTER_ID]
         return cls(*values)
 
@@ -131,19 +131,19 @@ class Properties:
 class PropertiesTemplate:
     """The properties that messages of one kind share, encoded once.
 
-    They differ in headers, expiration, message id and time.
+    The messages differ in headers, expiration, message id and timestamp.
 
-    :param shared: properties without those four.
+    :param shared: properties without these four.
     """
 
-    __slots__ = ("_after", "_amid", "_before", "_flags")
+    __slots__ = ("_after", "_before", "_between", "_flags")
 
     def __init__(self, shared: Properties) -> None:
         values = [(flag, getattr(shared, name), write) for flag, name, write in _WRITERS]
         present = [(flag, write(value)) for flag, value, write in values if value is not None]
         self._flags = _TIMESTAMP | sum(flag for flag, _ in present)
         self._before = b"".join(data for flag, data in present if flag > _HEADERS)
-        self._amid = b"".join(data for flag, data in present if _HEADERS > flag > _EXPIRATION)
+        self._between = b"".join(data for flag, data in present if _HEADERS > flag > _EXPIRATION)
         self._after = b"".join(data for flag, data in present if flag < _TIMESTAMP)
 
     def fill(
@@ -153,7 +153,15 @@ class PropertiesTemplate:
         expiration: str | None = None,
         headers: dict[str, Any] | None = None,
     ) -> bytes:
-        """What :meth:`Properties.encode` gives; an empty *message_id*, and None: absent."""
+        """Return the same bytes as :meth:`Properties.encode`.
+
+        :param message_id: empty: absent.
+        :param timestamp: Unix time in seconds.
+        :param expiration: milliseconds, as text; None: absent.
+        :param headers: None: absent.
+
+        Raises :class:`InvalidArgument`.
+        """
         flags = self._flags
         table = expires = id = b""
         if headers is not None:
@@ -166,7 +174,9 @@ class PropertiesTemplate:
             flags |= _MESSAGE_ID
             id = shortstr(message_id)
         time = _seconds(timestamp)
-        return b"".join((_pack_flags(flags), self._before, table, self._amid, expires, id, time, self._after))
+        return b"".join(
+            (_pack_flags(flags), self._before, table, self._between, expires, id, time, self._after)
+        )
 
 
 _Read: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
@@ -185,18 +195,22 @@ def _octet(value: int) -> bytes:
     try:
         return bytes((value,))
     except (TypeError, ValueError):
-        raise InvalidArgument(f"{value!r:.100} is no octet") from None
+        raise InvalidArgument(
+            f"{value!r:.100} is not an octet: expected a whole number from 0 to 255"
+        ) from None
 
 
 def _seconds(value: int) -> bytes:
     try:
         return _pack_timestamp(value)
     except struct.error:
-        raise InvalidArgument(f"{value!r:.100} is no timestamp: whole seconds of Unix time") from None
+        raise InvalidArgument(
+            f"{value!r:.100} is not a timestamp: expected whole seconds of Unix time"
+        ) from None
 
 
 _KINDS: Final[dict[str, tuple[_Read | None, _Write]]] = {
-    "shortstr": (None, shortstr),  # decode() reads it: most properties are text, and a call costs
+    "shortstr": (None, shortstr),  # decode() reads it without a call, because most properties are text
     "octet": (_read_octet, _octet),
     "table": (decode_table, encode_table),
     "timestamp": (_read_timestamp, _seconds),
@@ -206,7 +220,7 @@ _HEADERS: Final = Basic.Properties.flags["headers"]
 _EXPIRATION: Final = Basic.Properties.flags["expiration"]
 _MESSAGE_ID: Final = Basic.Properties.flags["message_id"]
 _TIMESTAMP: Final = Basic.Properties.flags["timestamp"]
-_CLUSTER_ID: Final = _NAMES.index("cluster_id")  # deprecated, and the last: read past it
+_CLUSTER_ID: Final = _NAMES.index("cluster_id")  # deprecated, and the last one: it is skipped
 _READERS: Final = [_KINDS[Basic.Properties.amqp_type(name)][0] for name in _NAMES]
 _WRITERS: Final = [
     (Basic.Properties.flags[name], name, _KINDS[Basic.Properties.amqp_type(name)][1])
@@ -214,9 +228,9 @@ _WRITERS: Final = [
 ]
 
 
-@cache  # messages have few combinations of properties
+@cache  # few combinations of properties occur
 def _present(flags: int) -> list[tuple[int, _Read | None]]:
-    """The fields that *flags* announces, in their order on the wire: index, and what reads it."""
+    """Return the fields that *flags* announces, in their order on the wire: index, and reader."""
     if flags & 3:
         raise FrameError(f"unknown property flags {flags:#06x}", code=SYNTAX_ERROR)
     return [(index, _READERS[index]) for index in range(14) if flags & 0x8000 >> index]

@@ -1,4 +1,4 @@
-"""The :class:`txamqp.spec.Spec` of AMQP 0-9-1, built from pamqp's tables, as txamqp ships no spec file."""
+"""The :class:`txamqp.spec.Spec` of AMQP 0-9-1, built from pamqp's tables, because txamqp ships no spec file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WITH_CONTENT: Final = (Basic.Publish, Basic.Return, Basic.Deliver, Basic.GetOk)
 
 
 def _dashed(name: str) -> str:
-    """``DeclareOk`` as AMQP writes it: ``declare-ok``."""
+    """Return *name* as AMQP writes it: ``DeclareOk`` is ``declare-ok``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
 
 
@@ -54,15 +54,15 @@ def _build() -> Any:
 
 
 SPEC: Final = _build()
-"""The one instance: its generated methods (``channel.queue_declare(queue=…)``) are compiled once."""
+"""The only instance. Its generated methods (``channel.queue_declare(queue=…)``) are compiled once."""
 
 METHODS: Final[dict[int, Any]] = {
     method.klass.id << 16 | method.id: method for klass in SPEC.classes for method in klass.methods
 }
-"""The methods of txamqp by the indexes of pamqp."""
+"""The methods of txamqp, by their index in pamqp."""
 
 
 def index_of(method: Any) -> int:
-    """The index that pamqp gives to *method* of txamqp."""
+    """Return the index in pamqp of *method*, which is txamqp's."""
     index: int = method.klass.id << 16 | method.id
     return index

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from txmicro.amqp import uri
 from txmicro.amqp.errors import TlsError
-from txmicro.amqp.uri import NO_FILES, Files
+from txmicro.amqp.uri import NO_FILES, TlsFiles
 from txmicro.config import Config
 from txmicro.errors import ConfigError
 
@@ -24,11 +24,11 @@ CONNECT_TIMEOUT: Final = 10.0
 
 def targets(reactor: Any, config: Config) -> list[Target]:
     """Return the brokers of *config*; raises :class:`ConfigError`."""
-    files = Files(config.tls_ca_file, config.tls_cert_file, config.tls_key_file)
+    files = TlsFiles(config.tls_ca_file, config.tls_cert_file, config.tls_key_file)
     return [target(reactor, url, files) for url in config.broker_url]
 
 
-def target(reactor: Any, url: str, files: Files = NO_FILES) -> Target:
+def target(reactor: Any, url: str, files: TlsFiles = NO_FILES) -> Target:
     """Return the broker at *url*, with *files* for TLS if the URL names none; raises :class:`ConfigError`."""
     try:
         broker = uri.parse(url, files)

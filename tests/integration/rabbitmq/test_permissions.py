@@ -117,7 +117,7 @@ class PermissionsTests(LiveTestCase):
         rest = await self.movies()
         session = rest.bus.session
         error = await self.failed(rest.send("WC:*", None), NotPermitted)
-        self.assertIn("the right to write it is missing", str(error))
+        self.assertIn("the user lacks the write permission", str(error))
         self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
         self.assertIs(rest.bus.session, session)
 
@@ -125,9 +125,9 @@ class PermissionsTests(LiveTestCase):
         pilot = PilotWorker()
         self.launch(pilot, url=self.url(user="WB:WB-password", vhost=VHOST))
         error = await self.failed(pilot.when_ready(), AccessRefused)
-        self.assertIn("the right to configure it is missing", str(error))
+        self.assertIn("the user lacks the configure permission", str(error))
         self.assertIn("txmicro.to.WD", str(error))
-        self.assertEqual(len(self.lines("the right to configure it is missing")), 1)
+        self.assertEqual(len(self.lines("the user lacks the configure permission")), 1)
 
     async def test_a_user_without_a_password_cannot_log_in_with_one(self) -> None:
         await self.node.ctl("import_definitions", str(self.definitions))
@@ -142,7 +142,7 @@ class PermissionsTests(LiveTestCase):
         command = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
         other = self.database.type
         self.assertEqual(await command.run(["queues", "prune", other]), cli.NOT_DONE)
-        self.assertIn("the right to configure it is missing", said.getvalue())
+        self.assertIn("the user lacks the configure permission", said.getvalue())
         self.assertEqual(await command.run(["queues", "prune", wb]), cli.DONE, said.getvalue())
         self.assertIn(f"removed txmicro.jobs.{wb}.durable", said.getvalue())
 
@@ -277,7 +277,7 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(await self.operate("list", "WB"), (cli.DONE, "0 dead letters of WB\n"))
         status, said = await self.operate("list", "WC")
         self.assertEqual(status, cli.NOT_DONE)
-        self.assertIn("the right to configure it is missing", said)
+        self.assertIn("the user lacks the configure permission", said)
 
     async def test_and_at_nothing_else(self) -> None:
         await self.intruded("operator")

@@ -304,7 +304,7 @@ class Channels(ClientCase):
             broker.say(ChannelMethods.Close(403, text, method.index >> 16, method.frame_id))
             reason = self.successResultOf(channel.lost())
             self.assertIsInstance(reason, AccessRefused)
-            self.assertEqual(str(reason), f"403 {text} (the right to {right} it is missing)")
+            self.assertEqual(str(reason), f"403 {text} (the user lacks the {right} permission for it)")
 
     def test_a_queue_in_exclusive_use_is_not_a_right_that_is_missing(self) -> None:
         broker = self.opened()

@@ -471,7 +471,7 @@ class OutOfOrder(SynchronousTestCase):
 
     def test_an_error_says_what_and_where(self) -> None:
         error = self.refused(505, raw_header(9, 0))
-        self.assertEqual(str(error), "a header without its method (channel 9, 505)")
+        self.assertEqual(str(error), "header without a method (channel 9, 505)")
         self.assertEqual(error.channel, 9)
 
     def test_another_protocol_is_named(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.amqp.uri import BrokerAddress, Files, UriError, parse
+from txmicro.amqp.uri import BrokerAddress, TlsFiles, UriError, parse
 from txmicro.errors import TxmicroError
 
 PROPERTY = settings(derandomize=True, deadline=None, database=None)
@@ -123,7 +123,7 @@ class Parsing(SynchronousTestCase):
 class Tls(SynchronousTestCase):
     def test_what_a_uri_does_not_say(self) -> None:
         broker = parse("amqps://host")
-        self.assertEqual((broker.files, broker.verify, broker.server_name), (Files(), True, ""))
+        self.assertEqual((broker.files, broker.verify, broker.server_name), (TlsFiles(), True, ""))
         self.assertEqual((broker.external, broker.username), (False, "guest"))
 
     def test_what_it_says(self) -> None:
@@ -131,31 +131,31 @@ class Tls(SynchronousTestCase):
             "amqps://h?cacertfile=/ca.pem&certfile=/my%20own.pem&keyfile=/own.key&verify=verify_peer"
             "&server_name_indication=rabbit.example"
         )
-        self.assertEqual(broker.files, Files("/ca.pem", "/my own.pem", "/own.key"))
+        self.assertEqual(broker.files, TlsFiles("/ca.pem", "/my own.pem", "/own.key"))
         self.assertEqual((broker.verify, broker.server_name), (True, "rabbit.example"))
         self.assertFalse(parse("amqps://h?verify=verify_none").verify)
 
     def test_a_key_may_stand_with_its_certificate(self) -> None:
-        both = Files(cert="/own.pem", key="/own.pem")
+        both = TlsFiles(cert="/own.pem", key="/own.pem")
         self.assertEqual(parse("amqps://h?certfile=/own.pem").files, both)
-        self.assertEqual(parse("amqps://h", Files(cert="/own.pem")).files, both)
+        self.assertEqual(parse("amqps://h", TlsFiles(cert="/own.pem")).files, both)
 
     def test_files_are_for_uris_that_name_none(self) -> None:
-        files = Files("/ca.pem", "/own.pem", "/own.key")
+        files = TlsFiles("/ca.pem", "/own.pem", "/own.key")
         self.assertEqual(parse("amqps://h", files).files, files)
         self.assertEqual(parse("amqps://h?cacertfile=/b.pem", files).files, files._replace(ca="/b.pem"))
         # A certificate never goes with the key of another.
         self.assertEqual(
-            parse("amqps://h?certfile=/b.pem", files).files, Files("/ca.pem", "/b.pem", "/b.pem")
+            parse("amqps://h?certfile=/b.pem", files).files, TlsFiles("/ca.pem", "/b.pem", "/b.pem")
         )
         self.assertEqual(parse("amqp://h", files), BrokerAddress(host="h"))
 
     def test_who_names_the_user(self) -> None:
-        own = Files(cert="/own.pem")
+        own = TlsFiles(cert="/own.pem")
         for uri, files, external in (
-            ("amqps://h", Files(), False),
+            ("amqps://h", TlsFiles(), False),
             ("amqps://h", own, True),
-            ("amqps://h?certfile=/own.pem", Files(), True),
+            ("amqps://h?certfile=/own.pem", TlsFiles(), True),
             ("amqps://h?auth_mechanism=external", own, True),
             ("amqps://ann:s3cret@h", own, False),
             ("amqps://h?auth_mechanism=plain", own, False),

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from txmicro.amqp.uri import Files
+from txmicro.amqp.uri import TlsFiles
 from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.targets import target
 from txmicro.daemons.own_broker import own_target
@@ -42,7 +42,7 @@ class TargetTests(SynchronousTestCase):
         self.assertNotIsInstance(target(reactor, "amqps://a.host").endpoint, HostnameEndpoint)
 
     def test_files_that_cannot_be_used_are_a_problem_of_the_configuration(self) -> None:
-        files = Files(ca="/missing.pem")
+        files = TlsFiles(ca="/missing.pem")
         (problem,) = self.assertRaises(ConfigError, target, reactor, "amqps://a.host", files).problems
         self.assertEqual(problem, "broker_url: cannot read /missing.pem: No such file or directory")
 
