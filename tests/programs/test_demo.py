@@ -153,7 +153,7 @@ class AnswerTests(DemoTestCase):
 
     def test_answers_that_are_not_right_are_errors(self) -> None:
         self.assertIn("the status is 500: expected 201", self.refused(POST=(500, "{}")))
-        self.assertIn("status 404", self.refused(GET=(404, "{}")))
+        self.assertIn("the status is 404: expected 200", self.refused(GET=(404, "{}")))
         self.assertIn("not stored as it was sent", self.refused(POST=(201, '{"title": "Nosferatu"}')))
         self.assertIn("not stored as it was sent", self.refused(POST=(201, "[]")))
         self.assertIn("not found again", self.refused(GET=(200, "[]")))
