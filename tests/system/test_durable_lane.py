@@ -139,7 +139,7 @@ class StoringTests(LaneTestCase):
         self.process(self.sender)
         job = self.sender.send("WX:*", durable=True)
         stored = job.when_stored()
-        self.advance(storing.RETURNING - 0.5)  # as its workers may be connecting, too
+        self.advance(storing.QUEUE_GRACE - 0.5)  # as its workers may be connecting, too
         self.assertNoResult(stored)
         error = self.error(stored, NotStored, 2.0)
         self.assertIn("WX", str(error))
@@ -148,7 +148,7 @@ class StoringTests(LaneTestCase):
     def test_a_type_that_takes_no_durable_jobs_stores_nothing(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo, durable=False))
-        self.advance(storing.RETURNING)
+        self.advance(storing.QUEUE_GRACE)
         self.error(self.sender.send("WB:*", durable=True).when_stored(), NotStored)
 
     def test_a_broker_that_is_away_is_waited_for(self) -> None:
@@ -417,7 +417,7 @@ class HopTests(LaneTestCase):
         worker = self.worker(forward)
         self.process(self.sender)
         self.process(worker)
-        self.advance(storing.RETURNING)
+        self.advance(storing.QUEUE_GRACE)
         error = self.error(self.sender.send("WB:*", durable=True).when_done(), NotStored, 5.0)
         self.assertEqual(error.worker, worker.id)
         self.assertEqual(len(self.ran), QUICK.attempts)

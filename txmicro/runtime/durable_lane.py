@@ -180,7 +180,7 @@ class DurableLane:
         What was said lately may be lost with what stood before, and nobody asks for the end of a durable job: it is
         said again.
         """
-        self._storing.up()
+        self._storing.connected()
         self._said.forget(self._clock.seconds())
         for key in self._said:
             self._repeat(key)
@@ -220,7 +220,7 @@ class DurableLane:
             parcel.headers[durable_headers.ATTEMPTS] = terms.attempts
         kept = _Kept(promise)
         self._watch(PendingJob(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body)))
-        kept.storing = self._storing.put(parcel)
+        kept.storing = self._storing.store(parcel)
         kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
 
     def _is_stored(self, _: None, key: str, promise: JobPromise) -> None:
@@ -271,7 +271,7 @@ class DurableLane:
             raise
 
     def _store(self, parcel: Parcel) -> Deferred[None]:
-        storing = self._storing.put(parcel)
+        storing = self._storing.store(parcel)
         if parcel.routing_key == topology.DEAD:
             storing.addCallback(
                 lambda _: self._metrics.record_dead_letter(parcel.headers[durable_headers.REASON])

@@ -1,1 +1,1 @@
-"""Jobs that are sent: who has them, when they are sent again, when they fail. State machines without I/O."""
+"""Jobs that are sent: which worker has each, when it is sent again, when it fails. State machines without I/O."""

@@ -1,8 +1,8 @@
-"""Messages on their way into the broker's keeping: published until it confirms.
+"""Publishes messages that the broker is to keep, again and again until it confirms them.
 
-A state machine without I/O. A parcel is *waiting* to be published, is *out* and unconfirmed, or *rests* because it
-was lost on its way (a connection, a refusal, no confirm in time), to be published again under the same id. Then it
-is stored, or has failed: stored twice is possible, stored never is not.
+A state machine without I/O. A parcel is *waiting* to be published, *published* and not confirmed, or *retrying* because
+an attempt failed: the connection was lost, the broker refused it, or no confirm came in time. It is published again
+under the same id. In the end it is stored, or has failed. It may be stored twice, but is never lost.
 """
 
 from __future__ import annotations
@@ -19,34 +19,41 @@ from twisted.python.failure import Failure
 from txmicro.errors import JobError, MessageTooLarge, NotStored
 from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
 from txmicro.util.clock import Clock, Timer
+from txmicro.util.pausable_clock import PausableClock
 
 CONFIRM_TIMEOUT: Final = 30.0
 """Seconds without a confirm after which a parcel is published again."""
 
-AGAIN: Final = 1.0
-"""Seconds until a parcel that was lost on its way is published again."""
+RETRY_AFTER: Final = 1.0
+"""Seconds until a parcel is published again whose attempt failed."""
 
-RETURNING: Final = 5.0
-"""Seconds after a connection for which a queue that is missing may only be late: who declares it connects, too."""
+QUEUE_GRACE: Final = 5.0
+"""Seconds after a connection in which a missing queue may still be declared: its worker is connecting, too."""
 
 
-class _Shipment:
-    """A parcel, who waits for it, and which attempt is out."""
+class _Unconfirmed:
+    """A parcel that is not confirmed.
 
-    __slots__ = ("due", "number", "parcel", "stored")
+    :ivar stored: what :meth:`ConfirmedPublisher.store` returned.
+    :ivar attempt: the number of the last attempt; 0: it was not published yet.
+    :ivar due: in sending time: when the attempt has failed (published), or the next one follows (retrying).
+    """
+
+    __slots__ = ("attempt", "due", "parcel", "stored")
 
     def __init__(self, parcel: Parcel, stored: Deferred[None]) -> None:
         self.parcel = parcel
         self.stored = stored
-        self.number = 0
-        self.due = 0.0  # in the parcels' time: when it counts as lost (out), or is to be published (resting)
+        self.attempt = 0
+        self.due = 0.0
 
 
 class ConfirmedPublisher:
-    """What one worker has given to the broker and what is not confirmed. It begins paused.
+    """The parcels of one worker that the broker has not confirmed. It is paused at first.
 
-    :param publish: publishes a parcel; fires when it is confirmed, fails with :class:`Unroutable`,
-        :class:`MessageTooLarge`, or with anything else when nobody knows.
+    :param publish: publishes a parcel. Fires when the broker has confirmed it. Fails with
+        :class:`~txmicro.protocol.parcel.Unroutable`, with :class:`~txmicro.errors.MessageTooLarge`, or with anything
+        else when it is unknown whether the broker has it.
     :param resent: told of each parcel that is published once more.
     """
 
@@ -59,55 +66,53 @@ class ConfirmedPublisher:
         resent: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
+        self._time = PausableClock(clock, paused=True)
         self._publish = publish
         self._resent = resent
-        self._waiting: OrderedDict[_Shipment, None] = OrderedDict()
-        # All shipments wait equally long for their confirms, and rest equally long: the first is due first.
-        self._out: OrderedDict[_Shipment, None] = OrderedDict()
-        self._resting: OrderedDict[_Shipment, None] = OrderedDict()
-        self._paused_at: float | None = clock.seconds()
-        self._stood = 0.0
-        self._since = clock.seconds()
+        self._waiting: OrderedDict[_Unconfirmed, None] = OrderedDict()
+        # All wait equally long for their confirms, and for their next attempts: the first is due first.
+        self._published: OrderedDict[_Unconfirmed, None] = OrderedDict()
+        self._retrying: OrderedDict[_Unconfirmed, None] = OrderedDict()
+        self._connected_at = clock.seconds()
         self._timer: Timer | None = None
         self._closed: JobError | None = None
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._out) + len(self._resting)
+        """Return how many parcels are not confirmed."""
+        return len(self._waiting) + len(self._published) + len(self._retrying)
 
-    def put(self, parcel: Parcel) -> Deferred[None]:
-        """Have *parcel* stored.
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        """Have the broker keep *parcel*.
 
-        Fires with None when the broker has confirmed it; fails with :class:`NotStored` when there is no queue
-        for it, with :class:`MessageTooLarge`, or with what :meth:`close` was given. Cancelling it stops the
-        attempts; what is out may be stored all the same.
+        Fires with None when the broker has confirmed it. Fails with :class:`~txmicro.errors.NotStored` when there is no
+        queue for it, with :class:`~txmicro.errors.MessageTooLarge`, or with what :meth:`close` was given. Canceling it
+        stops the attempts; what is published already may be stored all the same.
         """
-        stored: Deferred[None] = Deferred(lambda _: self._cancelled(shipment))
-        shipment = _Shipment(parcel, stored)
+        stored: Deferred[None] = Deferred(lambda _: self._cancelled(unconfirmed))
+        unconfirmed = _Unconfirmed(parcel, stored)
         if self._closed is not None:
             stored.errback(self._closed)
             return stored
-        self._waiting[shipment] = None
-        self._ship()
+        self._waiting[unconfirmed] = None
+        self._publish_waiting()
         return stored
 
-    def up(self) -> None:
-        """There is a new connection."""
-        self._since = self._clock.seconds()
+    def connected(self) -> None:
+        """Note that there is a new connection."""
+        self._connected_at = self._clock.seconds()
 
     def resume(self) -> None:
-        """The connection takes messages: publish what waits, in order."""
-        if self._paused_at is None or self._closed is not None:
+        """Publish what waits, in order: the connection takes messages."""
+        if not self._time.paused or self._closed is not None:
             return
-        self._stood += self._clock.seconds() - self._paused_at
-        self._paused_at = None
-        self._resting.update(self._waiting)
-        self._waiting, self._resting = self._resting, OrderedDict()
-        self._ship()
+        self._time.resume()
+        self._retrying.update(self._waiting)
+        self._waiting, self._retrying = self._retrying, OrderedDict()
+        self._publish_waiting()
 
     def pause(self) -> None:
-        """The connection takes no more, or is gone: publish nothing. The parcels' time stands still."""
-        if self._paused_at is None:
-            self._paused_at = self._clock.seconds()
+        """Publish nothing, and stop the sending time: the connection takes no messages, or is lost."""
+        self._time.pause()
 
     def close(self, error: JobError) -> None:
         """Fail all that is not stored with *error*, now and from now on."""
@@ -116,79 +121,81 @@ class ConfirmedPublisher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        shipments = [*self._out, *self._resting, *self._waiting]
-        for place in self._places():
-            place.clear()
-        for shipment in shipments:
-            if not shipment.stored.called:  # cancelled by who heard of another one
-                shipment.stored.errback(error)
+        everything = [*self._published, *self._retrying, *self._waiting]
+        for state in self._states():
+            state.clear()
+        for unconfirmed in everything:
+            if not unconfirmed.stored.called:  # canceled in a callback of another one
+                unconfirmed.stored.errback(error)
 
-    def _places(self) -> tuple[OrderedDict[_Shipment, None], ...]:
-        return self._out, self._resting, self._waiting
+    def _states(self) -> tuple[OrderedDict[_Unconfirmed, None], ...]:
+        return self._published, self._retrying, self._waiting
 
-    def _time(self) -> float:
-        """The parcels' time: the clock's, without the pauses."""
-        return (self._clock.seconds() if self._paused_at is None else self._paused_at) - self._stood
-
-    def _ship(self) -> None:
-        while self._paused_at is None and self._waiting:
-            shipment, _ = self._waiting.popitem(last=False)
-            shipment.number += 1
-            if shipment.number > 1:
+    def _publish_waiting(self) -> None:
+        while self._waiting and not self._time.paused:
+            unconfirmed, _ = self._waiting.popitem(last=False)
+            unconfirmed.attempt += 1
+            if unconfirmed.attempt > 1:
                 self._resent()
-            shipment.due = self._time() + CONFIRM_TIMEOUT
-            self._out[shipment] = None
-            number = shipment.number
-            self._publish(shipment.parcel).addCallbacks(
-                self._confirmed, self._lost, (shipment,), {}, (shipment, number)
+            unconfirmed.due = self._time.seconds() + CONFIRM_TIMEOUT
+            self._published[unconfirmed] = None
+            self._publish(unconfirmed.parcel).addCallbacks(
+                self._confirmed, self._failed, (unconfirmed,), {}, (unconfirmed, unconfirmed.attempt)
             )
-        self._watch()
+        self._run_timer()
 
-    def _confirmed(self, _result: None, shipment: _Shipment) -> None:
-        """The broker has it, by this attempt or by one before it."""
-        if self._forget(shipment):
-            shipment.stored.callback(None)
+    def _confirmed(self, _result: None, unconfirmed: _Unconfirmed) -> None:
+        """Note that the broker has it, by this attempt or by an earlier one."""
+        if self._forget(unconfirmed):
+            unconfirmed.stored.callback(None)
 
-    def _lost(self, failure: Failure, shipment: _Shipment, number: int) -> None:
-        if shipment not in self._out or shipment.number != number:
-            return  # the word of an attempt that another one has followed
-        if failure.check(Unroutable) and not self._may_be_late(shipment.parcel, failure):
-            self._forget(shipment)
-            shipment.stored.errback(NotStored(f"{failure.getErrorMessage()}: it is not stored"))
+    def _failed(self, failure: Failure, unconfirmed: _Unconfirmed, attempt: int) -> None:
+        if unconfirmed not in self._published or unconfirmed.attempt != attempt:
+            return  # it belongs to an attempt that another one has followed
+        if failure.check(Unroutable) and not self._may_be_declared(unconfirmed.parcel, failure):
+            self._forget(unconfirmed)
+            unconfirmed.stored.errback(NotStored(f"{failure.getErrorMessage()}: it is not stored"))
             return
-        if failure.check(MessageTooLarge) and not shipment.parcel.patient:
-            self._forget(shipment)
-            shipment.stored.errback(failure)
+        if failure.check(MessageTooLarge) and not unconfirmed.parcel.patient:
+            self._forget(unconfirmed)
+            unconfirmed.stored.errback(failure)
             return
-        self.log.debug("not confirmed, to be sent again: {reason}", reason=failure.getErrorMessage())
-        del self._out[shipment]
-        shipment.due = self._time() + AGAIN
-        self._resting[shipment] = None
-        self._watch()
+        self.log.debug(
+            "{kind} {key} is not confirmed ({reason}); it is published again in {seconds:g} s",
+            kind=unconfirmed.parcel.kind,
+            key=unconfirmed.parcel.key,
+            reason=failure.getErrorMessage(),
+            seconds=RETRY_AFTER,
+        )
+        del self._published[unconfirmed]
+        unconfirmed.due = self._time.seconds() + RETRY_AFTER
+        self._retrying[unconfirmed] = None
+        self._run_timer()
 
-    def _may_be_late(self, parcel: Parcel, failure: Failure) -> bool:
-        early = self._clock.seconds() < self._since + RETURNING
+    def _may_be_declared(self, parcel: Parcel, failure: Failure) -> bool:
+        """Return whether the queue that is missing may be declared soon."""
+        early = self._clock.seconds() < self._connected_at + QUEUE_GRACE
         return parcel.patient or (early and not failure.check(Forbidden))
 
-    def _cancelled(self, shipment: _Shipment) -> None:
-        self._forget(shipment)
+    def _cancelled(self, unconfirmed: _Unconfirmed) -> None:
+        self._forget(unconfirmed)
 
-    def _forget(self, shipment: _Shipment) -> bool:
-        for place in self._places():
-            if shipment in place:
-                del place[shipment]
+    def _forget(self, unconfirmed: _Unconfirmed) -> bool:
+        for state in self._states():
+            if unconfirmed in state:
+                del state[unconfirmed]
                 return True
         return False
 
-    def _watch(self) -> None:
-        if self._timer is None and self._paused_at is None and (self._out or self._resting):
-            self._timer = self._clock.callLater(AGAIN, self._sweep)
+    def _run_timer(self) -> None:
+        if self._timer is None and not self._time.paused and (self._published or self._retrying):
+            self._timer = self._clock.callLater(RETRY_AFTER, self._sweep)
 
     def _sweep(self) -> None:
         self._timer = None
-        now = self._time()
-        for place in (self._out, self._resting):
-            for shipment in list(takewhile(lambda shipment: shipment.due <= now, place)):
-                del place[shipment]
-                self._waiting[shipment] = None
-        self._ship()
+        now = self._time.seconds()
+        for state in (self._published, self._retrying):
+            for unconfirmed in list(takewhile(lambda unconfirmed: unconfirmed.due <= now, state)):
+                del state[unconfirmed]
+                self._waiting[unconfirmed] = None
+        self._publish_waiting()

@@ -1,4 +1,4 @@
-"""The hops that a worker has sent on behalf of jobs that it took: it owns each until what followed has ended."""
+"""The next hops of jobs that a worker has passed on. The worker owns each hop until it has ended."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from txmicro.protocol.messages import Job
 
 
 class Forwarding:
-    """See the module.
+    """The next hops that one worker has sent and that have not ended.
 
-    :param send: sends a hop for its owner; returns whether it did, False when that hop is under way already.
-    :param ended: told of the job whose hop has ended, and of the error that it ended with here; None: it is done.
+    :param send: sends a hop for its owner. Returns False, and does nothing, if that hop is pending already.
+    :param ended: told of the job whose next hop has ended, and of the error that it ended with here; None: it is done.
     """
 
     def __init__(
@@ -23,33 +23,36 @@ class Forwarding:
     ) -> None:
         self._send = send
         self._ended = ended
-        self._under_way: set[_Hop] = set()
+        self._pending: set[_Hop] = set()
         self._abandoned = False
         self._waiting: list[Deferred[None]] = []
 
     def __len__(self) -> int:
-        """How many are under way."""
-        return len(self._under_way)
+        """Return how many hops have not ended."""
+        return len(self._pending)
 
     def follow(self, job: Job, following: Job) -> None:
-        """Send *following*, the hop after *job*; raises what keeps it from being sent."""
+        """Send *following*, the hop after *job*. Raises what keeps it from being sent."""
         hop = _Hop(self, job)
-        self._under_way.add(hop)
+        self._pending.add(hop)
         sent = False
         try:
             sent = self._send(following, hop)
         finally:
             if not sent:
-                self._under_way.discard(hop)
+                self._pending.discard(hop)
 
-    def over(self, hop: _Hop, job: Job, error: JobError | None) -> None:
-        """*hop*, which was sent on behalf of *job*, has ended."""
-        self._under_way.discard(hop)
+    def end(self, hop: _Hop, job: Job, error: JobError | None) -> None:
+        """Note that *hop*, the one after *job*, has ended, with *error* unless it is done."""
+        self._pending.discard(hop)
         self._ended(job, error)
         self._check_drained()
 
     def drain(self) -> Deferred[None]:
-        """Wait for them. Fires with None when all have ended, or are abandoned; cancelling stops the wait."""
+        """Wait for the hops. Each call returns a new Deferred.
+
+        Fires with None when all hops have ended or are abandoned; does not fail. Canceling it stops this wait only.
+        """
         if self._is_drained:
             return succeed(None)
         waiter: Deferred[None] = Deferred(self._waiting.remove)
@@ -57,13 +60,13 @@ class Forwarding:
         return waiter
 
     def abandon(self) -> None:
-        """There is no more time to wait for them."""
+        """End the waits: there is no time left."""
         self._abandoned = True
         self._check_drained()
 
     @property
     def _is_drained(self) -> bool:
-        return self._abandoned or not self._under_way
+        return self._abandoned or not self._pending
 
     def _check_drained(self) -> None:
         if self._is_drained:
@@ -73,21 +76,21 @@ class Forwarding:
 
 
 class _Hop:
-    """Owns a hop (sent.Owner)."""
+    """The owner (:class:`~txmicro.sending.pending.Owner`) of the hop after *job*."""
 
-    __slots__ = ("_hops", "_job")
+    __slots__ = ("_forwarding", "_job")
 
-    def __init__(self, hops: Forwarding, job: Job) -> None:
-        self._hops = hops
+    def __init__(self, forwarding: Forwarding, job: Job) -> None:
+        self._forwarding = forwarding
         self._job = job
 
     def accepted(self, worker: str) -> None:
-        """Do nothing: nobody waits for it."""
+        """Do nothing: the job's origin is told by the worker."""
 
     def succeeded(self, worker: str, result: Any) -> None:
-        """What followed is done."""
-        self._hops.over(self, self._job, None)
+        """End the hop: what follows is done."""
+        self._forwarding.end(self, self._job, None)
 
     def failed(self, error: JobError) -> None:
-        """What followed failed, here: nobody took it, or in time."""
-        self._hops.over(self, self._job, error)
+        """End the hop with *error*, which was found here: no worker took it, or not in time."""
+        self._forwarding.end(self, self._job, error)

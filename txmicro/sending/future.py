@@ -198,8 +198,9 @@ class JobPromise:
             _fire(future._waiting_for_stored, None)
         if future._waiting_for_accepted:
             _fire(future._waiting_for_accepted, future._worker)
-        if future._waiting_for_done:
-            _fire(future._waiting_for_done, result)
+        waiting = future._waiting_for_done
+        while waiting:  # not by _fire, as every job comes here
+            waiting.pop(0).callback(result)
 
     def failed(self, error: JobError) -> None:
         """End the job with *error*."""

@@ -1,4 +1,4 @@
-"""A hop of a job, as its sender keeps it."""
+"""A hop of a job, as its sender keeps it, and its owner."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from txmicro.errors import JobError
 WAITING: Final = "waiting"
 OUT: Final = "out"
 TAKEN: Final = "taken"
-KEPT: Final = "kept"
+DURABLE: Final = "durable"
 ENDED: Final = "ended"
 
 
@@ -27,55 +27,62 @@ class Owner(Protocol):
 
 
 class PendingJob:
-    """One hop of a job, as its sender keeps it.
+    """One hop of a job that has not ended, as its sender keeps it.
+
+    Some times are in the clock's seconds, others in *sending time*: the clock without the pauses, in which nothing
+    could be published (:class:`~txmicro.util.pausable_clock.PausableClock`).
 
     :ivar key: the hop's key, unique in an outbox.
-    :ivar job_id: the job's id, the same on every hop.
-    :ivar address: where it goes.
-    :ivar body: what ``publish`` sends; the outbox does not look at it.
-    :ivar deadline: the instant, in the clock's seconds, at which it fails with :class:`JobTimeout`.
-    :ivar owner: who is told.
-    :ivar size: bytes of memory that it takes here.
-    :ivar redeliver: whether it may run twice. If not, it is sent again only when the copy before was not run.
-    :ivar unrun: whether the copy that is out came back unrun.
-    :ivar copies: how many copies have left, the one that is being published included.
-    :ivar loose: how many of them did not come back: somebody may have them.
-    :ivar stale: whether ``body`` was encoded for an earlier moment: tries and remaining time differ now.
-    :ivar taker: id of the latest worker that took it; None: nobody has it.
-    :ivar forwarded: whether that worker says that it has passed the job on.
-    :ivar lost: ids of the workers that took it and are missing since.
-    :ivar blamed: those of them that took nothing else after it, so that it may be what ended them.
-    :ivar heard: id of the latest worker that said that it took it; None: nobody ever did.
-    :ivar stored: whether the broker has confirmed that it has it (kept).
-    :ivar added: the instant, in the clock's seconds, at which it came into the outbox.
-    :ivar began, left, since: instants in the copies' time: when it came, when its first copy left, when it was taken.
-    :ivar state: ``waiting``, ``out``, ``taken``, ``kept`` or ``ended``.
+    :ivar job_id: the job's id, the same for every hop.
+    :ivar address: where the hop goes.
+    :ivar body: what ``publish`` sends; the outbox does not read it.
+    :ivar deadline: the time at which it fails with :class:`~txmicro.errors.JobTimeout`, in the clock's seconds.
+    :ivar owner: who is told what becomes of it.
+    :ivar size: bytes of memory that it needs here.
+    :ivar redeliver: whether it may run twice. If not, it is sent again only if the copy before did not run.
+    :ivar state: ``waiting`` for its address's window; ``out``: sent, not acknowledged; ``taken`` by a worker;
+        ``durable``: kept by the broker; or ``ended``.
+    :ivar copies: how many copies were sent, including one that is being published.
+    :ivar unreturned: how many of the copies did not come back, so that a worker may have them.
+    :ivar unrun: whether the copy that is out came back without having run.
+    :ivar stale: whether ``body`` was encoded earlier, so that the tries and the remaining time in it are outdated.
+    :ivar taker: id of the worker that has it; None: none is known to have it.
+    :ivar last_taker: id of the worker that acknowledged it last; None: none did.
+    :ivar forwarded: whether the taker has passed the job on.
+    :ivar missing_takers: ids of the workers that took it and have been missing since.
+    :ivar blamed_takers: ids of those that took nothing after it, so that it may be what ended them.
+    :ivar stored: whether the broker has confirmed that it has the durable job.
+    :ivar added_at: when it came into the outbox, in the clock's seconds.
+    :ivar queued_at: the same moment, in sending time.
+    :ivar sent_at: when its first copy was sent, in sending time.
+    :ivar taken_at: when its taker acknowledged it, in sending time.
+    :ivar due: when it is sent again, in sending time.
     """
 
     __slots__ = (
-        "added",
+        "added_at",
         "address",
-        "began",
-        "blamed",
+        "blamed_takers",
         "body",
         "copies",
         "deadline",
         "due",
         "forwarded",
-        "heard",
         "job_id",
         "key",
-        "left",
-        "loose",
-        "lost",
+        "last_taker",
+        "missing_takers",
         "owner",
+        "queued_at",
         "redeliver",
-        "since",
+        "sent_at",
         "size",
         "stale",
         "state",
         "stored",
+        "taken_at",
         "taker",
+        "unreturned",
         "unrun",
     )
 
@@ -99,17 +106,14 @@ class PendingJob:
         self.owner = owner
         self.size = size
         self.redeliver = redeliver
-        self.unrun = False
-        self.copies = self.loose = 0
-        self.stale = False
-        self.taker: str | None = None
-        self.heard: str | None = None
-        self.lost: tuple[str, ...] = ()
-        self.blamed: tuple[str, ...] = ()
-        self.forwarded = self.stored = False
-        self.added = self.began = self.left = self.since = 0.0
         self.state = WAITING
-        self.due = 0.0  # in the copies' time: when to send it again
+        self.copies = self.unreturned = 0
+        self.unrun = self.stale = self.forwarded = self.stored = False
+        self.taker: str | None = None
+        self.last_taker: str | None = None
+        self.missing_takers: tuple[str, ...] = ()
+        self.blamed_takers: tuple[str, ...] = ()
+        self.added_at = self.queued_at = self.sent_at = self.taken_at = self.due = 0.0
 
     @property
     def tries(self) -> int:

@@ -1,116 +1,133 @@
-"""Who has taken which jobs, when to ask each about all it has, and who is missing.
+"""Which worker has which jobs, when to probe each worker, and which workers are missing.
 
-Part of :mod:`txmicro.sending.outbox`, which says when. Times are the copies' time, in seconds.
+Part of :mod:`txmicro.sending.outbox`, which sends the probes. Times are sending time, in seconds.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 from .pending import TAKEN, PendingJob
 
 LOST_AFTER: Final = 2
-"""Probes that a taker may miss before what must not run once more is given up: it may be reconnecting."""
+"""Probes that a worker may miss before its jobs that must not run again are given up: it may be reconnecting."""
+
+
+class Missing(NamedTuple):
+    """A worker that a probe did not reach.
+
+    :ivar jobs: what it has, in the order of its acknowledgements.
+    :ivar suspect: the job that it had taken last when it was found missing, which may have ended it.
+    :ivar too_long: whether it has been missing for longer than a reconnection takes.
+    """
+
+    jobs: list[PendingJob]
+    suspect: PendingJob | None
+    too_long: bool
 
 
 class _Taker:
-    """One worker: what it has, in the order of its acks; when to probe it next; since when it is missing.
+    """One worker.
 
+    :ivar due: when to probe it next.
+    :ivar jobs: what it has, by key, in the order of its acknowledgements.
+    :ivar missing_since: when it was found missing; None: it is not missing.
     :ivar missed: what it had when it was found missing, and what was sent to others since.
-    :ivar suspect: which job it had taken last when it was found missing.
+    :ivar suspect: the job that it had taken last when it was found missing.
     """
 
-    __slots__ = ("due", "jobs", "missed", "missing", "suspect")
+    __slots__ = ("due", "jobs", "missed", "missing_since", "suspect")
 
     def __init__(self, due: float) -> None:
         self.due = due
-        self.missing: float | None = None
         self.jobs: dict[str, PendingJob] = {}
+        self.missing_since: float | None = None
         self.missed: dict[str, PendingJob] = {}
         self.suspect: PendingJob | None = None
 
 
 class Probing:
-    """See the module.
+    """The workers that have taken jobs of one outbox.
 
     :param every: seconds between two probes of a worker, and before the first one.
     """
 
     def __init__(self, every: float) -> None:
         self._every = every
-        # All wait equally long for their next probe: who is probed last is due last, and no heap is needed.
+        # All wait equally long for their next probe, so the one that is probed last is due last: no heap is needed.
         self._takers: OrderedDict[str, _Taker] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many workers are watched."""
+        """Return how many workers are probed."""
         return len(self._takers)
 
-    def take(self, sent: PendingJob, worker: str, now: float) -> None:
-        """*worker* has it."""
-        sent.state, sent.taker, sent.heard, sent.since, sent.forwarded = TAKEN, worker, worker, now, False
+    def take(self, job: PendingJob, worker: str, now: float) -> None:
+        """Note that *worker* has acknowledged *job*."""
+        job.state = TAKEN
+        job.taker = job.last_taker = worker
+        job.taken_at = now
+        job.forwarded = False
         taker = self._takers.get(worker)
         if taker is None:
             taker = self._takers[worker] = _Taker(now + self._every)
-        taker.jobs[sent.key] = sent
+        taker.jobs[job.key] = job
 
-    def leave(self, sent: PendingJob, worker: str) -> None:
-        """*worker* has it no more."""
+    def leave(self, job: PendingJob, worker: str) -> None:
+        """Note that *worker*, which has *job*, does not have it any more."""
         taker = self._takers[worker]
-        del taker.jobs[sent.key]
+        del taker.jobs[job.key]
         self._drop_idle(worker, taker)
 
-    def miss(self, sent: PendingJob, worker: str) -> None:
-        """*worker*, which has it, is missing, and others shall do it.
+    def miss(self, job: PendingJob, worker: str) -> None:
+        """Note that *worker*, which has *job*, is missing, and that the job will be sent to others.
 
-        It is counted against the job that the worker took last: that one may have ended it. The worker is asked about
-        its jobs nevertheless: if it answers, it was only away, and they are cleared of that.
+        The job that the worker took last is blamed: it may have ended the worker. The worker is still probed for its
+        jobs. If it answers, it was only disconnected, and :meth:`seen` takes the blame back.
         """
         taker = self._takers[worker]
-        del taker.jobs[sent.key]
-        taker.missed[sent.key] = sent
-        sent.lost = (*sent.lost, worker)
-        if sent is taker.suspect:
-            sent.blamed = (*sent.blamed, worker)
+        del taker.jobs[job.key]
+        taker.missed[job.key] = job
+        job.missing_takers = (*job.missing_takers, worker)
+        if job is taker.suspect:
+            job.blamed_takers = (*job.blamed_takers, worker)
 
-    def forget(self, sent: PendingJob) -> None:
-        """The job has ended: nobody that was missing need be asked about it any more."""
-        for worker in sent.lost:
+    def forget(self, job: PendingJob) -> None:
+        """Probe no missing worker for *job* any more, as it has ended."""
+        for worker in job.missing_takers:
             taker = self._takers.get(worker)
             if taker is not None:
-                taker.missed.pop(sent.key, None)
+                taker.missed.pop(job.key, None)
                 self._drop_idle(worker, taker)
 
-    def heard(self, worker: str) -> None:
-        """There is a word of *worker*: it is not missing."""
+    def seen(self, worker: str) -> None:
+        """Note that *worker* has sent a message, so that it is not missing."""
         taker = self._takers.get(worker)
         if taker is None:
             return
-        taker.missing = taker.suspect = None
-        for sent in taker.missed.values():
-            sent.lost = tuple(lost for lost in sent.lost if lost != worker)
-            sent.blamed = tuple(lost for lost in sent.blamed if lost != worker)
+        taker.missing_since = taker.suspect = None
+        for job in taker.missed.values():
+            job.missing_takers = tuple(missing for missing in job.missing_takers if missing != worker)
+            job.blamed_takers = tuple(blamed for blamed in job.blamed_takers if blamed != worker)
         taker.missed.clear()
         self._drop_idle(worker, taker)
 
-    def gone(self, worker: str, now: float) -> tuple[list[PendingJob], PendingJob | None, bool]:
-        """What *worker*, whom a probe did not find, has.
-
-        Gives its jobs, the one that it had taken last when it was found missing, and whether that is too long ago.
-        """
+    def gone(self, worker: str, now: float) -> Missing:
+        """Note that a probe did not reach *worker*; return what it has."""
         taker = self._takers.get(worker)
         if taker is None:
-            return [], None, False
-        if taker.missing is None:
-            taker.missing = now
+            return Missing([], None, False)
+        if taker.missing_since is None:
+            taker.missing_since = now
             taker.suspect = next(reversed(taker.jobs.values()), None)
-        return list(taker.jobs.values()), taker.suspect, now - taker.missing >= LOST_AFTER * self._every
+        too_long = now - taker.missing_since >= LOST_AFTER * self._every
+        return Missing(list(taker.jobs.values()), taker.suspect, too_long)
 
     def next_due(self, now: float) -> tuple[str, list[str]] | None:
-        """A worker whose probe is due, with the keys of all it has or had when it was missed; None: no one's is.
+        """Return a worker whose probe is due, with the keys of all jobs that it has or had; None: none is due.
 
-        It is due again a while later. Also what it has just taken is asked about: else a job would not be missed
-        before the second probe after its worker's death.
+        The probe counts as sent. It asks also for what the worker has just taken: otherwise a job would be missed only
+        at the second probe after its worker's death.
         """
         for worker, taker in self._takers.items():
             if taker.due > now:

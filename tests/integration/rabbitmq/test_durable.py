@@ -149,7 +149,7 @@ class DurableJobs(Live):
         await self.check_empty()
 
     async def test_without_a_queue_it_is_not_stored(self) -> None:
-        self.patch(storing, "RETURNING", 0.0)
+        self.patch(storing, "QUEUE_GRACE", 0.0)
         error = await self.failed(self.sender.send("WX:*", durable=True).when_stored(), NotStored)
         self.assertIn("WX", str(error))
 
@@ -157,7 +157,7 @@ class DurableJobs(Live):
         _, bus = await self.taker()
         await bus.stopService()
         await self.watching.queue_delete(queue=topology.durable_queue("WD"))
-        self.patch(storing, "RETURNING", 0.0)
+        self.patch(storing, "QUEUE_GRACE", 0.0)
         for expires, attempts in ((None, None), (60, None), (None, 5), (60, 5)):
             job = self.sender.send("WD:*", durable=True, expires=expires, attempts=attempts)
             await self.failed(job.when_stored(), NotStored)

@@ -40,7 +40,7 @@ class Pruning(Live):
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.patch(storing, "RETURNING", 0.0)
+        self.patch(storing, "QUEUE_GRACE", 0.0)
         self.kind = f"U{uuid4().hex[:8]}"
         self.sender = Worker("WS")
         await self.start(self.sender)

@@ -15,9 +15,9 @@ from txmicro.amqp.errors import ConnectionLost, NackError
 from txmicro.errors import MessageTooLarge, NotStored, WorkerStopped
 from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
 from txmicro.sending.confirmed import (
-    AGAIN,
     CONFIRM_TIMEOUT,
-    RETURNING,
+    QUEUE_GRACE,
+    RETRY_AFTER,
     ConfirmedPublisher,
 )
 
@@ -26,20 +26,20 @@ def parcel(key: str, patient: bool = False) -> Parcel:
     return Parcel("txmicro.to.WB", "durable", "job", key, b"body", patient=patient)
 
 
-class StoringCase(SynchronousTestCase):
+class PublisherCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.published: list[str] = []
         self.attempts: dict[str, list[Deferred[None]]] = {}
-        self.storing = ConfirmedPublisher(self.clock, self.publish)
-        self.stood()
+        self.publisher = ConfirmedPublisher(self.clock, self.publish)
+        self.connect()
         self.addCleanup(self.check_empty)
 
-    def stood(self) -> None:
-        """The connection has stood for long."""
-        self.storing.up()
-        self.storing.resume()
-        self.clock.advance(RETURNING)
+    def connect(self) -> None:
+        """Connect, and let the grace for missing queues pass."""
+        self.publisher.connected()
+        self.publisher.resume()
+        self.clock.advance(QUEUE_GRACE)
 
     def publish(self, parcel: Parcel) -> Deferred[None]:
         self.published.append(parcel.key)
@@ -47,13 +47,13 @@ class StoringCase(SynchronousTestCase):
         self.attempts.setdefault(parcel.key, []).append(attempt)
         return attempt
 
-    def heard(self) -> list[str]:
-        """What was published since the last call."""
+    def news(self) -> list[str]:
+        """Return what was published since the last call."""
         published, self.published = self.published, []
         return published
 
-    def put(self, *keys: str) -> list[Deferred[None]]:
-        return [self.storing.put(parcel(key)) for key in keys]
+    def store(self, *keys: str) -> list[Deferred[None]]:
+        return [self.publisher.store(parcel(key)) for key in keys]
 
     def confirm(self, key: str, attempt: int = -1) -> None:
         self.attempts[key][attempt].callback(None)
@@ -63,188 +63,188 @@ class StoringCase(SynchronousTestCase):
 
     def check_empty(self) -> None:
         """Nothing is left behind."""
-        self.assertEqual(len(self.storing), 0)
-        self.clock.advance(AGAIN)
+        self.assertEqual(len(self.publisher), 0)
+        self.clock.advance(RETRY_AFTER)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class StoredTests(StoringCase):
+class StoredTests(PublisherCase):
     def test_it_is_published_at_once_and_stored_when_confirmed(self) -> None:
-        (stored,) = self.put("a")
-        self.assertEqual(self.heard(), ["a"])
+        (stored,) = self.store("a")
+        self.assertEqual(self.news(), ["a"])
         self.assertNoResult(stored)
-        self.assertEqual(len(self.storing), 1)
+        self.assertEqual(len(self.publisher), 1)
         self.confirm("a")
         self.assertIsNone(self.successResultOf(stored))
 
     def test_while_nothing_can_be_published_it_waits_in_order(self) -> None:
-        self.storing.pause()
-        stored = self.put("a", "b", "c")
+        self.publisher.pause()
+        stored = self.store("a", "b", "c")
         self.clock.advance(1000)
-        self.assertEqual(self.heard(), [])
-        self.storing.resume()
-        self.storing.resume()
-        self.assertEqual(self.heard(), ["a", "b", "c"])
+        self.assertEqual(self.news(), [])
+        self.publisher.resume()
+        self.publisher.resume()
+        self.assertEqual(self.news(), ["a", "b", "c"])
         for key, waiting in zip("abc", stored, strict=True):
             self.confirm(key)
             self.successResultOf(waiting)
 
     def test_what_was_lost_with_the_connection_goes_first_when_it_is_back(self) -> None:
-        self.put("a", "b")
-        self.storing.pause()
+        self.store("a", "b")
+        self.publisher.pause()
         self.lose("a")
         self.lose("b")
-        self.put("c")
+        self.store("c")
         self.clock.advance(10)
-        self.assertEqual(self.heard(), ["a", "b"])
-        self.storing.resume()
-        self.assertEqual(self.heard(), ["a", "b", "c"])
+        self.assertEqual(self.news(), ["a", "b"])
+        self.publisher.resume()
+        self.assertEqual(self.news(), ["a", "b", "c"])
         for key in "abc":
             self.confirm(key)
 
     def test_what_the_broker_refuses_is_published_again_after_a_rest(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         for _ in range(3):
             self.lose("a", NackError("full"))
             self.clock.advance(0.5)
-            self.assertEqual(self.heard(), ["a"])
+            self.assertEqual(self.news(), ["a"])
             self.clock.pump([0.5] * 3)
         self.confirm("a")
         self.successResultOf(stored)
-        self.heard()
+        self.news()
 
     def test_what_is_too_large_fails_at_once_and_is_not_published_again(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.lose("a", MessageTooLarge("20 MB"))
         self.failureResultOf(stored, MessageTooLarge)
         self.clock.advance(CONFIRM_TIMEOUT)
-        self.assertEqual(self.heard(), ["a"])
+        self.assertEqual(self.news(), ["a"])
 
     def test_what_the_broker_has_had_and_does_not_take_any_more_is_not_given_up(self) -> None:
-        stored = self.storing.put(parcel("a", patient=True))
+        stored = self.publisher.store(parcel("a", patient=True))
         self.lose("a", MessageTooLarge("20 MB"))
         self.assertNoResult(stored)
-        self.clock.pump([AGAIN] * 2)
-        self.assertEqual(self.heard(), ["a", "a"])
+        self.clock.pump([RETRY_AFTER] * 2)
+        self.assertEqual(self.news(), ["a", "a"])
         self.confirm("a")
         self.successResultOf(stored)
 
     def test_refusals_that_go_on_do_not_keep_the_first_from_its_turn(self) -> None:
         """A sender goes on sending to a queue that is full."""
-        self.put("first")
+        self.store("first")
         self.lose("first", NackError("full"))
         for number in range(20):
             key = f"late{number}"
-            self.put(key)
+            self.store(key)
             self.lose(key, NackError("full"))
             self.clock.advance(0.25)
             if self.published.count("first") > 1:
                 break
         self.assertLessEqual(number, 8)
-        for key in [key for key in self.attempts if self.storing]:
-            self.clock.advance(AGAIN)
+        for key in [key for key in self.attempts if self.publisher]:
+            self.clock.advance(RETRY_AFTER)
             self.confirm(key)
 
     def test_no_confirm_in_time_is_published_again(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT - 1))
-        self.assertEqual(self.heard(), ["a"])
+        self.assertEqual(self.news(), ["a"])
         self.clock.pump([1.0] * 2)
-        self.assertEqual(self.heard(), ["a"])
+        self.assertEqual(self.news(), ["a"])
         self.confirm("a")
         self.successResultOf(stored)
         self.lose("a", attempt=0)
 
     def test_a_confirm_of_an_earlier_attempt_counts(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT + 1))
         self.confirm("a", 0)
         self.successResultOf(stored)
         self.confirm("a", 1)
 
     def test_a_confirm_while_it_waits_counts(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT - 1))
-        self.storing.pause()  # just then
+        self.publisher.pause()  # just then
         self.clock.pump([1.0] * 3)
         self.confirm("a", 0)
         self.successResultOf(stored)
 
     def test_the_loss_of_an_earlier_attempt_is_no_news(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT + 1))
-        self.heard()
+        self.news()
         self.lose("a", attempt=0)
-        self.clock.advance(AGAIN)
-        self.assertEqual(self.heard(), [])
+        self.clock.advance(RETRY_AFTER)
+        self.assertEqual(self.news(), [])
         self.confirm("a", 1)
         self.successResultOf(stored)
 
     def test_time_stands_still_while_nothing_can_be_published(self) -> None:
         """What is out waits in the transport's buffer while the broker blocks the connection: no more of it."""
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.clock.advance(10)
-        self.storing.pause()
-        self.storing.pause()
+        self.publisher.pause()
+        self.publisher.pause()
         self.clock.pump([1.0] * 1000)
-        self.storing.resume()
+        self.publisher.resume()
         self.clock.pump([1.0] * 15)
-        self.assertEqual(self.heard(), ["a"])
+        self.assertEqual(self.news(), ["a"])
         self.confirm("a")
         self.successResultOf(stored)
 
     def test_cancelling_stops_the_attempts(self) -> None:
-        waiting, out, resting = self.put("waiting", "out", "resting")
+        waiting, out, resting = self.store("waiting", "out", "resting")
         self.lose("resting")
-        self.storing.pause()
-        self.heard()
-        (paused,) = self.put("paused")
+        self.publisher.pause()
+        self.news()
+        (paused,) = self.store("paused")
         for stored in (waiting, out, resting, paused):
             stored.cancel()
             self.failureResultOf(stored, CancelledError)
-        self.storing.resume()
+        self.publisher.resume()
         self.clock.pump([1.0] * 40)
-        self.assertEqual(self.heard(), [])
+        self.assertEqual(self.news(), [])
         self.confirm("out")
 
 
-class NotStoredTests(StoringCase):
+class NotStoredTests(PublisherCase):
     def test_without_a_queue_it_is_not_stored(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.lose("a", Unroutable("no queue"))
         error = self.failureResultOf(stored, NotStored).value
         self.assertEqual(str(error), "no queue: it is not stored")
 
     def test_soon_after_a_connection_the_queue_may_only_be_late(self) -> None:
-        self.storing.up()
-        late, missing = self.put("late", "missing")
-        for _ in range(int(RETURNING)):
+        self.publisher.connected()
+        late, missing = self.store("late", "missing")
+        for _ in range(int(QUEUE_GRACE)):
             self.lose("late", Unroutable("no queue"))
             self.lose("missing", Unroutable("no queue"))
             self.assertNoResult(late)
-            self.clock.advance(AGAIN)
+            self.clock.advance(RETRY_AFTER)
         self.confirm("late")
         self.successResultOf(late)
         self.lose("missing", Unroutable("no queue"))
         self.failureResultOf(missing, NotStored)
 
     def test_what_is_forbidden_is_so_at_once(self) -> None:
-        self.storing.up()
-        (stored,) = self.put("a")
+        self.publisher.connected()
+        (stored,) = self.store("a")
         self.lose("a", Forbidden("no right"))
         self.failureResultOf(stored, NotStored)
 
     def test_a_patient_parcel_waits_for_its_queue(self) -> None:
-        stored = self.storing.put(parcel("a", patient=True))
+        stored = self.publisher.store(parcel("a", patient=True))
         for _ in range(100):
             self.lose("a", Unroutable("no queue"))
-            self.clock.advance(AGAIN)
+            self.clock.advance(RETRY_AFTER)
         self.confirm("a")
         self.successResultOf(stored)
         self.assertEqual(len(self.published), 101)
 
     def test_word_of_no_queue_for_an_attempt_that_another_followed_does_not_count(self) -> None:
-        (stored,) = self.put("a")
+        (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT + 1))
         self.lose("a", Unroutable("no queue"), attempt=0)
         self.assertNoResult(stored)
@@ -252,27 +252,27 @@ class NotStoredTests(StoringCase):
         self.successResultOf(stored)
 
 
-class ClosingTests(StoringCase):
+class ClosingTests(PublisherCase):
     def test_all_that_is_not_stored_fails(self) -> None:
-        out, resting = self.put("out", "resting")
+        out, resting = self.store("out", "resting")
         self.lose("resting")
-        self.storing.pause()
-        (waiting,) = self.put("waiting")
-        self.storing.close(WorkerStopped("stopped"))
-        for stored in (waiting, out, resting, *self.put("late")):
+        self.publisher.pause()
+        (waiting,) = self.store("waiting")
+        self.publisher.close(WorkerStopped("stopped"))
+        for stored in (waiting, out, resting, *self.store("late")):
             self.failureResultOf(stored, WorkerStopped)
-        self.storing.resume()
-        self.heard()
+        self.publisher.resume()
+        self.news()
         self.confirm("out")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_without_any_it_has_nothing_to_do(self) -> None:
-        self.storing.close(WorkerStopped("stopped"))
+        self.publisher.close(WorkerStopped("stopped"))
 
     def test_who_hears_of_one_may_cancel_another(self) -> None:
-        first, second = self.put("first", "second")
+        first, second = self.store("first", "second")
         first.addErrback(lambda _: second.cancel())
-        self.storing.close(WorkerStopped("stopped"))
+        self.publisher.close(WorkerStopped("stopped"))
         self.failureResultOf(second, CancelledError)
 
 
@@ -287,7 +287,7 @@ class Anything(RuleBasedStateMachine):
         self.ended: dict[str, list[Any]] = {}
         self.waits: dict[str, Deferred[None]] = {}
         self.blocked = True
-        self.storing = ConfirmedPublisher(self.clock, self.publish)
+        self.publisher = ConfirmedPublisher(self.clock, self.publish)
 
     def publish(self, parcel: Parcel) -> Deferred[None]:
         assert not self.blocked
@@ -296,10 +296,10 @@ class Anything(RuleBasedStateMachine):
         return attempt
 
     @rule(patient=st.booleans())
-    def put(self, patient: bool) -> None:
+    def store(self, patient: bool) -> None:
         key = str(len(self.ended))
         self.ended[key] = []
-        self.waits[key] = self.storing.put(parcel(key, patient))
+        self.waits[key] = self.publisher.store(parcel(key, patient))
         self.waits[key].addBoth(self.ended[key].append)
 
     @rule(data=st.data(), how=st.sampled_from(("confirm", "lost", "nack", "returned", "forbidden")))
@@ -330,14 +330,14 @@ class Anything(RuleBasedStateMachine):
     @rule()
     def block(self) -> None:
         self.blocked = True
-        self.storing.pause()
+        self.publisher.pause()
 
     @rule(new=st.booleans())
     def resume(self, new: bool) -> None:
         self.blocked = False
         if new:
-            self.storing.up()
-        self.storing.resume()
+            self.publisher.connected()
+        self.publisher.resume()
 
     @rule(seconds=st.sampled_from((0.1, 1.0, 5.0, 31.0)))
     def wait(self, seconds: float) -> None:
@@ -354,20 +354,20 @@ class Anything(RuleBasedStateMachine):
             assert len(results) <= 1
             if results == [None]:
                 assert key in self.confirmed
-        assert len(self.storing) == sum(not results for results in self.ended.values())
+        assert len(self.publisher) == sum(not results for results in self.ended.values())
 
     def teardown(self) -> None:
         """Once the broker takes all, all is stored, and nothing is left."""
         self.resume(True)
         for _ in range(3):
-            self.clock.advance(CONFIRM_TIMEOUT + AGAIN)
+            self.clock.advance(CONFIRM_TIMEOUT + RETRY_AFTER)
             while self.out:
                 key, attempt = self.out.pop()
                 self.confirmed.add(key)
                 attempt.callback(None)
         self.each_ends_once_and_as_it_should()
-        assert len(self.storing) == 0
-        self.clock.advance(AGAIN)
+        assert len(self.publisher) == 0
+        self.clock.advance(RETRY_AFTER)
         assert self.clock.getDelayedCalls() == []
 
 

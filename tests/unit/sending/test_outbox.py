@@ -29,8 +29,9 @@ from txmicro.errors import (
     WorkerLost,
     WorkerStopped,
 )
+from txmicro.sending.deadlines import Deadlines
 from txmicro.sending.outbox import Outbox
-from txmicro.sending.pending import ENDED, KEPT, OUT, TAKEN, WAITING, PendingJob
+from txmicro.sending.pending import DURABLE, ENDED, OUT, TAKEN, WAITING, PendingJob
 from txmicro.sending.probing import Probing
 from txmicro.util.expiring import ExpiringKeys
 
@@ -38,8 +39,10 @@ TICK = 0.125  # a power of two: sums of it are exact
 
 
 def leftovers(outbox: Outbox) -> dict[str, Any]:
-    kept = (dict, list, ExpiringKeys, Probing)
-    return {name: value for name, value in vars(outbox).items() if isinstance(value, kept) and value}
+    """Return what *outbox* still keeps, by attribute."""
+    kept = (dict, list, ExpiringKeys, Probing, Deadlines)
+    attributes = {**vars(outbox), **vars(outbox._dispatch)}
+    return {name: value for name, value in attributes.items() if isinstance(value, kept) and value}
 
 
 class Told:
@@ -526,7 +529,7 @@ class OnceTests(OutboxCase):
             self.heard(), [("failed", "a/0", WorkerLost), ("inquire", "WB:*"), ("publish", "b/0", 1)]
         )
         assert isinstance(job.owner, Told)
-        self.assertIn("did not say", str(job.owner.error))
+        self.assertIn("has not acknowledged it", str(job.owner.error))
         self.outbox.done("WB:1", ["b/0"])
         self.check_empty()
 
@@ -625,8 +628,8 @@ class EndTests(OutboxCase):
         self.assertEqual(self.heard(), [("failed", "a/0", JobTimeout)])
         self.assertEqual(
             str(self.error(job)),
-            "WB:* gave no result within 1.0 s: sent once, first after 0.0 s; nobody has said that it took it: "
-            "all are busy, or whoever has it cannot answer",
+            "WB:* gave no result within 1.0 s: sent once, first after 0.0 s; no worker has acknowledged it: "
+            "all are busy, or the one that has it cannot answer",
         )
         self.check_empty()
 
@@ -637,7 +640,7 @@ class EndTests(OutboxCase):
         self.assertEqual(self.heard(), [("failed", key, JobTimeout) for key in ("a/0", "b/0", "c/0")])
         self.assertEqual(
             str(self.error(job)),
-            "WB:* gave no result within 1.0 s: not sent; 2 jobs for the address were sent and untaken, 1 waited",
+            "WB:* gave no result within 1.0 s: not sent; 2 jobs for the address were sent and not taken, 1 waited",
         )
         self.check_empty()
 
@@ -648,7 +651,7 @@ class EndTests(OutboxCase):
         self.outbox.pause("the broker blocks publishers")
         self.outbox.returned("b/0")
         self.wait(2)
-        self.assertIn("taken by nobody, as no queue was there for it", str(self.error(first)))
+        self.assertIn("taken by no worker, as there was no queue for it", str(self.error(first)))
         self.assertIn("for 2.0 s nothing could be published: the broker blocks pub", str(self.error(second)))
         self.check_empty()
 
@@ -660,8 +663,10 @@ class EndTests(OutboxCase):
         self.outbox.stored("b/0")
         self.outbox.acked("WB:1", ["b/0"])
         self.wait(1)
-        self.assertIn("the broker has the job, and it may be done yet; nobody has", str(self.error(stored)))
-        self.assertIn("the broker has the job, and it may be done yet; WB:1 took", str(self.error(taken)))
+        self.assertIn(
+            "the broker has the job, which may still be done; no worker has taken it", str(self.error(stored))
+        )
+        self.assertIn("the broker has the job, which may still be done; WB:1 took", str(self.error(taken)))
         self.assertIn("has not confirmed that it has the job", str(self.error(on_its_way)))
         self.check_empty()
 
@@ -745,7 +750,7 @@ class EndTests(OutboxCase):
         self.outbox.nobody("WB:*")
         self.assertEqual(self.heard()[-1], ("failed", "a/0", NoWorkerAvailable))
         self.assertIn(
-            "a copy of the job reached a queue, and nobody said that it took it", str(self.error(job))
+            "a copy of the job reached a queue, and no worker has acknowledged it", str(self.error(job))
         )
         self.check_empty()
 
@@ -851,7 +856,7 @@ class KeptTests(OutboxCase):
         self.outbox.nobody("WB:*")
         self.outbox.status("WB:1", [], [], ["a/0"])
         self.wait(20)
-        self.assertEqual((self.heard(), job.state), ([("taken", "a/0", "WB:1")], KEPT))
+        self.assertEqual((self.heard(), job.state), ([("taken", "a/0", "WB:1")], DURABLE))
         self.outbox.succeeded("a/0", "WB:1", 5)
         self.assertEqual(self.heard(), [("done", "a/0", "WB:1", 5)])
         self.check_empty()
@@ -916,9 +921,9 @@ class DeathTests(OutboxCase):
             worker = f"WB:{number}"
             self.outbox.acked(worker, ["early/0", late.key])
             self.outbox.taker_gone(worker)
-            self.assertEqual((late.blamed, late.state), ((worker,), OUT))
+            self.assertEqual((late.blamed_takers, late.state), ((worker,), OUT))
             self.outbox.succeeded(late.key, "WB:99", None)
-        self.assertEqual((early.blamed, len(early.lost), early.state), ((), 19, OUT))
+        self.assertEqual((early.blamed_takers, len(early.missing_takers), early.state), ((), 19, OUT))
         (late,) = self.add("late/0")
         self.outbox.acked("WB:20", ["early/0", "late/0"])
         for _ in range(2):  # it ends them after a while: that must not go on for ever, either
@@ -938,7 +943,7 @@ class DeathTests(OutboxCase):
             for worker in ("WB:1", "WB:2"):
                 self.die(worker, "a/0")
             self.outbox.status("WB:1", [], [], ["a/0"])
-            self.assertEqual((job.state, job.lost), (OUT, ("WB:2",)))
+            self.assertEqual((job.state, job.missing_takers), (OUT, ("WB:2",)))
             self.outbox.status("WB:2", [], [], ["a/0"])
         self.outbox.succeeded("a/0", "WB:1", 1)
         self.check_empty()
@@ -950,7 +955,7 @@ class DeathTests(OutboxCase):
         self.wait(2)
         self.assertIn(("probe", "WB:1", ["a/0"]), self.heard())
         self.outbox.status("WB:1", ["a/0"], [], [])
-        self.assertEqual((job.state, job.taker, job.lost), (TAKEN, "WB:1", ()))
+        self.assertEqual((job.state, job.taker, job.missing_takers), (TAKEN, "WB:1", ()))
         self.outbox.succeeded("a/0", "WB:1", 1)
         self.check_empty()
 
@@ -967,7 +972,7 @@ class DeathTests(OutboxCase):
         (job,) = self.add("a/0")
         for copies in range(2, 6):  # given back, so that the next one is told that it was delivered before
             self.outbox.refused("WB:2", ["a/0"], unrun=False)
-            self.assertEqual((job.state, job.lost, job.copies), (OUT, (), copies))
+            self.assertEqual((job.state, job.missing_takers, job.copies), (OUT, (), copies))
         self.outbox.succeeded("a/0", "WC:1", 1)
         self.check_empty()
 
@@ -977,7 +982,7 @@ class DeathTests(OutboxCase):
             self.outbox.acked(worker, ["a/0"])
             self.outbox.status(worker, [], ["a/0"], [])
             self.outbox.taker_gone(worker)
-        self.assertEqual((job.state, job.lost), (OUT, ()))
+        self.assertEqual((job.state, job.missing_takers), (OUT, ()))
         self.outbox.succeeded("a/0", "WC:1", 1)
         self.check_empty()
 
@@ -1019,7 +1024,7 @@ class MistakesTests(OutboxCase):
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        self.patch(self.outbox, "_inquire", fail)
+        self.patch(self.outbox._dispatch, "_inquire", fail)
         self.patch(self.outbox, "_probe", fail)
         self.patch(self.outbox, "_cancel", fail)
         self.add("a/0", "b/0", deadline=3)
