@@ -1,8 +1,8 @@
-"""``python -m benchmarks [--quick] [--bench NAME …] [--system NAME …]``: measure, and tell how it went.
+"""``python -m benchmarks [--quick] [--bench NAME …] [--system NAME …]``: measure, and report.
 
-Everything is written to ``build/bench``: the tables to ``results.txt``, what the README shows to ``headline.rst``,
-the numbers to ``results.json``, the plots to ``*.png`` and ``*.svg``, what the programs said to ``run``. Leaves with
-status 0 unless it cannot measure at all.
+Everything is written to ``build/bench``: the tables to ``results.txt``, the README's table to
+``headline.rst``, the numbers to ``results.json``, the plots to ``*.png`` and ``*.svg``, the programs' output
+to ``run``. The exit status is 0 unless nothing can be measured.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from twisted.internet.task import react
 from tests.support.rabbitmq import Node
 
 from . import jobs, payload, report, rest, start, workers
-from .bench import Stage
+from .bench import Context
 from .systems import BUILD, SETTINGS, SYSTEMS, Absent, System, plot
 
 BENCHES = {bench.NAME: bench for bench in (jobs, rest, payload, workers, start)}
 NEEDED = {"rabbitmq-server": "rabbitmq-server", "setpriv": "util-linux"}
 WANTED = {"gcc": "gcc librabbitmq-dev", "node": "nodejs", "npm": "npm", "wrk": "wrk"}
-"""Programs without which nothing is measured, or not all, and the Debian packages that have them."""
+"""Programs that the measurements need, all or some of them, with the Debian packages that contain them."""
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
 
 
 class Broker(Node):
-    """A RabbitMQ with the virtual machine as it comes."""
+    """Runs RabbitMQ with the default settings of the Erlang virtual machine."""
 
     erlang = ""
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the command line says."""
+    """Parse the command line, and run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="all of it in two minutes, and not exact")
     parser.add_argument("--bench", action="append", choices=list(BENCHES), help="only this one")
@@ -53,13 +53,13 @@ def main(arguments: list[str]) -> None:
 
 
 def check() -> None:
-    """Say what to install where something is missing; leave if nothing can be measured without it."""
+    """Print which packages to install. Exit if a program that every measurement needs is missing."""
     missing = {
         program: package for program, package in (NEEDED | WANTED).items() if not which(program, path=PATH)
     }
     if missing:
         print(
-            f"not here: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing.values())}",
+            f"not installed: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing.values())}",
             file=sys.stderr,
         )
     if missing.keys() & NEEDED.keys():
@@ -67,25 +67,28 @@ def check() -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Make everything ready, measure, and write the report after each bench."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the benches block, and the reactor with them
+    """Prepare the systems, measure, and write the report after each benchmark."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the benchmarks block the reactor, which could not handle the signals
         signal.signal(number, signal.default_int_handler)
     rmtree(BUILD / "run", ignore_errors=True)
-    stage = Stage(Broker(BUILD / "run" / "rabbitmq"), [], BUILD / "run", options.quick)
-    stage.systems = prepare(stage, options.system)
-    await stage.node.start()
+    context = Context(Broker(BUILD / "run" / "rabbitmq"), [], BUILD / "run", options.quick)
+    context.systems = prepare(context, options.system)
+    await context.node.start()
     began = time.monotonic()
     try:
         for name in options.bench or BENCHES:
-            await BENCHES[name].measure(stage)
-            tell(stage, header(await stage.node.ctl("version"), options.quick, time.monotonic() - began))
+            await BENCHES[name].measure(context)
+            tell(context, header(await context.node.ctl("version"), options.quick, time.monotonic() - began))
     finally:
-        stage.node.kill()
+        context.node.kill()
     plot()
 
 
-def prepare(stage: Stage, names: list[str] | None) -> list[System]:
-    """Make the systems ready, and give back those that are."""
+def prepare(context: Context, names: list[str] | None) -> list[System]:
+    """Prepare the systems, and return those that can be run."""
     ready = []
     for system in SYSTEMS:
         if names and system.name not in names:
@@ -94,23 +97,23 @@ def prepare(stage: Stage, names: list[str] | None) -> list[System]:
             system.prepare()
             ready.append(system)
         except Absent as error:
-            stage.absent[system.name] = str(error)
+            context.absent[system.name] = str(error)
             print(f"{system.name} is absent: {error}", flush=True)
     return ready
 
 
-def tell(stage: Stage, heading: str) -> None:
-    """Write what is known so far."""
-    results = report.summarize(stage.samples)
+def tell(context: Context, heading: str) -> None:
+    """Write and print the results so far."""
+    results = report.summarize(context.samples)
     report.write(results, BUILD / "results.json")
     (BUILD / "headline.rst").write_text(report.headline(results), "utf-8")
-    text = report.text(heading, results, SETTINGS, stage.absent)
+    text = report.text(heading, results, SETTINGS, context.absent)
     (BUILD / "results.txt").write_text(text, "utf-8")
     print(f"\n{text}", flush=True)
 
 
 def header(version: str, quick: bool, seconds: float) -> str:
-    """Where it was measured, and how."""
+    """Return the report's heading: the machine, the versions, the date, and the kind of run."""
     kind = "quick: not exact" if quick else "full"
     return (
         f"{processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}\n"
@@ -120,7 +123,7 @@ def header(version: str, quick: bool, seconds: float) -> str:
 
 
 def processor() -> str:
-    """What Linux calls the processor."""
+    """Return the processor's name, as Linux reports it."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return names[0].partition(":")[2].strip() if names else platform.machine()
 

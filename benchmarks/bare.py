@@ -1,7 +1,8 @@
-"""The movies' chain with nothing but what it takes: HTTP, Klein, txmicro's AMQP client, SQLite in a thread.
+"""Runs the movies' chain with the bare minimum: HTTP, Klein, txmicro's AMQP client, SQLite in a thread.
 
-No acks, no futures, no deadlines, no metrics, no limits, no errors. What txmicro's own chain costs more than this
-one is the price of these. ``python -m benchmarks.bare rest|pilot|db URL [PORT|FILE]``; says ``ready`` when it is.
+There are no acks, futures, deadlines, metrics, limits or errors. The difference between txmicro's own chain
+and this one is the price of these. ``python -m benchmarks.bare rest|pilot|db URL [PORT|FILE]`` prints
+``ready`` as soon as it can serve.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ from .movies import MOVIES
 
 HEARTBEAT = 10
 THREADS = 3
-"""Of the database, as many as txmicro's store has for reading."""
+"""Threads of the database: as many as txmicro's store uses for reading."""
 
 
 class Node:
-    """A process of the chain, and its one channel."""
+    """A process of the chain, with its only channel."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._prefixes: dict[str, bytes] = {}
 
     def send(self, queue: str, answer_to: Properties, body: bytes) -> None:
-        """Publish *body* to *queue*, with the correlation and the return address of *answer_to*."""
+        """Publish *body* to *queue*, with the correlation id and the reply-to of *answer_to*."""
         prefix = self._prefixes.get(queue)
         if prefix is None:
             prefix = self._prefixes[queue] = self._channel.publisher("", queue)
         self._channel.publish(prefix, answer_to.encode(), body)
 
     async def listen(self, queue: str, heard: Callable[[Properties, Any], None]) -> str:
-        """Consume *queue*; empty: a new one, of our own. Gives its name."""
+        """Consume *queue*, or a new exclusive one if it is empty. Return its name."""
         declared = await self._channel.queue_declare(queue=queue, exclusive=not queue, auto_delete=True)
         name: str = declared.queue
         await self._channel.consume(
@@ -56,7 +57,7 @@ class Node:
 
 
 class Rest:
-    """Asks the pilot."""
+    """Receives HTTP requests, and sends them to the pilot."""
 
     app = Klein()
 
@@ -66,7 +67,7 @@ class Rest:
         self._numbers = count()
 
     async def open(self, reactor: Any, port: str) -> None:
-        """Listen on both sides."""
+        """Consume the answers, and listen on the HTTP port."""
         self._inbox = await self._node.listen("", self._answered)
         reactor.listenTCP(int(port), Site(self.app.resource()), interface="127.0.0.1")
 
@@ -86,13 +87,13 @@ class Rest:
 
 
 class Pilot:
-    """Decides who does what."""
+    """Decides which process handles a job."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     async def open(self, _reactor: Any) -> None:
-        """Take jobs."""
+        """Consume the jobs."""
         await self._node.listen("bare.pilot", self._decide)
 
     def _decide(self, properties: Properties, job: Any) -> None:
@@ -107,7 +108,7 @@ class Database:
         self._node = node
 
     async def open(self, reactor: Any, file: str) -> None:
-        """Fill the database, and take jobs."""
+        """Fill the database, and consume the jobs."""
         self._pool = ConnectionPool(
             "sqlite3", file, check_same_thread=False, cp_min=THREADS, cp_max=THREADS, cp_reactor=reactor
         )
@@ -133,7 +134,7 @@ def _fill(transaction: Any) -> None:
 
 
 async def main(reactor: Any, role: str, url: str, *arguments: str) -> None:
-    """Be one of the three."""
+    """Run one of the three processes."""
     client = await dial(target(reactor, url), reactor, HEARTBEAT, f"bare {role}")
     node = Node(await client.channel_open())
     part: Any = {"rest": Rest, "pilot": Pilot, "db": Database}[role](node)

@@ -1,4 +1,4 @@
-"""What all benches have in common: what they are given, and what they give."""
+"""The base of all benchmarks: their context, and the samples that they record."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .systems import System
 class Sample(NamedTuple):
     """One measurement.
 
-    :ivar case: what tells it from others of its bench and system, such as ``in_flight``.
-    :ivar values: what was measured; the unit is in the name.
+    :ivar case: distinguishes it from others of its benchmark and system, such as ``in_flight``.
+    :ivar values: the measured values; each name ends with its unit.
     """
 
     bench: str
@@ -28,12 +28,15 @@ class Sample(NamedTuple):
 
 
 @dataclass
-class Stage:
-    """Where a bench runs.
+class Context:
+    """The context of a benchmark: its broker, its systems, and the samples that it records.
 
-    :ivar node: a RabbitMQ of its own. :ivar systems: those that are to be measured and can be.
-    :ivar directory: for logs and data. :ivar quick: whether to be quick rather than exact.
-    :ivar samples: what was measured so far. :ivar absent: why a system is not among them.
+    :ivar node: a RabbitMQ node of its own.
+    :ivar systems: the systems to measure that can be run here.
+    :ivar directory: for logs and data.
+    :ivar quick: whether to be quick rather than exact.
+    :ivar samples: the measurements so far.
+    :ivar absent: the reason why a system cannot be measured, by its name.
     """
 
     node: Node
@@ -44,11 +47,11 @@ class Stage:
     absent: dict[str, str] = field(default_factory=dict)
 
     def log(self, name: str) -> Path:
-        """The file for what a program writes."""
+        """Return the log file of a program."""
         return self.directory / f"{name}.log"
 
     def record(self, bench: str, system: str, case: Mapping[str, Any], values: Mapping[str, float]) -> None:
-        """Keep a measurement, and show it."""
+        """Record a measurement, and print it."""
         self.samples.append(Sample(bench, system, case, values))
         shown = [f"{name}={value}" for name, value in case.items()]
         shown += [f"{name}={value:,.2f}" for name, value in values.items()]
@@ -56,7 +59,7 @@ class Stage:
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Go on when *what* cannot be measured, and say so in the report."""
+        """Continue when *what* cannot be measured, and report that it failed."""
         try:
             yield
         except ProgramError as error:
@@ -65,9 +68,9 @@ class Stage:
 
     @contextmanager
     def broker(self, system: System) -> Iterator[str]:
-        """The URL of the broker for *system*; an embedded one lives as long as the context."""
+        """Yield the URL of the broker for *system*. An embedded broker is stopped when the context ends."""
         if not system.embedded:
-            yield self.node.url.rstrip("/")  # a path of "/" is a virtual host without a name
+            yield self.node.url.rstrip("/")  # a path of "/" would be a virtual host without a name
             return
         port = free_port()
         settings = {"TXMICRO_BROKER_LISTEN_PORT": str(port)}
@@ -77,7 +80,7 @@ class Stage:
 
     @contextmanager
     def pair(self, system: System, *arguments: str) -> Iterator[tuple[Program, Program]]:
-        """A worker and a sender of *system*, both ready; *arguments* are added to their command lines."""
+        """Yield a worker and a sender of *system*, both ready. *arguments* are added to their command lines."""
         with self.broker(system) as url:
             log = self.log(system.name)
             with Program([*system.command("work", url), *arguments], log) as worker:

@@ -1,14 +1,15 @@
-"""``python -m benchmarks.calls [--jobs N] [--top N]``: the Python calls that one interactive job takes.
+"""``python -m benchmarks.calls [--jobs N] [--top N]``: count the Python calls that one interactive job takes.
 
-A sender and a worker, each a process of its own in production, share this process, the embedded broker and a clock
-that this script moves. So the counts are exact, and the same on every machine. The hook that cProfile uses counts the
-calls of Python functions; calls of the broker, of the clock and of this script are left out.
+A sender and a worker share this process, the embedded broker and a clock that this script moves. In
+production, each of them is a process of its own. Thus the counts are exact, and the same on every machine.
+The hook of cProfile counts the calls of Python functions. Calls of the broker, of the clock and of this
+script are left out.
 
 - ``send``: from ``Worker.send`` until the transport is given the message.
 - ``take``: from ``dataReceived`` until the handler starts.
 - ``answer``: from the handler's end until the transport is given the result.
 - ``result``: from ``dataReceived`` at the sender until the job's future fires.
-- ``settle``: the acknowledgement of the delivery, as far as it follows later.
+- ``settle``: the part of the delivery's acknowledgement that runs later.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from txmicro.testing import memory_bus
 
 PHASES: Final = ("send", "take", "answer", "result", "settle")
 IN_FLIGHT: Final = 100
-"""Jobs that are sent in one turn of the reactor; what a turn costs is shared by them."""
+"""Jobs that are sent in one turn of the reactor. They share the cost of that turn."""
 
 OUTSIDE: Final = (
     "/txmicro/broker/",
@@ -45,7 +46,7 @@ OUTSIDE: Final = (
 class Counts:
     """Counts the calls of each phase.
 
-    :ivar phase: the phase that calls are counted for now; empty: none.
+    :ivar phase: the current phase, to which calls are counted; empty: none.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class Counts:
             self.calls[self.phase][frame.f_code] += 1
 
     def during(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return *function*, made to count in *phase* until it returns, and then as before."""
+        """Return a function that calls *function* and counts its calls in *phase*."""
 
         def counted(*args: Any) -> Any:
             before, self.phase = self.phase, phase
@@ -110,7 +111,7 @@ def measure(jobs: int) -> Counts:
 
 
 def _watch(counts: Counts, worker: Bus, sender: Bus) -> None:
-    """Say which phase begins where bytes come in and go out."""
+    """Set the phase where bytes are received and written."""
     for bus, reads, writes in ((worker, "take", "answer"), (sender, "result", "send")):
         session: Any = bus.session
         session.consuming.dataReceived = counts.during(reads, session.consuming.dataReceived)
@@ -122,7 +123,7 @@ def _watch(counts: Counts, worker: Bus, sender: Bus) -> None:
     next_delivery = deliveries._read_delivery
 
     def take(*args: Any) -> Any:
-        counts.phase = "take"  # the job before was in "answer" when its handler ended
+        counts.phase = "take"  # the phase of the job before was "answer" when its handler ended
         return next_delivery(*args)
 
     deliveries._read_delivery = take

@@ -1,4 +1,4 @@
-"""The worker of which the benches have many: it echoes."""
+"""The worker that the benchmarks run many of: it returns its data."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from txmicro import Job, Worker
 
 
 class Echo(Worker):
-    """Echoes; of any type."""
+    """Returns a job's data; any type can be given to it."""
 
     type = "Echo"
 
     async def do_job(self, job: Job) -> Any:
-        """What it does."""
+        """Return the job's data."""
         return job.data

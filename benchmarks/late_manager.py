@@ -1,7 +1,8 @@
-"""A SystemManager that starts late, and says when it knows everybody.
+"""A SystemManager that starts late, and prints when it knows all workers.
 
-``python -m benchmarks.late_manager URL WORKERS KEEPALIVE`` (in ms); prints a line of JSON: ``known_s`` is the
-time from its first question to the last worker's answer. Then it goes on with its keepalive.
+``python -m benchmarks.late_manager URL WORKERS KEEPALIVE`` (in ms) prints a line of JSON. ``known_s`` is the
+time from its first request for announcements to the last worker's answer. Then it continues with its
+keepalive.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from txmicro.protocol.address import Ids
 
 
 class Observed(SystemManager):
-    """Says when it knows as many workers as there are."""
+    """Prints a line as soon as it knows the expected number of workers."""
 
     def __init__(self, workers: int) -> None:
         super().__init__()
@@ -33,12 +34,12 @@ class Observed(SystemManager):
         self._question = 0.0
 
     def up(self) -> None:
-        """It asks who is there."""
+        """Store the time at which it requests the announcements."""
         self._question = time.monotonic()
         super().up()
 
     def notified(self, topic: str, body: Any) -> None:
-        """Somebody answers."""
+        """Print the line if all workers have answered."""
         super().notified(topic, body)
         if len(self.registry) == self._workers:
             print(json.dumps({"known_s": time.monotonic() - self._question}), flush=True)
@@ -46,7 +47,7 @@ class Observed(SystemManager):
 
 
 async def main(reactor: Any, url: str, workers: str, keepalive: str) -> None:
-    """Be the manager."""
+    """Run the manager."""
     reactor.seconds = time.monotonic
     bus = Bus(
         reactor,

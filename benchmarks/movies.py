@@ -1,4 +1,4 @@
-"""What is in the databases of the REST chains, and what is asked for."""
+"""The content of the REST chains' databases, and the request to them."""
 
 from __future__ import annotations
 

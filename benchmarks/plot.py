@@ -1,4 +1,6 @@
-"""Draw ``results.json``, as PNG and SVG beside it: ``python plot.py DIRECTORY``, in an environment with matplotlib."""
+"""Draw ``results.json`` as PNG and SVG files in its directory: ``python plot.py DIRECTORY``. It needs
+matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ Result = dict[str, Any]
 
 
 def main(directory: Path) -> None:
-    """Draw what there are results of."""
+    """Draw the results that there are."""
     results = json.loads((directory / "results.json").read_text("utf-8"))
     for name, draw in (("jobs", draw_jobs), ("rest", draw_rest)):
         mine = [result for result in results if result["bench"] == name]
@@ -32,7 +34,7 @@ def main(directory: Path) -> None:
 
 
 def draw_jobs(results: list[Result]) -> Any:
-    """Jobs a second with 100 in flight, and the time of a job with one."""
+    """Draw the jobs per second with 100 in flight, and the time of a job with one in flight."""
     figure, (rates, times) = plt.subplots(1, 2, figsize=(10, 4))
     many = sorted((each for each in results if each["in_flight"] == 100), key=lambda each: each["per_second"])
     _bars(rates, many, "per_second", "{:,.0f}")
@@ -59,7 +61,7 @@ def _color(system: str) -> str:
 
 
 def draw_rest(results: list[Result]) -> Any:
-    """Requests a second by connections."""
+    """Draw the requests per second by connections."""
     figure, axes = plt.subplots(figsize=(6, 3.5))
     for system in dict.fromkeys(result["system"] for result in results):
         mine = sorted(

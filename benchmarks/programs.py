@@ -1,4 +1,4 @@
-"""The processes of a benchmark: started, asked, measured, and gone at the end whatever happens."""
+"""Starts the processes of a benchmark, sends them requests, measures them, and kills them at the end."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from pathlib import Path
 from typing import Any, Self
 
 PATIENCE = 30.0
-"""Seconds in which a program must say what it is waited for."""
+"""Seconds within which a program must print an expected line."""
 
 ROOT = Path(__file__).parent.parent
 
-_TIED = ("setpriv", "--pdeathsig", "KILL")  # it does not outlive us; setpriv is part of util-linux
+_TIED = ("setpriv", "--pdeathsig", "KILL")  # it ends with its parent process; setpriv is part of util-linux
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_GROUP, _USER, _SYSTEM, _RESIDENT = 2, 11, 12, 21  # fields of /proc/<pid>/stat behind the name, see proc(5)
+_GROUP, _USER, _SYSTEM, _RESIDENT = 2, 11, 12, 21  # fields of /proc/<pid>/stat after the name, see proc(5)
 
 
 class ProgramError(Exception):
-    """A program did not do what it should; the text says what, with the end of what it wrote."""
+    """A program did not do as expected. The message says what is wrong, with the last lines that it wrote."""
 
 
 class Program:
-    """A program and all that it starts: one process group.
+    """A program and all processes that it starts: one process group.
 
-    :param command: what to run. :param log: the file for what it writes to stderr, and for its output.
-    :param environ: added to the environment, which otherwise has none of txmicro's variables.
+    :param command: the command line.
+    :param log: the file for its stderr, which is quoted in errors.
+    :param environ: added to the environment, without txmicro's variables.
     """
 
     def __init__(self, command: Sequence[str], log: Path, environ: Mapping[str, str] | None = None) -> None:
@@ -62,11 +63,11 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its group."""
+        """Return the id of the process, and of its group."""
         return int(self._process.pid)
 
     def says(self, word: str, patience: float = PATIENCE) -> str:
-        """Wait until it prints a line with *word* in it; gives that line."""
+        """Wait until the program prints a line that contains *word*; return that line."""
         until = time.monotonic() + patience
         while True:
             line = self._line(until, word)
@@ -74,7 +75,7 @@ class Program:
                 return line
 
     def ask(self, line: str, patience: float = PATIENCE) -> dict[str, Any]:
-        """Send it a line, and wait for its answer, a line of JSON."""
+        """Send a line, and return the answer, a line of JSON."""
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.says("{", patience))
@@ -84,14 +85,14 @@ class Program:
         while not self._lines:
             left = until - time.monotonic()
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
-                raise self._error(f"does not say {what!r}")
+                raise self._error(f"did not print {what!r}")
             self._read(what)
         return self._lines.pop(0)
 
     def _read(self, what: str) -> None:
         data = os.read(self._process.stdout.fileno(), 65536)
         if not data:
-            raise self._error(f"ended without saying {what!r}")
+            raise self._error(f"exited without printing {what!r}")
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._lines += [line.decode(errors="replace") for line in lines]
 
@@ -100,19 +101,21 @@ class Program:
         return ProgramError(f"{self._command[0]} {what}; {' / '.join(written[-2:])[-400:]}")
 
     def kill(self) -> None:
-        """Kill it (SIGKILL) and all it has started."""
+        """Kill (SIGKILL) the program and all processes that it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.communicate()
 
-    # What it uses
+    # Measurements
 
     def cpu(self) -> float:
-        """Seconds of processor time that its group has used; what has ended counts for its parent only."""
+        """Return the seconds of processor time that the group has used, without ended processes that have
+        other parents.
+        """
         return sum(int(stat[_USER]) + int(stat[_SYSTEM]) for stat in self._stats()) / _TICK
 
     def rss(self) -> int:
-        """Bytes that its group has in memory."""
+        """Return the bytes of memory that the group has resident."""
         return sum(int(stat[_RESIDENT]) for stat in self._stats()) * _PAGE
 
     def _stats(self) -> list[list[str]]:
@@ -126,7 +129,7 @@ def _in_group(stat: list[str], group: int) -> bool:
 def _stat(path: Path) -> list[str]:
     try:
         return path.read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return []
 
 
@@ -136,5 +139,5 @@ def _environment() -> dict[str, str]:
 
 
 def twistd(line: str) -> list[str]:
-    """The command for ``twistd -n`` with the rest of its command line."""
+    """Return the command ``twistd -n`` with the rest of its command line."""
     return [str(Path(sys.executable).with_name("twistd")), "-n", *line.split()]

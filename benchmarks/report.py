@@ -1,4 +1,4 @@
-"""From what was measured to the table and to ``results.json``."""
+"""Writes the results as tables and as ``results.json``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BASE: Final = "txmicro"
 """The system that the others are compared with."""
 
 COMMON: Final = ("in_flight", "per_second", "p50_ms", "p99_ms")
-"""What every result has; None where it means nothing."""
+"""The keys that every result has. The value is None where a key does not apply."""
 
 Result = dict[str, Any]
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, the key of a result, and how a number is written."""
+    """A column of a table: its heading, the key of a result, and the format of a number."""
 
     heading: str
     key: str
@@ -44,7 +44,7 @@ CASES: Final = (
     Column("workers", "workers", ",d"),
     Column("types", "types", "d"),
 )
-"""What tells the results of one system in one bench apart."""
+"""The columns that distinguish the results of one system in one benchmark."""
 
 COLUMNS: Final = (
     *CASES,
@@ -68,7 +68,7 @@ COLUMNS: Final = (
 
 
 def summarize(samples: Iterable[Sample]) -> list[Result]:
-    """One result for each bench, system and case: the medians of its rounds, and its ratio to :data:`BASE`."""
+    """Return the medians of each benchmark, system and case, with their ratio to :data:`BASE`."""
     groups: dict[tuple[Any, ...], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.bench, sample.system, *sample.case.items()), []).append(sample)
@@ -96,7 +96,7 @@ def _place(result: Result) -> tuple[Any, ...]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results of one bench as text; columns that nobody has are left out."""
+    """Return the results of one benchmark as text, without empty columns."""
     columns = [column for column in COLUMNS if any(result.get(column.key) is not None for result in results)]
     rows = [["system", *(column.heading for column in columns)]]
     rows += [
@@ -107,7 +107,9 @@ def table(results: Sequence[Result]) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first of them the heading, in columns: the first to the left, numbers to the right."""
+    """Return the rows as aligned columns. The first row is the heading. Only the first column is aligned to
+    the left.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     ruled = [rows[0], ["=" * width for width in widths], *rows[1:]]
     return "\n".join(_line(row, widths) for row in ruled)
@@ -125,7 +127,7 @@ def _cell(value: Any, form: str) -> str:
 def text(
     header: str, results: Sequence[Result], settings: Mapping[str, str], absent: Mapping[str, str]
 ) -> str:
-    """All tables, under *header*; *settings* of the systems; *absent* says why a system is not there."""
+    """Return all tables under *header*, with the *settings* of the systems and the reasons for *absent* ones."""
     benches = dict.fromkeys(result["bench"] for result in results)
     parts = [header]
     for bench in benches:
@@ -142,13 +144,13 @@ def text(
 
 
 def _order(result: Result) -> tuple[Any, ...]:
-    """By case, and in it the fastest first."""
+    """Return the key that sorts by case, then the fastest first."""
     case = tuple(result.get(column.key) or 0 for column in CASES if column.key != "format")
     return (*case, result.get("format") or "", -(result["per_second"] or 0))
 
 
 def headline(results: Sequence[Result]) -> str:
-    """The table of the README, in reStructuredText: jobs with 100 in flight, and the time of one."""
+    """Return the README's table in reStructuredText: jobs with 100 in flight, and the time of one job."""
     jobs = {(each["system"], each["in_flight"]): each for each in results if each["bench"] == "jobs"}
     many = sorted((each for (_, level), each in jobs.items() if level == 100), key=_order)
     rows = [["System", "jobs/s, 100 in flight", "ratio", "ms a job, one in flight"]]

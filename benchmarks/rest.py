@@ -1,6 +1,6 @@
-"""The REST chain: HTTP → REST → pilot → DB → REST, each in a process of its own, asked by wrk.
+"""Measures the REST chain with wrk: HTTP → REST → pilot → DB → REST, each in a process of its own.
 
-``txmicro`` is the movies as they are run, manager included; ``bare`` is :mod:`benchmarks.bare`.
+``txmicro`` is the movies example with its manager. ``bare`` is :mod:`benchmarks.bare`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from http.client import HTTPConnection
 
 from tests.support.rabbitmq import HOST, free_port
 
-from .bench import Stage
+from .bench import Context
 from .movies import MOVIES, PATH
 from .programs import PATIENCE, ROOT, Program, ProgramError, twistd
 
@@ -21,63 +21,63 @@ NAME = "rest"
 TYPES = ("WA", "WB", "WD")
 
 
-async def measure(stage: Stage) -> None:
-    """Measure both chains in each round, at each number of connections."""
-    rounds, seconds, levels = (1, 1, (1, 64)) if stage.quick else (5, 4, (1, 16, 64, 256))
+async def measure(context: Context) -> None:
+    """Measure both chains in each round, with each number of connections."""
+    rounds, seconds, levels = (1, 1, (1, 64)) if context.quick else (5, 4, (1, 16, 64, 256))
     for number in range(rounds):
         for name, chain in (("txmicro", txmicro), ("bare", bare)):
-            with stage.attempt(f"{name} (REST)"), chain(stage, number) as port:
+            with context.attempt(f"{name} (REST)"), chain(context, number) as port:
                 check(port)
-                wrk(stage, port, levels[-1], 1)  # until caches are warm
+                wrk(context, port, levels[-1], 1)  # until caches are warm
                 for connections in levels:
-                    values = wrk(stage, port, connections, seconds)
-                    stage.record(NAME, name, {"in_flight": connections}, values)
+                    values = wrk(context, port, connections, seconds)
+                    context.record(NAME, name, {"in_flight": connections}, values)
 
 
 @contextmanager
-def txmicro(stage: Stage, number: int) -> Iterator[int]:
-    """The movies, filled; gives the port."""
+def txmicro(context: Context, number: int) -> Iterator[int]:
+    """Run the movies example, filled; yield the port."""
     port = free_port()
     settings = {
-        "TXMICRO_BROKER_URL": stage.node.url,
+        "TXMICRO_BROKER_URL": context.node.url,
         "TXMICRO_DATA_TRANSFER_PROTOCOL": "MessagePack",
         "TXMICRO_KEEPALIVE": "1000",
         "TXMICRO_METRICS_PORT": str(free_port()),
         "TXMICRO_REST_PORT": str(port),
-        "TXMICRO_STORE_URL": f"sqlite:///{stage.directory}/txmicro-{number}.db",
+        "TXMICRO_STORE_URL": f"sqlite:///{context.directory}/txmicro-{number}.db",
     }
     lines = ["txmicro-manager", *(f"txmicro-worker --type {kind}" for kind in TYPES)]
-    with running(stage, "rest-txmicro", "is ready", *map(twistd, lines), environ=settings):
+    with running(context, "rest-txmicro", "is ready", *map(twistd, lines), environ=settings):
         for movie in MOVIES:
             fetch(port, "POST", "/movies/", json.dumps(movie))
         yield port
 
 
 @contextmanager
-def bare(stage: Stage, number: int) -> Iterator[int]:
-    """The bare chain; gives the port."""
+def bare(context: Context, number: int) -> Iterator[int]:
+    """Run the bare chain; yield the port."""
     port = free_port()
-    roles = {"db": [f"{stage.directory}/bare-{number}.db"], "pilot": [], "rest": [str(port)]}
+    roles = {"db": [f"{context.directory}/bare-{number}.db"], "pilot": [], "rest": [str(port)]}
     program = [sys.executable, "-m", "benchmarks.bare"]
-    url = stage.node.url.rstrip("/")
+    url = context.node.url.rstrip("/")
     commands = [[*program, role, url, *arguments] for role, arguments in roles.items()]
-    with running(stage, "rest-bare", "ready", *commands):
+    with running(context, "rest-bare", "ready", *commands):
         yield port
 
 
 @contextmanager
 def running(
-    stage: Stage, log: str, word: str, *commands: list[str], environ: Mapping[str, str] | None = None
+    context: Context, log: str, word: str, *commands: list[str], environ: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Programs, all of which have said *word*."""
+    """Run the programs, and continue when all of them have printed *word*."""
     with ExitStack() as stack:
-        for program in [stack.enter_context(Program(each, stage.log(log), environ)) for each in commands]:
+        for program in [stack.enter_context(Program(each, context.log(log), environ)) for each in commands]:
             program.says(word)
         yield
 
 
 def fetch(port: int, method: str, path: str, body: str | None = None) -> bytes:
-    """The body of an answer; raises :class:`ProgramError` when it is an error."""
+    """Return the body of an answer; raise :class:`ProgramError` if the status is an error."""
     connection = HTTPConnection(HOST, port, timeout=PATIENCE)
     connection.request(method, path, body)
     answer = connection.getresponse()
@@ -89,17 +89,17 @@ def fetch(port: int, method: str, path: str, body: str | None = None) -> bytes:
 
 
 def check(port: int) -> None:
-    """Refuse a chain that does not find the movie."""
+    """Raise if a chain does not find the movie."""
     found = [(movie["title"], movie["year"]) for movie in json.loads(fetch(port, "GET", PATH))]
     if found != [("Movie 42", 1942)]:
         raise ProgramError(f"GET {PATH}: {found}")
 
 
-def wrk(stage: Stage, port: int, connections: int, seconds: int) -> dict[str, float]:
-    """Have wrk ask for a movie; gives the values of a sample."""
+def wrk(context: Context, port: int, connections: int, seconds: int) -> dict[str, float]:
+    """Run wrk; return the values of a sample."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
     script = str(ROOT / "benchmarks" / "wrk.lua")
-    with Program([*command, "-s", script, f"http://{HOST}:{port}{PATH}"], stage.log("wrk")) as program:
+    with Program([*command, "-s", script, f"http://{HOST}:{port}{PATH}"], context.log("wrk")) as program:
         answer = json.loads(program.says('"jobs"', seconds + PATIENCE))
     if answer["errors"]:
         raise ProgramError(f"wrk at {connections} connections: {answer['errors']} errors")

@@ -31,12 +31,12 @@ IN_FLIGHT = 100
 DOCUMENT = {"title": "Alien", "year": 1979, "plot": "x" * 200, "cast": ["Weaver", "Holm"], "rating": 8.5}
 
 Call = Callable[[str], Any]
-"""One call: with a fresh key, or with the id of a document."""
+"""One call: with a new key, or with the id of a document."""
 Measured = dict[str, float]
 
 
 async def measure(seconds: float, insert: Call, find: Call) -> Measured:
-    """How many inserts, and then finds, end in a second, with 100 of them under way."""
+    """Return how many inserts, and then finds, end per second, with 100 of them under way."""
     run = f"{time.time_ns()}"
     keys = (f"{run}/{number}" for number in count())
     stored = [(await insert(f"{run}/first/{number}"))["id"] for number in range(IN_FLIGHT)]
@@ -58,10 +58,10 @@ async def _rate(seconds: float, call: Callable[[], Any]) -> float:
 
 
 def bare(url: str, seconds: float) -> Measured:
-    """The client of pymongo in threads, as many of them as are best."""
+    """Measure pymongo's client in threads, with the best number of them."""
     documents: Any = MongoClient(url, w="majority").get_default_database()["documents"]
     run = f"{time.time_ns()}"
-    documents.create_index([("_order", 1), ("_id", 1)])  # as the store has it
+    documents.create_index([("_order", 1), ("_id", 1)])  # the store has the same index
     documents.insert_one({"_id": run, "_order": 0, **DOCUMENT})
     keys = (f"{run}/{number}" for number in count())
     calls: dict[str, Callable[[], Any]] = {
@@ -92,7 +92,7 @@ def _in_threads(call: Callable[[], Any], threads: int, seconds: float) -> float:
 
 
 async def store(reactor: Any, url: str, seconds: float) -> Measured:
-    """A store as it is."""
+    """Measure a store without changes."""
     opened = await open_store(url, reactor)
     try:
         return await measure(
@@ -103,7 +103,7 @@ async def store(reactor: Any, url: str, seconds: float) -> Measured:
 
 
 async def single(reactor: Any, url: str, seconds: float) -> Measured:
-    """The MongoDB store, each insert and each find in a thread of its own, and by itself."""
+    """Measure the MongoDB store without batches: each insert and each find in a thread of its own."""
     batching.MAX_BATCH = 1  # type: ignore[misc]
     return await store(reactor, url, seconds)
 
@@ -146,7 +146,7 @@ def _deferred(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 
 class AsyncDBWorker(DBWorker):
-    """A DB worker with that store."""
+    """A DB worker with an :class:`AsyncStore`."""
 
     async def opened(self) -> None:
         """Open the store."""
@@ -155,13 +155,13 @@ class AsyncDBWorker(DBWorker):
 
 
 async def with_asyncio(reactor: Any, url: str, seconds: float) -> Measured:
-    """That store."""
+    """Measure an :class:`AsyncStore`."""
     mongo.MongoStore = AsyncStore  # type: ignore[misc]
     return await store(reactor, url, seconds)
 
 
 async def chain(reactor: Any, url: str, seconds: float) -> Measured:
-    """Jobs, to the DB worker of another process, through the broker at *url*."""
+    """Measure jobs to the DB worker of another process, through the broker at *url*."""
     sender = Worker("Bench")
     bus = Bus(
         reactor,
@@ -197,7 +197,7 @@ RUNS: dict[str, Any] = {
 
 
 def main(variant: str, url: str, seconds: str) -> None:
-    """Measure, and print it."""
+    """Measure, and print the result."""
     if variant == "bare":
         print(json.dumps(bare(url, float(seconds))), flush=True)
         return

@@ -1,11 +1,12 @@
-"""``python -m benchmarks.stores [--seconds 3] [--rounds 3]``: how many documents a second are stored, and found by id.
+"""``python -m benchmarks.stores [--seconds 3] [--rounds 3]``: measure how many inserts and finds a store does.
 
-What is compared, each in a process of its own, with 100 calls under way at any time, in turn on the same servers:
+The report gives the rates per second. Each variant runs in a process of its own, with 100 calls under way at
+any time. The variants run one after the other on the same servers:
 
 ==============  =================================================================================================
-bare            pymongo's client in 4, 8 or 16 threads, whichever is best, one call after the other in each
-threads         the store as it is: that client in threads, inserts that arrive together written together
-single          the same, each insert written by itself
+bare            pymongo's client in the best of 4, 8 or 16 threads, one call after the other in each
+threads         the store without changes: that client in threads, concurrent inserts written together
+single          the same, each insert written alone
 asyncio         the store on pymongo's asynchronous client and Twisted's asyncio reactor
 sqlite          the store on SQLite, in a file
 chain, …        jobs through RabbitMQ, one process that sends and one DB worker with such a store
@@ -33,7 +34,7 @@ from tests.support.rabbitmq import Node, installed
 from .programs import Program, twistd
 
 TARGET = 0.8
-"""What the store reaches of bare pymongo, at least."""
+"""The least share of bare pymongo's rate that the store shall reach."""
 
 
 CHAINS = (
@@ -81,7 +82,7 @@ class Bench:
                     self.measure(f"chain, {name}", "chain", self.node.url)
 
     def measure(self, name: str, variant: str, url: str) -> None:
-        """Measure one, and print it."""
+        """Measure one variant, and print the result."""
         command = [sys.executable, "-m", "benchmarks.store_run", variant, url, str(self.seconds)]
         with Program(command, self.directory / "log") as program:
             figures = json.loads(program.says("{", 60 + 4 * self.seconds))
@@ -90,7 +91,7 @@ class Bench:
 
     @contextmanager
     def worker(self, options: str, store_url: str, kind: str) -> Iterator[None]:
-        """A process with a DB worker."""
+        """Run a process with a DB worker."""
         broker = self.node.url if self.node else ""
         environ = {"TXMICRO_BROKER_URL": broker, "TXMICRO_STORE_URL": store_url}
         command = twistd(f"{options} --pidfile= txmicro-worker --class {kind}")
@@ -100,17 +101,17 @@ class Bench:
 
 
 def line(name: str, figures: dict[str, Any]) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     return f"{name:23} {figures['insert']:8.0f} inserts/s {figures['find']:8.0f} finds/s"
 
 
 def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """The median of each figure."""
+    """Return the median of each figure."""
     return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
 
 
 async def main(reactor: Any, *arguments: str) -> None:
-    """Measure, and tell how it went."""
+    """Measure, and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""What is compared: how each system is made ready and run, and the settings it has."""
+"""The systems that are compared: their preparation, their command lines, and their settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ LIMIT = BUILD / "librabbitmq_rpc"
 
 
 class Absent(Exception):
-    """A system cannot be run here; the text says why."""
+    """A system cannot be run on this machine. The message says why."""
 
 
 class System(NamedTuple):
-    """A system.
+    """A system that is measured.
 
-    :ivar name: in the table. :ivar settings: what the table says of it. :ivar program: what runs it, see
-        ``peers/protocol.py``. :ivar arguments: after its role and the broker's URL. :ivar embedded: whether the
-        broker is the embedded one. :ivar prepare: makes it ready, or raises :class:`Absent`.
+    :ivar name: its name in the table.
+    :ivar settings: its description in the table.
+    :ivar program: its command, see ``peers/protocol.py``.
+    :ivar arguments: follow the role and the broker's URL.
+    :ivar embedded: whether the broker is the embedded one.
+    :ivar prepare: makes it ready, or raises :class:`Absent`.
     """
 
     name: str
@@ -39,16 +42,16 @@ class System(NamedTuple):
     prepare: Callable[[], None] = lambda: None
 
     def command(self, role: str, url: str) -> list[str]:
-        """What runs it as *role*: ``work`` or ``send``."""
+        """Return the command line for the *role* ``work`` or ``send``."""
         return [*self.program, role, url, *self.arguments]
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> None:
-    """Run something to its end; raises :class:`Absent`, with the last line it wrote, when it fails."""
+    """Run a command to its end; raise :class:`Absent`, with the last line it wrote, if it fails."""
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise Absent(f"there is no {command[0]} here") from error
+        raise Absent(f"{command[0]} is not installed") from error
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
         raise Absent(f"{Path(command[0]).name} failed: {last}")
@@ -59,7 +62,7 @@ def _is_new(made: Path, *sources: Path) -> bool:
 
 
 def _python(*packages: str) -> Callable[[], None]:
-    """Install packages into the peers' environment, as pinned."""
+    """Return a function that installs pinned packages into the peers' environment."""
 
     def prepare() -> None:
         mark = VENV / f".{packages[0]}"
@@ -82,9 +85,13 @@ def _compile() -> None:
 
 def _install_node() -> None:
     if not shutil.which("node"):
-        raise Absent("there is no node here")
+        raise Absent("node is not installed")
     NODE.mkdir(parents=True, exist_ok=True)
-    for name in ("package.json", "package-lock.json", "amqplib_rpc.js"):  # node looks for packages beside it
+    for name in (
+        "package.json",
+        "package-lock.json",
+        "amqplib_rpc.js",
+    ):  # node searches for packages beside the script
         shutil.copy(PEERS / name, NODE)
     if not _is_new(NODE / "node_modules", PEERS / "package-lock.json"):
         run("npm", "ci", "--no-audit", "--no-fund", cwd=NODE)
@@ -145,7 +152,7 @@ SETTINGS: Final = {system.name: system.settings for system in SYSTEMS} | {
 
 
 def plot() -> None:
-    """Draw what is in ``results.json``; says so where that cannot be done."""
+    """Draw ``results.json``, or print why that is not possible."""
     try:
         _python("matplotlib")()
         run(VENV / "bin" / "python", ROOT / "benchmarks" / "plot.py", BUILD)

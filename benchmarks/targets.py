@@ -1,4 +1,4 @@
-"""What we want to reach, as ratios within one run where that can be, and what was."""
+"""The targets of the measurements, most of them ratios within one run, and the results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WANTED: Final = {"≥": lambda value, bound: value >= bound, "≤": lambda value
 
 
 class Figure(NamedTuple):
-    """One number of the results: the median of *key* of a system in a bench, in the case *where*."""
+    """One number of the results: the median of *key* of a system in a benchmark, in the case *where*."""
 
     bench: str
     system: str
@@ -18,7 +18,7 @@ class Figure(NamedTuple):
     where: dict[str, Any]
 
     def of(self, results: Sequence[Result]) -> float | None:
-        """The number; None: it was not measured."""
+        """Return the number, or None if it was not measured."""
         for result in results:
             if (result["bench"], result["system"]) == (
                 self.bench,
@@ -30,7 +30,7 @@ class Figure(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A number, or its ratio to another one, and the bound that it should keep."""
+    """A number, or its ratio to another one, with its bound."""
 
     what: str
     figure: Figure
@@ -39,7 +39,7 @@ class Target(NamedTuple):
     base: Figure | None = None
 
     def value(self, results: Sequence[Result]) -> float | None:
-        """What was reached; None: it was not measured."""
+        """Return the measured value, or None if it was not measured."""
         value = self.figure.of(results)
         if value is None or self.base is None:
             return value
@@ -47,7 +47,7 @@ class Target(NamedTuple):
         return value / base if base else None
 
     def row(self, results: Sequence[Result]) -> list[str] | None:
-        """What stands in the table; None: it was not measured."""
+        """Return the target's row of the table, or None if it was not measured."""
         value = self.value(results)
         if value is None:
             return None
@@ -108,5 +108,5 @@ TARGETS: Final = (
 
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
-    """A row for each target that was measured: what, the bound, what was reached, whether that is enough."""
+    """Return a row for each measured target: what, the bound, the value, whether it is enough."""
     return [row for target in TARGETS if (row := target.row(results)) is not None]

@@ -1,4 +1,4 @@
--- What wrk found, as a line of JSON; its latencies are in microseconds.
+-- Prints wrk's results as a line of JSON. Its latencies are in microseconds.
 function done(summary, latency)
   local errors = 0
   for _, count in pairs(summary.errors) do errors = errors + count end

@@ -13,7 +13,7 @@ from protocol import ready, serve
 
 
 async def work(url: str) -> None:
-    """Be the worker."""
+    """Run the worker."""
     connection = await aio_pika.connect(url)
     channel = await connection.channel(publisher_confirms=False)
     queue = await channel.declare_queue("aio-pika", auto_delete=True)
@@ -30,7 +30,7 @@ async def work(url: str) -> None:
 
 
 async def send(url: str) -> None:
-    """Be the sender."""
+    """Run the sender."""
     connection = await aio_pika.connect(url)
     channel = await connection.channel(publisher_confirms=False)
     answers = await channel.declare_queue(exclusive=True)

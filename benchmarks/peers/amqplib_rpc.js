@@ -1,5 +1,5 @@
 // Node's amqplib, raw RPC: the default exchange, an exclusive queue for answers, no acks, noDelay, msgpack5.
-// Speaks what protocol.py says.
+// It has the interface that protocol.py describes.
 'use strict'
 
 const amqp = require('amqplib')
@@ -44,7 +44,7 @@ async function send (url) {
   })
 
   const first = await call(payload(64))
-  if (JSON.stringify(first) !== JSON.stringify(payload(64))) throw new Error('no echo')
+  if (JSON.stringify(first) !== JSON.stringify(payload(64))) throw new Error('the answer is not the request')
   console.log('ready')
   for await (const line of readline.createInterface({ input: process.stdin })) {
     await measure(call, ...line.split(' ').map(Number))

@@ -26,19 +26,19 @@ app.conf.update(
 
 @app.task(name="echo")
 def echo(data: Any) -> Any:
-    """What the worker does."""
+    """Return the data."""
     return data
 
 
 def work() -> None:
-    """Be the worker."""
+    """Run the worker."""
     worker_ready.connect(lambda **_: ready(), weak=False)
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
     app.worker_main(["worker", "--pool=solo", *quiet])
 
 
 def send() -> None:
-    """Be the sender."""
+    """Run the sender."""
     serve_blocking(lambda data: echo.delay(data), lambda result: result.get(timeout=TIMEOUT))
 
 

@@ -1,4 +1,6 @@
-"""Dramatiq: it has no results over RabbitMQ, so the answer is an ``on_success`` callback on the sender's queue."""
+"""Dramatiq: the answer is an ``on_success`` callback on the sender's queue. There are no results over
+RabbitMQ.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,18 @@ from protocol import TIMEOUT, ready, serve_blocking
 
 
 class MessagePack(dramatiq.Encoder):
-    """Writes messages."""
+    """Encodes messages as MessagePack."""
 
     def encode(self, data: Any) -> bytes:
-        """As dramatiq wants it."""
+        """Encode a message (:class:`dramatiq.Encoder`)."""
         return msgpack.packb(data)
 
     def decode(self, data: bytes) -> Any:
-        """As dramatiq wants it."""
+        """Decode a message (:class:`dramatiq.Encoder`)."""
         return msgpack.unpackb(data)
 
 
-logging.getLogger("dramatiq").setLevel(logging.ERROR)  # it warns of each result that is no stored one
+logging.getLogger("dramatiq").setLevel(logging.ERROR)  # it warns of each result that is not stored
 dramatiq.set_encoder(MessagePack())
 dramatiq.set_broker(RabbitmqBroker(url=sys.argv[2], middleware=[Callbacks()]))
 pending: dict[int, Future[Any]] = {}
@@ -36,23 +38,23 @@ pending: dict[int, Future[Any]] = {}
 
 @dramatiq.actor(queue_name="echo")
 def echo(number: int, data: Any) -> list[Any]:
-    """What the worker does."""
+    """Return the request's number and its data."""
     return [number, data]
 
 
 @dramatiq.actor(queue_name="answers")
 def answered(_message: Any, result: list[Any]) -> None:
-    """An answer has come."""
+    """Resolve the request that *result* answers."""
     pending.pop(result[0]).set_result(result[1])
 
 
 def work(queue: str) -> None:
-    """Take what is in *queue*, with the eight threads that are the default."""
+    """Consume *queue* with eight threads, the default."""
     dramatiq.Worker(dramatiq.get_broker(), queues={queue}, worker_threads=8).start()
 
 
 def send() -> None:
-    """Be the sender."""
+    """Run the sender."""
     numbers = count()
 
     def call(data: Any) -> Future[Any]:

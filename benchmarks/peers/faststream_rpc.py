@@ -1,4 +1,4 @@
-"""FastStream: ``broker.request``, MessagePack by hand as its documentation shows, 500 messages prefetched."""
+"""FastStream: ``broker.request``, explicit MessagePack as in its documentation, 500 messages prefetched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protocol import TIMEOUT, ready, serve
 
 
 async def decode(message: RabbitMessage) -> Any:
-    """Read a body."""
+    """Decode a body."""
     return msgpack.unpackb(message.body)
 
 
@@ -26,7 +26,7 @@ broker = RabbitBroker(
 
 
 async def work() -> None:
-    """Be the worker."""
+    """Run the worker."""
 
     @broker.subscriber(RabbitQueue("faststream", auto_delete=True), ack_policy=AckPolicy.ACK_FIRST)
     async def echo(data: Any) -> RabbitResponse:
@@ -39,7 +39,7 @@ async def work() -> None:
 
 
 async def send() -> None:
-    """Be the sender."""
+    """Run the sender."""
     await broker.connect()
 
     async def call(data: Any) -> Any:

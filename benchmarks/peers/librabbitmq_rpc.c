@@ -1,5 +1,6 @@
-/* The limit: raw RPC in C on librabbitmq, on the default exchange, without acks; the sender waits for any answer
- * and sends the next request. Speaks what protocol.py says; the payload is always the one with a text of 64 bytes. */
+/* The upper limit: raw RPC in C on librabbitmq, on the default exchange, without acks. The sender waits for any
+ * answer and sends the next request. The program has the interface that protocol.py describes. The payload is always
+ * the one with a text of 64 bytes. */
 
 #include <amqp.h>
 #include <amqp_tcp_socket.h>
@@ -43,9 +44,9 @@ static void ready(void) {
 
 static void open_channel(char *url) {
   struct amqp_connection_info info;
-  if (amqp_parse_url(url, &info)) fail("this is no URL");
+  if (amqp_parse_url(url, &info)) fail("not a valid URL");
   connection = amqp_new_connection();
-  if (amqp_socket_open(amqp_tcp_socket_new(connection), info.host, info.port)) fail("nobody listens");
+  if (amqp_socket_open(amqp_tcp_socket_new(connection), info.host, info.port)) fail("cannot connect");
   must(amqp_login(connection, info.vhost, 0, 131072, 0, AMQP_SASL_METHOD_PLAIN, info.user, info.password), "login");
   amqp_channel_open(connection, CHANNEL);
   must(amqp_get_rpc_reply(connection), "channel.open");
@@ -100,7 +101,7 @@ static int answer(void) {
   char text[16] = "";
   receive(&message);
   amqp_bytes_t id = message.message.properties.correlation_id;
-  if (id.len >= sizeof text || message.message.body.len != sizeof PAYLOAD - 1) fail("no echo");
+  if (id.len >= sizeof text || message.message.body.len != sizeof PAYLOAD - 1) fail("the answer is not the request");
   memcpy(text, id.bytes, id.len);
   amqp_destroy_envelope(&message);
   return atoi(text);

@@ -25,12 +25,12 @@ class Echo:
 
     @rpc
     def echo(self, data: Any) -> Any:
-        """What the worker does."""
+        """Return the data."""
         return data
 
 
 def work() -> None:
-    """Be the worker."""
+    """Run the worker."""
     runner = ServiceRunner(CONFIG)
     runner.add_service(Echo)
     runner.start()
@@ -39,7 +39,7 @@ def work() -> None:
 
 
 def send() -> None:
-    """Be the sender."""
+    """Run the sender."""
     with ClusterRpcProxy(CONFIG) as cluster:
         serve_blocking(cluster.echo.echo.call_async, lambda reply: reply.result())
 

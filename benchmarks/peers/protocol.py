@@ -1,14 +1,15 @@
-"""What the programs that are compared have in common; for those in Python.
+"""The interface of the programs that are compared, for those in Python.
 
-A system is a program with two roles, ``program work URL`` and ``program send URL``. The worker echoes what it
-gets; it says ``ready`` on its standard output once it can. The sender sends one request, says ``ready`` when the
-answer is right, and then does what each line of its standard input asks for::
+A system is a program with two roles, ``program work URL`` and ``program send URL``. The worker returns the
+data that it receives. It prints ``ready`` on its standard output as soon as it can. The sender sends one
+request and prints ``ready`` when the answer is right. Then it runs each line of its standard input::
 
     100 3.0 64
 
-keeps 100 requests in flight for 3.0 seconds, each with a text of 64 bytes, and prints one line of JSON: ``jobs``
-(how many were answered), ``seconds`` (from the first request to the last answer), ``p50_ms`` and ``p99_ms``. It
-ends with its input. This module imports nothing but the standard library: each system has an environment of its own.
+keeps 100 requests in flight for 3.0 seconds, each with a text of 64 bytes. Then it prints one line of JSON:
+``jobs`` (the number of answers), ``seconds`` (from the first request to the last answer), ``p50_ms`` and
+``p99_ms``. It exits at the end of its input. This module imports only the standard library: each system has
+an environment of its own.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 TIMEOUT = 60.0
-"""Seconds after which an answer is given up, where a system asks for such a limit."""
+"""Seconds after which a request fails, for the systems that need such a limit."""
 
 
 class Task(NamedTuple):
-    """What a line asks for."""
+    """The content of a line."""
 
     in_flight: int
     seconds: float
@@ -33,12 +34,12 @@ class Task(NamedTuple):
 
 
 def payload(size: int) -> dict[str, str]:
-    """What is sent: a small dict with a text of *size* bytes."""
+    """Return the data to send: a small dict with a text of *size* bytes."""
     return {"method": "GET", "text": "x" * size}
 
 
 def read_task() -> Task | None:
-    """The next task, which may take a while; None: there is none."""
+    """Return the next task, or None at the end of the input. It blocks until there is one."""
     line = sys.stdin.readline()
     if not line:
         return None
@@ -47,18 +48,18 @@ def read_task() -> Task | None:
 
 
 def ready() -> None:
-    """Tell the harness."""
+    """Tell the benchmark that this program is ready."""
     print("ready", flush=True)
 
 
 def check(answer: Any) -> None:
-    """Refuse an answer to the first request that is no echo."""
+    """Raise if the answer to the first request is wrong."""
     if answer != payload(64):
-        raise ValueError(f"no echo: {answer!r}")
+        raise ValueError(f"the answer is not the request: {answer!r}")
 
 
 def report(took: list[float], seconds: float) -> None:
-    """Tell the harness how long the requests *took*, in seconds."""
+    """Print the report: *took* is the duration of each request, in seconds."""
     took.sort()
     p50, p99 = (took[len(took) * percent // 100] * 1000 for percent in (50, 99))
     print(json.dumps({"jobs": len(took), "seconds": seconds, "p50_ms": p50, "p99_ms": p99}), flush=True)
@@ -69,9 +70,10 @@ async def serve(
     gather: Callable[[list[Coroutine[Any, Any, None]]], Awaitable[Any]],
     in_thread: Callable[[Callable[[], Task | None]], Awaitable[Task | None]],
 ) -> None:
-    """Be a sender whose *call* can be awaited.
+    """Run a sender whose *call* can be awaited.
 
-    :param gather: runs coroutines at once. :param in_thread: runs a function that blocks.
+    :param gather: runs coroutines at once.
+    :param in_thread: runs a function that blocks.
     """
     check(await call(payload(64)))
     ready()
@@ -92,7 +94,7 @@ async def _repeat(call: Callable[[Any], Awaitable[Any]], task: Task, began: floa
 
 
 def serve_blocking(send: Callable[[Any], Any], wait: Callable[[Any], Any]) -> None:
-    """Be a sender that has only calls that block: *send* gives what *wait* turns into the answer."""
+    """Run a sender that has only blocking calls. *wait* turns the result of *send* into the answer."""
     check(wait(send(payload(64))))
     ready()
     while (task := read_task()) is not None:

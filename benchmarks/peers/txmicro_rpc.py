@@ -1,4 +1,6 @@
-"""txmicro with everything on: acks, TTL copies, duplicate memory, metrics; ``--durable``: on the durable lane."""
+"""txmicro with everything on: acks, TTL copies, duplicate memory, metrics. ``--durable`` selects the durable
+lane.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ from txmicro.protocol.address import Ids
 
 
 async def echo(job: Job) -> Any:
-    """What the worker does."""
+    """Return the job's data."""
     return job.data
 
 
 async def join(reactor: Any, options: argparse.Namespace, worker: Worker) -> None:
-    """Put *worker* on the bus, and wait until it is announced."""
+    """Connect *worker* to the broker, and wait until it is announced."""
     bus = Bus(
         reactor,
         [target(reactor, options.url)],
@@ -42,7 +44,7 @@ async def join(reactor: Any, options: argparse.Namespace, worker: Worker) -> Non
 
 
 async def send(reactor: Any, options: argparse.Namespace) -> None:
-    """Be the sender."""
+    """Run the sender."""
     sender = Worker("Bench")
     await join(reactor, options, sender)
     await serve(
@@ -53,14 +55,14 @@ async def send(reactor: Any, options: argparse.Namespace) -> None:
 
 
 async def work(reactor: Any, options: argparse.Namespace) -> None:
-    """Be the worker."""
+    """Run the worker."""
     await join(reactor, options, Worker("Echo", do_job=echo))
     ready()
     await Deferred()
 
 
 async def main(reactor: Any, *arguments: str) -> None:
-    """Read the command line, and be the one or the other."""
+    """Parse the command line, and run the role."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=["work", "send"])
     parser.add_argument("url")

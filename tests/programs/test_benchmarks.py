@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import jobs, report, targets
-from benchmarks.bench import Sample, Stage
+from benchmarks.bench import Context, Sample
 from benchmarks.peers import protocol
 from benchmarks.programs import Program, ProgramError
 from benchmarks.systems import PEERS, SYSTEMS, Absent, System, run
@@ -172,7 +172,7 @@ class ProtocolTests(SynchronousTestCase):
 
 class ProgramTests(SynchronousTestCase):
     if not shutil.which("setpriv"):
-        skip = "there is no setpriv here"
+        skip = "setpriv is not installed"
 
     def run_python(self, code: str) -> Program:
         program = Program([sys.executable, "-c", code], Path(self.mktemp()))
@@ -198,12 +198,12 @@ class ProgramTests(SynchronousTestCase):
     def test_one_that_ends_too_early_is_an_error_with_its_last_words(self) -> None:
         program = self.run_python("raise SystemExit('no broker')")
         error = self.assertRaises(ProgramError, program.says, "ready")
-        self.assertIn("ended without saying 'ready'; no broker", str(error))
+        self.assertIn("exited without printing 'ready'; no broker", str(error))
 
     def test_one_that_says_nothing_is_an_error(self) -> None:
         program = self.run_python("input()")
         error = self.assertRaises(ProgramError, program.says, "ready", 0.01)
-        self.assertIn("does not say 'ready'", str(error))
+        self.assertIn("did not print 'ready'", str(error))
 
 
 class SystemTests(SynchronousTestCase):
@@ -226,29 +226,29 @@ class SystemTests(SynchronousTestCase):
 
 class SmokeTests(SynchronousTestCase):
     if not shutil.which("setpriv"):
-        skip = "there is no setpriv here"
+        skip = "setpriv is not installed"
 
-    def stage(self) -> Stage:
+    def context(self) -> Context:
         directory = Path(self.mktemp()).absolute()
-        return Stage(Node(directory), SYSTEMS, directory, quick=True)
+        return Context(Node(directory), SYSTEMS, directory, quick=True)
 
     def test_it_measures_txmicro_on_the_embedded_broker(self) -> None:
-        stage = self.stage()
+        context = self.context()
         self.patch(sys, "stdout", io.StringIO())
         [embedded] = [system for system in SYSTEMS if system.embedded]
-        jobs.measure_one(stage, embedded, 0.05, (1, 10))
-        results = report.summarize(stage.samples)
+        jobs.measure_one(context, embedded, 0.05, (1, 10))
+        results = report.summarize(context.samples)
         self.assertEqual([each["in_flight"] for each in results], [1, 10])
         for result in results:
             self.assertGreater(result["per_second"], 0)
             self.assertGreaterEqual(result["p99_ms"], result["p50_ms"])
 
     def test_a_system_that_fails_is_in_the_report(self) -> None:
-        stage = self.stage()
+        context = self.context()
         self.patch(sys, "stdout", io.StringIO())
         broken = System("broken", "", [sys.executable, "-c", "raise SystemExit('no luck')"])
-        stage.systems = [broken]
-        with stage.attempt("broken"):
-            jobs.measure_one(stage, broken, 0.05, (1,))
-        self.assertEqual(list(stage.absent), ["broken"])
-        self.assertIn("no luck", stage.absent["broken"])
+        context.systems = [broken]
+        with context.attempt("broken"):
+            jobs.measure_one(context, broken, 0.05, (1,))
+        self.assertEqual(list(context.absent), ["broken"])
+        self.assertIn("no luck", context.absent["broken"])
