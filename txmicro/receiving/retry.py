@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from txmicro.errors import JobError
+from txmicro.errors import JobError, RemoteError
 
 STEPS: Final = (1.0, 5.0, 30.0, 120.0)
 """Seconds before the second, third, … attempt; the last one counts for all that follow."""
@@ -15,9 +15,12 @@ LONGEST: Final = 24 * 3600.0
 """Seconds that a step may have. Each step is a queue of the type at the broker."""
 
 
-def by_its_own_word(error: BaseException) -> bool:
-    """Whether *error* may pass: a JobError says so itself, and of what is unexpected it is assumed."""
-    return error.retryable if isinstance(error, JobError) else True
+def is_retryable(error: BaseException) -> bool:
+    """Return whether a later attempt may succeed: as a JobError says, and True for an exception that is unexpected.
+
+    A RemoteError is one that was unexpected at the worker whose job the handler awaited.
+    """
+    return error.retryable if isinstance(error, JobError) and not isinstance(error, RemoteError) else True
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class RetryPolicy:
 
     attempts: int = 5
     steps: tuple[float, ...] = STEPS
-    retryable: Callable[[BaseException], bool] = by_its_own_word
+    retryable: Callable[[BaseException], bool] = is_retryable
 
     def __post_init__(self) -> None:
         if self.attempts < 1:

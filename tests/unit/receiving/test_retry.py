@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import BadRequest, JobTimeout
+from txmicro.errors import BadRequest, JobTimeout, RemoteError
 from txmicro.receiving.retry import LONGEST, RetryPolicy
 
 AGAIN = JobTimeout("late")  # says itself that it may pass
@@ -34,6 +34,9 @@ class PolicyTests(SynchronousTestCase):
 
     def test_what_is_unexpected_may_pass(self) -> None:
         self.assertEqual(RetryPolicy().next(1, None, ZeroDivisionError()), 1.0)
+
+    def test_so_may_what_was_unexpected_at_another_worker(self) -> None:
+        self.assertEqual(RetryPolicy().next(1, None, RemoteError("broken", type="KeyError")), 1.0)
 
     def test_a_policy_may_say_which_errors_do(self) -> None:
         policy = RetryPolicy(retryable=lambda error: isinstance(error, BadRequest))
