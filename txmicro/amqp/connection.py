@@ -50,6 +50,9 @@ from .spec import METHODS, SPEC
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a connection has to close in good order before it is aborted."""
 
+SILENT_MAX: Final = 3
+"""Half heartbeat intervals without a byte from the broker after which the connection is lost: 1.5 to 2 intervals."""
+
 
 class _Delegate(TwistedDelegate):  # type: ignore[misc]  # txamqp has no types
     """Handles requests of the broker that need more than txamqp does."""
@@ -140,7 +143,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.mechanism = self._handshake.mechanism
         self.response: str | None = "" if external else f"\0{username}\0{password}"
         self._heartbeat_wanted = heartbeat
-        self._heartbeat = Heartbeat(clock, self._send_heartbeat, self._broker_silent)
+        self._heartbeat = Heartbeat(clock, self._send_heartbeat, self._broker_silent, SILENT_MAX)
         self._reader = FrameReader(
             self._method, self._content, lambda: None, frame_max=frame_max, body_max=body_max
         )
@@ -419,8 +422,8 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         for channel in self.channels.values():
             channel.reason = channel.reason or reason
 
-    def _broker_silent(self, reason: str) -> None:
-        self._end(HeartbeatLost(reason))
+    def _broker_silent(self, seconds: float) -> None:
+        self._end(HeartbeatLost(f"the broker sent nothing, not even a heartbeat, for {seconds:g} s or more"))
         self.transport.abortConnection()
 
     def _malformed(self, error: FrameError) -> None:

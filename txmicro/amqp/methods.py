@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from pamqp import base, commands
 from pamqp.decode import long_str
@@ -37,6 +37,9 @@ class Deliver:
 
     __slots__ = ("consumer_tag", "delivery_tag", "exchange", "redelivered", "routing_key")
 
+    index: ClassVar = DELIVER
+    name: ClassVar = "basic.deliver"
+
     def __init__(
         self, consumer_tag: str, delivery_tag: int, redelivered: bool, exchange: str, routing_key: str
     ) -> None:
@@ -52,6 +55,9 @@ class Publish:
 
     __slots__ = ("exchange", "immediate", "mandatory", "routing_key")
 
+    index: ClassVar = PUBLISH
+    name: ClassVar = "basic.publish"
+
     def __init__(self, exchange: str, routing_key: str, mandatory: bool, immediate: bool) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -63,6 +69,9 @@ class Ack:
     """``basic.ack``: an acknowledgement from a consumer, or a confirm from a broker."""
 
     __slots__ = ("delivery_tag", "multiple")
+
+    index: ClassVar = ACK
+    name: ClassVar = "basic.ack"
 
     def __init__(self, delivery_tag: int, multiple: bool) -> None:
         self.delivery_tag = delivery_tag

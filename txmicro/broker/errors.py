@@ -1,4 +1,4 @@
-"""How the broker says no: AMQP 0-9-1 reply codes, with RabbitMQ's names for them."""
+"""The errors with which the broker refuses requests: AMQP 0-9-1 reply codes, with RabbitMQ's names for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Refused(TxmicroError):
     """A request that the broker refuses.
 
     :ivar code: the AMQP reply code.
-    :ivar text: the reply text, as RabbitMQ writes it: the code's name, a dash, what was wrong.
+    :ivar text: the reply text in RabbitMQ's form: the name of the code, a dash, and the details.
     :ivar soft: whether it closes only the channel; otherwise it closes the connection.
     """
 
@@ -40,12 +40,20 @@ class Refused(TxmicroError):
         self.text = f"{_NAMES[code]} - {detail}"
         super().__init__(self.text)
 
+    def close_arguments(self, index: int) -> tuple[int, str, int, int]:
+        """Return the arguments of the ``close`` method for it.
+
+        :param index: the index of the refused method; 0: none.
+        """
+        text = self.text.encode()[:255].decode(errors="ignore")
+        return self.code, text, index >> 16, index & 0xFFFF
+
 
 class Unsupported(Refused):
-    """The refusal of what RabbitMQ can do and this broker cannot.
+    """A request for a feature that RabbitMQ has and this broker does not have.
 
-    It closes only the channel, although 540 is a code for connections: libraries that try out what a broker
-    can do keep their connection, as on RabbitMQ.
+    It closes only the channel, although 540 is a code that closes connections. So libraries that probe for features
+    keep their connection, as on RabbitMQ.
     """
 
     soft = True

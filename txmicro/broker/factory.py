@@ -108,4 +108,4 @@ class BrokerFactory(Factory):
             text = "Messages take well under {limit} bytes (broker_memory) again: all clients may publish"
             self.log.info(text, limit=limit, recurring=True)
         for connection in list(self.connections):
-            connection.alarm(on)
+            connection.set_alarm(on)

@@ -78,7 +78,7 @@ class Handshake:
     def take(self, method: Any) -> None:
         """Do the next step; raises :class:`Refused`."""
         if self._next is None or type(method) is not self._next[0]:
-            raise Refused(503, f"unexpected method {getattr(method, 'name', 'basic.ack')} on channel 0")
+            raise Refused(503, f"unexpected method {method.name} on channel 0")
         self._next[1](method)
 
     def can(self, capability: str) -> bool:

@@ -1,33 +1,35 @@
-"""What leaves a connection: in one piece per turn of the reactor."""
+"""Collects what a connection sends: one write per turn of the reactor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-UNREAD: Final = 16 * 1024 * 1024
-"""Bytes of replies that pile up for a client that does not read, before it is cut off."""
+from txmicro.amqp.heartbeat import Heartbeat
 
-_LARGE: Final = 128 * 1024
+UNREAD: Final = 16 * 1024 * 1024
+"""Bytes that may wait for a client that does not read; with more, its connection is closed."""
+
+_LARGE: Final = 128 * 1024  # bytes that are sent at once, without waiting for the turn's end
 
 
 class Confirming(Protocol):
-    """Has something to say at the end of a turn."""
+    """A channel that has confirms to send at the end of a turn."""
 
     def confirm(self) -> None:
-        """Say it."""
+        """Send them."""
 
 
 class OutputBuffer:
     """Collects what a connection sends.
 
-    :param flush_later: has :meth:`flush` called at the end of this turn.
-    What a client does not read piles up here, not in the transport, so that its size is known.
+    What a client does not read waits here and not in the transport, so that its size is known.
 
-    :param cut_off: called once when more than :data:`UNREAD` bytes wait for a client that does not read; nothing
-        is sent to it after that.
-    :ivar transport: where it goes.
-    :ivar written: something was sent since whoever wants to know last reset this.
+    :param heartbeat: its ``wrote`` is set when something is sent.
+    :param flush_later: calls :meth:`flush` at the end of this turn.
+    :param cut_off: called once, without arguments, when more than :data:`UNREAD` bytes wait. Nothing is sent after
+        that.
+    :ivar transport: set it before the first :meth:`write`.
     """
 
     __slots__ = (
@@ -36,16 +38,18 @@ class OutputBuffer:
         "_cut_off",
         "_flush_later",
         "_flushing",
+        "_heartbeat",
         "_held",
         "_parts",
         "_size",
         "transport",
-        "written",
     )
 
-    def __init__(self, flush_later: Callable[[OutputBuffer], None], cut_off: Callable[[], None]) -> None:
+    def __init__(
+        self, heartbeat: Heartbeat, flush_later: Callable[[OutputBuffer], None], cut_off: Callable[[], None]
+    ) -> None:
         self.transport: Any = None
-        self.written = False
+        self._heartbeat = heartbeat
         self._flush_later = flush_later
         self._cut_off = cut_off
         self._cut = False
@@ -56,8 +60,8 @@ class OutputBuffer:
         self._held = False
 
     def write(self, data: bytes) -> None:
-        """Send *data* at the end of this turn, or sooner if it is much."""
-        if self._size > UNREAD:  # one reply may be larger, however much that is
+        """Send *data* at the end of this turn, or at once when much is waiting."""
+        if self._size > UNREAD:  # checked before the write, because a single reply may be larger
             self._overflow()
         if self._cut:
             return
@@ -70,14 +74,14 @@ class OutputBuffer:
             self._flush_later(self)
 
     def confirm_later(self, channel: Confirming) -> None:
-        """Let *channel* confirm at the end of this turn."""
+        """Call ``confirm`` of *channel* at the end of this turn."""
         self._confirming.append(channel)
         if not self._flushing:
             self._flushing = True
             self._flush_later(self)
 
     def flush(self) -> None:
-        """Send what is waiting."""
+        """Send what is waiting, unless the transport is full."""
         confirming, self._confirming = self._confirming, []
         for channel in confirming:
             channel.confirm()
@@ -87,15 +91,15 @@ class OutputBuffer:
         data = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
-        self.written = True
+        self._heartbeat.wrote = True
         self.transport.write(data)
 
     def hold(self) -> None:
-        """The transport is full: what comes now waits here."""
+        """Send nothing until :meth:`release`: the transport is full."""
         self._held = True
 
     def release(self) -> None:
-        """The transport has room, or is closed with what waits."""
+        """Send what is waiting: the transport has room, or is about to be closed."""
         self._held = False
         self.flush()
 

@@ -53,7 +53,7 @@ class ServerChannel:
             return
         handler = _HANDLERS.get(type(method))
         if handler is None:
-            raise Refused(503, f"method {getattr(method, 'name', type(method).__name__)} from a client")
+            raise Refused(503, f"method {method.name} from a client")
         handler(self, method)
 
     def close(self) -> None:

@@ -1,45 +1,48 @@
-"""The embedded broker's face: one protocol per connection, AMQP 0-9-1 as RabbitMQ speaks it."""
+"""A client's connection to the embedded broker: AMQP 0-9-1 as RabbitMQ speaks it."""
 
 from __future__ import annotations
 
-import typing
 from typing import Any, Final
+from typing import Protocol as TypingProtocol
 
 from pamqp import base
-from pamqp.commands import Channel as ChannelMethods
-from pamqp.commands import Connection
+from pamqp.commands import Connection as ConnectionMethods
 from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txmicro.amqp.errors import CHANNEL_ERROR, FrameError
+from txmicro.amqp.errors import FrameError
 from txmicro.amqp.frame_reader import FrameReader
 from txmicro.amqp.frames import BODY_MAX, HEARTBEAT, PROTOCOL_HEADER, method_frame
-from txmicro.amqp.methods import Ack, Publish
+from txmicro.amqp.heartbeat import Heartbeat
+from txmicro.amqp.methods import Publish
 from txmicro.amqp.properties import Properties
 from txmicro.util.clock import Clock, Timer
 
+from .channel_table import ChannelTable
 from .errors import Refused
 from .handshake import Handshake
 from .model import Model
 from .output_buffer import UNREAD, OutputBuffer
 from .properties import ReceivedProperties
-from .server_channel import ServerChannel
 from .sessions import ModelSession
 
-MAX_CONNECTIONS: Final = 1024
 UNFINISHED: Final = 2 * BODY_MAX
-"""Bytes of messages whose end has not come that a connection may have, all its channels together."""
+"""Bytes of incomplete messages that a connection may have, on all its channels together."""
 PATIENCE: Final = 10.0
-"""Seconds that a client has to log in, and to confirm that we close the connection."""
+"""Seconds that a client has to log in, and to confirm that the broker closes the connection."""
 
-_SILENT: Final = 4  # half intervals without a byte from the client
+_SILENT_MAX: Final = 4
+"""Half heartbeat intervals without a byte from the client after which the connection is closed."""
 
 
-class ConnectionOwner(typing.Protocol):
-    """The factory of a connection."""
+class ConnectionOwner(TypingProtocol):
+    """The factory of a connection.
+
+    :ivar users: passwords by user name.
+    """
 
     model: Model
     clock: Clock
@@ -56,8 +59,7 @@ class ConnectionOwner(typing.Protocol):
 class ServerConnection(Protocol):
     """One client's connection.
 
-    :ivar session: what the model knows of the client.
-    :ivar output: what it is sent.
+    :ivar session: its session in the model.
     """
 
     log = Logger()
@@ -66,253 +68,181 @@ class ServerConnection(Protocol):
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self.session = ModelSession(owner.model)
-        self.output = OutputBuffer(owner.flush_later, self._cut_off)
+        self._heartbeat = Heartbeat(owner.clock, self._send_heartbeat, self._client_silent, _SILENT_MAX)
+        self._output = OutputBuffer(self._heartbeat, owner.flush_later, self._cut_off)
         self._handshake = Handshake(owner.users, self._send, self._hang_up)
+        self._channels = ChannelTable(owner.model, self.session, self._output, self._handshake)
         self._reader = FrameReader(
             self._method,
             self._content,
-            self._heartbeat,
+            lambda: None,  # any byte shows that the client is alive
             held_max=UNFINISHED,
             channel_max=0,
             properties=ReceivedProperties,
             refuse=self._refuse_content,
         )
         self._header = b""
-        self._channels: dict[int, ServerChannel] = {}
         self._closing = False
-        self._deaf = False
+        self._ignoring = False  # what the client sends
         self._publishes = False
         self._blocked = False
-        self._silent = 0
         self._timer: Timer | None = None
 
-    # The connection:
+    # For the transport:
 
     def connectionMade(self) -> None:
-        """Wait for the client's header, but not for ever."""
-        self.output.transport = self.transport
+        """Wait for the client's protocol header and its login, for :data:`PATIENCE` seconds."""
+        self._output.transport = self.transport
         if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)  # a turn's output is one write: nothing is worth waiting for
+            self.transport.setTcpNoDelay(
+                True
+            )  # a turn's output is one write: waiting for more only delays it
         self.transport.registerProducer(self, True)
-        self._call_later(PATIENCE, self._give_up)
+        self._abort_later()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the client; what is not AMQP ends the connection."""
-        self._silent = 0
-        if self._deaf:
+        """Read bytes from the client. Bytes that are not valid AMQP end the connection."""
+        self._heartbeat.heard = True
+        if self._ignoring:
             return
         if len(self._header) < len(PROTOCOL_HEADER):
-            data = self._greet(data)
+            data = self._read_header(data)
         try:
             self._reader.feed(data)
         except FrameError as error:
             self._fail(Refused(error.code, error.message), 0)
-            self._deafen()
+            self._close_write_side()
 
-    def _greet(self, data: bytes) -> bytes:
-        """Check the first eight bytes, and answer them; gives what follows them."""
+    def _read_header(self, data: bytes) -> bytes:
+        """Check the first eight bytes, and answer them. Return the bytes that follow them."""
         data = self._header + data
         self._header = data[: len(PROTOCOL_HEADER)]
         if self._header == PROTOCOL_HEADER:
             self._handshake.start()
             return data[len(PROTOCOL_HEADER) :]
         if not PROTOCOL_HEADER.startswith(self._header) and not self._closing:
-            self.output.write(PROTOCOL_HEADER)
+            self._output.write(PROTOCOL_HEADER)
             self._hang_up()
         return b""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """Give back what the client had."""
+        """Requeue the client's unacknowledged messages, and delete its exclusive queues."""
         self._closing = True
+        self._heartbeat.stop()
         self._stop_timer()
         self.session.close()
         self._owner.lost(self)
 
-    def _hang_up(self) -> None:
-        """Say what is to be said, and close."""
-        self._closing = True
-        self._call_later(PATIENCE, self._give_up)
-        self.output.release()
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def _deafen(self) -> None:
-        """Close our half, and read over what still comes: to close amid it would reset the connection.
-
-        The client could lose our reason with that.
-        """
-        if not ITCPTransport.providedBy(self.transport):
-            self._hang_up()
-            return
-        self._closing = self._deaf = True
-        self._call_later(PATIENCE, self._give_up)
-        self.output.release()
-        self.transport.unregisterProducer()
-        self.transport.loseWriteConnection()
-
-    def _cut_off(self) -> None:
-        """The client asks and does not read what it is answered."""
-        self._closing = True
-        self.log.warn(
-            "{peer} left over {size} bytes of replies unread: its connection is cut, so that they take no memory",
-            peer=self.transport.getPeer(),
-            size=UNREAD,
-        )
-        self.transport.abortConnection()
-
-    def _give_up(self) -> None:
-        self._timer = None
-        self.transport.abortConnection()
-
-    def _call_later(self, delay: float, call: Any) -> None:
-        """Set the connection's one timer."""
-        self._stop_timer()
-        self._timer = self._owner.clock.callLater(delay, call)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _send(self, method: base.Frame, number: int = 0) -> None:
-        self.output.write(method_frame(number, method))
-
-    # What the transport tells us, who feed it (IPushProducer):
-
     def pauseProducing(self) -> None:
-        """The client does not read: deliver nothing."""
-        self.output.hold()
+        """Deliver nothing: the client does not read (IPushProducer)."""
+        self._output.hold()
         self.session.pause()
 
     def resumeProducing(self) -> None:
-        """The client reads again."""
-        self.output.release()
+        """Deliver again: the client reads."""
+        self._output.release()
         self.session.resume()
 
     def stopProducing(self) -> None:
-        """The connection is going; :meth:`connectionLost` sees to it."""
+        """Do nothing: :meth:`connectionLost` follows."""
 
-    # Frames in:
+    # For the factory:
+
+    def set_alarm(self, on: bool) -> None:
+        """Stop reading from a client that publishes, because memory is short; or read again."""
+        if on and self._publishes:
+            self._block()
+        elif not on and self._blocked:
+            self._blocked = False
+            self._heartbeat.reading = True
+            if self._handshake.can("connection.blocked"):
+                self._send(ConnectionMethods.Unblocked())
+            self.transport.resumeProducing()
+
+    def _block(self) -> None:
+        if self._blocked or self._closing:
+            return
+        self._blocked = True
+        self._heartbeat.reading = False
+        if self._handshake.can("connection.blocked"):
+            self._send(ConnectionMethods.Blocked("low on memory"))
+        self.transport.pauseProducing()
+
+    def shut_down(self) -> None:
+        """Close the connection, because the broker stops."""
+        if self._handshake.done:
+            self._close(Refused(320, "broker forced connection closure with reason 'shutdown'"), 0)
+        self._hang_up()
+
+    # Frames from the client:
 
     def _method(self, number: int, method: Any) -> None:
         if self._closing:
-            if type(method) is Connection.CloseOk:
+            if type(method) is ConnectionMethods.CloseOk:
                 self._hang_up()
             return
         try:
             if number == 0:
                 self._on_connection(method)
             else:
-                self._on_channel(number, method)
+                self._channels.handle(number, method)
         except Refused as refusal:
-            self._refuse(number, refusal, _index(method))
+            self._refuse(number, refusal, method.index)
 
     def _content(self, number: int, method: Any, properties: Properties, body: bytes) -> None:
         if self._closing:
             return
         try:
             if type(method) is not Publish:
-                raise Refused(503, f"{getattr(method, 'name', 'basic.deliver')} from a client")
-            self._publish(number, method, properties, body)
+                raise Refused(503, f"{method.name} from a client")
+            if self._channels.publish(number, method, properties, body):
+                self._publishes = True
+                if self._owner.model.memory.alarm:
+                    self._block()
         except Refused as refusal:
-            self._refuse(number, refusal, _index(method))
+            self._refuse(number, refusal, method.index)
 
     def _refuse_content(self, number: int, method: Any, code: int, why: str) -> None:
-        """A message is too large, which costs its channel: the body is read over."""
-        channel = self._channels.get(number)
-        if channel is None:
-            raise FrameError("expected 'channel.open'", code=CHANNEL_ERROR, channel=number)
-        if not (self._closing or channel.closing):
-            self._refuse(number, Refused(code, why), _index(method))
-
-    def _publish(self, number: int, method: Publish, properties: Properties, body: bytes) -> None:
-        channel = self._channel(number)
-        if channel.closing:
-            return
-        channel.publish(method, properties, body)
-        self._publishes = True
-        if self._owner.model.memory.alarm:
-            self._block()
-
-    def _heartbeat(self) -> None:
-        """Any byte shows that the client lives."""
+        """Close the channel of a message that is too large. The reader skips the body."""
+        if not (self._channels.is_closing(number) or self._closing):
+            self._refuse(number, Refused(code, why), method.index)
 
     def _on_connection(self, method: Any) -> None:
-        if type(method) is Connection.Close:
+        if type(method) is ConnectionMethods.Close:
             self.session.close()
-            self._send(Connection.CloseOk())
+            self._send(ConnectionMethods.CloseOk())
             self._hang_up()
             return
-        if type(method) is Connection.UpdateSecret and self._handshake.done:
-            self._send(Connection.UpdateSecretOk())  # there are no secrets here that expire
+        if type(method) is ConnectionMethods.UpdateSecret and self._handshake.done:
+            self._send(ConnectionMethods.UpdateSecretOk())  # passwords do not expire here
             return
         self._handshake.take(method)
         if self._handshake.done:
-            self._opened()
+            self._reader.frame_max = self._handshake.frame_max
+            self._reader.channel_max = 0xFFFF
+            self._stop_timer()
+            self._heartbeat.start(self._handshake.heartbeat)
 
-    def _opened(self) -> None:
-        """The client is let in."""
-        self._reader.frame_max = self._handshake.frame_max
-        self._reader.channel_max = 0xFFFF
-        self._stop_timer()
-        if self._handshake.heartbeat:
-            self._call_later(self._handshake.heartbeat / 2, self._tick)
+    # Frames to the client:
 
-    def _on_channel(self, number: int, method: Any) -> None:
-        if type(method) is ChannelMethods.Open and number not in self._channels:
-            self._open_channel(number)
-            return
-        channel = self._channel(number)
-        if channel.closing:
-            self._on_closing_channel(number, method)
-        elif type(method) is ChannelMethods.Close:
-            self._channels.pop(number).close()
-            self._send(ChannelMethods.CloseOk(), number)
-        else:
-            channel.handle(method)
+    def _send(self, method: base.Frame) -> None:
+        self._output.write(method_frame(0, method))
 
-    def _on_closing_channel(self, number: int, method: Any) -> None:
-        """The channel is ours again only with the client's CloseOk, also where both closed it at once."""
-        if type(method) is ChannelMethods.CloseOk:
-            del self._channels[number]
-        elif type(method) is ChannelMethods.Close:
-            self._send(ChannelMethods.CloseOk(), number)
-        elif type(method) is ChannelMethods.Open:
-            raise Refused(504, "second 'channel.open' seen")
+    def _send_heartbeat(self) -> None:
+        self.transport.write(HEARTBEAT)
 
-    def _channel(self, number: int) -> ServerChannel:
-        channel = self._channels.get(number)
-        if channel is None:
-            raise Refused(504, "expected 'channel.open'")
-        return channel
-
-    def _open_channel(self, number: int) -> None:
-        if not self._handshake.done:
-            raise Refused(504, f"channel {number} cannot be opened")
-        most = self._handshake.channel_max
-        if len(self._channels) >= most:
-            raise Refused(
-                530,
-                f"number of channels opened ({most}) has reached the negotiated channel_max ({most})",
-            )
-        self._channels[number] = ServerChannel(
-            number, self._owner.model, self.session, self.output, self._handshake
-        )
-        self._send(ChannelMethods.OpenOk(), number)
+    # How the connection ends:
 
     def _refuse(self, number: int, refusal: Refused, index: int) -> None:
-        if not (refusal.soft and number):
+        if refusal.soft and number:
+            self._channels.refuse(number, refusal, index)
+        else:
             self._fail(refusal, index)
-            return
-        channel = self._channels[number]
-        channel.closing = True
-        channel.close()
-        self._send(ChannelMethods.Close(*_reasons(refusal, index)), number)
 
     def _fail(self, refusal: Refused, index: int) -> None:
-        """Close the connection for a mistake of the client's."""
+        """Close the connection because of an error of the client."""
         self.log.warn(
-            "Closing the connection of {peer}: {why}",
+            "Closing the connection of {peer}, which sent an invalid request: {why}",
             peer=self.transport.getPeer(),
             why=refusal.text,
             recurring=True,
@@ -320,67 +250,67 @@ class ServerConnection(Protocol):
         self._close(refusal, index)
 
     def _close(self, refusal: Refused, index: int) -> None:
-        """Close the connection; the client has a moment to confirm that."""
+        """Send ``connection.close``, and wait for the client's confirmation."""
         if self._closing:
             return
         self._closing = True
         self.session.close()
-        self.output.flush()  # nothing may follow the close
-        self._send(Connection.Close(*_reasons(refusal, index)))
-        self._call_later(PATIENCE, self._give_up)
+        self._output.flush()  # nothing may follow the close
+        self._send(ConnectionMethods.Close(*refusal.close_arguments(index)))
+        self._abort_later()
 
-    # Heartbeats, both ways: each half interval one look at what has happened.
+    def _hang_up(self) -> None:
+        """Close the transport once it has sent what is written."""
+        self._closing = True
+        self._abort_later()
+        self._output.release()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
-    def _tick(self) -> None:
-        self._timer = self._owner.clock.callLater(self._handshake.heartbeat / 2, self._tick)
-        if not self.output.written:
-            self.transport.write(HEARTBEAT)
-        self.output.written = False
-        if self._blocked:  # we do not read, so we cannot know
+    def _close_write_side(self) -> None:
+        """Close this side of the transport, and ignore what the client still sends.
+
+        Closing both sides while data arrives would reset the connection. The client could then lose the reason.
+        """
+        if not ITCPTransport.providedBy(self.transport):
+            self._hang_up()
             return
-        self._silent += 1
-        if self._silent > _SILENT:
-            text = "No heartbeat from {peer}: closing its connection"
-            self.log.warn(text, peer=self.transport.getPeer(), recurring=True)
-            self.transport.abortConnection()
+        self._closing = self._ignoring = True
+        self._abort_later()
+        self._output.release()
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
 
-    # Memory:
+    def _cut_off(self) -> None:
+        """Abort the connection of a client that sends requests and does not read the replies."""
+        self._closing = True
+        self.log.warn(
+            "{peer} has not read more than {size} bytes of replies: its connection is closed, to free the memory",
+            peer=self.transport.getPeer(),
+            size=UNREAD,
+        )
+        self.transport.abortConnection()
 
-    def alarm(self, on: bool) -> None:
-        """Memory is short, or is no more."""
-        if on and self._publishes:
-            self._block()
-        elif not on and self._blocked:
-            self._blocked = False
-            if self._handshake.can("connection.blocked"):
-                self._send(Connection.Unblocked())
-            self.transport.resumeProducing()
+    def _client_silent(self, seconds: float) -> None:
+        self.log.warn(
+            "No heartbeat from {peer} for {seconds:g} s or more: closing its connection",
+            peer=self.transport.getPeer(),
+            seconds=seconds,
+            recurring=True,
+        )
+        self.transport.abortConnection()
 
-    def _block(self) -> None:
-        """Read no more from this client, who publishes."""
-        if self._blocked or self._closing:
-            return
-        self._blocked = True
-        if self._handshake.can("connection.blocked"):
-            self._send(Connection.Blocked("low on memory"))
-        self.transport.pauseProducing()
+    def _abort_later(self) -> None:
+        """Abort the connection after :data:`PATIENCE` seconds, unless it is closed or open by then."""
+        self._heartbeat.stop()
+        self._stop_timer()
+        self._timer = self._owner.clock.callLater(PATIENCE, self._abort)
 
-    def shut_down(self) -> None:
-        """Close the connection because the broker stops."""
-        if self._handshake.done:
-            self._close(Refused(320, "broker forced connection closure with reason 'shutdown'"), 0)
-        self._hang_up()
+    def _abort(self) -> None:
+        self._timer = None
+        self.transport.abortConnection()
 
-
-def _reasons(refusal: Refused, index: int) -> tuple[int, str, int, int]:
-    """The arguments of a close method; *index* is the method that was refused."""
-    text = refusal.text.encode()[:255].decode(errors="ignore")
-    return refusal.code, text, index >> 16, index & 0xFFFF
-
-
-def _index(method: Any) -> int:
-    if type(method) is Publish:
-        return 0x003C0028
-    if type(method) is Ack:
-        return 0x003C0050
-    return int(getattr(method, "index", 0))
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
