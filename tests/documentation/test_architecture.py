@@ -35,3 +35,14 @@ class ArchitectureTests(SynchronousTestCase):
         self.assertGreater(len(named), 30)
         missing = [name for name in named if not ((_SOURCE / name).exists() or (ROOT / name).exists())]
         self.assertEqual(missing, [])
+
+
+class DecisionsTests(SynchronousTestCase):
+    def test_they_are_numbered_without_gaps_and_alike_in_form(self) -> None:
+        pages = sorted((ROOT / "docs/decisions").glob("0*.rst"))
+        for number, page in enumerate(pages, 1):
+            text = page.read_text("utf-8")
+            self.assertTrue(page.name.startswith(f"{number:04d}_"), page.name)
+            self.assertTrue(text.startswith(f"{number}. "), page.name)
+            titles = re.findall(r"^(\w+)\n-+$", text, re.M)
+            self.assertEqual(titles, ["Context", "Decision", "Consequences"], page.name)
