@@ -3,7 +3,7 @@
 from .bus.connections import Bus
 from .errors import JobError, TxmicroError
 from .manager import SystemManager
-from .protocol.messages import Forward, Job
+from .protocol.job import Forward, Job
 from .receiving.retry import RetryPolicy
 from .sending.future import JobFuture
 from .worker import Worker

@@ -17,7 +17,8 @@ from .discovery.registry import Registry
 from .errors import DecodeError, JobError, reason_of
 from .protocol import messages
 from .protocol.address import parse
-from .protocol.messages import Announcement, Deletion, Inquiry, Job
+from .protocol.job import Job
+from .protocol.notifications import Announcement, Deletion, Inquiry
 from .protocol.parcel import Forbidden
 from .util.log_once import LogOnce
 from .util.once import Once

@@ -30,7 +30,9 @@ from .errors import (
 )
 from .metrics import ServiceMetrics
 from .protocol.address import check_type, parse_id
-from .protocol.messages import LONGEST_TIMEOUT, Announcement, EventHandler, JobHandler, is_seconds
+from .protocol.handlers import EventHandler, JobHandler
+from .protocol.job import LONGEST_TIMEOUT, is_seconds
+from .protocol.notifications import Announcement
 from .receiving import trace
 from .receiving.retry import RetryPolicy
 from .receiving.runner import is_coroutine_function
@@ -69,7 +71,7 @@ class Worker(Service):
     do_job: JobHandler | None = None
     """The handler: a coroutine function, a function that returns a Deferred, or a plain function.
 
-    Its return value is the job's result, or a :class:`~txmicro.protocol.messages.Forward` to the next worker. The job
+    Its return value is the job's result, or a :class:`~txmicro.protocol.job.Forward` to the next worker. The job
     fails with what it raises."""
 
     log = Logger()

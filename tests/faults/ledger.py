@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from txmicro.errors import JobError, TxmicroError
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.sending.future import JobFuture
 
 Step = tuple[str, int]

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from txmicro.bus.robust_channel import RobustChannel
 from txmicro.protocol.durable_delivery import Delivery
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Intake
 from txmicro.sending.confirmed import ConfirmedPublisher
@@ -50,7 +50,7 @@ def _probes(replace: Replace) -> None:
 
 def _republish(replace: Replace) -> None:
     """What was not confirmed is not published again."""
-    replace(ConfirmedPublisher, "_lost", _nothing)
+    replace(ConfirmedPublisher, "_failed", _nothing)
     replace(ConfirmedPublisher, "_sweep", _nothing)
 
 

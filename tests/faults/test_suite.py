@@ -30,7 +30,7 @@ from tests.support.documents import ROOT
 from tests.support.rabbitmq import HOST, REQUIRED, reactor
 from txmicro.amqp.frames import HEARTBEAT, PROTOCOL_HEADER
 from txmicro.errors import JobError, JobTimeout
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.sending.future import JobFuture, JobPromise
 
 

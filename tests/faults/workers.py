@@ -12,7 +12,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import LoopingCall, deferLater
 
 from txmicro.errors import JobError
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.worker import Worker
 

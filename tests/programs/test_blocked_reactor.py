@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.support.programs import ProgramTestCase, reactor
 from txmicro.daemons.blocked_reactor import ReactorMonitor, find_blocking
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.testing import running
 from txmicro.worker import Worker
 

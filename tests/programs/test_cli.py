@@ -22,7 +22,7 @@ from tests.support.programs import BIN
 from tests.support.rabbitmq import free_port, reactor
 from txmicro.cli import main as cli
 from txmicro.errors import JobError
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 

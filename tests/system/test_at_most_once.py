@@ -10,7 +10,7 @@ from tests.system.test_slips import SlipTestCase
 from txmicro.config import Config
 from txmicro.errors import JobTimeout, NoWorkerAvailable, WorkerLost
 from txmicro.manager import SystemManager
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 
 
 class OnceTests(SlipTestCase):

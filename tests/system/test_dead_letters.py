@@ -28,7 +28,7 @@ from txmicro.operations.dead_letters import BATCH
 from txmicro.operations.operator_channel import BROKER_TIMEOUT
 from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec import MESSAGEPACK
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker

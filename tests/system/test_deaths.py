@@ -12,7 +12,7 @@ from txmicro.bus.publisher import Publisher
 from txmicro.errors import JobTimeout, NoWorkerAvailable, WorkerLost
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 

@@ -32,7 +32,7 @@ from txmicro.errors import (
     WorkerStopped,
 )
 from txmicro.protocol import durable_headers, messages, topology
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.receiving.runner import CLEANUP
 from txmicro.runtime.durable_lane import MAYBE_LOST, PATIENCE

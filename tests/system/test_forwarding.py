@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from tests.support.system import SystemTestCase
 from txmicro.config import Config
 from txmicro.protocol import topology
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.worker import Worker
 
 

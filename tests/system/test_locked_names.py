@@ -11,7 +11,7 @@ from txmicro.amqp.channel import Channel
 from txmicro.errors import DuplicateWorker, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.protocol import topology
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 

@@ -16,7 +16,7 @@ from txmicro.config import Config
 from txmicro.errors import DuplicateWorker, NoAnswer, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 ALIVE = Config(keepalive=1000)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from tests.support.system import SystemTestCase
 from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored, NoWorkerAvailable
 from txmicro.manager import SystemManager
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.worker import Worker
 
 

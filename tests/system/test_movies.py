@@ -18,7 +18,7 @@ from txmicro.config import Config, load
 from txmicro.daemons.catalog import Catalog
 from txmicro.errors import BadRequest, ConfigError, JobCancelled, NoWorkerAvailable
 from txmicro.examples.movies.workers import DBWorker, LoggerWorker, PilotWorker, RestWorker
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.sending.future import JobFuture
 from txmicro.testing import running
 from txmicro.worker import Worker

@@ -20,7 +20,7 @@ from txmicro.config import Config
 from txmicro.errors import BusClosed, DuplicateWorker, NotPermitted, NotStored, WorkerStopped
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages, topology
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.testing import memory_bus
 from txmicro.worker import Worker
 

@@ -22,7 +22,7 @@ from txmicro.errors import (
 )
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.worker import Worker
 
 SLIP = ["WB:*", "WC:*", "WD:*", "WE:*"]

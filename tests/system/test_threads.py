@@ -15,7 +15,7 @@ from tests.support.programs import Program, ProgramTestCase, reactor
 from tests.support.rabbitmq import free_port
 from txmicro.config import Config
 from txmicro.errors import BusClosed, WorkerStopped, WrongThread
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.runtime.threads import Threads
 from txmicro.testing import running
 from txmicro.worker import Worker

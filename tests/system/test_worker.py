@@ -26,7 +26,7 @@ from txmicro.errors import (
     WorkerStopped,
 )
 from txmicro.manager import SystemManager
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.receiving import trace
 from txmicro.receiving.runner import CLEANUP
 from txmicro.receiving.trace import call_in

@@ -19,7 +19,7 @@ from txmicro.amqp.properties import Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
 from txmicro.protocol import messages, topology
 from txmicro.protocol.durable_delivery import Delivery
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.util.once import Once
 
 from .connections import Bus

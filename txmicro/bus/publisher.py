@@ -19,6 +19,8 @@ from txmicro.metrics import ServiceMetrics
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
 from txmicro.protocol.failures import describe
+from txmicro.protocol.job import outcome_body
+from txmicro.protocol.notifications import notification_kind
 from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
 
 from .connections import Bus
@@ -143,7 +145,7 @@ class Publisher:
 
     def notify(self, topic: str, body: dict[str, Any]) -> None:
         """Publish a notification."""
-        self._broadcast(topology.NOTIFICATIONS, topic, messages.notification_kind(topic), self.encode(body))
+        self._broadcast(topology.NOTIFICATIONS, topic, notification_kind(topic), self.encode(body))
 
     def emit(self, topic: str, body: bytes) -> None:
         """Publish an event."""
@@ -211,7 +213,7 @@ class Publisher:
         elif isinstance(error, MessageTooLarge):
             self._refused(kind, key, error)
             if kind == messages.RESULT:
-                outcome = messages.outcome(key, self._worker, {"failure": describe(error, self._worker)})
+                outcome = outcome_body(key, self._worker, {"failure": describe(error, self._worker)})
                 self.reply(to, messages.FAILURE, key, self.encode(outcome))
         # Anything else came with the channel, and is asked for again by who needs it.
 

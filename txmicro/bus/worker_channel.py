@@ -24,7 +24,9 @@ from txmicro.errors import (
 )
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
-from txmicro.protocol.messages import EventHandler, Job
+from txmicro.protocol.handlers import EventHandler
+from txmicro.protocol.job import Job
+from txmicro.protocol.notifications import notification_kind
 
 from .connections import Bus
 from .publisher import Publisher
@@ -282,7 +284,7 @@ class WorkerChannel(RobustChannel):
     def _told(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
         notification = deliver.exchange == topology.NOTIFICATIONS
         kind = deliver.routing_key if notification else properties.message_type or ""
-        label = messages.notification_kind(kind) if notification else kind
+        label = notification_kind(kind) if notification else kind
         try:
             content = self.reader.read(properties, body) if body else None
             if notification:

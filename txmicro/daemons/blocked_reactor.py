@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from twisted.logger import Logger
 
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 EVERY: Final = 0.5

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from txmicro.bus.publisher import Publisher
 from txmicro.protocol import messages
-from txmicro.protocol.messages import Announcement, Deletion
+from txmicro.protocol.notifications import Announcement, Deletion
 from txmicro.util.clock import Clock
 
 from .registry import Registry

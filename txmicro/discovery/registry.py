@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txmicro.errors import TxmicroError
-from txmicro.protocol.messages import Announcement
+from txmicro.protocol.notifications import Announcement
 from txmicro.util.clock import Clock
 
 ALIVE: Final = "alive"

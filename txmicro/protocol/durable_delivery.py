@@ -8,7 +8,7 @@ from typing import Any
 
 from . import topology
 from .durable_headers import ATTEMPT, ATTEMPTS, COUNT, number
-from .messages import Job
+from .job import Job
 
 
 @dataclass(slots=True, eq=False)

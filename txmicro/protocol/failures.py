@@ -30,7 +30,7 @@ HEADER_FIELDS: Final = 2_000
 _STATUSES: Final = range(400, 600)
 
 
-class Failure(TypedDict):
+class ErrorData(TypedDict):
     """A failure as it travels: part of a reply's body. The module tells errors of one name apart."""
 
     type: str
@@ -43,16 +43,16 @@ class Failure(TypedDict):
     fields: dict[str, Any]
 
 
-_OURS: Final = frozenset(Failure.__annotations__)  # what is told of every error is not a field of one
+_OURS: Final = frozenset(ErrorData.__annotations__)  # what is told of every error is not a field of one
 
 
-def describe(error: BaseException, worker: str | None) -> Failure:
+def describe(error: BaseException, worker: str | None) -> ErrorData:
     """Turn *error* into what travels; *worker* is the id of the worker it happened at.
 
     Never raises, and every format can carry the outcome, whatever the error holds.
     """
     if isinstance(error, JobError):
-        return Failure(
+        return ErrorData(
             type=error.type,
             module=type(error).__module__,
             message=text_of(error),
@@ -63,7 +63,7 @@ def describe(error: BaseException, worker: str | None) -> Failure:
             fields=_fitting(error.fields if isinstance(error, RemoteError) else vars(error), FIELDS_MAX),
         )
     kind = type(error)
-    return Failure(
+    return ErrorData(
         type=kind.__name__,
         module=kind.__module__,
         message=_text(error),
@@ -152,7 +152,7 @@ def _set_fields(error: JobError, fields: Any) -> None:
             vars(error)[name] = value
 
 
-def to_header(failure: Failure) -> dict[str, Any]:
+def to_header(failure: ErrorData) -> dict[str, Any]:
     """Return *failure* as a durable job's header has it: its texts cut, its fields one text, in JSON."""
     cut = {name: value[:HEADER_TEXT] if isinstance(value, str) else value for name, value in failure.items()}
     return {**cut, "fields": JSON.encode(_fitting(failure["fields"], HEADER_FIELDS)).decode()}

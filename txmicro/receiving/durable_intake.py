@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred
 from txmicro.errors import JobError, WorkerLost
 from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.durable_delivery import Delivery
-from txmicro.protocol.failures import Failure, describe, from_header, to_header
-from txmicro.protocol.messages import JOB, Job
+from txmicro.protocol.failures import ErrorData, describe, from_header, to_header
+from txmicro.protocol.job import Job
+from txmicro.protocol.messages import JOB
 from txmicro.protocol.parcel import Parcel
 
 from .retry import RetryPolicy
@@ -196,7 +197,7 @@ class DurableIntake:
         parcel.expiration = self._left(delivery)
         return self._send(delivery, parcel).addCallback(lambda _: self.succeeded(job))
 
-    def failed(self, job: Job, error: BaseException, failure: Failure) -> bool:
+    def failed(self, job: Job, error: BaseException, failure: ErrorData) -> bool:
         """The handler has failed; *failure* describes *error*. Returns whether that was the last attempt."""
         delivery = self._running.pop(job.key)
         headers = {

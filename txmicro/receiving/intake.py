@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from twisted.internet.defer import Deferred, succeed
 
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.util.clock import Clock, Timer
 
 from .delivery_batch import DeliveryBatch

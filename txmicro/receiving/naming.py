@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 
 _MOST: Final = 10
 """Jobs that one line names."""

@@ -12,7 +12,8 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from txmicro.errors import JobError, RuntimeExceeded
-from txmicro.protocol.messages import Job, JobHandler
+from txmicro.protocol.handlers import JobHandler
+from txmicro.protocol.job import Job
 from txmicro.util.clock import Clock, Timer
 
 from .naming import name_function, name_jobs

@@ -14,7 +14,7 @@ from txmicro.discovery.membership import Membership
 from txmicro.errors import DecodeError, JobCancelled
 from txmicro.protocol import messages
 from txmicro.protocol.failures import rebuild
-from txmicro.protocol.messages import hop_key
+from txmicro.protocol.job import hop_key, next_key
 from txmicro.receiving.ack_batch import AckBatch
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.runner import Runner
@@ -118,7 +118,7 @@ class ControlMessages:
         for key in running:
             self._runner.cancel(key, JobCancelled("its sender gave the job up"))
         for key in forwarded:
-            self._outbox.cancel(messages.next_key(key))
+            self._outbox.cancel(next_key(key))
 
     def _probe(self, body: Any) -> None:
         asker = messages.get_worker(body)

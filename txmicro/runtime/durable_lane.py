@@ -19,7 +19,7 @@ from txmicro.metrics import DURABLE
 from txmicro.protocol import durable_headers, messages, topology
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe
-from txmicro.protocol.messages import Job, is_seconds
+from txmicro.protocol.job import Job, is_seconds
 from txmicro.protocol.parcel import Parcel, Unroutable
 from txmicro.receiving.ack_batch import AckBatch
 from txmicro.receiving.durable_intake import DurableIntake

@@ -23,7 +23,9 @@ from txmicro.metrics import DURABLE, INTERACTIVE
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe, type_name
-from txmicro.protocol.messages import Announcement, Inquiry, Job, JobHandler, hop_key
+from txmicro.protocol.handlers import JobHandler
+from txmicro.protocol.job import Job, hop_key, remaining_ms
+from txmicro.protocol.notifications import Announcement, Inquiry
 from txmicro.receiving.ack_batch import AckBatch
 from txmicro.receiving.intake import FORWARDED, Copy, Intake, Reply
 from txmicro.receiving.retry import RetryPolicy
@@ -281,7 +283,7 @@ class Engine:
 
     def _publish(self, sent: PendingJob) -> None:
         body, traceparent = sent.body
-        left = messages.remaining_ms(sent.deadline, self._clock.seconds())
+        left = remaining_ms(sent.deadline, self._clock.seconds())
         if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
             try:
                 body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from txmicro.errors import JobError
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 
 
 class Forwarding:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from twisted.internet.task import deferLater
 
 from txmicro.errors import BadRequest
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.stores import DocumentTooDeep, DocumentTooLarge, Store, StoreError, open_store
 from txmicro.util.passwords import mask
 from txmicro.worker import Worker

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.processes import Child
 from tests.faults.row import Unavailable, row
 from tests.faults.stage import Load, Stage, pause, until
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"

@@ -30,7 +30,7 @@ from txmicro.broker.factory import BrokerFactory
 from txmicro.broker.memory_transport import MemoryEndpoint, MemoryTransport
 from txmicro.config import Config
 from txmicro.manager import SystemManager
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.testing import memory_bus
 from txmicro.worker import Worker
 

@@ -8,7 +8,7 @@ from tests.support.system import SystemTestCase
 from txmicro.config import Config
 from txmicro.errors import JobTimeout
 from txmicro.manager import SystemManager
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 BEATING = Config(keepalive=1000)

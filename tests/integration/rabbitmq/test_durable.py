@@ -20,7 +20,7 @@ from txmicro.bus.connections import Bus
 from txmicro.cli import main as cli
 from txmicro.errors import JobError, JobTimeout, NotStored, QueueMismatch, WorkerLost
 from txmicro.protocol import durable_headers, topology
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending import confirmed as storing
 from txmicro.sending.future import JobFuture

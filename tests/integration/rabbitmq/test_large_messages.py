@@ -18,7 +18,7 @@ from txmicro.amqp.properties import Properties
 from txmicro.bus.connections import Bus
 from txmicro.bus.large_messages import LARGE, LargeMessages, SizeLimit
 from txmicro.errors import MessageTooLarge
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.worker import Worker
 

@@ -34,7 +34,7 @@ from txmicro.errors import (
 )
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 

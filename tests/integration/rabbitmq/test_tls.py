@@ -13,7 +13,7 @@ from tests.support.rabbitmq import HOST, reactor, require_rabbitmq
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import AuthenticationFailed, BadCertificate, CertificateRefused, WrongHost
 from txmicro.bus.targets import target
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 

@@ -14,7 +14,7 @@ from tests.support.rabbitmq import Node, require_rabbitmq
 from tests.support.system import SystemTestCase
 from txmicro.broker.errors import Refused
 from txmicro.protocol import topology
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 DENIED = f"deprecated_features.permit.{topology.TRANSIENT_DENIED} = false\n"

@@ -18,7 +18,7 @@ from txmicro.cli import main as cli
 from txmicro.errors import JobError, NotStored
 from txmicro.operations import unused_queues as unused
 from txmicro.protocol import topology
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending import confirmed as storing
 from txmicro.worker import Worker

@@ -19,7 +19,7 @@ from txmicro.daemons import process
 from txmicro.daemons.process import Process, SequentialServices, exit_with
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
-from txmicro.protocol.messages import Forward, Job
+from txmicro.protocol.job import Forward, Job
 from txmicro.worker import Worker
 
 FREE_PORTS: dict[str, Any] = {"broker_listen_port": 0, "metrics_port": 0}

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.discovery.registry import Registry, RegistryFull
-from txmicro.protocol.messages import Announcement
+from txmicro.protocol.notifications import Announcement
 
 
 def worker(id: str, started: int = 0, host: str = "") -> Announcement:

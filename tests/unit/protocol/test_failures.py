@@ -5,7 +5,7 @@ from typing import Any
 from twisted.trial.unittest import TestCase
 
 from txmicro.errors import JobError
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.testing import running
 from txmicro.worker import Worker
 

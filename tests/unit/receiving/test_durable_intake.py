@@ -14,7 +14,8 @@ from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.durable_delivery import Delivery
 from txmicro.protocol.durable_headers import lasting, number
 from txmicro.protocol.failures import describe, from_header, to_header
-from txmicro.protocol.messages import JOB, Job
+from txmicro.protocol.job import Job
+from txmicro.protocol.messages import JOB
 from txmicro.protocol.parcel import Parcel
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.retry import RetryPolicy

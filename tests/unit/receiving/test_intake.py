@@ -8,7 +8,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.protocol.messages import FAILURE, RESULT, Job
+from txmicro.protocol.job import Job
+from txmicro.protocol.messages import FAILURE, RESULT
 from txmicro.receiving.delivery_batch import MOMENT
 from txmicro.receiving.intake import FORWARDED, Copy, Intake, Reply
 

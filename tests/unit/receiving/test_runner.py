@@ -11,7 +11,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import JobCancelled, JobError, RuntimeExceeded, WorkerStopped
-from txmicro.protocol.messages import Job
+from txmicro.protocol.job import Job
 from txmicro.receiving.runner import CLEANUP, SLICE, Runner
 
 
