@@ -19,7 +19,7 @@ def _ignore(_error: JobError) -> None:
 
 
 class JobFuture:
-    """The future of a job, which :meth:`txmicro.worker.Worker.send` returns.
+    """The future of a job, which :meth:`txmicro.Worker.send` returns.
 
     Await it for the last hop's return value; it raises the :class:`~txmicro.errors.JobError` that ended the job. That
     works in Twisted's coroutines and, when Twisted runs on asyncio's event loop, in asyncio's tasks.
