@@ -85,13 +85,13 @@ class ReactorMonitorTests(TestCase):
         said: list[str] = []
         twice, over = threading.Event(), Deferred[str]()
 
-        def hear(event: LogEvent) -> None:  # in the watch's thread
+        def hear(event: LogEvent) -> None:  # in the monitor's thread
             text = formatEvent(event) or ""
             if "Blocks.do_job (job" in text:
                 said.append(text)
             if len(said) == 2:
                 twice.set()
-            if "goes on" in text and said:
+            if "running again" in text and said:
                 reactor.callFromThread(end, text)
 
         def end(text: str) -> None:
@@ -106,16 +106,16 @@ class ReactorMonitorTests(TestCase):
             def do_job(self, job: Job) -> bool:
                 return twice.wait(50)
 
-        watch = ReactorMonitor(reactor, every=0.01, blocked=0.02, again=0.02)
+        monitor = ReactorMonitor(reactor, every=0.01, blocked=0.02, again=0.02)
         globalLogPublisher.addObserver(observer)
         try:
             async with running(Blocks()) as bus:
-                watch.start()
+                monitor.start()
                 self.assertTrue(await bus.send("WB:*", timeout=60))
                 self.assertIn("it was blocked for", await over)
                 self.assertIn("has been blocked for", said[0])
         finally:
-            watch.stop()
+            monitor.stop()
             globalLogPublisher.removeObserver(observer)
 
 
@@ -132,6 +132,6 @@ class DaemonTests(ProgramTestCase):
         await daemon.says(
             r"warn +WT:\S+ the event loop has been blocked for 1\.\d s by slow\.Blocks\.do_job \(job "
         )
-        self.assertNotIn("goes on", daemon.output)
-        await daemon.says("the event loop goes on; it was blocked for")
+        self.assertNotIn("running again", daemon.output)
+        await daemon.says("the event loop is running again; it was blocked for")
         await daemon.kill()

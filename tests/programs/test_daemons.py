@@ -229,7 +229,7 @@ class BadInputTests(ProgramTestCase):
     async def test_an_unknown_type(self) -> None:
         worker = self.twistd("txmicro-worker --type WX")
         self.assertEqual(await worker.ended(), 2)
-        self.assertIn("worker type WX is unknown (known: WA, WB, WC, WD)", worker.errors)
+        self.assertIn("worker type WX is unknown; expected one of WA, WB, WC, WD", worker.errors)
 
     async def test_no_broker_is_said_and_leaving_is_at_once(self) -> None:
         url = f"amqp://127.0.0.1:{free_port()}"

@@ -85,14 +85,14 @@ class DaemonTests(ProgramTestCase):
     async def test_the_first_signal_says_what_it_waits_for_and_the_second_ends_it(self) -> None:
         daemon = await self.start()
         ending: Any = daemon.signal(signal.SIGTERM)
-        await daemon.says(r"stopping: 1 job is running, for at most 30 s more \(grace\); a second signal")
+        await daemon.says(r"stopping: waiting at most 30 s \(grace\) for 1 running job; a second signal")
         while not ending.called:  # those of the first second are one with the first
             transport: Any = daemon.transport
             if transport.pid is not None:  # it has ended, and its output has not
                 os.kill(transport.pid, signal.SIGTERM)
             await deferLater(reactor, 0.1)
         self.assertEqual(await ending, -signal.SIGTERM)
-        self.assertIn("ends at once, at the second signal (SIGTERM)", daemon.output)
+        self.assertIn("ending the process at the second signal (SIGTERM)", daemon.output)
         self.assertNotIn("Traceback", daemon.output)
 
     async def test_when_grace_is_over_it_says_so(self) -> None:

@@ -82,24 +82,25 @@ class DaemonTests(ProgramTestCase):
         self.assertRegex(
             daemon.output, r"slow\.Sleeps\.do_job \(job \S+\) was cancelled, but a thread cannot be"
         )
-        self.assertNotIn("ends at once", daemon.output)
+        self.assertNotIn("ending the process", daemon.output)
 
     async def test_threads_that_are_not_ours(self) -> None:
         """Twisted waits for those of its pool, and Python for all others."""
         daemon = await self.start("Others")
         self.assertEqual(await daemon.signal(signal.SIGTERM), STATUS)
-        self.assertRegex(daemon.output, r"ends at once: it has not stopped within 10\.2 s")
+        self.assertRegex(daemon.output, r"ending the process: it has not stopped within 10\.2 s")
         self.assertIn("somebody's own", daemon.output)
 
     async def test_a_function_that_blocks_the_reactor_which_then_hears_of_no_signal(self) -> None:
         daemon = await self.start("Blocks")
         self.assertEqual(await daemon.signal(signal.SIGTERM), STATUS)
         self.assertRegex(
-            daemon.output, r"ends at once: .* the main thread is in slow\.Blocks\.do_job \(job \S+\), at"
+            daemon.output,
+            r"ending the process: .* the main thread is in slow\.Blocks\.do_job \(job \S+\), at",
         )
 
 
-class LastResortTests(TestCase):
+class StopTimeoutTests(TestCase):
     timeout = 30.0
 
     async def test_it_waits_for_the_shutdown_and_then_ends_the_process(self) -> None:

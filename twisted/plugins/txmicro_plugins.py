@@ -1,4 +1,4 @@
-"""Names the daemons; what they are stands in :mod:`txmicro.daemons.tap`, which is imported when one is started."""
+"""The names of the daemons. :mod:`txmicro.daemons.tap`, which has the rest, is imported when one is started."""
 
 from twisted.application.service import ServiceMaker
 
@@ -8,12 +8,15 @@ txmicro_process = ServiceMaker(
 txmicro_manager = ServiceMaker(
     "txmicro-manager",
     "txmicro.daemons.tap.manager",
-    "The SystemManager, who knows who is on the bus.",
+    "The SystemManager, which knows the connected workers.",
     "txmicro-manager",
 )
 txmicro_worker = ServiceMaker(
     "txmicro-worker", "txmicro.daemons.tap.worker", "Workers of one or more types.", "txmicro-worker"
 )
 txmicro_broker = ServiceMaker(
-    "txmicro-broker", "txmicro.daemons.tap.broker", "The embedded broker, for one machine.", "txmicro-broker"
+    "txmicro-broker",
+    "txmicro.daemons.tap.broker",
+    "The embedded broker, for a single machine.",
+    "txmicro-broker",
 )

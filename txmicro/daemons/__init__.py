@@ -1,1 +1,1 @@
-"""What ``twistd`` runs: command lines, processes, logs."""
+"""The daemons that ``twistd`` runs: command lines, processes, logs."""

@@ -1,7 +1,8 @@
-"""Says when the event loop is blocked, and by which handler.
+"""Logs when the event loop is blocked, and by which handler.
 
-While a function blocks the reactor, no heartbeat, ack or answer leaves, and nobody in the reactor's thread can say so.
-So a thread asks it for an answer now and then; when none comes, it looks at what the reactor's thread is doing.
+While a function blocks the reactor, no heartbeat, ack or result is sent, and nothing in the reactor's thread can log
+that. So another thread calls the reactor at intervals. When no answer comes, it looks at the stack of the reactor's
+thread.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
 EVERY: Final = 0.5
-"""Seconds between an answer and the next question."""
+"""Seconds between an answer of the reactor and the next call."""
 
 BLOCKED: Final = 1.0
 """Seconds without an answer after which the reactor counts as blocked."""
 
 AGAIN: Final = 30.0
-"""Seconds after which it is said again, while nothing changes."""
+"""Seconds between log lines while the reactor stays blocked."""
 
 _OURS: Final = "txmicro."
 _HANDLERS: Final = ("txmicro.workers.", "txmicro.examples.")
 _ADVICE: Final = (
-    "no heartbeat, ack or answer leaves. What blocks belongs in a thread (threads = True, in_thread)"
+    "no heartbeat, ack or result is sent. Run what blocks in a thread (threads = True, in_thread)"
 )
 
 
 class Blocking(NamedTuple):
-    """What the reactor's thread is doing.
+    """What a thread is doing.
 
-    :ivar name: the handler, as ``module.Class.do_job (job …)``, or the innermost function if there is none.
+    :ivar name: the handler, as ``module.Class.do_job (job …)``, or else the innermost function.
     :ivar place: its file and line.
     :ivar worker: the id of the handler's worker; empty: unknown.
     """
@@ -48,7 +49,7 @@ class Blocking(NamedTuple):
 
 
 class ReactorMonitor:
-    """Watches the reactor of this thread; costs two wake-ups a second, and nothing per job."""
+    """Monitors the reactor of this thread. It costs two wake-ups per second, and nothing per job."""
 
     log = Logger()
 
@@ -64,13 +65,13 @@ class ReactorMonitor:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin, when the reactor runs; to be called in its thread."""
-        thread = threading.Thread(target=self._watch, name="txmicro watch", daemon=True)
+        """Start as soon as the reactor runs. Call this in the reactor's thread."""
+        thread = threading.Thread(target=self._watch, name="txmicro reactor monitor", daemon=True)
         self._watched = threading.get_ident()
         self._reactor.callWhenRunning(thread.start)
 
     def stop(self) -> None:
-        """End."""
+        """Stop."""
         self._stopped.set()
         self._answered.set()
 
@@ -98,7 +99,7 @@ class ReactorMonitor:
                 break
         if not self._stopped.is_set():
             self.log.warn(
-                "the event loop goes on; it was blocked for {seconds:.1f} s, by {name} when last seen",
+                "the event loop is running again; it was blocked for {seconds:.1f} s, by {name} when last checked",
                 seconds=monotonic() - since,
                 recurring=True,
                 **blocking._asdict(),
@@ -106,7 +107,7 @@ class ReactorMonitor:
 
 
 def find_blocking(frame: FrameType) -> Blocking:
-    """Return what a thread is doing whose innermost frame is *frame*."""
+    """Return what the thread with the innermost frame *frame* is doing."""
     handlers = [each for each in _stack(frame) if _is_handler(each)]
     handler = handlers[-1] if handlers else frame
     job = _job_of(handler)
@@ -128,7 +129,7 @@ def _is_handler(frame: FrameType) -> bool:
 
 
 def _job_of(frame: FrameType) -> Job | None:
-    """The job that is an argument of the function; what a coroutine awaits is on the stack, and so is the coroutine."""
+    """Return the job among the function's arguments; None: it has none."""
     code, values = frame.f_code, frame.f_locals
     arguments = (values.get(name) for name in code.co_varnames[: code.co_argcount])
     return next((value for value in arguments if isinstance(value, Job)), None)

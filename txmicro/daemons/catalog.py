@@ -1,6 +1,6 @@
-"""Which class a worker type is: as configured (``worker_types``), or as an installed package says.
+"""Finds the class of a worker type: in the configuration (``worker_types``), or in installed packages.
 
-A package offers its workers with entry points of the group ``txmicro.workers``::
+A package offers its workers as entry points of the group ``txmicro.workers``::
 
     entry_points={"txmicro.workers": ["WX = my_package.workers:XWorker"]}
 """
@@ -21,14 +21,14 @@ from txmicro.worker import Worker
 GROUP: Final = "txmicro.workers"
 
 _IMPORTERS: Final = (__file__, pkgutil.__file__, importlib.__file__, "<frozen importlib")
-"""The files of the frames between us and the module that is imported."""
+"""The files of the frames between this module and the module that is imported, which tracebacks leave out."""
 
 
 class Catalog:
     """Finds the classes of worker types.
 
-    :param configured: ``module:Class`` by worker type; wins over what is installed.
-    :param installed: entry points, named after worker types; None: those of this Python.
+    :param configured: ``module:Class`` by worker type; takes precedence over installed packages.
+    :param installed: entry points whose names are worker types; None: those of the installed packages.
     """
 
     def __init__(self, configured: Mapping[str, str], installed: Iterable[EntryPoint] | None = None) -> None:
@@ -37,16 +37,24 @@ class Catalog:
         self._places = {entry.name: entry.value for entry in installed} | dict(configured)
 
     def find(self, kind: str) -> type[Worker]:
-        """The class of the worker type *kind*; raises :class:`ConfigError`."""
+        """Return the class of the worker type *kind*.
+
+        :raise ConfigError: the type is unknown, or its class cannot be imported.
+        """
         if kind in self._places:
             return load(self._places[kind])
         known = ", ".join(sorted(self._places)) or "none"
         raise ConfigError(
-            [f"worker type {kind} is unknown (known: {known}); worker_types or --class names its class"]
+            [
+                f"worker type {kind} is unknown; expected one of {known}; name its class in worker_types or as --class"
+            ]
         )
 
     def find_all(self, kinds: Iterable[str]) -> dict[str, type[Worker]]:
-        """The classes of *kinds*, by worker type; raises :class:`ConfigError` with the problems of all of them."""
+        """Return the classes of *kinds*, by worker type.
+
+        :raise ConfigError: some are unknown or cannot be imported; it has the problems of all of them.
+        """
         found, problems = {}, []
         for kind in dict.fromkeys(kinds):
             try:
@@ -59,19 +67,22 @@ class Catalog:
 
 
 def load(place: str) -> type[Worker]:
-    """The worker class at *place*, ``module:Class``; raises :class:`ConfigError` that says why not."""
+    """Return the worker class at *place*, a ``module:Class``.
+
+    :raise ConfigError: the module cannot be imported, or the object is not a subclass of ``Worker``.
+    """
     try:
         found = pkgutil.resolve_name(place)
-    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise any exception on import
         raise ConfigError([f"{place} cannot be imported: {describe_failed_import(error)}"]) from error
     if not (isinstance(found, type) and issubclass(found, Worker)):
-        raise ConfigError([f"{place} is no subclass of txmicro.worker.Worker"])
+        raise ConfigError([f"{place} is not a subclass of txmicro.Worker; name a worker class"])
     return found
 
 
 def describe_failed_import(error: BaseException) -> str:
-    """Return type and text of *error* in one line, and below it the traceback, from the imported module on."""
-    told = TracebackException.from_exception(error)
-    told.stack[:] = [frame for frame in told.stack if not frame.filename.startswith(_IMPORTERS)]
-    *syntax, last = told.format_exception_only()
-    return mask("".join([last, *told.stack.format(), *syntax]).rstrip())
+    """Return the type and text of *error*, and on further lines its traceback, from the imported module on."""
+    shown = TracebackException.from_exception(error)
+    shown.stack[:] = [frame for frame in shown.stack if not frame.filename.startswith(_IMPORTERS)]
+    *syntax, last = shown.format_exception_only()
+    return mask("".join([last, *shown.stack.format(), *syntax]).rstrip())

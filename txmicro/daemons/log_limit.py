@@ -1,8 +1,8 @@
-"""Limits how often the log says the same, and counts what it leaves out.
+"""Limits how many similar log events are logged, and counts the others.
 
-An event with the field ``recurring=True`` is one of many of its kind; so is every event of Twisted's own. Of one kind
-a few pass in a while, and then one line says how many more there were; for as long as it goes on, only such lines
-follow. All other events pass.
+Events with the field ``recurring=True``, and all events of Twisted, are limited: a few events of one kind are logged in
+a period. At its end, one line says how many more there were. As long as more come, only such lines follow. All other
+events are always logged.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from twisted.logger import LogEvent
 from txmicro.log import Observer, read, worker_of
 
 MOST: Final = 5
-"""Events of one kind that pass in ``PERIOD``."""
+"""The most events of one kind in :data:`PERIOD`."""
 
 PERIOD: Final = 10.0
-"""Seconds, from the first event of a kind until it is told how many more there were."""
+"""Seconds from the first event of a kind until the line that says how many more there were."""
 
 
 def kind_of(event: LogEvent) -> Hashable | None:
-    """Return what *event* has in common with those that are to be counted with it; None: it is not to be counted.
+    """Return the kind of *event*, which similar events share; None: the event is not limited.
 
-    That is its format, who logged it, the type of the worker and that of the failure, but not what is inserted.
+    The kind is the format, the logger, the type of the worker and the class of the exception, without any values.
     """
     source = event.get("log_namespace", "")
     if not event.get("recurring", source.startswith("twisted.")):
@@ -35,7 +35,7 @@ def kind_of(event: LogEvent) -> Hashable | None:
 
 
 class _Seen:
-    """What there was of one kind: how many, and the last of those that were left out."""
+    """The events of one kind: their number, and the last one that was not logged."""
 
     def __init__(self, count: int = 0) -> None:
         self.count = count
@@ -43,9 +43,9 @@ class _Seen:
 
 
 class RateLimitedObserver:
-    """Passes to *observer* at most ``MOST`` events of a kind in ``PERIOD``, and then one that says how many more came.
+    """Passes on to *observer* at most :data:`MOST` events of a kind in :data:`PERIOD`, and how many more came.
 
-    :param reactor: for the time until that is told; events may come from other threads.
+    :param reactor: for the periods. Events may come from any thread.
     """
 
     def __init__(self, observer: Observer, reactor: Any) -> None:
@@ -56,12 +56,12 @@ class RateLimitedObserver:
         self._closed = False
 
     def __call__(self, event: LogEvent) -> None:
-        """Observe *event*."""
+        """Pass on *event*, or count it."""
         kind = None if self._closed else kind_of(event)
-        if kind is None or self._few(kind, event):
+        if kind is None or self._pass(kind, event):
             self._observer(event)
 
-    def _few(self, kind: Hashable, event: LogEvent) -> bool:
+    def _pass(self, kind: Hashable, event: LogEvent) -> bool:
         seen = self._seen.get(kind)
         if seen is None:
             seen = self._seen[kind] = _Seen()
@@ -74,30 +74,30 @@ class RateLimitedObserver:
 
     def _start(self, kind: Hashable) -> None:
         if kind in self._seen and kind not in self._timers and not self._closed:
-            self._timers[kind] = self._reactor.callLater(PERIOD, self._tell, kind)
+            self._timers[kind] = self._reactor.callLater(PERIOD, self._report, kind)
 
-    def _tell(self, kind: Hashable) -> None:
+    def _report(self, kind: Hashable) -> None:
         self._timers.pop(kind, None)
         seen = self._seen.pop(kind)
         more = seen.count - MOST
         if more > 0:
             self._observer(_summary(seen.last, more))
-            if not self._closed:  # it may go on
+            if not self._closed:  # more may come
                 self._seen[kind] = _Seen(MOST)
                 self._start(kind)
 
     def close(self) -> None:
-        """Say how many were left out until now. From now on all events pass, and no timer is left."""
+        """Log how many events were left out, cancel all timers, and pass on all events from now on."""
         self._closed = True
         timers, self._timers = self._timers, {}
         for timer in timers.values():
             timer.cancel()
         for kind in list(self._seen):
-            self._tell(kind)
+            self._report(kind)
 
 
 def _summary(last: LogEvent, more: int) -> LogEvent:
-    """An event like *last*, without its traceback, that says how many *more* there were."""
+    """Return an event like *last*, without its traceback, that says how many *more* there were."""
     summary = {key: value for key, value in last.items() if key not in ("log_failure", "log_flattened")}
     failure = last.get("log_failure")
     cause = "" if failure is None else f": {failure.type.__name__}: {failure.getErrorMessage()}"

@@ -1,4 +1,4 @@
-"""Where log events go: a terminal, a file, syslog, or an observer of somebody's own; and what of them goes there."""
+"""Observers that write log events to a terminal, a file, syslog, or an observer of the user's own."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ _COLORS: Final = {
     "critical": "\x1b[1;31m",
 }
 
-# What goes there
+# Which events are logged
 
 
 class ConfiguredObserver:
-    """An observer that passes to *observer* what *config* wants logged, and little of what recurs."""
+    """An observer that passes on to *observer* the events that *config* wants logged, with similar ones limited."""
 
     def __init__(self, config: Config, observer: Observer, reactor: Any) -> None:
         self._limited = RateLimitedObserver(observer, reactor)
         self._wanted = filtered_by(config, self._limited)
 
     def __call__(self, event: LogEvent) -> None:
-        """Observe *event*."""
+        """Pass on *event*, or not."""
         self._wanted(event)
 
     def close(self) -> None:
-        """Say how much was left out until now; to be called when the process stops."""
+        """Log how many events were left out. Call this when the process stops."""
         self._limited.close()
 
 
 def filtered_by(config: Config, observer: Observer) -> Observer:
-    """Return an observer that passes to *observer* what *config* wants logged."""
+    """Return an observer that passes on to *observer* the events that *config* wants logged."""
     chosen = filtered(
         observer, level=config.log_level, manager_log=config.manager_log, worker_log=config.worker_log
     )
-    return chosen if config.log_level.lower() == "debug" else _without_chatter(chosen)
+    return chosen if config.log_level.lower() == "debug" else _without_twisted_info(chosen)
 
 
-def _without_chatter(observer: Observer) -> Observer:
-    """*observer*, without what Twisted says of each factory and port: our services say in words where they are."""
+def _without_twisted_info(observer: Observer) -> Observer:
+    """Return an observer without Twisted's info events about each factory and port; txmicro logs its own."""
 
     def observe(event: LogEvent) -> None:
         own = not event.get("log_namespace", "").startswith(("twisted.", "log_legacy"))
@@ -66,7 +66,7 @@ def _without_chatter(observer: Observer) -> Observer:
 
 
 def in_reactor_thread_only(observer: Observer, reactor: Any) -> Observer:
-    """Return an observer that gives *observer*, which is not safe in threads, all events in the reactor's thread."""
+    """Return an observer that calls *observer*, which is not thread-safe, only in the reactor's thread."""
 
     def observe(event: LogEvent) -> None:
         if in_reactor_thread():
@@ -77,11 +77,11 @@ def in_reactor_thread_only(observer: Observer, reactor: Any) -> Observer:
     return observe
 
 
-# Where to
+# Where events are written
 
 
 def use_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether to color what goes to *stream*: a terminal, unless ``NO_COLOR`` (https://no-color.org) is set."""
+    """Return whether to use colors on *stream*: on a terminal, unless ``NO_COLOR`` (https://no-color.org) is set."""
     return stream.isatty() and not environ.get("NO_COLOR")
 
 
@@ -97,9 +97,9 @@ def console_observer(stream: TextIO, color: bool) -> Observer:
 
 
 def open_log(path: str, config: Config) -> LogFile:
-    """Open the log file *path*, of which *config* says how large it grows and how many old ones stay.
+    """Open the log file *path*, with the size and the number of old files of *config*.
 
-    Raises OSError.
+    :raise OSError: it cannot be opened.
     """
     size, kept = config.log_file_size, config.log_files
     file: LogFile = LogFile.fromFullPath(path, rotateLength=size, maxRotatedFiles=kept)
@@ -112,7 +112,7 @@ def file_observer(file: LogFile) -> Observer:
 
 
 def text_observer(write: Callable[[str], Any], color: bool) -> Observer:
-    """Return an observer that writes lines: time, level, worker or service, message; then the traceback, indented."""
+    """Return an observer that writes time, level, worker or service, and message, then the traceback, indented."""
 
     def paint(text: str, code: str) -> str:
         return f"{code}{text}{_RESET}" if color else text
@@ -133,16 +133,18 @@ def text_observer(write: Callable[[str], Any], color: bool) -> Observer:
 
 
 def time_of(line: Line) -> str:
-    """Return the local time of *line*, as RFC 3339 has it, to the millisecond."""
+    """Return the local time of *line* in milliseconds, in the format of RFC 3339."""
     return datetime.fromtimestamp(line.time).astimezone().isoformat(timespec="milliseconds")
 
 
 def syslog_observer(prefix: str) -> Observer:
-    """Return an observer that writes lines to syslog: level, worker or service, message; then the traceback.
+    """Return an observer that writes level, worker or service, and message to syslog, then the traceback.
 
-    *prefix* is what the process is called there. Syslog adds the time, and gets the level as priority too.
+    Syslog adds the time. The level is the priority, too.
+
+    :param prefix: the name of the process in syslog.
     """
-    import syslog  # Windows has none
+    import syslog  # not on Windows
 
     priorities = {
         "debug": syslog.LOG_DEBUG,
@@ -163,36 +165,36 @@ def syslog_observer(prefix: str) -> Observer:
     return observe
 
 
-# Observers of somebody's own
+# Observers of the user's own
 
 
 class SanitizedFailure(Failure):
-    """A failure whose traceback is safe to show; its exception is as it was raised."""
+    """A copy of a failure whose traceback is safe to show. Its exception is unchanged."""
 
     def __init__(self, failure: Failure) -> None:
         self.__dict__.update(failure.__dict__)
         self._lines = traceback_of(failure)
 
     def getTraceback(self, *_: Any, **__: Any) -> str:
-        """Return the traceback, without passwords, and without the middle of a long one."""
+        """Return the traceback without passwords, and without the middle of a long one."""
         return "\n".join((*self._lines, ""))
 
     def getErrorMessage(self) -> str:
-        """Return what the exception says, on one line, without passwords."""
+        """Return the text of the exception on one line, without passwords."""
         return clean(super().getErrorMessage())
 
 
 def sanitized(observer: Any) -> Observer:
-    """Return an observer that gives *observer*, which writes events in its own way, none that is unsafe to show.
+    """Return an observer that passes on events to *observer* with texts that are safe to show.
 
-    :param observer: a new one or, as twistd takes them, one of ``twisted.python.log``.
+    :param observer: an ``ILogObserver``, or one for ``twisted.python.log``, which twistd accepts, too.
     """
     modern = observer if ILogObserver.providedBy(observer) else LegacyLogObserverWrapper(observer)
     return lambda event: cast(Observer, modern)(_safe(event))
 
 
 def _safe(event: LogEvent) -> LogEvent:
-    """*event* with its text formatted already: what a format's fields hold is not to be formatted again."""
+    """Return *event* with its text already formatted, because a formatted text must not be formatted again."""
     line, failure = read(event), event.get("log_failure")
     safe = {key: clean(value) if isinstance(value, str) else value for key, value in event.items()}
     safe.pop("log_flattened", None)

@@ -28,7 +28,7 @@ class LogPublisher:
         self, publish: Callable[[str, dict[str, Any]], Any], seconds: Callable[[], float], rate: int = 100
     ) -> None:
         self.dropped = 0
-        self._told = 0
+        self._reported = 0
         self._publish = publish
         self._seconds = seconds
         self._rate = rate
@@ -52,11 +52,11 @@ class LogPublisher:
         if not self._allowed():
             self.dropped += 1
             return
-        missing = self.dropped - self._told
+        missing = self.dropped - self._reported
         cause = f": {line.traceback[-1]}" if line.traceback else ""
         loss = f" ({missing} lines before this one were dropped)" if missing else ""
         self._send(line, line.message + cause + loss)
-        self._told += missing
+        self._reported += missing
 
     def _allowed(self) -> bool:
         now = self._seconds()

@@ -1,4 +1,4 @@
-"""Makes twistd's log obey the configuration, wherever it goes."""
+"""Applies the configuration to the log of ``twistd``, wherever it is written."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ from .log_output import (
 )
 
 PREFIX: Final = "twisted"
-"""What twistd is called in syslog when nothing else is said; it tells daemons of ours from no other."""
+"""twistd's default name in syslog, which is replaced, because all daemons would have it."""
 
 
 class TwistdLog:
-    """The log of a process that twistd, or ``twist``, runs.
+    """The log of a process that ``twistd`` or ``twist`` runs.
 
-    twistd logs to its application's ``ILogObserver`` if that has one and no ``--logger`` is given. So we take
-    ``--logger`` from it, and build what it would have built, behind what the configuration says. ``twist`` takes a
-    factory, which is replaced. Either begins to log when the services are made; Twisted keeps the lines from before.
+    twistd logs to the ``ILogObserver`` of its application, unless ``--logger`` is given. So this class removes
+    ``--logger`` from the options, and builds the observer that twistd would have built, with the configuration applied.
+    ``twist`` has a factory for observers, which is replaced. Both begin to log when the services are made; until then,
+    Twisted keeps the events.
 
-    :param name: what the process is called in syslog.
-    :param twistd: the options of twistd's, or twist's, command line. Raises UsageError.
+    :param name: the name of the process in syslog.
+    :param twistd: the options of the command line of twistd or twist.
+    :raise UsageError: they are not valid.
     """
 
     def __init__(self, name: str, twistd: Any) -> None:
@@ -55,16 +57,17 @@ class TwistdLog:
             twistd["logger"] = None
         if twistd.get("logfile") == "-" and not twistd["nodaemon"]:
             raise UsageError(
-                "a daemon in the background has no stdout to log to: name a --logfile, or use -n"
+                "--logfile: '-' is stdout, which a daemon in the background does not have; name a file, or use -n"
             )
         if twistd.get("prefix") == PREFIX:
             twistd["prefix"] = name
 
     def begin(self, config: Config, environ: Mapping[str, str], reactor: Any) -> Any:
-        """Obey *config* from now on, until *reactor* stops.
+        """Apply *config* from now on, until *reactor* stops.
 
-        Returns the ``ILogObserver`` for twistd's application; None: ``twist`` runs, and asks for its own. Raises
-        SystemExit if the log file cannot be written.
+        Return the ``ILogObserver`` for twistd's application, or None for ``twist``, which calls its factory.
+
+        :raise SystemExit: the log file cannot be opened.
         """
         self._config, self._environ, self._reactor = config, environ, reactor
         return None if self._is_twist else self._configured(self._observer())
@@ -72,7 +75,7 @@ class TwistdLog:
     def _configured(self, observer: Observer) -> Any:
         configured = ConfiguredObserver(self._config, observer, self._reactor)
         self._reactor.addSystemEventTrigger("after", "shutdown", configured.close)
-        # A function, as zope's provider() takes no instance; twistd asks whether it is an observer.
+        # A function, because zope's provider() does not take instances. twistd checks for the interface.
         return provider(ILogObserver)(cast(Any, lambda event: configured(event)))
 
     def _observer(self) -> Observer:
@@ -90,15 +93,15 @@ class TwistdLog:
             file = open_log(path, self._config)
         except OSError as error:
             text = (
-                f"{self._name}: cannot write the log {path}: {error.strerror}; --logfile names another file"
+                f"{self._name}: cannot write the log {path}: {error.strerror}; name another file as --logfile"
             )
             raise SystemExit(text) from error
-        self._rotate_when_told(file)
+        self._rotate_at_signal(file)
         return file
 
-    def _rotate_when_told(self, file: LogFile) -> None:
-        """Rotate *file* at SIGUSR1, as twistd does, unless somebody uses that signal."""
-        with suppress(AttributeError, ValueError):  # Windows has none, and threads may not
+    def _rotate_at_signal(self, file: LogFile) -> None:
+        """Rotate *file* at SIGUSR1, as twistd does, unless the signal has another handler."""
+        with suppress(AttributeError, ValueError):  # not on Windows, and only in the main thread
             if not signal.getsignal(signal.SIGUSR1):
                 signal.signal(signal.SIGUSR1, lambda *_: self._reactor.callFromThread(file.rotate))
 
@@ -106,6 +109,6 @@ class TwistdLog:
 def _named(name: str) -> Callable[[], Any]:
     try:
         factory: Callable[[], Any] = namedAny(name)
-    except Exception as error:  # a module may raise anything while it is imported
+    except Exception as error:  # a module may raise any exception on import
         raise UsageError(f"--logger {name} cannot be imported: {type(error).__name__}: {error}") from error
     return factory

@@ -1,24 +1,20 @@
-"""What runs in a daemon's process, and how the process ends.
+"""What runs in a daemon's process.
 
-In the order of their start: the embedded broker, the metrics page, and a bus with a SystemManager and workers
-on it; each where it is wanted. They stop in the opposite order, one after the other.
+The services start in this order: the embedded broker, the metrics page, and a bus with a SystemManager and workers.
+Each is there only if it is wanted. They stop in the reverse order, one after another.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
 import random
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CollectorRegistry
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, Logger, globalLogPublisher
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 
 from txmicro.broker.service import EmbeddedBroker
@@ -27,66 +23,32 @@ from txmicro.bus.targets import targets
 from txmicro.config import Config
 from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of
-from txmicro.log import clean
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
 from txmicro.page.metrics import MetricsServer
 from txmicro.protocol.address import Ids
 from txmicro.util.host_port import host_port
+from txmicro.util.sequential_services import SequentialServices
 from txmicro.worker import Worker
 
 from .blocked_reactor import ReactorMonitor
+from .exit import CANNOT_START, CannotStart, exit_with, print_error
 from .log_output import ConfiguredObserver, in_reactor_thread_only
 from .log_publisher import LogPublisher
-
-CANNOT_START: Final = 1
-"""The status of a process in which something cannot start."""
 
 Member = SystemManager | Worker
 
 
-class CannotStart(SystemExit, Exception):
-    """Ends the process with status 1, while its services are started.
-
-    It is an Exception because twistd tells only of those to the process that waits for a daemon to start in the
-    background: that one would wait for ever.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(CANNOT_START)
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text
-
-
-class SequentialServices(MultiService):
-    """Services that stop one after the other, the last first; a MultiService stops all at once."""
-
-    log = Logger()
-
-    def stopService(self) -> Deferred[None]:
-        """Stop them all, also when one fails to. Fires when that is done."""
-        Service.stopService(self)
-        return Deferred.fromCoroutine(self._stop())
-
-    async def _stop(self) -> None:
-        for service in reversed(list(self)):
-            try:
-                await maybeDeferred(service.stopService)
-            except Exception:
-                self.log.failure("{service} did not stop as it should", service=service)
-
-
 class Process(SequentialServices):
-    """See the module.
+    """The services of a daemon's process; see the module.
 
-    :param name: what the process is called.
-    :param members: what is on the bus; none: there is no bus.
-    :param broker: whether the broker runs here. The bus then uses that one, not ``broker_url``.
+    :param name: the name of the process, for messages.
+    :param members: the SystemManagers and workers on the bus; without any, there is no bus and no metrics page.
+    :param broker: whether the embedded broker runs in the process. The bus then uses it instead of ``broker_url``.
     :param observer: the ``ILogObserver`` of twistd's application; None: twistd makes one.
-    :raise ConfigError: ``broker_url`` cannot be used.
-    :ivar page: the metrics page, and :ivar bus: the bus, if there are members.
+    :raise ConfigError: ``broker_url`` is not valid.
+    :ivar broker: the embedded broker; None: it runs elsewhere.
+    :ivar page: the metrics page. :ivar bus: the bus.
     """
 
     broker: EmbeddedBroker | None = None
@@ -109,8 +71,8 @@ class Process(SequentialServices):
         self._reactor = reactor
         self._config = config
         self._observer = observer
-        self._watch = ReactorMonitor(reactor)
-        self._lines: Any = None
+        self._monitor = ReactorMonitor(reactor)
+        self._publisher: Any = None
         self._failed = False
         if broker:
             self.broker = self._make_broker()
@@ -160,25 +122,30 @@ class Process(SequentialServices):
             return [own_target(self._reactor, self.broker, self._config.broker_interface)]
         return targets(self._reactor, self._config)
 
-    # Life
+    # Start and stop
 
     @property
     def grace(self) -> float:
-        """Seconds that its stop waits for what runs."""
+        """The longest time that its stop waits for running jobs, in seconds."""
         return self._config.grace
 
     def setServiceParent(self, parent: Any) -> None:
-        """Belong to *parent*, twistd's application, which then logs to this process's observer."""
+        """Become a service of *parent*, twistd's application, and have it log to this process's observer."""
         super().setServiceParent(parent)
         if self._observer is not None:
             parent.setComponent(ILogObserver, self._observer)
 
     def startService(self) -> None:
-        """Start. When something cannot, the process ends, with one line that says why."""
+        """Start the services.
+
+        If one cannot start, the process prints why, in one line, and ends with :data:`~.exit.CANNOT_START`.
+
+        :raise CannotStart: the embedded broker cannot listen.
+        """
         Service.startService(self)
         if self.broker is not None:
             self._start_broker(self.broker)
-        self._watch.start()
+        self._monitor.start()
         if self.members:
             self.page.startService()
             self.bus.metrics_address = self.page.address
@@ -192,21 +159,21 @@ class Process(SequentialServices):
         except CannotListenError as error:
             text = (
                 f"the broker cannot listen on {host_port(error.interface, error.port)} "
-                f"({error.socketError.strerror}): "
-                "broker_listen_port, or TXMICRO_BROKER_LISTEN_PORT in the environment, sets another port"
+                f"({error.socketError.strerror}); "
+                "set another port as broker_listen_port or TXMICRO_BROKER_LISTEN_PORT, or 0 for a free one"
             )
             self.log.critical("{text}", text=text)
             print_error(f"{self._name}: {text}")
             raise CannotStart(text) from error
 
     def _is_ready(self, member: Member) -> None:
-        """Publish what this process logs as soon as it has somebody who can."""
-        if self._lines is None and isinstance(member, Worker):
-            publisher = LogPublisher(member.publish, self._reactor.seconds)
-            self._lines = ConfiguredObserver(
-                self._config, in_reactor_thread_only(publisher, self._reactor), self._reactor
+        """Publish this process's log lines through its first worker that is ready."""
+        if self._publisher is None and isinstance(member, Worker):
+            publisher = in_reactor_thread_only(
+                LogPublisher(member.publish, self._reactor.seconds), self._reactor
             )
-            globalLogPublisher.addObserver(self._lines)
+            self._publisher = ConfiguredObserver(self._config, publisher, self._reactor)
+            globalLogPublisher.addObserver(self._publisher)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:
         if failure.check(CancelledError):  # stopped before it was ready
@@ -218,52 +185,28 @@ class Process(SequentialServices):
             self._reactor.callWhenRunning(self._reactor.stop)
 
     def stopService(self) -> Deferred[None]:
-        """Stop it all in order, and say so. Fires when that is done."""
+        """Stop the services, one after another, and log which jobs this waits for. Fires when they have stopped."""
         workers = [member for member in self.members if isinstance(member, Worker)]
         running = sum(worker.running_jobs for worker in workers)
-        passed_on = sum(worker.passed_on_jobs for worker in workers)
-        self.log.info("stopping{rest}", rest=_what_runs(running, passed_on, self._config.grace))
+        forwarded = sum(worker.passed_on_jobs for worker in workers)
+        self.log.info("stopping{rest}", rest=_describe_jobs(running, forwarded, self._config.grace))
         return super().stopService()
 
     async def _stop(self) -> None:
         await super()._stop()
-        if self._lines is not None:
-            globalLogPublisher.removeObserver(self._lines)
-            self._lines.close()
-        self._watch.stop()
+        if self._publisher is not None:
+            globalLogPublisher.removeObserver(self._publisher)
+            self._publisher.close()
+        self._monitor.stop()
 
 
-# How it ends
-
-
-def _what_runs(running: int, passed_on: int, grace: float) -> str:
-    parts = [f"{_jobs(running)} running"] if running else []
-    parts += [f"{_jobs(passed_on)} passed on and not done"] if passed_on else []
-    if not parts:
+def _describe_jobs(running: int, forwarded: int, grace: float) -> str:
+    jobs = [_count(running, "running")] if running else []
+    jobs += [_count(forwarded, "forwarded")] if forwarded else []
+    if not jobs:
         return ""
-    return f": {' and '.join(parts)}, for at most {grace:g} s more (grace); a second signal ends it at once"
+    return f": waiting at most {grace:g} s (grace) for {' and '.join(jobs)}; a second signal ends the process at once"
 
 
-def _jobs(number: int) -> str:
-    return "1 job is" if number == 1 else f"{number} jobs are"
-
-
-def print_error(text: str) -> None:
-    """Say *text*, without passwords, to whoever started the process; twistd makes a log of ``sys.stderr``."""
-    print("\n".join(map(clean, text.split("\n"))), file=sys.__stderr__, flush=True)
-
-
-def exit_with(status: int) -> None:
-    """Let this process end with *status*, when its time comes.
-
-    twistd has no word for that: it ends with 0, or by the signal that stopped it, and prints what is raised
-    inside the reactor. So the status is replaced at the very end, when twistd has cleaned up after itself.
-    """
-    atexit.register(_leave, status)
-
-
-def _leave(status: int) -> None:
-    for stream in (sys.__stdout__, sys.__stderr__):
-        with suppress(OSError, ValueError, AttributeError):  # nobody reads it any more, or it is none
-            stream.flush()  # type: ignore[union-attr]
-    os._exit(status)
+def _count(number: int, kind: str) -> str:
+    return f"{number} {kind} job{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What a second signal to stop does: it ends the process at once, without a traceback."""
+"""Ends a process at once, and without a traceback, at the second SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 ONE_REQUEST: Final = 1.0
-"""Seconds in which signals are one request: Ctrl-C may come from the terminal, and again from whoever runs a daemon."""
+"""Seconds in which several signals count as one: the terminal sends Ctrl-C, and a parent process may pass it on."""
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -16,9 +16,10 @@ log = Logger()
 
 
 class SecondSignal:
-    """Ends the reactor at the second SIGINT or SIGTERM; Twisted's own handlers cannot stop it twice, and say so.
+    """Stops the reactor at once at the second SIGINT or SIGTERM, for which Twisted's own handlers log an error.
 
-    After that, the next signal ends the process as if nobody handled it, should the reactor hang.
+    After that the signals have their default handlers, so that a third one ends the process even if the reactor is
+    blocked.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -40,5 +41,5 @@ class SecondSignal:
 
     def _end(self, number: int) -> None:
         name = signal.Signals(number).name
-        log.warn("ends at once, at the second signal ({name}): what was still running is cut off", name=name)
+        log.warn("ending the process at the second signal ({name}); running jobs are not finished", name=name)
         self._reactor.crash()

@@ -1,7 +1,7 @@
-"""Ends the process when its stop in order takes too long.
+"""Ends a process whose stop takes too long.
 
-What can keep it: a thread that somebody started and that does not end (Twisted waits for its own pool, and Python for
-all threads that are not daemons), a ``closed`` that never returns, a function that blocks the reactor.
+A stop never ends if a thread does not end (Twisted waits for the threads of its pool, and Python for all threads that
+are not daemons), if a worker's ``closed`` does not return, or if a function blocks the reactor.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .blocked_reactor import find_blocking
 from .signals import SIGNALS
 
 LONGER: Final = 10.0
-"""Seconds that a stop may take beyond ``grace``: cancelled handlers clean up, ``closed`` runs, connections close."""
+"""Seconds that a stop may take beyond ``grace``: canceled handlers clean up, ``closed`` runs, connections close."""
 
 STATUS: Final = 1
-"""The status of a process that did not stop in order."""
+"""The exit status of a process that did not stop in time."""
 
 
 class StopTimeout:
-    """Ends the process, from a thread of its own, *seconds* after it was told to stop.
+    """Ends the process from a thread, *seconds* after its stop began.
 
-    That is when the reactor begins to shut down; or when a signal arrives, as the reactor may be blocked then.
+    The stop begins when the reactor shuts down, or when a signal arrives, because the reactor may be blocked then.
 
-    :param exit: ends it with a status.
+    :param exit: ends the process with a status.
     """
 
     log = Logger()
@@ -45,29 +45,28 @@ class StopTimeout:
         reactor.addSystemEventTrigger("before", "shutdown", self._stop)
 
     def _listen(self) -> None:
-        """Hear of signals before Twisted, which handles them in the reactor."""
+        """Handle signals before Twisted, which handles them in the reactor."""
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if callable(handler):  # neither ignored nor the system's
+            if callable(handler):  # neither ignored nor the default
                 self._handlers[number] = handler
                 signal.signal(number, self._signaled)
 
     def _signaled(self, number: int, frame: Any) -> None:
-        if (
-            not self._stopping
-        ):  # Twisted cannot be stopped twice, and says so; of later signals signals.py hears
+        # Twisted logs an error at a second signal. SecondSignal handles later ones, once the reactor shuts down.
+        if not self._stopping:
             self._stop()
             self._handlers[number](number, frame)
 
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
-            threading.Thread(target=self._wait, name="txmicro last resort", daemon=True).start()
+            threading.Thread(target=self._wait, name="txmicro stop timeout", daemon=True).start()
 
     def _wait(self) -> None:
         time.sleep(self._seconds)
         self.log.critical(
-            "ends at once: it has not stopped within {seconds:g} s (grace, and {longer:g} more); {obstacles}",
+            "ending the process: it has not stopped within {seconds:g} s (grace and {longer:g} s more); {obstacles}",
             seconds=self._seconds,
             longer=LONGER,
             obstacles="; ".join(_obstacles()),
@@ -76,7 +75,7 @@ class StopTimeout:
 
 
 def _obstacles() -> list[str]:
-    """Return what may be in the way, in words."""
+    """Return what may keep the process from stopping."""
     main = threading.main_thread()
     frame = sys._current_frames().get(main.ident or 0)
     doing = (

@@ -1,7 +1,7 @@
-"""The daemons that ``twistd`` runs: what their command lines say, and what they plan to run.
+"""The daemons that ``twistd`` runs: their command lines, and what each of them runs.
 
-A daemon leaves with status 1 when something of it cannot start, with 2 when its configuration is wrong; it says
-why on stderr. Otherwise with twistd's own: 0, or by the signal that stopped it.
+A daemon's exit status is 1 if it cannot start, and 2 if its configuration is wrong; stderr says why. Otherwise it is
+twistd's own: 0, or that of the signal that stopped it.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from txmicro.worker import Worker
 
 from .catalog import Catalog
 from .catalog import load as load_class
+from .exit import print_error
 from .log_twistd import TwistdLog
-from .process import Member, Process, print_error
+from .process import Member, Process
 from .signals import SecondSignal
 from .stop_timeout import LONGER, StopTimeout
 
 BAD_CONFIG: Final = 2
-"""The status of a process whose configuration is wrong."""
+"""The exit status of a process whose configuration is wrong."""
 
 _NOT_IN_NAMES: Final = re.compile(r"[^\w.]+")
 
@@ -42,7 +43,7 @@ _log: Final = Logger()
 
 
 class DaemonOptions(Options):
-    """What the command lines of all daemons have."""
+    """The options that all daemons have."""
 
     daemon = "txmicro"
     log: TwistdLog
@@ -50,13 +51,13 @@ class DaemonOptions(Options):
 
     @property
     def name(self) -> str:
-        """What this process's files are called after."""
+        """The name of the process, and of its pid and log files."""
         return self.daemon
 
     def postOptions(self) -> None:
-        """Give the process files of its own: by default, all twistds of a directory share a pid file and a log.
+        """Name the process's pid and log files, because twistd's default names are the same for all daemons.
 
-        In the foreground it has none: whoever started it has its pid and its output.
+        In the foreground there are no such files.
         """
         twistd: Any = {} if self.parent is None else self.parent
         if twistd.get("pidfile") == "twistd.pid":
@@ -80,7 +81,7 @@ class BrokerOptions(DaemonOptions):
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise ValueError("--count is a whole number of at least 1")
+        raise UsageError(f"--count: {text!r} is not valid; expected a whole number of at least 1")
     return int(text)
 
 
@@ -89,9 +90,9 @@ class WorkerOptions(DaemonOptions):
 
     daemon = "txmicro-worker"
     optParameters: list[Any] = [
-        ["class", None, None, "module:Class of the worker, instead of what worker_types or a package says."],
-        ["count", "n", 1, "How many workers of each type.", _count],
-        ["id", None, None, "The id of the worker, when it is one. Without: a fresh one."],
+        ["class", None, None, "module:Class of the worker; overrides worker_types and installed packages."],
+        ["count", "n", 1, "Number of workers of each type."],
+        ["id", None, None, "Id of the worker, if there is only one. Default: a random one."],
     ]
 
     def __init__(self) -> None:
@@ -99,42 +100,46 @@ class WorkerOptions(DaemonOptions):
         self["type"] = []
 
     def opt_type(self, kind: str) -> None:
-        """Type of the worker; may be given several times."""
+        """Type of the worker; can be given several times."""
         self["type"].append(kind)
 
     opt_t = opt_type
 
     @property
     def name(self) -> str:
-        """The daemon and what it runs, as a part of a file's name."""
+        """The daemon and the types or the class that it runs, for names of files."""
         runs = self["type"] or [self["class"]]
         return "-".join([self.daemon, *(_NOT_IN_NAMES.sub("-", what) for what in runs if what)])
 
     def postOptions(self) -> None:
-        """Refuse what does not go together; raises UsageError."""
+        """Check the options together; raise UsageError if they are wrong."""
+        self["count"] = _count(str(self["count"]))
         types = len(self["type"])
         if not types and self["class"] is None:
-            raise UsageError("which worker? --type TYPE, or --class module:Class")
+            raise UsageError("the worker is missing; give --type TYPE or --class module:Class")
         if types > 1 and self["class"] is not None:
-            raise UsageError("--class is the class of one --type")
+            raise UsageError("--class: not valid with several types; give one --type, or set worker_types")
         if self["id"] is not None and max(types, 1) * self["count"] > 1:
-            raise UsageError("--id is the id of one worker")
+            raise UsageError(
+                f"--id: {self['id']!r} is not valid for several workers; give one --type and no --count"
+            )
         super().postOptions()
 
 
 # What to run
 
 GARBAGE: Final = 10_000
-"""How many more objects there are before cyclic garbage is looked for; Python's own number is 700."""
+"""How many new objects there are until Python collects cyclic garbage; its default is 700."""
 
 BROKER: Final = "broker"
 MANAGER: Final = "manager"
 
 
 class Plan(NamedTuple):
-    """What is to run in a process.
+    """What a process runs.
 
-    :ivar members: what is on its bus. :ivar broker: whether it runs the broker too, and then uses that one.
+    :ivar members: the SystemManagers and workers on its bus.
+    :ivar broker: whether it runs the embedded broker, which its bus then uses.
     """
 
     members: Sequence[Member]
@@ -142,17 +147,20 @@ class Plan(NamedTuple):
 
 
 def plan_manager(_options: Options, _config: Config) -> Plan:
-    """``twistd txmicro-manager``: a SystemManager."""
+    """Return what ``twistd txmicro-manager`` runs: a SystemManager."""
     return Plan([SystemManager()])
 
 
 def plan_broker(_options: Options, _config: Config) -> Plan:
-    """``twistd txmicro-broker``: the embedded broker."""
+    """Return what ``twistd txmicro-broker`` runs: the embedded broker."""
     return Plan([], broker=True)
 
 
 def plan_workers(options: Options, config: Config) -> Plan:
-    """``twistd txmicro-worker``: the workers of the command line; raises :class:`ConfigError`."""
+    """Return what ``twistd txmicro-worker`` runs: the workers of the command line.
+
+    :raise ConfigError: a type is unknown, or a class cannot be used.
+    """
     if options["class"] is None:
         classes = Catalog(config.worker_types).find_all(options["type"])
     else:
@@ -168,7 +176,10 @@ def plan_workers(options: Options, config: Config) -> Plan:
 
 
 def plan_services(_options: Options, config: Config) -> Plan:
-    """``twistd txmicro``: what the key ``services`` names, or all there is; raises :class:`ConfigError`."""
+    """Return what ``twistd txmicro`` runs: what the key ``services`` names, or everything.
+
+    :raise ConfigError: a type is unknown, or a class cannot be used.
+    """
     names = config.services or (BROKER, MANAGER, *(config.worker_types or MOVIE_TYPES))
     kinds = [name for name in names if name not in (BROKER, MANAGER)]
     classes = Catalog(config.worker_types).find_all(kinds)
@@ -178,27 +189,30 @@ def plan_services(_options: Options, config: Config) -> Plan:
 
 
 def make_worker(found: type[Worker], kind: str, id: str | None = None) -> Worker:
-    """A worker of type *kind*; raises :class:`ConfigError` if the class does not make one."""
+    """Return a worker of type *kind*; raise :class:`ConfigError` if the class *found* cannot be instantiated."""
     try:
         return found(kind, id=id)
     except (TypeError, ValueError) as error:
-        raise ConfigError([f"{found.__module__}:{found.__qualname__} makes no worker: {error}"]) from error
+        raise ConfigError(
+            [f"{found.__module__}:{found.__qualname__} cannot be instantiated: {error}"]
+        ) from error
 
 
 def collect_rarely(reactor: Any) -> None:
-    """Look for cyclic garbage less often than Python does, and never in what is there when *reactor* starts.
+    """Collect cyclic garbage less often than Python does, and never the objects that exist when *reactor* starts.
 
-    Nearly all that jobs leave behind needs no looking for, but with hundreds under way each look goes through all that
-    they hold, and all of them wait.
+    Jobs leave almost no cyclic garbage. But with hundreds of running jobs, each collection visits all their objects,
+    and all of them wait for it.
     """
     gc.set_threshold(GARBAGE)
     reactor.callWhenRunning(gc.freeze)
 
 
 class Daemon:
-    """What the plugin file names, for :class:`twisted.application.service.ServiceMaker`.
+    """A daemon, as :class:`twisted.application.service.ServiceMaker` expects it.
 
-    :param plan: says what to run; may raise :class:`ConfigError`.
+    :param options: the class of its command line.
+    :param plan: returns what to run, or raises :class:`ConfigError`.
     """
 
     def __init__(self, options: type[DaemonOptions], plan: Callable[[Options, Config], Plan]) -> None:
@@ -206,10 +220,10 @@ class Daemon:
         self._plan = plan
 
     def makeService(self, options: DaemonOptions) -> Process:
-        """What twistd runs; raises SystemExit when the configuration is wrong."""
+        """Return the service for twistd; raise SystemExit if the configuration is wrong."""
         from twisted.internet import reactor
 
-        if os.getcwd() not in sys.path:  # a console script's path begins with the script's folder
+        if os.getcwd() not in sys.path:  # sys.path[0] of a console script is the script's folder
             sys.path.insert(0, os.getcwd())
         try:
             process = self.build(options, reactor, os.environ)
@@ -217,7 +231,7 @@ class Daemon:
             for problem in error.problems:
                 print_error(f"{options.name}: {problem}")
             if not options["config"] and (found := find(os.environ)):
-                print_error(f"{options.name}: the configuration is that of {os.path.abspath(found)}")
+                print_error(f"{options.name}: the configuration was read from {os.path.abspath(found)}")
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
         SecondSignal(reactor)
@@ -225,14 +239,14 @@ class Daemon:
         return process
 
     def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:
-        """Build what *options* say, to run on *reactor*; raises :class:`ConfigError`."""
+        """Return the services of *options*, for *reactor*; raise :class:`ConfigError` if the configuration is wrong."""
         path = options["config"] or find(environ)
         config = load(path, environ)
         _log.info(
             "{name}: the configuration is {origin}", name=options.name, origin=describe_origin(path, environ)
         )
         members, broker = self._plan(options, config)
-        # By default it is time.time, and a clock that is set back stops every timer.
+        # The default is time.time, and setting the system's clock back would stop every timer.
         reactor.seconds = time.monotonic
         observer = options.log.begin(config, environ, reactor)
         return Process(options.name, reactor, config, members, broker=broker, observer=observer)

@@ -52,9 +52,9 @@ class CatalogTests(SynchronousTestCase):
     def test_an_unknown_type_lists_the_known_ones(self) -> None:
         known = Catalog({"WX": f"{__name__}:XWorker"}, [entry("WA", "YWorker")])
         error = self.assertRaises(ConfigError, known.find, "WZ")
-        self.assertIn("WZ is unknown (known: WA, WX)", str(error))
+        self.assertIn("WZ is unknown; expected one of WA, WX", str(error))
         error = self.assertRaises(ConfigError, Catalog({}, []).find, "WZ")
-        self.assertIn("WZ is unknown (known: none)", str(error))
+        self.assertIn("WZ is unknown; expected one of none", str(error))
 
     def test_only_what_is_asked_for_is_imported(self) -> None:
         found = Catalog({"WX": f"{__name__}:XWorker", "WZ": "no_such_module:Z"}, []).find_all(["WX", "WX"])
@@ -99,4 +99,4 @@ class LoadTests(SynchronousTestCase):
 
     def test_what_is_no_worker_class_is_refused(self) -> None:
         for name in ("Catalog", "entry", "GROUP"):
-            self.assertIn("is no subclass of txmicro.worker.Worker", self.refused(f"{__name__}:{name}"))
+            self.assertIn("is not a subclass of txmicro.Worker", self.refused(f"{__name__}:{name}"))

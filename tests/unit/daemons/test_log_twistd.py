@@ -75,7 +75,7 @@ class WhereToTests(SynchronousTestCase):
     def test_what_cannot_be_logged_to(self) -> None:
         for words, reason in (
             (["--logger", "no.such.module"], "no.such.module cannot be imported: "),
-            (["--logfile", "-"], "has no stdout"),
+            (["--logfile", "-"], "is stdout"),
         ):
             error = self.assertRaises(UsageError, parse, *words, "txmicro-broker")
             self.assertIn(reason, str(error))

@@ -16,10 +16,12 @@ from zope.interface import directlyProvides, providedBy
 
 from txmicro.config import Config
 from txmicro.daemons import process
-from txmicro.daemons.process import Process, SequentialServices, exit_with
+from txmicro.daemons.exit import exit_with
+from txmicro.daemons.process import Process
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
 from txmicro.protocol.job import Forward, Job
+from txmicro.util.sequential_services import SequentialServices
 from txmicro.worker import Worker
 
 FREE_PORTS: dict[str, Any] = {"broker_listen_port": 0, "metrics_port": 0}
@@ -52,7 +54,7 @@ class Stopping(Service):
         return self.stopped
 
 
-class InOrderTests(SynchronousTestCase):
+class SequentialServicesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.said: list[str] = []
         self.first, self.last = Stopping("first", self.said), Stopping("last", self.said)
@@ -212,7 +214,9 @@ class PortTakenTests(ProcessTestCase):
         running = self.process(SystemManager(), broker_listen_port=self.port)
         self.assertEqual(self.assertRaises(SystemExit, running.startService).code, 1)
         (line,) = self.stderr.getvalue().splitlines()
-        self.assertIn(f"127.0.0.1:{self.port} (Address already in use): broker_listen_port", line)
+        self.assertIn(
+            f"127.0.0.1:{self.port} (Address already in use); set another port as broker_listen_port", line
+        )
 
     def test_the_log_says_it_where_there_may_be_no_terminal(self) -> None:
         events: list[Any] = []
@@ -275,8 +279,8 @@ class StoppingTests(ProcessTestCase):
         (said,) = [formatEvent(event) for event in events if "stopping" in formatEvent(event)]
         self.assertEqual(
             said,
-            "stopping: 2 jobs are running and 1 job is passed on and not done, for at most 30 s more (grace); "
-            "a second signal ends it at once",
+            "stopping: waiting at most 30 s (grace) for 2 running jobs and 1 forwarded job; "
+            "a second signal ends the process at once",
         )
         for job in jobs:
             job.callback(None)

@@ -107,7 +107,7 @@ class CommandLineTests(SynchronousTestCase):
 
     def test_worker_options_that_do_not_go_together_are_refused(self) -> None:
         for words, reason in (
-            ([], "which worker"),
+            ([], "the worker is missing"),
             (["--type", "WA", "--count", "0"], "--count"),
             (["--type", "WA", "--count", "many"], "--count"),
             (["--type", "WA", "--type", "WB", "--class", "a:B"], "--class"),
@@ -227,7 +227,7 @@ class ConfigurationTests(BuildTestCase):
         self.assertRaises(SystemExit, tap.manager.makeService, options)
         self.assertEqual(
             sys.__stderr__.getvalue().splitlines()[-1],  # type: ignore[union-attr]
-            f"txmicro-manager: the configuration is that of {self.file}",
+            f"txmicro-manager: the configuration was read from {self.file}",
         )
 
 
@@ -267,13 +267,13 @@ class WorkerTests(BuildTestCase):
 
     def test_a_class_that_takes_other_arguments_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Awkward", "--type", "WN")
-        self.assertIn(f"{__name__}:Awkward makes no worker", problem)
+        self.assertIn(f"{__name__}:Awkward cannot be instantiated", problem)
 
     def test_a_class_with_impossible_limits_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Idle")
         self.assertEqual(
             problem,
-            f"{__name__}:Idle makes no worker: Idle: capacity: 0 is not valid; expected a whole number of "
+            f"{__name__}:Idle cannot be instantiated: Idle: capacity: 0 is not valid; expected a whole number of "
             "at least 1; max_runtime: -1 is not valid; expected a number above 0, or None for the "
             "configuration's",
         )
@@ -282,7 +282,7 @@ class WorkerTests(BuildTestCase):
         problems = self.problems(tap.worker, "--type", "WX", "--type", "WY", "--config", CONFIG)
         self.assertEqual(len(problems), 2)
         for problem, kind in zip(problems, ("WX", "WY"), strict=True):
-            self.assertIn(f"{kind} is unknown (known: WA, WB, WC, WD)", problem)
+            self.assertIn(f"{kind} is unknown; expected one of WA, WB, WC, WD", problem)
 
 
 class MakeServiceTests(SynchronousTestCase):
