@@ -81,7 +81,7 @@ class WhereToTests(SynchronousTestCase):
             self.assertIn(reason, str(error))
         error = self.assertRaises(SystemExit, self.log_to, "--logfile", str(self.directory / "no" / "log"))
         self.assertIn("txmicro-broker: cannot write the log ", str(error))
-        self.assertIn("No such file or directory; --logfile ", str(error))
+        self.assertIn("No such file or directory; name another file as --logfile", str(error))
 
     def test_what_recurs_is_told_at_the_latest_when_the_reactor_has_stopped(self) -> None:
         options = parse(
