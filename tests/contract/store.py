@@ -1,4 +1,4 @@
-"""What every store promises (:class:`txmicro.stores.Store`), run against each of them."""
+"""The contract of :class:`txmicro.stores.Store`, which each store has to pass."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ OPERATORS: list[Any] = [
     {"$numberDouble": "NaN"},
     {},
 ]
-# In their order.
+# Sorted.
 VALUES: list[Any] = [
     None,
     float("-inf"),
-    -(2**62),  # the server in Java takes -2**63 for the infinity
+    -(2**62),  # mongo-java-server takes -2**63 for the infinity
     -1.5,
     0,
     0.5,
@@ -95,7 +95,7 @@ RANGES: list[tuple[Any, Any, slice]] = [
 
 
 class StoreContract(TestCase):
-    """The base of one class per store, which says how it is opened."""
+    """The tests of the contract. A subclass per store opens it."""
 
     store: Store[Any]
 
@@ -168,7 +168,7 @@ class StoreContract(TestCase):
         with self.assertRaises(BadRequest):
             await self.store.insert("k/0", {1: "one"})  # type: ignore[dict-item]
 
-    async def test_what_cannot_be_encoded_is_refused_and_named(self) -> None:
+    async def test_a_value_that_cannot_be_encoded_is_refused_and_named(self) -> None:
         deep: list[Any] = []
         for _ in range(100_000):
             deep = [deep]
@@ -197,14 +197,14 @@ class StoreContract(TestCase):
         self.assertFalse(raised.exception.retryable)
         self.assertEqual(await self.found({}), [0])
 
-    async def test_filters_are_equalities_that_all_hold(self) -> None:
+    async def test_all_filters_have_to_match(self) -> None:
         await self.insert({"n": 0, "a": "x"}, {"n": 1, "a": "x", "b": "y"}, {"n": 2, "a": "y"})
         self.assertEqual(await self.found({"a": "x"}), [0, 1])
         self.assertEqual(await self.found({"a": "x", "b": "y"}), [1])
         self.assertEqual(await self.found({"a": "z"}), [])
         self.assertEqual(await self.found({"c": "x"}), [])
 
-    async def test_a_list_is_a_choice(self) -> None:
+    async def test_a_list_matches_any_of_its_values(self) -> None:
         await self.insert({"n": 0, "a": "x"}, {"n": 1, "a": 7}, {"n": 2, "a": "y"})
         self.assertEqual(await self.found({"a": ["y", "x", "x"]}), [0, 2])
         self.assertEqual(await self.found({"a": ("7", 7)}), [1])
@@ -243,7 +243,7 @@ class StoreContract(TestCase):
         await self.insert({"n": 0, "v": when}, {"n": 1, "v": datetime(1979, 5, 26, tzinfo=UTC)})
         self.assertEqual(await self.found({"v": when}), [0])
 
-    async def test_what_is_no_scalar_is_no_filter(self) -> None:
+    async def test_a_filter_that_is_not_a_scalar_is_refused(self) -> None:
         for value in (*OPERATORS, [[1]], [{"$ne": 1}], {1}, object(), 2**63, [-(2**63) - 1]):
             with self.assertRaises(BadRequest):
                 await self.store.find({"v": value})
@@ -278,7 +278,7 @@ class StoreContract(TestCase):
             self.assertEqual(await self.found({"title": value}), [number], value)
         self.assertEqual(await self.found({"title": [None, "x"]}), [0, 3])
 
-    async def test_a_range_has_both_its_ends(self) -> None:
+    async def test_a_range_includes_both_ends(self) -> None:
         await self.insert(*({"n": number} for number in range(5)))
         self.assertEqual(await self.found({}, ranges={"n": [1, 3]}), [1, 2, 3])
         self.assertEqual(await self.found({}, ranges={"n": [3, None]}), [3, 4])
@@ -286,8 +286,8 @@ class StoreContract(TestCase):
         self.assertEqual(await self.found({}, ranges={"n": [3, 1]}), [])
         self.assertEqual(await self.found({"n": [0, 2]}, ranges={"n": [1, 3]}), [2])
 
-    async def test_a_range_holds_only_what_is_of_its_kind(self) -> None:
-        for field in ("v", "title"):  # the latter is indexed
+    async def test_a_range_contains_only_values_of_its_type(self) -> None:
+        for field in ("v", "title"):  # "title" is indexed
             await self.insert_values(field)
             for low, high, expected in RANGES:
                 found = await self.store.find({}, ranges={field: [low, high]}, sort=[field])
@@ -295,7 +295,7 @@ class StoreContract(TestCase):
                     [document[field] for document in found], VALUES[expected], (field, low, high)
                 )
 
-    async def test_what_has_no_order_is_no_range(self) -> None:
+    async def test_a_range_of_values_that_cannot_be_sorted_is_refused(self) -> None:
         bad: list[Any] = [1, "ab", [], [1], [1, 2, 3], [None, None], [1, "2"], [True, False], [[1], [2]]]
         bad += [[b"a", b"b"], [{"$gt": 1}, None], [float("nan"), 1], [1, 2**63], {"$gt": 1}, {0: 1, 1: 2}]
         for limits in bad:
@@ -307,13 +307,13 @@ class StoreContract(TestCase):
             with self.assertRaises(EncodeError):
                 await self.store.find({}, ranges={"n": [low, None]})
 
-    async def test_sorted_ones_come_by_kind_and_value(self) -> None:
-        for field in ("v", "title"):  # the latter is indexed
+    async def test_documents_are_sorted_by_type_and_value(self) -> None:
+        for field in ("v", "title"):  # "title" is indexed
             expected = await self.insert_values(field)
             self.assertEqual(await self.sorted(field, [field]), expected)
             self.assertEqual(await self.sorted(field, [f"-{field}"]), expected[::-1])
 
-    async def test_pages_of_sorted_ones_follow_each_other(self) -> None:
+    async def test_pages_of_sorted_documents_have_each_document_once(self) -> None:
         await self.insert_values("v")
         await self.insert_values("title")  # indexed; half of the documents lack the one, half the other
         for sort in (["v"], ["-v"], ["title"], ["-title"], ["v", "-title"]):
@@ -326,7 +326,7 @@ class StoreContract(TestCase):
             self.assertEqual(len(paged), 2 * len(VALUES))
             self.assertEqual(paged, expected, sort)
 
-    async def test_sorting_goes_by_several_fields(self) -> None:
+    async def test_documents_can_be_sorted_by_several_fields(self) -> None:
         pairs = [(1, "b"), (2, "a"), (1, "a"), (2, "b"), (1, "a")]
         ids = await self.insert(*({"n": n, "x": x, "y": y} for n, (x, y) in enumerate(pairs)))
         self.assertEqual(await self.found({}, sort=["x", "y"]), [2, 4, 0, 1, 3])
@@ -336,19 +336,19 @@ class StoreContract(TestCase):
         self.assertEqual(await self.found({}, sort=["-x", "y"], after=ids[2]), [4, 0])
         self.assertEqual(await self.found({}, sort=["-id"], after=max(ids), limit=1, fields=[]), [None])
 
-    async def test_what_is_equal_stays_in_the_order_of_insertion(self) -> None:
+    async def test_equal_documents_stay_in_the_order_of_insertion(self) -> None:
         await self.insert(*({"n": number, "v": "same"} for number in range(4)))
         self.assertEqual(await self.found({}, sort=["v"]), [0, 1, 2, 3])
         self.assertEqual(await self.found({}, sort=["-v"]), [3, 2, 1, 0])
 
-    async def test_nothing_follows_what_has_no_place_in_the_order(self) -> None:
+    async def test_no_page_starts_after_a_document_that_cannot_be_sorted(self) -> None:
         ids = await self.insert({"v": [1]}, {"v": {"a": 1}}, {"v": b"1"}, {"v": float("nan")})
         self.assertEqual(await self.store.find({}, sort=["v"]), [])
         for after in ids:
             with self.assertRaises(BadRequest):
                 await self.store.find({}, sort=["v"], after=after)
 
-    async def test_only_the_fields_that_are_wanted_are_given_back(self) -> None:
+    async def test_only_the_requested_fields_are_returned(self) -> None:
         (id,) = await self.insert({"a": 1, "b": {"c": 2}, "$where": 3, "a.b": 4, "_id": 5})
         for fields, expected in (
             ([], {}),
@@ -359,7 +359,7 @@ class StoreContract(TestCase):
         ):
             self.assertEqual(await self.store.find({}, fields=fields), [{"id": id, **expected}])
 
-    async def test_bad_names_of_fields_are_refused(self) -> None:
+    async def test_names_of_fields_that_are_not_valid_are_refused(self) -> None:
         bad: list[Any] = ["a", [1], {"a": 1}, [["a"]], [{"$sort": 1}], [None], ["a"] * 1000]
         for names in bad:
             for option in ("fields", "sort"):
@@ -393,7 +393,7 @@ class StoreContract(TestCase):
             self.assertEqual(await self.found({}, words={"plot": words}), expected, words)
         self.assertEqual(await self.found({"n": 3}, words={"plot": "alien"}, sort=["-n"]), [3])
 
-    async def test_words_are_found_only_where_they_are_looked_for(self) -> None:
+    async def test_words_are_found_only_in_the_given_field(self) -> None:
         await self.insert({"plot": "alien"})
         many = " ".join(f"word{number}" for number in range(1000))
         bad: list[Any] = [{"title": "alien"}, {"plot": many}]
@@ -402,7 +402,7 @@ class StoreContract(TestCase):
             with self.assertRaises(BadRequest):
                 await self.store.find({}, words=words)
 
-    async def test_what_is_not_done_in_time_says_so(self) -> None:
+    async def test_an_operation_past_its_deadline_fails(self) -> None:
         for timeout in (0, -1, float("nan")):
             for late in (self.store.insert("k/0", {}, timeout=timeout), self.store.find({}, timeout=timeout)):
                 with self.assertRaises(StoreTimeout) as raised:
@@ -410,7 +410,7 @@ class StoreContract(TestCase):
                 self.assertTrue(raised.exception.retryable)
         self.assertEqual(await self.store.find({}, timeout=1e9), [])
 
-    async def test_pages_follow_each_other(self) -> None:
+    async def test_pages_have_each_document_once(self) -> None:
         ids = await self.insert(*({"n": number, "odd": number % 2} for number in range(7)))
         self.assertEqual(await self.found({}, limit=3), [0, 1, 2])
         self.assertEqual(await self.found({}, limit=3, after=ids[2]), [3, 4, 5])
@@ -424,11 +424,11 @@ class StoreContract(TestCase):
         self.assertEqual(await self.found({}), [0, 1])
         self.assertEqual(await self.found({}, after=ids[1]), [2])
 
-    async def test_an_unknown_place_is_an_error_and_not_the_end(self) -> None:
+    async def test_a_page_after_an_unknown_id_is_an_error(self) -> None:
         with self.assertRaises(BadRequest):
             await self.store.find({}, after="nowhere")
 
-    async def test_what_is_no_place_and_no_limit_is_refused(self) -> None:
+    async def test_ids_and_limits_that_are_not_valid_are_refused(self) -> None:
         bad: list[Any] = [{"$gt": ""}, 1, b"a", ["a"], True]
         for after in bad:
             with self.assertRaises(BadRequest):
@@ -438,7 +438,7 @@ class StoreContract(TestCase):
             with self.assertRaises(BadRequest):
                 await self.store.find({}, limit=limit)
 
-    async def test_documents_that_are_looked_for_by_id_together_are_found_each(self) -> None:
+    async def test_concurrent_finds_by_id_each_have_their_document(self) -> None:
         ids = await self.insert({"n": 0, "a": 1}, {"n": 1, "a": 2}, {"n": 2, "a": 3})
         asked = [*ids, "nobody", ids[0]]
         found = await gatherResults([self.store.find({"id": id}, fields=["n"]) for id in asked])
@@ -448,7 +448,7 @@ class StoreContract(TestCase):
             expected = [0] if other["n"] == 0 else []
             self.assertEqual(await self.found({"id": ids[0], **other}), expected)
 
-    async def test_an_id_that_cannot_be_encoded_is_refused_by_itself(self) -> None:
+    async def test_an_id_that_cannot_be_encoded_fails_only_its_own_find(self) -> None:
         (id,) = await self.insert({"n": 0})
         good = [self.store.find({"id": id}) for _ in range(3)]
         bad = self.store.find({"id": "\ud800"})
@@ -457,38 +457,38 @@ class StoreContract(TestCase):
             await bad
         self.assertEqual([len(found) for found in await gatherResults(good)], [1] * 4)
 
-    async def test_closing_finishes_what_has_begun(self) -> None:
+    async def test_closing_finishes_the_operations_that_have_begun(self) -> None:
         inserts = [self.store.insert(f"job/{number}", {"n": number}) for number in range(50)]
         found = [self.store.find({}) for _ in range(10)]
         await self.store.close()
         self.assertEqual([(await insert)["n"] for insert in inserts], list(range(50)))
         await gatherResults(found)
 
-    async def test_after_closing_everything_fails_and_says_that_another_may_do_it(self) -> None:
+    async def test_after_closing_operations_fail_as_retryable(self) -> None:
         await self.store.close()
         for late in (self.store.insert("k/0", {}), self.store.find({})):
             with self.assertRaises(StoreError) as raised:
                 await late
             self.assertTrue(raised.exception.retryable)
 
-    async def test_closing_twice_is_closing(self) -> None:
+    async def test_a_store_can_be_closed_twice(self) -> None:
         await self.store.close()
         await self.store.close()
 
-    async def test_a_cancelled_insert_is_stored_all_the_same(self) -> None:
+    async def test_a_canceled_insert_is_still_stored(self) -> None:
         insert = self.store.insert("k/0", {"n": 0})
-        self.assert_cancellable(insert)
+        self.assert_cancelable(insert)
         self.assertEqual((await self.store.insert("k/0", {"n": 1}))["n"], 0)
 
-    async def test_a_cancelled_find_makes_room(self) -> None:
+    async def test_a_canceled_find_frees_its_thread(self) -> None:
         for _ in range(50):
-            self.assert_cancellable(self.store.find({}))
+            self.assert_cancelable(self.store.find({}))
         await self.insert({"n": 0})
         self.assertEqual(await self.found({}), [0])
 
     async def insert_values(self, field: str) -> list[Any]:
-        """Insert all kinds of values; gives those that have an order, in this order."""
-        order = [number * 7 % len(VALUES) for number in range(len(VALUES))]  # 7 has no part in their number
+        """Insert values of all types; return the sortable ones in their order."""
+        order = [number * 7 % len(VALUES) for number in range(len(VALUES))]  # 7 and their number are coprime
         for number in order:
             await self.store.insert(f"{field}/{number}", {"n": number, field: VALUES[number]})
         for number, value in enumerate(UNORDERED):
@@ -499,7 +499,7 @@ class StoreContract(TestCase):
         found = await self.store.find({}, 1000, ranges={"n": [0, None]}, sort=sort)
         return [document[field] for document in found if field in document]
 
-    def assert_cancellable(self, waiting: Deferred[Any]) -> None:
+    def assert_cancelable(self, waiting: Deferred[Any]) -> None:
         ended: list[Any] = []
         waiting.addBoth(ended.append)
         waiting.cancel()

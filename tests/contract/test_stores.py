@@ -46,19 +46,19 @@ class OpenTests(TestCase):
         self.assertIn("'couch'", await self.refused("couch://user:secret@host/db"))
         self.assertNotIn("secret", await self.refused("couch://user:secret@host/db"))
 
-    async def test_a_url_of_another_shape_is_refused(self) -> None:
+    async def test_a_url_that_is_not_valid_is_refused(self) -> None:
         for url in ("sqlite://host/path", "sqlite:///", "sqlite:path", ""):
             self.assertIn("store_url", await self.refused(url))
 
-    async def test_a_path_that_cannot_be_is_refused(self) -> None:
+    async def test_a_path_that_cannot_be_opened_is_refused(self) -> None:
         self.assertIn("no/such/folder", await self.refused("sqlite:///no/such/folder/x.db"))
 
-    async def test_a_file_that_is_no_database_is_refused(self) -> None:
+    async def test_a_file_that_is_not_a_database_is_refused(self) -> None:
         path = self.mktemp()
         Path(path).write_bytes(b"no database at all, but quite a few bytes of something else" * 20)
         self.assertIn("not a database", await self.refused(f"sqlite:///{path}"))
 
-    async def test_opening_can_be_cancelled(self) -> None:
+    async def test_opening_can_be_canceled(self) -> None:
         pools: list[Any] = []
 
         class Pool(ConnectionPool):
@@ -73,7 +73,7 @@ class OpenTests(TestCase):
             await opening
         self.assertEqual([pool.running for pool in pools], [False])
 
-    async def test_an_index_is_on_a_plain_name(self) -> None:
+    async def test_an_index_on_a_name_with_other_characters_is_refused(self) -> None:
         for name in ("a b", "a')--", "", "ähre", "1"):
             self.assertIn("cannot index", await self.refused("sqlite://", indexes=[name]))
 
@@ -84,12 +84,12 @@ class OpenTests(TestCase):
         stored = await first.insert("k/0", {"n": 1})
         self.assertEqual(await second.find({}), [stored])
 
-    async def test_memory_is_not_shared(self) -> None:
+    async def test_stores_in_memory_are_separate(self) -> None:
         first, second = await self.open("sqlite://"), await self.open("sqlite://")
         await first.insert("k/0", {})
         self.assertEqual(await second.find({}), [])
 
-    async def test_what_was_stored_is_there_after_opening_again(self) -> None:
+    async def test_documents_are_there_after_reopening(self) -> None:
         url = f"sqlite:///{self.mktemp()}"
         store = await open_store(url, reactor)
         stored = await store.insert("k/0", {"n": 1})
@@ -97,7 +97,7 @@ class OpenTests(TestCase):
         again = await self.open(url)
         self.assertEqual(await again.insert("k/0", {"n": 2}), stored)
 
-    async def test_texts_of_before_are_found_by_their_words_too(self) -> None:
+    async def test_texts_inserted_before_the_index_are_found_by_their_words(self) -> None:
         url = f"sqlite:///{self.mktemp()}"
         before = await self.open(url, texts=["title"])
         plots: list[Any] = ["word0", ["word1", "x"], "word1 y", 5]
@@ -122,13 +122,13 @@ class SQLiteTests(TestCase):
     async def sql(self, store: SQLiteStore, text: str) -> Any:
         return await store._pool.runQuery(text)
 
-    async def test_the_id_is_made_from_the_key_alone(self) -> None:
+    async def test_the_id_depends_only_on_the_key(self) -> None:
         stores = [await self.open(), await self.open()]
         ids = [(await store.insert("a-job/1", {}))["id"] for store in stores]
         self.assertEqual(ids, ["73505121-e74f-5acb-8e4d-cd28e35b4063"] * 2)
         self.assertEqual(UUID(ids[0]).version, 5)
 
-    async def test_inserts_of_one_moment_share_a_transaction(self) -> None:
+    async def test_concurrent_inserts_share_a_transaction(self) -> None:
         store = await self.open()
         written: list[int] = []
         insert = sqlite._insert
@@ -141,7 +141,7 @@ class SQLiteTests(TestCase):
         await gatherResults([store.insert(f"job/{number}", {}) for number in range(100)])
         self.assertEqual(written, [1, 99])
 
-    async def test_the_file_is_safe_and_does_not_make_readers_wait(self) -> None:
+    async def test_the_file_is_in_wal_mode_and_synced(self) -> None:
         store = await self.open(f"sqlite:///{self.mktemp()}")
         self.assertEqual(await self.sql(store, "PRAGMA journal_mode"), [("wal",)])
         self.assertEqual(await self.sql(store, "PRAGMA synchronous"), [(2,)])  # FULL
@@ -171,7 +171,7 @@ class SQLiteTests(TestCase):
         steps = await store._pool.runQuery(f"EXPLAIN QUERY PLAN {query.text}", query.values)
         return "; ".join(step[3] for step in steps)
 
-    async def test_an_indexed_field_is_not_looked_for_in_every_document(self) -> None:
+    async def test_a_filter_on_an_indexed_field_uses_the_index(self) -> None:
         store = await self.open(indexes=["title"])
         for filters, plan in (
             ({"title": "x"}, "by_title"),
@@ -185,7 +185,7 @@ class SQLiteTests(TestCase):
         self.assertNotIn("TEMP B-TREE", await self.plan(store, sort=["-title"]))
         self.assertIn("INTEGER PRIMARY KEY", await self.plan(store, words={"plot": "alien"}))
 
-    async def test_a_full_disk_fails_the_inserts_and_may_pass(self) -> None:
+    async def test_a_full_disk_fails_the_inserts_as_retryable(self) -> None:
         store = await self.open()
         await self.sql(store, "PRAGMA max_page_count = 10")
         inserts = [store.insert(f"job/{number}", {"text": "x" * 100_000}) for number in range(2)]
@@ -197,7 +197,7 @@ class SQLiteTests(TestCase):
         await self.sql(store, "PRAGMA max_page_count = 10000")
         await store.insert("job/0", {})
 
-    async def test_a_locked_file_fails_the_insert_and_may_pass(self) -> None:
+    async def test_a_locked_file_fails_the_insert_as_retryable(self) -> None:
         path = self.mktemp()
         store = await self.open(f"sqlite:///{path}", busy_timeout=0)
         other = sqlite3.connect(path, isolation_level=None)
@@ -221,7 +221,7 @@ class SQLiteTests(TestCase):
         other.execute("COMMIT")
         await self.open(f"sqlite:///{path}", busy_timeout=0)
 
-    async def test_a_broken_database_fails_for_good(self) -> None:
+    async def test_a_broken_database_fails_as_not_retryable(self) -> None:
         store = await self.open()
         await self.sql(store, "ALTER TABLE documents RENAME TO gone")
         for broken in (store.insert("k/0", {}), store.find({})):
@@ -242,7 +242,7 @@ class SQLiteTests(TestCase):
         self.assertEqual(len(found[0]), 40)
         self.assertEqual(found, found[:1] * 3)
 
-    async def test_nobody_waits_for_ever_for_an_insert_that_went_wrong_oddly(self) -> None:
+    async def test_an_unexpected_error_fails_the_insert(self) -> None:
         store = await self.open()
         self.patch(sqlite, "_insert", lambda transaction, rows: 1 / 0)
         with self.assertRaises(StoreError):
@@ -251,7 +251,7 @@ class SQLiteTests(TestCase):
         with self.assertRaises(DecodeError):
             await store.insert("k/0", {})
 
-    async def test_a_cancelled_find_stops_its_search(self) -> None:
+    async def test_a_canceled_find_stops_its_search(self) -> None:
         store = await self.open()
         await gatherResults([store.insert(f"job/{number}", {"n": number}) for number in range(2_000)])
         endless = "(SELECT count(*) FROM documents a, documents b, documents c) > length(?) + length(?)"
@@ -261,4 +261,4 @@ class SQLiteTests(TestCase):
         find.addBoth(cancelled.append)
         find.cancel()
         self.assertEqual(len(cancelled), 1)
-        await store.insert("late/0", {})  # the one thread of a database in memory is free again
+        await store.insert("late/0", {})  # the only thread of a database in memory is free again

@@ -1,6 +1,6 @@
 """A server that speaks MongoDB's wire protocol, for tests: one per trial run, in a temporary directory, on loopback.
 
-``mongod`` where it is installed, else mongo-java-server, which ``make services`` builds (``tests/support/mongodb``).
+It is ``mongod`` if that is installed, otherwise mongo-java-server (``tests/support/mongodb``, ``make services``).
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from twisted.trial.unittest import SkipTest
 from tests.support.rabbitmq import HOST, REQUIRED, free_port, reactor
 
 JAVA = Path(__file__).parents[2] / "build" / "mongodb"
-# The server is in one process group with a shell, which ends both when its standard input does. So nothing
-# outlives the test run, however that ends.
+# The server is in one process group with a shell, which kills the group at the end of its standard input. So the server
+# ends with the test run, even if that is killed.
 SCRIPT = """
 exec 3<&0 0</dev/null
 { cat <&3; kill -KILL 0; } >/dev/null 2>&1 &
 exec "$0" "$@" 3<&-
 """
 START_TIMEOUT = 60.0
-"""Seconds that a server has to start; an idle machine takes about one."""
+"""Seconds in which a server has to start. It takes about one on an idle machine."""
 
 
 def mongod() -> bool:
-    """Whether it is MongoDB itself that is run."""
+    """Return whether the server is MongoDB itself."""
     return shutil.which("mongod") is not None
 
 
 def installed() -> bool:
-    """Whether there is a server to run."""
+    """Return whether a server is installed."""
     return mongod() or ((JAVA / "lib").is_dir() and shutil.which("java") is not None)
 
 
 class ServerError(Exception):
-    """The server did not do it; the text has its output."""
+    """The server failed; the text has its output."""
 
 
 class Server:
-    """One server. :ivar port: where it listens. :param directory: for its data; made if it is missing."""
+    """A server. :ivar port: the port that it listens on. :param directory: holds its data; created if it is missing."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -60,18 +60,18 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
     def url(self, database: str, options: str = "", port: int = 0) -> str:
-        """The address of *database*, through another port if it is given."""
+        """Return the URL of *database*, with another port if one is given."""
         return f"mongodb://{HOST}:{port or self.port}/{database}?{options}"
 
     async def start(self) -> None:
-        """Start it; it takes connections when this has ended. Raises :class:`ServerError`."""
+        """Start the server; return when it accepts connections. Raise :class:`ServerError` if it does not start."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / "output").open("wb") as output:
-            # Not the reactor's spawnProcess: trial wants nothing in its reactor between tests.
+            # Not the reactor's spawnProcess: between tests, trial allows nothing in its reactor.
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", SCRIPT, *self._command()],
                 stdin=subprocess.PIPE,
@@ -82,7 +82,7 @@ class Server:
         await self._wait_until_ready()
 
     def kill(self) -> None:
-        """Kill it (SIGKILL) and wait until it is gone; nothing if it does not run."""
+        """Kill the server (SIGKILL) and wait for its end. Do nothing if it does not run."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with suppress(ProcessLookupError):
@@ -91,21 +91,21 @@ class Server:
             process.stdin.close()
 
     def freeze(self) -> None:
-        """Let it do nothing, with its connections open (SIGSTOP)."""
+        """Freeze the server, with its connections open (SIGSTOP)."""
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the server (SIGCONT)."""
         if self._process is not None:
             os.kill(self._process.pid, signal.SIGCONT)
 
     async def fail(self, code: int, commands: Sequence[str]) -> None:
-        """Let *commands* fail with this error code, all of them, until :meth:`recover`."""
+        """Make all *commands* of these names fail with this error code, until :meth:`recover`."""
         await self._fail_point("alwaysOn", data={"errorCode": code, "failCommands": commands})
 
     async def recover(self) -> None:
-        """Let all commands work."""
+        """Make all commands work again."""
         await self._fail_point("off")
 
     async def _fail_point(self, mode: str, **options: Any) -> None:
@@ -140,18 +140,18 @@ def _refuses(port: int) -> bool:
 
 
 def check_installed() -> None:
-    """Raises SkipTest where there is no server, ServerError if there must be one (``TXMICRO_REQUIRE_SERVICES=1``)."""
+    """Raise SkipTest if no server is installed, ServerError if one is required (``TXMICRO_REQUIRE_SERVICES=1``)."""
     if not installed():
         if os.environ.get(REQUIRED) == "1":
-            raise ServerError(f"there is no MongoDB here (make services), but {REQUIRED}=1")
-        raise SkipTest("there is no MongoDB here (make services)")
+            raise ServerError(f"MongoDB is not installed, but {REQUIRED}=1: run make services")
+        raise SkipTest("MongoDB is not installed: make services installs a server")
 
 
 _shared: list[Server] = []
 
 
 async def require_mongo() -> Server:
-    """The server that all tests share, running; raises as :func:`check_installed`."""
+    """Return the server that all tests share, started. Raise what :func:`check_installed` raises."""
     check_installed()
     if not _shared:
         _shared.append(own_server())
@@ -161,13 +161,13 @@ async def require_mongo() -> Server:
 
 
 def own_server() -> Server:
-    """A server for a test that kills or freezes it, not started yet; it ends with the tests at the latest."""
+    """Return a server, not started, for a test that kills or freezes it. It ends with the test run at the latest."""
     server = Server(Path(tempfile.mkdtemp(prefix="txmicro-mongo-")))
     atexit.register(end, server)
     return server
 
 
 def end(server: Server) -> None:
-    """Kill it and remove what it had."""
+    """Kill *server* and remove its data."""
     server.kill()
     shutil.rmtree(server.directory, ignore_errors=True)

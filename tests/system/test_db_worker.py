@@ -26,7 +26,7 @@ def get(**filters: Any) -> dict[str, Any]:
 
 
 class DBWorkerTests(TestCase):
-    async def test_what_is_stored_is_found(self) -> None:
+    async def test_a_stored_document_is_found(self) -> None:
         async with running(DBWorker(), config=CONFIG) as bus:
             stored = await bus.send("DB:*", post(title="Alien", year=1979))
             self.assertEqual(stored, {"id": stored["id"], "title": "Alien", "year": 1979})
@@ -34,13 +34,13 @@ class DBWorkerTests(TestCase):
             self.assertEqual(await bus.send("DB:*", get(title="Aliens")), [])
             self.assertEqual(await bus.send("DB:*", {"method": "GET"}), [stored])
 
-    async def test_found_ones_come_in_pages(self) -> None:
+    async def test_found_documents_come_in_pages(self) -> None:
         async with running(DBWorker(), config=CONFIG) as bus:
             ids = [(await bus.send("DB:*", post(n=number)))["id"] for number in range(3)]
             page = await bus.send("DB:*", {**get(), "limit": 1, "after": ids[0]})
             self.assertEqual([movie["id"] for movie in page], [ids[1]])
 
-    async def test_found_ones_are_chosen_sorted_and_cut(self) -> None:
+    async def test_documents_are_filtered_sorted_and_reduced_to_fields(self) -> None:
         class Movies(DBWorker):
             texts = ("plot",)
 
@@ -57,7 +57,7 @@ class DBWorkerTests(TestCase):
                     [{**movie, "id": ""} for movie in found], [{"id": "", "year": y} for y in years]
                 )
 
-    async def test_a_database_that_is_not_there_is_said_and_tried_again(self) -> None:
+    async def test_an_unreachable_database_is_logged_and_retried(self) -> None:
         failures = [StoreError(f"no server is there {n}", retryable=True) for n in range(2)]
 
         def not_yet(*args: Any, **options: Any) -> Deferred[Any]:
@@ -74,7 +74,7 @@ class DBWorkerTests(TestCase):
             said[0], r"cannot open its store: no server is there 1; it takes no jobs; next attempt in 0 s"
         )
 
-    async def test_a_store_that_does_not_do_it_is_logged_by_its_worker(self) -> None:
+    async def test_a_failure_of_the_store_is_logged(self) -> None:
         worker: Any = DBWorker()
         deep: Any = None
         for _ in range(101):
@@ -91,7 +91,7 @@ class DBWorkerTests(TestCase):
         self.assertIn("the store failed: SQLite: database or disk is full; job ", formatEvent(told))
         self.assertTrue(told["recurring"])
 
-    async def test_the_store_has_as_long_as_the_job(self) -> None:
+    async def test_the_store_gets_the_deadline_of_the_job(self) -> None:
         worker = DBWorker()
         given: list[float] = []
 
@@ -108,7 +108,7 @@ class DBWorkerTests(TestCase):
             await bus.send("DB:*", get(), timeout=9)
         self.assertEqual([round(timeout) for timeout in given], [7, 9])
 
-    async def test_a_job_done_twice_stores_once(self) -> None:
+    async def test_a_job_that_runs_twice_stores_once(self) -> None:
         worker = DBWorker()
         async with running(worker, config=CONFIG) as bus:
             sent = bus.send("DB:*", post(title="Alien"))
@@ -116,7 +116,7 @@ class DBWorkerTests(TestCase):
             again = await worker.store.insert(f"{sent.id}/0", {"title": "Alien"})
             self.assertEqual(again, stored)
 
-    async def test_data_of_another_shape_is_a_bad_request(self) -> None:
+    async def test_data_that_is_not_valid_is_a_bad_request(self) -> None:
         bad: list[Any] = [None, [], "GET", {}, {"method": "PUT"}, {"method": ["GET"]}, post(id="mine")]
         bad += [{"method": "POST", "params": params} for params in (None, [], "x", [["a", 1]])]
         bad += [{**get(), "limit": limit} for limit in (0, -1, MAX_LIMIT + 1, "10", None, True, 1.5)]
@@ -140,7 +140,7 @@ class DBWorkerTests(TestCase):
             self.assertTrue(raised.exception.retryable)
             self.assertEqual(raised.exception.worker, worker.id)
 
-    async def test_it_says_where_it_stores(self) -> None:
+    async def test_the_log_has_the_place_of_the_store(self) -> None:
         file = os.path.abspath(self.mktemp())
         for url, said in (
             (f"sqlite:///{os.path.relpath(file)}", f"stores in {file}"),
@@ -154,7 +154,7 @@ class DBWorkerTests(TestCase):
             (line,) = (text for text in map(formatEvent, events) if "stores in" in text)
             self.assertTrue(line.startswith(f"{worker.id} {said}"), line)
 
-    async def test_in_a_test_it_stores_in_memory(self) -> None:
+    async def test_the_default_in_tests_is_a_store_in_memory(self) -> None:
         worker = DBWorker()
         async with running(worker):
             self.assertEqual(worker.config.store_url, "sqlite://")

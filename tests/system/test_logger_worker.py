@@ -30,18 +30,18 @@ class LineTests(SynchronousTestCase):
             event = {key: value for key, value in EVENT.items() if key != "job"} | job
             self.assertEqual(format_line(event), b"2026-11-23T15:59:48.399Z info   WB WB:1-a - stored\n")
 
-    def test_no_message_makes_two_lines_or_plays_with_the_terminal(self) -> None:
+    def test_control_characters_are_escaped(self) -> None:
         written = format_line(EVENT | {"message": "a\nb\r\x1b[2K\x00\x9b\u2028\u202eÄ", "worker": "x\ny"})
         self.assertTrue(written.endswith(b" a\\nb\\r\\x1b[2K\\x00\\x9b\\u2028\\u202e\xc3\x84\n"), written)
         self.assertEqual(written.count(b"\n"), 1)
 
-    def test_half_a_surrogate_pair_is_written_somehow(self) -> None:
+    def test_a_lone_surrogate_is_escaped(self) -> None:
         self.assertIn(b"\\ud800", format_line(EVENT | {"message": "\ud800"}))
 
     def test_a_message_is_cut(self) -> None:
         self.assertLess(len(format_line(EVENT | {"message": "x" * 100_000})), MAX_LENGTH + 100)
 
-    def test_another_shape_is_refused(self) -> None:
+    def test_an_event_that_is_not_a_log_line_is_refused(self) -> None:
         events: list[Any] = [None, [], "text", {}]
         events += [
             {key: value for key, value in EVENT.items() if key != name} for name in EVENT if name != "job"
@@ -63,7 +63,7 @@ class LoggerTests(TestCase):
     async def written(
         self, *events: Any, topic: str = "log.info.WB", **keys: Any
     ) -> tuple[LoggerWorker, list[str]]:
-        """What is in the file after *events*; each is heard before the next is sent."""
+        """Return the logger and the lines of its file after *events*."""
         logger = LoggerWorker()
         async with running(logger, config=self.config(**keys)) as bus:
             for event in events:
@@ -72,7 +72,7 @@ class LoggerTests(TestCase):
         return logger, self.path.read_text().splitlines()
 
     async def heard(self, bus: Any) -> None:
-        """Events are heard in order: the last one is through when the next one is."""
+        """Wait until the events before have been handled. A subscriber gets events in their order."""
         from twisted.internet.defer import Deferred
 
         through: Deferred[None] = Deferred()
@@ -88,11 +88,11 @@ class LoggerTests(TestCase):
         _, lines = await self.written(EVENT, EVENT | {"message": "again"}, topic="log.warn.WX")
         self.assertEqual([text.rpartition(" ")[2] for text in lines], ["stored", "again"])
 
-    async def test_other_events_are_not(self) -> None:
+    async def test_other_events_are_not_written(self) -> None:
         _, lines = await self.written(EVENT, topic="movie.created")
         self.assertEqual(lines, [])
 
-    async def test_what_is_no_log_line_is_dropped_and_counted(self) -> None:
+    async def test_an_event_that_is_not_a_log_line_is_dropped_and_counted(self) -> None:
         logger, lines = await self.written(None, {"message": 1}, EVENT)
         self.assertEqual(len(lines), 1)
         self.assertEqual(self.errors(logger, "DecodeError"), 2)
@@ -102,7 +102,7 @@ class LoggerTests(TestCase):
         files = sorted(path.name for path in self.path.parent.glob(f"{self.path.name}*"))
         self.assertEqual(files, [self.path.name + end for end in ("", ".1", ".2", ".3")])
 
-    async def test_a_file_that_is_there_goes_on(self) -> None:
+    async def test_an_existing_file_is_appended_to(self) -> None:
         config = self.config()
         self.path.write_text("before\n")
         async with running(LoggerWorker(), config=config) as bus:
@@ -110,14 +110,14 @@ class LoggerTests(TestCase):
             await self.heard(bus)
         self.assertEqual(len(self.path.read_text().splitlines()), 2)
 
-    async def test_a_path_that_cannot_be_names_its_setting(self) -> None:
+    async def test_an_error_of_the_path_names_its_setting(self) -> None:
         with self.assertRaises(ConfigError) as raised:
             async with running(LoggerWorker(), config=Config(log_file="/no/such/folder/x.log")):
                 self.fail("started")
         self.assertIn("log_file", str(raised.exception))
         self.flushLoggedErrors()
 
-    async def test_a_full_disk_is_said_once_until_it_passes(self) -> None:
+    async def test_a_full_disk_is_logged_once_until_a_line_is_written(self) -> None:
         logger = LoggerWorker()
         said: list[Any] = []
         async with running(logger, config=self.config()):

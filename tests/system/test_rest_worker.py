@@ -37,7 +37,7 @@ from txmicro.workers.rest import RestWorker, status
 
 
 class Part(Resource):
-    """Has all that its path begins with."""
+    """A resource for all paths that begin with its own."""
 
     isLeaf = True
 
@@ -46,7 +46,7 @@ class Part(Resource):
 
 
 class Asking(Protocol):
-    """A client that says what it is given, and keeps what it hears until the end."""
+    """A client that sends a request, and fires with the whole answer when the connection is closed."""
 
     transport: Any
 
@@ -66,7 +66,7 @@ class Asking(Protocol):
 
 
 class Things(RestWorker):
-    """A REST worker with paths of all kinds."""
+    """A REST worker with all kinds of paths and handlers."""
 
     type = "WT"
     asked = 0
@@ -123,7 +123,7 @@ class Things(RestWorker):
 
 @asynccontextmanager
 async def things(*others: Worker, **keys: Any) -> AsyncIterator[Any]:
-    """Gives a function that asks a running :class:`Things` and gives back the status and the JSON."""
+    """Run a :class:`Things`; yield a function that sends it a request and returns status and JSON."""
     rest = Things()
     agent: Any = Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False))
     client = treq.client.HTTPClient(agent)
@@ -137,22 +137,22 @@ async def things(*others: Worker, **keys: Any) -> AsyncIterator[Any]:
 
 
 class RestWorkerTests(TestCase):
-    async def test_a_plain_function_answers_with_any_value_that_travels(self) -> None:
+    async def test_a_plain_function_answers_with_any_encodable_value(self) -> None:
         async with things() as ask:
             binary = {"$binary": {"base64": "AA==", "subType": "00"}}
             self.assertEqual(await ask("/plain"), (200, {"plain": binary}))
 
-    async def test_a_path_may_have_parts_that_vary(self) -> None:
+    async def test_a_path_may_have_parameters(self) -> None:
         async with things() as ask:
             self.assertEqual(await ask("/things/7"), (200, 7))
             self.assertEqual((await ask("/things/x"))[0], 404)
 
-    async def test_a_method_that_a_path_has_not_is_405(self) -> None:
+    async def test_a_method_that_a_path_does_not_have_is_405(self) -> None:
         async with things() as ask:
             code, body = await ask("/things/7", "DELETE")
             self.assertEqual((code, body["error"]), (405, "MethodNotAllowed"))
 
-    async def test_and_its_answer_says_which_it_has(self) -> None:
+    async def test_a_405_lists_the_allowed_methods(self) -> None:
         rest = Things()
         async with running(rest, config=Config(rest_port=0), reactor=reactor):
             response = await treq.delete(f"http://127.0.0.1:{rest.port}/things/7", persistent=False)
@@ -161,28 +161,28 @@ class RestWorkerTests(TestCase):
             self.assertEqual(response.headers.getRawHeaders("content-type"), ["application/json"])
             await treq.content(response)
 
-    async def test_an_exception_of_werkzeug_says_its_status(self) -> None:
+    async def test_an_exception_of_werkzeug_has_its_own_status(self) -> None:
         async with things() as ask:
             self.assertEqual(
                 await ask("/conflict"), (409, {"error": "Conflict", "message": "it is there already"})
             )
 
-    async def test_a_worker_may_explain_its_own_errors(self) -> None:
+    async def test_a_worker_may_handle_its_own_errors(self) -> None:
         async with things() as ask:
             self.assertEqual(await ask("/own"), (410, {"error": "Gone", "message": "no such thing"}))
 
-    async def test_what_klein_can_render_it_renders(self) -> None:
+    async def test_other_values_are_rendered_by_klein(self) -> None:
         async with things() as ask:
             self.assertEqual(await ask("/text"), (200, "text"))
             self.assertEqual(await ask("/part/of/it"), (200, ["of", "it"]))
 
-    async def test_a_handler_that_gives_nothing_back_is_called_once(self) -> None:
+    async def test_a_handler_that_returns_none_is_called_once(self) -> None:
         rest = Things()
         async with running(rest, config=Config(rest_port=0), reactor=reactor):
             response = await treq.get(f"http://127.0.0.1:{rest.port}/nothing", persistent=False)
             self.assertEqual((response.code, rest.asked), (204, 1))
 
-    async def test_a_host_that_is_no_text_is_400_and_not_logged(self) -> None:
+    async def test_a_host_that_is_not_utf_8_is_400_and_not_logged(self) -> None:
         rest = Things()
         async with running(rest, config=Config(rest_port=0), reactor=reactor):
             for path in (b"/plain", b"/missing", b"/nothing"):
@@ -193,7 +193,7 @@ class RestWorkerTests(TestCase):
                 self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
                 self.assertIn(b"the Host header is not valid UTF-8", answer)
 
-    async def test_a_mistake_that_nobody_hears_of_is_logged(self) -> None:
+    async def test_an_error_after_the_client_has_left_is_logged(self) -> None:
         rest = Things()
         async with running(rest, config=Config(rest_port=0), reactor=reactor):
             asking = treq.get(f"http://127.0.0.1:{rest.port}/wait", persistent=False)
@@ -208,7 +208,7 @@ class RestWorkerTests(TestCase):
         async with things(Worker("WX", do_job=lambda job: [job.data, None, 1.5])) as ask:
             self.assertEqual(await ask("/ask"), (200, ["question", None, 1.5]))
 
-    async def test_answers_of_the_system_that_are_errors_are_counted(self) -> None:
+    async def test_server_errors_are_counted(self) -> None:
         def fail(job: Any) -> Any:
             raise JobTimeout("too late")
 
@@ -222,7 +222,7 @@ class RestWorkerTests(TestCase):
             count = rest.metrics.registry.get_sample_value("microservices_job_errors_total", labels)
             self.assertEqual(count, 1)
 
-    async def test_a_job_that_nobody_awaits_any_more_is_reported(self) -> None:
+    async def test_an_unawaited_failed_job_is_reported(self) -> None:
         rest = Things()
         seen: list[Any] = []
         self.patch(Worker, "treat_error", lambda self, error: seen.append(error))
@@ -235,27 +235,27 @@ class RestWorkerTests(TestCase):
 
 
 class SoldOut(JobError):
-    """A user's error."""
+    """An error of a user's program."""
 
     http_status = 409
 
 
 class Secret(JobError):
-    """One of a user's that is for the log."""
+    """An error that is for the log only."""
 
     http_status = 503
     public = False
 
 
 class NoText(SoldOut):
-    """One whose constructor does not call that of its base class."""
+    """An error whose constructor does not call that of its base class."""
 
     def __init__(self) -> None:
         Exception.__init__(self, "the text")
 
 
 def raiser(error: Exception) -> Any:
-    """A handler of :class:`Things` that raises *error*."""
+    """Return a handler of :class:`Things` that raises *error*."""
 
     def fail(self: Things, request: LimitedRequest) -> bytes:
         raise error
@@ -264,14 +264,14 @@ def raiser(error: Exception) -> Any:
 
 
 class Odd(JobError):
-    """One whose status is none of an error."""
+    """An error whose status is not one of an error."""
 
     http_status = 200
 
 
 class LeavingTests(TestCase):
     async def leave(self, error: Exception) -> tuple[int, Any]:
-        """What the client is told when a handler raises *error*."""
+        """Return what the client gets when a handler raises *error*."""
 
         async def fail(job: Any) -> Any:
             raise error
@@ -280,13 +280,13 @@ class LeavingTests(TestCase):
             code, body = await ask("/ask")
             return code, body
 
-    async def test_a_job_error_leaves_with_its_own_status_and_text(self) -> None:
+    async def test_the_client_gets_status_and_text_of_a_job_error(self) -> None:
         told = await self.leave(SoldOut("none left"))
         self.assertEqual(told, (409, {"error": "SoldOut", "message": "none left"}))
         told = await self.leave(JobError("it is gone", http_status=410))
         self.assertEqual(told, (410, {"error": "JobError", "message": "it is gone"}))
 
-    async def test_whatever_an_error_of_the_rest_worker_holds_it_is_answered(self) -> None:
+    async def test_an_error_with_any_content_is_answered(self) -> None:
         for error in (SoldOut(object()), SoldOut("\ud800"), Conflict("\ud800"), NoText()):  # type: ignore[arg-type]
             self.patch(Things, "own", raiser(error))
             async with things() as ask:
@@ -294,14 +294,14 @@ class LeavingTests(TestCase):
                 self.assertEqual((code, body["error"]), (409, type(error).__name__))
         self.assertEqual(body["message"], "the text")
 
-    async def test_an_answer_that_cannot_be_json_is_a_mistake_of_the_handler(self) -> None:
+    async def test_an_answer_that_cannot_be_encoded_is_an_internal_error(self) -> None:
         self.patch(Things, "own", lambda self, request: request.json(object()))
         async with things() as ask:
             code, body = await ask("/own")
         self.assertEqual((code, body["error"]), (500, "InternalError"))
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
-    async def test_nothing_leaves_of_any_other_error_but_the_job_s_id(self) -> None:
+    async def test_of_any_other_error_the_client_gets_only_the_job_id(self) -> None:
         for error, expected in (
             (RuntimeError("cannot open postgres://admin:topsecret@db/prod"), 500),
             (Secret("topsecret"), 503),
@@ -312,7 +312,7 @@ class LeavingTests(TestCase):
             self.assertNotIn("topsecret", str(body))
         self.flushLoggedErrors(RuntimeError)
 
-    async def test_the_log_has_what_the_client_is_not_told(self) -> None:
+    async def test_the_log_has_the_error_that_the_client_does_not_get(self) -> None:
         with capturedLogs() as lines:
             _, body = await self.leave(Secret("topsecret"))
         told = [formatEvent(line) for line in lines if "the HTTP client gets only" in str(line["log_format"])]
@@ -320,7 +320,7 @@ class LeavingTests(TestCase):
         for part in ("Secret: topsecret", "at WX:", body["message"].split()[-1]):
             self.assertIn(part, told[0])
 
-    async def test_an_error_that_is_not_imported_here_leaves_as_it_says_itself(self) -> None:
+    async def test_an_error_of_an_unknown_class_keeps_status_and_text(self) -> None:
         known = JobError.types
         self.patch(JobError, "types", {name: kind for name, kind in known.items() if "SoldOut" not in name})
         told = await self.leave(SoldOut("none left"))

@@ -25,7 +25,7 @@ def post(**movie: Any) -> dict[str, Any]:
 
 
 class StartTests(ProgramTestCase):
-    async def test_a_worker_waits_for_its_server_and_says_so(self) -> None:
+    async def test_a_worker_waits_for_its_server_and_logs_it(self) -> None:
         mongo.check_installed()
         server = mongo.own_server()
         self.addCleanup(mongo.end, server)
@@ -38,7 +38,7 @@ class StartTests(ProgramTestCase):
         (self.directory / "mongo.json").write_text(json.dumps(config))
         worker = self.twistd("txmicro --config mongo.json", TXMICRO_WORKER_METRICS_PORT="0")
         await worker.says(
-            r"cannot open its store, and takes no jobs: .*no server is there.*; next attempt in 2 s"
+            r"cannot open its store: .*no server answers.*; it takes no jobs; next attempt in 2 s"
         )
         await server.start()
         await worker.says(r"stores in mongodb://")
@@ -57,7 +57,7 @@ class MoviesTests(TestCase):
                 found = await http("GET", f"/movies/?{query}")
                 self.assertEqual((found.code, found.value), (200, [posted.value]))
 
-    async def test_no_query_string_is_an_operator(self) -> None:
+    async def test_a_query_string_is_never_an_operator(self) -> None:
         server = await mongo.require_mongo()
         async with movies(store_url=server.url("operators")) as http:
             await http("POST", json={"title": "Alien", "year": 1979})
@@ -82,7 +82,7 @@ class MoviesTests(TestCase):
 
 
 class ChainTests(TestCase):
-    """Jobs to a DB worker, whose server dies and freezes under them."""
+    """Jobs for a DB worker whose server is killed and frozen."""
 
     timeout = 60
 
@@ -103,7 +103,7 @@ class ChainTests(TestCase):
         for movie in accepted:
             self.assertIn(movie, found)
 
-    async def test_jobs_outlive_a_server_that_is_killed(self) -> None:
+    async def test_jobs_survive_a_server_that_is_killed(self) -> None:
         async with self.chain() as bus:
             jobs: list[Deferred[Any]] = []
             for number in range(200):
@@ -131,7 +131,7 @@ class ChainTests(TestCase):
             accepted.append(await patient)
             await self.assert_stored(bus, accepted)
 
-    async def test_a_full_disk_is_a_failure_that_may_pass(self) -> None:
+    async def test_a_full_disk_is_a_retryable_failure(self) -> None:
         async with self.chain() as bus:
             await self.server.fail(14031, ["insert"])
             with self.assertRaises(JobError) as raised:

@@ -33,7 +33,7 @@ _numbers = count()
 
 
 def fresh() -> str:
-    """The name of a database that nobody has used."""
+    """Return the name of a new database."""
     return f"test{next(_numbers)}"
 
 
@@ -47,7 +47,7 @@ class MongoTests(contract_store.StoreContract):
 
 
 class NameTests(SynchronousTestCase):
-    def test_no_stored_name_is_an_operator_a_path_or_ours(self) -> None:
+    def test_no_stored_name_is_an_operator_a_path_or_a_name_of_the_store(self) -> None:
         names = [
             *contract_store.INJECTIONS,
             *OWN,
@@ -69,13 +69,13 @@ class NameTests(SynchronousTestCase):
             self.assertEqual(original_name(stored), name)
         self.assertEqual(len({stored_name(name) for name in names}), len(set(names)))
 
-    def test_a_usual_name_stays_as_it_is(self) -> None:
+    def test_other_names_are_stored_unchanged(self) -> None:
         for name in ("title", "Größe", "a b", "_x", "_idea", "a$b", "x$"):
             self.assertEqual(stored_name(name), name)
 
 
 class MongoTestCase(TestCase):
-    """Opens stores on the shared server, or on one of its own."""
+    """The base of tests that open stores on the shared server, or on one of their own."""
 
     timeout = 60
     server: mongo.Server
@@ -124,19 +124,19 @@ class OpenTests(MongoTestCase):
             self.assertNotIn("s3c", str(error))
             self.assertFalse(error.retryable)
 
-    async def test_a_server_that_is_not_there_is_waited_for_and_not_for_ever(self) -> None:
+    async def test_an_unreachable_server_is_waited_for_until_the_timeout(self) -> None:
         url = f"mongodb://me:s3cret@{HOST}:{free_port()}/x"
         error = await self.refused(url, timeout=0.3)
         self.assertIn("no server", str(error))
         self.assertNotIn("s3cret", str(error))
         self.assertTrue(error.retryable)
 
-    async def test_a_server_that_does_not_let_us_in_is_named(self) -> None:
+    async def test_a_refused_login_is_an_error_without_its_password(self) -> None:
         error = await self.refused(self.url.replace("//", "//me:s3cret@"), timeout=5)
         self.assertIn("store_url", str(error))
         self.assertNotIn("s3cret", str(error))
 
-    async def test_opening_can_be_cancelled(self) -> None:
+    async def test_opening_can_be_canceled(self) -> None:
         opening = open_mongo(f"mongodb://{HOST}:{free_port()}/x", reactor, timeout=0.3)
         opening.cancel()
         with self.assertRaises(CancelledError):
@@ -152,7 +152,7 @@ class OpenTests(MongoTestCase):
         await second.close()
         self.assertEqual(mongo_client._clients, {})
 
-    async def test_a_write_is_safe_with_the_majority_unless_the_url_says_otherwise(self) -> None:
+    async def test_a_write_is_confirmed_by_the_majority_unless_the_url_says_otherwise(self) -> None:
         for options, concern in (("", "majority"), ("w=1", 1)):
             store = await self.open(self.server.url(fresh(), options))
             self.assertEqual(store._collection.documents.write_concern.document["w"], concern)
@@ -170,7 +170,7 @@ class OpenTests(MongoTestCase):
         ]
         self.assertEqual(sorted(map(list, keys)), expected)
 
-    async def test_texts_of_before_are_found_by_their_words_too(self) -> None:
+    async def test_texts_inserted_before_the_index_are_found_by_their_words(self) -> None:
         before = await self.open()
         await gatherResults([before.insert(f"k/{n}", {"n": n, "plot": f"word{n}"}) for n in range(3)])
         store = await self.open(texts=["plot"])
@@ -191,7 +191,7 @@ class OpenTests(MongoTestCase):
         self.assertEqual(found[0], expected)
         self.assertEqual(found[1]["_order"], 1_500_001)
 
-    async def test_a_worker_without_it_does_not_import_it(self) -> None:
+    async def test_a_worker_with_sqlite_does_not_import_pymongo(self) -> None:
         script = "import sys, txmicro.stores.sqlite, txmicro.workers.db; sys.exit('pymongo' in sys.modules)"
         self.assertEqual(subprocess.run([sys.executable, "-c", script]).returncode, 0)
 
@@ -213,22 +213,22 @@ class TLSTests(MongoTestCase):
         while any(hasattr(reader, "getPeer") for reader in reactor.getReaders()):  # a connection
             await deferLater(reactor, 0.01)
 
-    async def test_a_server_is_believed_whose_authority_the_url_names(self) -> None:
+    async def test_a_server_whose_ca_the_url_names_is_trusted(self) -> None:
         store = await self.open(self.server.url(fresh(), f"tls=true&tlsCAFile={self.ca}", self.port))
         stored = await store.insert("k/0", {"n": 1})
         self.assertEqual(await store.find({}), [stored])
 
-    async def test_a_server_that_nobody_vouches_for_is_not_believed(self) -> None:
+    async def test_a_server_with_an_unknown_ca_is_not_trusted(self) -> None:
         with self.assertRaises(StoreError) as raised:
             await open_mongo(self.server.url(fresh(), "tls=true", self.port), reactor, timeout=1)
         self.assertIn("certificate verify failed", str(raised.exception))
 
 
 class OutcomeTests(MongoTestCase):
-    """Each job of a batch has an outcome of its own."""
+    """Outcomes of the single inserts of a batch."""
 
     async def insert(self, store: MongoStore, *keys: str, unsure: bool = False) -> list[Any]:
-        """Insert together; gives the outcomes. The server's answer is made up where keys say so."""
+        """Insert in one batch; return the outcomes. The keys choose the server's answer, which is not a real one."""
 
         def insert_many(documents: Any, sent: Sequence[Any], ordered: bool) -> None:
             codes = {"taken/0": 11000, "full/0": 14031, "large/0": 10334}
@@ -244,7 +244,7 @@ class OutcomeTests(MongoTestCase):
         inserts = [store.insert(key, {"n": key}, timeout=1) for key in ("alone/0", *keys)]
         return [getattr(end, "value", end) for _, end in await DeferredList(inserts, consumeErrors=True)][1:]
 
-    async def test_jobs_that_are_written_together_end_each_in_its_own_way(self) -> None:
+    async def test_each_insert_of_a_batch_has_its_own_outcome(self) -> None:
         store = await self.open()
         first = await store.insert("taken/0", {"n": "first"})
         good, taken, full, large = await self.insert(store, "good/0", "taken/0", "full/0", "large/0")
@@ -252,20 +252,20 @@ class OutcomeTests(MongoTestCase):
         self.assertEqual((type(full), full.retryable), (StoreError, True))
         self.assertEqual((type(large), large.retryable), (DocumentTooLarge, False))
 
-    async def test_what_the_majority_has_not_confirmed_in_time_may_not_be_safe(self) -> None:
+    async def test_a_write_without_the_majority_at_the_deadline_is_retryable(self) -> None:
         store = await self.open()
         first = await store.insert("taken/0", {"n": "first"})
         lost, taken, full = await self.insert(store, "lost/0", "taken/0", "full/0", unsure=True)
         self.assertEqual((type(lost), lost.retryable), (StoreError, True))
-        self.assertEqual(taken, first)  # it was read from the majority
+        self.assertEqual(taken, first)  # read with the read concern "majority"
         self.assertTrue(full.retryable)
 
-    async def test_what_the_majority_has_at_last_is_stored(self) -> None:
+    async def test_a_write_that_the_majority_has_later_is_stored(self) -> None:
         store = await self.open()
         first = await store.insert("slow/0", {"n": "slow/0"})
         self.assertEqual(await self.insert(store, "slow/0", unsure=True), [first])
 
-    async def test_a_document_that_another_worker_is_writing_is_waited_for(self) -> None:
+    async def test_an_insert_waits_for_another_worker_that_writes_its_document(self) -> None:
         store = await self.open()
         first = await store.insert("taken/0", {"n": "first"})
         stored, asked = store._collection._stored, []
@@ -278,7 +278,7 @@ class OutcomeTests(MongoTestCase):
         self.assertEqual(await self.insert(store, "taken/0"), [first])
         self.assertEqual(asked, ["majority"] * 3)
 
-    async def test_a_document_that_another_worker_never_finishes_is_not_waited_for_longer(self) -> None:
+    async def test_an_insert_waits_for_another_worker_only_until_its_deadline(self) -> None:
         store = await self.open()
         await store.insert("taken/0", {"n": "first"})
         self.patch(store._collection, "_stored", lambda documents, ids: {})
@@ -287,13 +287,13 @@ class OutcomeTests(MongoTestCase):
 
 
 class ErrorTests(SynchronousTestCase):
-    def test_what_may_pass_is_retryable(self) -> None:
+    def test_transient_errors_are_retryable(self) -> None:
         errors: list[PyMongoError] = [AutoReconnect("gone"), NetworkTimeout("late")]
         errors += [OperationFailure("full", code) for code in (14031, 50, 64, 262)]
         for error in errors:
             self.assertTrue(to_store_error(error).retryable, error)
 
-    def test_what_does_not_pass_is_not(self) -> None:
+    def test_other_errors_are_not_retryable(self) -> None:
         for error in (
             OperationFailure("no", 13),
             OperationFailure("odd"),
@@ -302,13 +302,13 @@ class ErrorTests(SynchronousTestCase):
         ):
             self.assertFalse(to_store_error(error).retryable, error)
 
-    def test_the_types_say_what_it_was(self) -> None:
+    def test_errors_are_converted_to_types(self) -> None:
         self.assertIsInstance(to_store_error(OperationFailure("large", 10334)), DocumentTooLarge)
         self.assertIsInstance(to_store_error(NetworkTimeout("late")), StoreTimeout)
 
 
 class FaultTests(MongoTestCase):
-    """A server of its own is killed, frozen and slowed down. What is accepted is there, once."""
+    """Faults of a server: it is killed, frozen and slowed down. Each confirmed insert is stored once."""
 
     database: str
 
@@ -325,7 +325,7 @@ class FaultTests(MongoTestCase):
 
         def end() -> Any:
             for call in reactor.getDelayedCalls():
-                if call.func.__name__ == "_arrived":  # bytes that are still on their way
+                if call.func.__name__ == "_arrived":  # delayed bytes
                     call.cancel()
             return proxy.close()
 
@@ -336,12 +336,12 @@ class FaultTests(MongoTestCase):
         return [store.insert(f"job/{n}", {"n": n}, timeout=timeout) for n in range(number)]
 
     async def outcomes(self, calls: Sequence[Deferred[Any]]) -> tuple[list[Any], list[Any]]:
-        """What ended well, and the errors of the others."""
+        """Return the results of *calls*, and the errors of those that failed."""
         ended = await DeferredList(calls, consumeErrors=True)
         return [each for good, each in ended if good], [each.value for good, each in ended if not good]
 
     async def assert_stored(self, accepted: Sequence[dict[str, Any]]) -> None:
-        """All that was accepted is there, and nothing twice."""
+        """Check that all *accepted* documents are stored, and none twice."""
         found: list[dict[str, Any]] = []
         store = await self.open()
         while page := await store.find({}, 1000, found[-1]["id"] if found else None):
@@ -351,7 +351,7 @@ class FaultTests(MongoTestCase):
         numbers = [document["n"] for document in found]
         self.assertEqual(len(numbers), len(set(numbers)))
 
-    async def test_a_server_that_is_killed_and_comes_back_costs_only_time(self) -> None:
+    async def test_a_server_that_is_killed_and_restarted_costs_only_time(self) -> None:
         store = await self.open()
         accepted: list[Any] = []
 
@@ -370,7 +370,7 @@ class FaultTests(MongoTestCase):
         self.assertEqual(len(accepted), 20 * 60)
         await self.assert_stored(accepted)
 
-    async def test_while_there_is_no_server_everything_fails_in_time_and_may_pass(self) -> None:
+    async def test_without_a_server_operations_fail_at_their_deadlines_as_retryable(self) -> None:
         store = await self.open()
         accepted, errors = await self.outcomes(self.load(store, 10))
         self.assertEqual(errors, [])
@@ -388,7 +388,7 @@ class FaultTests(MongoTestCase):
         accepted.append(await store.insert("late/0", {"n": 10}))
         await self.assert_stored(accepted)
 
-    async def test_a_frozen_server_is_waited_for_as_long_as_each_job_has(self) -> None:
+    async def test_a_frozen_server_is_waited_for_until_each_deadline(self) -> None:
         store = await self.open()
         self.server.freeze()
         self.addCleanup(self.server.thaw)
@@ -404,7 +404,7 @@ class FaultTests(MongoTestCase):
         again = await store.insert("hasty/0", {"n": "hasty"})
         await self.assert_stored([stored, again])
 
-    async def test_a_slow_network_is_no_fault_and_too_slow_a_one_fails_in_time(self) -> None:
+    async def test_a_slow_network_is_tolerated_until_the_deadline(self) -> None:
         proxy, store = await self.open_through_a_proxy()
         proxy.delay = 0.05
         accepted, errors = await self.outcomes(self.load(store, 50))
@@ -416,7 +416,7 @@ class FaultTests(MongoTestCase):
         accepted.append(await store.insert("late/0", {"n": "late"}))
         await self.assert_stored(accepted)
 
-    async def test_connections_that_break_amid_a_message_cost_only_time(self) -> None:
+    async def test_connections_that_break_within_a_message_cost_only_time(self) -> None:
         proxy, store = await self.open_through_a_proxy()
         proxy.tear_after = 1500
         inserts = self.load(store, 100)
@@ -428,7 +428,7 @@ class FaultTests(MongoTestCase):
         self.assertEqual((len(accepted), errors), (100, []))
         await self.assert_stored(accepted)
 
-    async def test_a_full_disk_fails_what_is_written_and_may_pass(self) -> None:
+    async def test_a_full_disk_fails_writes_as_retryable(self) -> None:
         store = await self.open()
         accepted, _ = await self.outcomes(self.load(store, 3))
         await self.server.fail(14031, ["insert"])

@@ -26,7 +26,7 @@ LARGE = 2**20
 
 
 class Observed:
-    """Knows the connection of a site, and what it had not sent when each request was handled."""
+    """A record of the bytes that a connection had not sent when each request was handled."""
 
     def __init__(self) -> None:
         self.connection: Any = None
@@ -48,7 +48,7 @@ class Observed:
 
 
 class Large(Resource):
-    """Answers with a megabyte."""
+    """A resource of a megabyte."""
 
     isLeaf = True
 
@@ -62,7 +62,7 @@ class Large(Resource):
 
 
 class LargeMetrics(Collector):
-    """A megabyte of metrics."""
+    """A collector with a megabyte of metrics."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
@@ -76,7 +76,7 @@ class LargeMetrics(Collector):
 
 
 class Unreading(Protocol):
-    """A client that sends all at once, and reads nothing until it is told to."""
+    """A client that sends all requests at once, and reads nothing until it is told to."""
 
     transport: Any
 
@@ -114,12 +114,12 @@ def limited(resource: Any, clock: Any) -> LimitedSite:
 
 class BackPressureTests(TestCase):
     async def check(self, site: Any, path: bytes, observed: Observed) -> None:
-        """A client that does not read costs what one answer takes, and gets all answers when it reads."""
+        """Check that a client which does not read costs the memory of one answer, and gets all answers later."""
         listening: Any = listen(observed.watch(site))
         self.addCleanup(listening.stopListening)
         endpoint = HostnameEndpoint(reactor, "127.0.0.1", listening.getHost().port)
         client = await connectProtocol(endpoint, Unreading(path))
-        for _ in range(1000):  # turns of the reactor: it has read everything long before
+        for _ in range(1000):  # turns of the reactor, many more than it takes to read everything
             await deferLater(reactor, 0)
         handled = len(observed.pending)
         client.transport.resumeProducing()
@@ -129,18 +129,18 @@ class BackPressureTests(TestCase):
         self.assertLessEqual(max(observed.pending), observed.connection.transport.bufferSize)
         self.assertGreater(client.heard, REQUESTS * LARGE)
 
-    async def test_no_request_is_handled_while_the_answer_before_it_cannot_leave(self) -> None:
+    async def test_no_request_is_handled_before_the_previous_answer_is_sent(self) -> None:
         observed = Observed()
         await self.check(limited(Large(observed), reactor), b"/", observed)
 
-    async def test_nor_is_the_metrics_page_made(self) -> None:
+    async def test_the_metrics_page_is_not_rendered_before_the_previous_answer_is_sent(self) -> None:
         observed, registry = Observed(), CollectorRegistry()
         registry.register(LargeMetrics(observed))
         await self.check(metrics_site(registry, reactor), b"/metrics", observed)
 
 
 class Connection(StringTransport):
-    """Remembers how it ended."""
+    """A transport that records how it was closed."""
 
     half_closed = False
     aborted = False
@@ -149,7 +149,7 @@ class Connection(StringTransport):
         self.half_closed = True
 
     def unregisterProducer(self) -> None:
-        self.producer = None  # where there is none it is no mistake, as on a socket
+        self.producer = None  # may be called without a producer, as on a socket
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -157,7 +157,7 @@ class Connection(StringTransport):
 
 
 class Answering(Resource):
-    """Answers at once."""
+    """A resource that answers at once."""
 
     isLeaf = True
 
@@ -185,7 +185,7 @@ class ConnectionTests(SynchronousTestCase):
         self.assertIn(b"content-length: %d" % len(body), head)
         return int(head.split()[1]), json.loads(body)
 
-    def test_headers_that_are_too_large_are_431_and_read_on_for_a_while(self) -> None:
+    def test_headers_that_are_too_large_are_431_with_a_lingering_close(self) -> None:
         small = b"X: " + b"x" * 1000 + b"\r\n"
         for headers in (b"X: " + b"x" * 17_000, b"X: " + b"x" * 17_000 + b"\r\n\r\n", small * 20 + b"\r\n"):
             with self.subTest(headers[-5:]):
@@ -205,12 +205,12 @@ class ConnectionTests(SynchronousTestCase):
         self.channel.dataReceived(b"GET /" + b"x" * 17_000)
         self.assertEqual(self.refusal()[0], 414)
 
-    def test_what_is_no_http_is_400_once(self) -> None:
+    def test_a_request_that_is_not_http_is_400_once(self) -> None:
         self.channel.dataReceived(b"\x16\x03\x01\x02\r\nanything\r\n\r\n" * 3)
         code, body = self.refusal()
         self.assertEqual((code, body["error"]), (400, "BadRequest"))
 
-    def test_a_client_that_does_not_take_its_last_answer_is_cut_off(self) -> None:
+    def test_a_client_that_does_not_read_its_last_answer_is_cut_off(self) -> None:
         self.channel.pauseProducing()
         self.channel.dataReceived(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
         self.assertTrue(self.transport.disconnecting)
@@ -218,13 +218,13 @@ class ConnectionTests(SynchronousTestCase):
         self.clock.pump((REQUEST_TIMEOUT, self.channel.abortTimeout))
         self.assertTrue(self.transport.aborted)
 
-    def test_nor_one_that_leaves_the_connection_open(self) -> None:
+    def test_a_client_that_reads_nothing_on_an_open_connection_is_cut_off(self) -> None:
         self.channel.pauseProducing()
         self.channel.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
         self.clock.pump((REQUEST_TIMEOUT, self.channel.abortTimeout))
         self.assertTrue(self.transport.aborted)
 
-    def test_an_answer_that_waits_is_sent_before_a_drain_ends(self) -> None:
+    def test_a_waiting_answer_is_sent_before_a_drain_ends(self) -> None:
         self.channel.pauseProducing()
         self.channel.dataReceived(b"GET / HTTP/1.1\r\n\r\n" * 2)
         drained = self.channel.site.drain(30)
@@ -236,7 +236,7 @@ class ConnectionTests(SynchronousTestCase):
         self.channel.connectionLost(Failure(ConnectionError()))
         self.successResultOf(drained)
 
-    def test_what_comes_while_an_answer_waits_is_not_kept(self) -> None:
+    def test_data_that_arrives_while_an_answer_waits_is_not_read(self) -> None:
         self.channel.pauseProducing()
         for _ in range(3):
             self.channel.dataReceived(b"GET / HTTP/1.1\r\n\r\n")

@@ -17,7 +17,7 @@ LIMIT = 10
 
 
 class Transport(StringTransport):
-    """Remembers how it ended, and tells its protocol."""
+    """A transport that records how it was closed, and tells its protocol."""
 
     half_closed = False
     aborted = False
@@ -38,7 +38,7 @@ class Transport(StringTransport):
 
 
 class Echo(Resource):
-    """Answers with what came, or (``/later``) when told to, or not at all (``/broken``)."""
+    """A resource that answers with the request; for ``/later`` when told to. ``/broken`` fails."""
 
     isLeaf = True
 
@@ -91,7 +91,7 @@ class SiteTests(SynchronousTestCase):
         self.channel.dataReceived("\r\n".join((*lines, "", "")).encode() + body)
 
     def answer(self) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and JSON of the one answer that was sent."""
+        """Return status, headers and JSON of the only answer that was sent."""
         head, _, body = self.transport.value().partition(b"\r\n\r\n")
         self.transport.clear()
         status, *headers = head.decode().split("\r\n")
@@ -119,13 +119,13 @@ class SiteTests(SynchronousTestCase):
         self.ask("HEAD / HTTP/1.1")
         self.assertTrue(self.transport.value().endswith(b"\r\n\r\n"))
 
-    def test_a_mistake_is_explained(self) -> None:
+    def test_a_failed_handler_is_answered(self) -> None:
         self.ask("GET /broken HTTP/1.1")
         status, headers, value = self.answer()
         self.assertEqual((status, value), (500, {"error": "LookupError", "message": "no such thing"}))
         self.assertIn("server-timing", headers)
 
-    def test_nobody_is_told_of_a_mistake_when_the_client_has_gone(self) -> None:
+    def test_a_failed_handler_is_not_answered_on_a_closed_connection(self) -> None:
         self.ask("GET /later HTTP/1.1")
         self.transport.loseConnection()
         (request,) = self.resource.waiting
@@ -151,11 +151,11 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(headers["x-job-id"], "fresh")
         self.assertEqual(headers["server-timing"], "total;dur=0.0")
 
-    def test_a_body_that_becomes_too_large_is_refused_in_the_middle(self) -> None:
+    def test_a_chunked_body_that_exceeds_the_limit_is_refused(self) -> None:
         self.ask("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n6\r\nyyyyyy\r\n")
         self.assertEqual(self.answer()[0], 413)
 
-    def test_what_follows_a_refusal_is_not_looked_at(self) -> None:
+    def test_data_after_a_refused_request_is_ignored(self) -> None:
         body = b"6\r\nxxxxxx\r\n6\r\nyyyyyy\r\n6\r\nzzzzzz\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
         self.ask("POST / HTTP/1.1", "Transfer-Encoding: chunked", body=body)
         self.ask("GET / HTTP/1.1")
@@ -167,7 +167,7 @@ class SiteTests(SynchronousTestCase):
         self.clock.advance(LINGER)
         self.assertFalse(self.transport.connected)
 
-    def test_who_is_refused_gets_the_answer_and_then_the_end(self) -> None:
+    def test_a_refused_client_gets_the_answer_before_the_connection_closes(self) -> None:
         self.ask("POST / HTTP/1.1", "Content-Length: 11")
         self.assertTrue(self.transport.half_closed)
         for _ in range(4):
@@ -177,21 +177,21 @@ class SiteTests(SynchronousTestCase):
         self.clock.advance(LINGER / 5)
         self.assertFalse(self.transport.connected)
 
-    def test_who_asks_first_is_not_told_to_send_too_much(self) -> None:
+    def test_a_body_that_is_too_large_gets_no_100_continue(self) -> None:
         self.ask("POST / HTTP/1.1", f"Content-Length: {LIMIT + 1}", "Expect: 100-continue")
         self.assertNotIn(b"100 Continue", self.transport.value())
         self.assertEqual(self.answer()[0], 413)
 
-    def test_who_asks_first_is_told_to_send_the_rest(self) -> None:
+    def test_a_body_within_the_limit_gets_100_continue(self) -> None:
         self.ask("POST / HTTP/1.1", f"Content-Length: {LIMIT}", "Expect: 100-continue")
         self.assertIn(b"100 Continue", self.transport.value())
 
-    def test_a_form_is_left_to_the_handler(self) -> None:
+    def test_the_handler_reads_a_form(self) -> None:
         form = "Content-Type: application/x-www-form-urlencoded"
         self.ask("POST / HTTP/1.1", form, "Content-Length: 3", body=b"a=b")
         self.assertEqual(self.answer()[2]["body"], "a=b")
 
-    def test_a_request_that_trickles_in_is_cut_off(self) -> None:
+    def test_a_request_that_arrives_too_slowly_is_cut_off(self) -> None:
         for _ in range(int(REQUEST_TIMEOUT) - 1):
             self.channel.dataReceived(b"G")
             self.clock.advance(1)
@@ -199,7 +199,7 @@ class SiteTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertFalse(self.transport.connected)
 
-    def test_each_request_has_its_own_time_to_arrive(self) -> None:
+    def test_each_request_has_its_own_timeout(self) -> None:
         for _ in range(3):
             self.clock.advance(REQUEST_TIMEOUT - 1)
             self.channel.dataReceived(b"GET / ")
@@ -209,7 +209,7 @@ class SiteTests(SynchronousTestCase):
         self.clock.advance(REQUEST_TIMEOUT)
         self.assertFalse(self.transport.connected)
 
-    def test_an_answer_may_take_its_time(self) -> None:
+    def test_an_answer_has_no_timeout(self) -> None:
         self.ask("GET /later HTTP/1.1")
         self.clock.advance(REQUEST_TIMEOUT * 10)
         self.resource.answer()
