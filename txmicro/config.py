@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from .errors import ConfigError
 from .protocol.address import check_type
-from .protocol.codec import NAMES as PROTOCOLS
+from .protocol.codec.formats import NAMES as PROTOCOLS
 from .util.json_file import read_object
 from .util.value_types import (
     BOOLEAN,

@@ -8,14 +8,15 @@ from typing import Any, Final
 
 from txmicro.amqp.frames import PROTOCOL_HEADER
 from txmicro.amqp.properties import Properties
-from txmicro.protocol import codec, messages
+from txmicro.protocol import messages
+from txmicro.protocol.codec.formats import NAMES, by_name
 
 ODD: Final[tuple[Any, ...]] = (
     *(None, True, -1, 0, 2**31, 2**53 + 1, -(2**63), 1e308, float("nan"), b"\xff"),
     *("", "\0", "ü" * 300, "a" * 5000, "WB:*", "WB:1"),
     *([], [[]], [1], ["WB:*"] * 50, {}, {"": ""}, {"id": None}),
 )
-CODECS: Final = tuple(codec.by_name(name) for name in codec.NAMES)
+CODECS: Final = tuple(by_name(name) for name in NAMES)
 
 
 def bytes_mutated(chance: random.Random, data: bytes) -> bytes:

@@ -27,7 +27,7 @@ from txmicro.operations.dead_letter import DeadLetter
 from txmicro.operations.dead_letters import BATCH
 from txmicro.operations.operator_channel import BROKER_TIMEOUT
 from txmicro.protocol import durable_headers, topology
-from txmicro.protocol.codec import MESSAGEPACK
+from txmicro.protocol.codec.messagepack import MESSAGEPACK
 from txmicro.protocol.job import Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending.future import JobFuture

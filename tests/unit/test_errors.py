@@ -16,7 +16,9 @@ from txmicro.errors import (
     TxmicroError,
     show,
 )
-from txmicro.protocol.codec import BSON, JSON, MESSAGEPACK
+from txmicro.protocol.codec.bson import BSON
+from txmicro.protocol.codec.json import JSON
+from txmicro.protocol.codec.messagepack import MESSAGEPACK
 from txmicro.protocol.failures import MESSAGE_MAX, describe, rebuild
 
 WORKER = "WB:1795449588399-3fa9"

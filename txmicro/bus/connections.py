@@ -40,7 +40,8 @@ from txmicro.errors import BusClosed
 from txmicro.metrics import Metrics
 from txmicro.protocol import topology
 from txmicro.protocol.address import Ids
-from txmicro.protocol.codec import Codec, by_name
+from txmicro.protocol.codec.base import Codec
+from txmicro.protocol.codec.formats import by_name
 from txmicro.util.once import Once
 
 from .large_messages import LargeMessages, SizeLimit

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError, TxmicroError
 from txmicro.metrics import ServiceMetrics
-from txmicro.protocol.codec import by_content_type
+from txmicro.protocol.codec.formats import by_content_type
 from txmicro.util.log_once import LogOnce
 
 from .connections import Bus

@@ -13,7 +13,7 @@ from typing import Any, Final
 from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError
 from txmicro.protocol import durable_headers
-from txmicro.protocol.codec import by_content_type
+from txmicro.protocol.codec.formats import by_content_type
 from txmicro.protocol.failures import from_header
 
 SUMMARY_TEXT: Final = 1000

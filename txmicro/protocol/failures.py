@@ -16,7 +16,9 @@ from twisted.python.reflect import safe_str
 from txmicro.errors import DecodeError, JobError, RemoteError, show
 from txmicro.util.text import encodable
 
-from .codec import BSON, JSON, MESSAGEPACK
+from .codec.bson import BSON
+from .codec.json import JSON
+from .codec.messagepack import MESSAGEPACK
 
 MESSAGE_MAX: Final = 8_192
 """Characters of a failure's message that travel."""

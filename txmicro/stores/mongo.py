@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from txmicro.errors import JobError
-from txmicro.protocol import codec
+from txmicro.protocol.codec.bson import BSON
 
 from .base import Row, Store
 from .batching import Batcher, Operation
@@ -69,10 +69,10 @@ class MongoStore(Store[bytes]):
         terms = index_terms(document, self.texts)
         self._latest = max(self._latest + 1, int(self._now() * 1e6))
         own = {ID: id, ORDER: self._latest, **({WORDS: sorted(terms)} if terms else {})}
-        return codec.BSON.encode(own | {stored_name(name): value for name, value in document.items()}), terms
+        return BSON.encode(own | {stored_name(name): value for name, value in document.items()}), terms
 
     def _load(self, encoded: bytes) -> dict[str, Any]:
-        document = codec.BSON.decode(encoded)
+        document = BSON.decode(encoded)
         fields = {original_name(name): value for name, value in document.items() if name not in OWN}
         return {"id": document[ID], **fields}
 
@@ -82,7 +82,7 @@ class MongoStore(Store[bytes]):
     def _find(self, query: Query, deadline: float) -> Deferred[list[dict[str, Any]]]:
         try:
             # The codec's error names the value that cannot be encoded; pymongo's would not.
-            codec.BSON.encode({"filters": query.filters, "ranges": query.ranges})
+            BSON.encode({"filters": query.filters, "ranges": query.ranges})
         except JobError as error:
             return fail(error)
         if query.id is None:

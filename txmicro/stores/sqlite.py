@@ -23,7 +23,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from txmicro.errors import BadRequest, JobError
-from txmicro.protocol import codec
+from txmicro.protocol.codec.json import JSON
 
 from .base import MAX_PAGE, Row, Store
 from .errors import StoreError
@@ -72,7 +72,7 @@ class SQLiteStore(Store[str]):
         self._keys = {"id": "id", **{name: index_key(name) for name in indexes}}
 
     def _encode(self, id: str, document: Mapping[str, Any]) -> tuple[str, set[str]]:
-        return codec.JSON.encode({"id": id, **document}).decode(), index_terms(document, self.texts)
+        return JSON.encode({"id": id, **document}).decode(), index_terms(document, self.texts)
 
     def _load(self, encoded: str) -> dict[str, Any]:
         return _load(encoded)
@@ -175,7 +175,7 @@ def _stopped(outcome: Any, stop: Event) -> Any:
 
 
 def _load(text: str) -> dict[str, Any]:
-    document: dict[str, Any] = codec.JSON.decode(text.encode())
+    document: dict[str, Any] = JSON.decode(text.encode())
     return document
 
 

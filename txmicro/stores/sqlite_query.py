@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from txmicro.protocol import codec
+from txmicro.protocol.codec.json import JSON
 
 from .query import Query
 from .text_index import index_term
@@ -140,4 +140,4 @@ def _bound(key: SQL, sign: str, limit: Any) -> SQL:
 
 
 def _json(wanted: Sequence[Any]) -> str:
-    return codec.JSON.encode({"wanted": wanted}).decode()
+    return JSON.encode({"wanted": wanted}).decode()

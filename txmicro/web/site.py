@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request, Site
 
 from txmicro.errors import EncodeError
-from txmicro.protocol.codec import JSON
+from txmicro.protocol.codec.json import JSON
 
 from .channel import LINGER, BackpressureChannel
 

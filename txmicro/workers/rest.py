@@ -26,7 +26,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from txmicro.errors import BadRequest, ConfigError, DecodeError, EncodeError, JobError, MessageTooLarge
-from txmicro.protocol.codec import STRICT_JSON
+from txmicro.protocol.codec.json import STRICT_JSON
 from txmicro.protocol.failures import http_status, text_of
 from txmicro.util.host_port import host_port
 from txmicro.web.klein_resource import KleinApp, RootResource

@@ -18,17 +18,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.errors import DecodeError, EncodeError
-from txmicro.protocol.codec import (
-    BSON,
-    JSON,
-    MAX_BITS,
-    MAX_DEPTH,
-    MESSAGEPACK,
-    STRICT_JSON,
-    Codec,
-    by_content_type,
-    by_name,
-)
+from txmicro.protocol.codec.base import Codec
+from txmicro.protocol.codec.bson import BSON
+from txmicro.protocol.codec.extended import MAX_BITS, MAX_DEPTH
+from txmicro.protocol.codec.formats import by_content_type, by_name
+from txmicro.protocol.codec.json import JSON, STRICT_JSON
+from txmicro.protocol.codec.messagepack import MESSAGEPACK
 
 CODECS = (JSON, BSON, MESSAGEPACK)
 WHEN = datetime(2026, 11, 23, 17, 49, 35, 123000, tzinfo=UTC)

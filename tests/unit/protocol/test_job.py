@@ -3,7 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support.bodies import DEEP, ME, NO_NUMBER, NO_OBJECT, NO_TEXT, YOU, BodyCase
-from txmicro.protocol.codec import BSON, JSON, MESSAGEPACK
+from txmicro.protocol.codec.bson import BSON
+from txmicro.protocol.codec.json import JSON
+from txmicro.protocol.codec.messagepack import MESSAGEPACK
 from txmicro.protocol.job import Forward, Job, hop_key, remaining_ms
 
 
