@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 from .amqp import uri
 from .broker.factory import BrokerFactory
 from .broker.memory_transport import MemoryEndpoint
-from .bus.connections import Bus, Target
+from .bus.connections import Bus
+from .bus.dialing import Target
 from .config import Config
 from .manager import SystemManager
 from .metrics import Metrics

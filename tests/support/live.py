@@ -23,7 +23,8 @@ from txmicro.amqp.connection import Connection
 from txmicro.amqp.properties import Properties
 from txmicro.broker.service import EmbeddedBroker
 from txmicro.broker.sessions import ModelSession
-from txmicro.bus.connections import Bus, Target
+from txmicro.bus.connections import Bus
+from txmicro.bus.dialing import Target
 from txmicro.bus.targets import target
 from txmicro.config import Config
 from txmicro.manager import SystemManager

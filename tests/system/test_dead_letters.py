@@ -17,7 +17,7 @@ from tests.support.system import SystemTestCase
 from txmicro.amqp import uri
 from txmicro.amqp.properties import Properties
 from txmicro.broker.sessions import ModelChannel, ModelSession
-from txmicro.bus.connections import Target, dial
+from txmicro.bus.dialing import Target, dial
 from txmicro.cli import connecting
 from txmicro.cli import dead as dead_commands
 from txmicro.cli import main as cli

@@ -13,7 +13,7 @@ from tests.support.logs import listen, texts
 from tests.support.system import SystemTestCase
 from txmicro.amqp.channel import Channel
 from txmicro.broker import sessions
-from txmicro.bus.connections import Target
+from txmicro.bus.dialing import Target
 from txmicro.bus.durable_channel import DurableChannel
 from txmicro.config import Config
 from txmicro.errors import (

@@ -15,7 +15,8 @@ from txmicro.amqp.errors import AccessRefused, ChannelClosed
 from txmicro.amqp.properties import Properties
 from txmicro.broker.factory import BrokerFactory
 from txmicro.bus import session as session_module
-from txmicro.bus.connections import REFUSED_DELAY, Target
+from txmicro.bus.connections import REFUSED_DELAY
+from txmicro.bus.dialing import Target
 from txmicro.config import Config
 from txmicro.errors import BusClosed, DuplicateWorker, NotPermitted, NotStored, WorkerStopped
 from txmicro.manager import SystemManager

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.support.system import SystemTestCase, Way
-from txmicro.bus.connections import Bus, Target
+from txmicro.bus.connections import Bus
+from txmicro.bus.dialing import Target
 from txmicro.bus.publisher import Publisher
 from txmicro.config import Config
 from txmicro.errors import (

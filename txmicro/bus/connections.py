@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from twisted.application.internet import backoffPolicy
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,7 +33,6 @@ from txmicro.amqp.errors import (
 )
 from txmicro.amqp.flush_scheduler import FlushScheduler
 from txmicro.amqp.properties import Properties
-from txmicro.amqp.uri import BrokerAddress
 from txmicro.config import Config
 from txmicro.errors import BusClosed
 from txmicro.metrics import Metrics
@@ -44,11 +42,9 @@ from txmicro.protocol.codec.base import Codec
 from txmicro.protocol.codec.formats import by_name
 from txmicro.util.once import Once
 
+from .dialing import Target, dial
 from .large_messages import LargeMessages, SizeLimit
 from .session import Session
-
-HANDSHAKE_TIMEOUT = 15.0
-"""Seconds from the start of a connection attempt until the AMQP handshake must be complete."""
 
 STABLE_AFTER = 10.0
 """Seconds that a session must have been open for the backoff to start again at its first delay."""
@@ -67,58 +63,6 @@ REFUSALS = (
     VhostError,
 )
 """Errors that stay until somebody changes the configuration or the broker."""
-
-
-class Target:
-    """A broker to connect to: an ``IStreamClientEndpoint``, and the address with user, virtual host and options."""
-
-    def __init__(self, endpoint: Any, broker: BrokerAddress) -> None:
-        self.endpoint = endpoint
-        self._broker = broker
-
-    @property
-    def broker(self) -> BrokerAddress:
-        """The broker's address; a subclass may learn the port late."""
-        return self._broker
-
-
-def dial(
-    target: Target, clock: Any, heartbeat: int, name: str, turn: FlushScheduler | None = None
-) -> Deferred[Connection]:
-    """Connect to a broker.
-
-    :param heartbeat: seconds, unless the broker's URL says otherwise. :param name: the connection's name in
-        the broker's own tools.
-    :param turn: shared with other connections; None: one of its own.
-
-    Fires with the client once the handshake is complete. Fails with TimeoutError after ``HANDSHAKE_TIMEOUT``, or
-    with the error of the endpoint or of the broker. Canceling it drops the connection.
-    """
-    return Deferred.fromCoroutine(_handshake(target, clock, heartbeat, name, turn)).addTimeout(
-        HANDSHAKE_TIMEOUT, clock
-    )
-
-
-async def _handshake(
-    target: Target, clock: Any, heartbeat: int, name: str, turn: FlushScheduler | None
-) -> Connection:
-    broker = target.broker
-    factory = Factory.forProtocol(
-        lambda: Connection(
-            vhost=broker.vhost,
-            username=broker.username,
-            password=broker.password,
-            external=broker.external,
-            heartbeat=heartbeat if broker.heartbeat is None else broker.heartbeat,
-            channel_max=broker.channel_max or 0,
-            clock=clock,
-            connection_name=name,
-            scheduler=turn,
-        )
-    )
-    factory.noisy = False
-    client: Connection = await target.endpoint.connect(factory)
-    return await client.ready()
 
 
 class Listener(Protocol):
@@ -171,7 +115,7 @@ class Bus(MultiService):
         self._targets = list(targets)
         self._heartbeat = config.heartbeat
         self._connection_name = name
-        self._turn = FlushScheduler(clock)
+        self._scheduler = FlushScheduler(clock)
         self._listeners: dict[str, Listener] = {}
         self._transient = True  # until a broker forbids transient queues
         self._connected: Once[Session] = Once()
@@ -288,7 +232,9 @@ class Bus(MultiService):
         return Session(publishing, consuming, publisher, keeper, large, redial, transient=self._transient)
 
     def _dial(self, target: Target, purpose: str) -> Deferred[Connection]:
-        return dial(target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._turn)
+        return dial(
+            target, self.clock, self._heartbeat, f"{self._connection_name} ({purpose})", self._scheduler
+        )
 
     def _opened(self, session: Session, target: Target) -> None:
         self.log.info(

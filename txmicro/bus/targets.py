@@ -14,7 +14,7 @@ from txmicro.amqp.uri import NO_FILES, TlsFiles
 from txmicro.config import Config
 from txmicro.errors import ConfigError
 
-from .connections import Target
+from .dialing import Target
 
 _log: Final = Logger()
 

@@ -18,7 +18,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
 
-from txmicro.bus.connections import Target
+from txmicro.bus.dialing import Target
 from txmicro.bus.targets import targets
 from txmicro.config import find, load
 from txmicro.errors import ConfigError, TxmicroError

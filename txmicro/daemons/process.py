@@ -18,7 +18,8 @@ from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 
 from txmicro.broker.service import EmbeddedBroker
-from txmicro.bus.connections import Bus, Target
+from txmicro.bus.connections import Bus
+from txmicro.bus.dialing import Target
 from txmicro.bus.targets import targets
 from txmicro.config import Config
 from txmicro.daemons.own_broker import own_target
