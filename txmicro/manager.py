@@ -1,4 +1,4 @@
-"""The SystemManager: knows who is on the bus, and tells senders when nobody can take their jobs."""
+"""The SystemManager: keeps the list of workers, and tells senders when no worker takes jobs for an address."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from .amqp.errors import AccessRefused
 from .bus.connections import Bus
 from .bus.worker_channel import Settle, WorkerChannel
-from .discovery.registry import Registry
+from .discovery.registry import GONE_AFTER, Registry
 from .errors import DecodeError, JobError, reason_of
 from .protocol import messages
 from .protocol.address import parse
@@ -25,27 +25,28 @@ from .util.once import Once
 
 TYPE = "SystemManager"
 
-SECOND_LOOK = 1.8
-"""Seconds between the two looks at a queue that must both find nobody. An inquiry may come a retry interval (2 s) after
-the job: the answer shall come within another one."""
+SECOND_CHECK = 1.8
+"""Seconds between the two checks of a queue, both of which have to find no consumer. An inquiry comes at most one retry
+interval (2 s) after the job was sent, and is to be answered within another one."""
 
-LOOK_TIMEOUT = 3.0
-"""Seconds that a look may take: RabbitMQ 4.3 does not answer about a queue whose node is down."""
+CHECK_TIMEOUT = 3.0
+"""Seconds that a check may take: RabbitMQ 4.3 does not answer for a queue whose node is down."""
 
 SETTLING = 5.0
-"""Seconds after the bus was lost and is back in which nobody is missed: workers find it again one by one, after
-pauses of up to 2.5 seconds (bus.py)."""
+"""Seconds after a reconnect in which no check starts: workers reconnect one by one, after delays of up to 2.5 seconds
+(bus/connections.py)."""
 
 _GET_ALL = "worker.getAll"
 
 MAX_INQUIRIES = 10_000
-"""Addresses looked at at once; further inquiries are dropped, and their senders ask again."""
+"""The most addresses that are checked at once. Further inquiries are dropped, and their senders repeat them."""
 
 
 class SystemManager(Service):
-    """See the module. Any number of them may be on a bus.
+    """The SystemManager, see the module. A system can have any number of them, or none: jobs run without it, too.
 
-    :ivar id: its id. :ivar registry: who it thinks is there.
+    :ivar id: its id.
+    :ivar registry: the workers that it knows.
     """
 
     log = Logger()
@@ -58,15 +59,15 @@ class SystemManager(Service):
     def __init__(self, *, id: str | None = None) -> None:
         self.id = id or ""
         self._inquiries: dict[str, set[str]] = {}
-        self._looking: dict[str, Deferred[None]] = {}
-        self._said = LogOnce()
+        self._checks: dict[str, Deferred[None]] = {}
+        self._log_once = LogOnce()
         self._lost = self._heard_itself = False
         self._settled = 0.0
 
     def startService(self) -> None:
-        """Start; :meth:`when_ready` tells when it listens."""
+        """Start. :meth:`when_ready` fires when it is ready."""
         if not isinstance(self.parent, Bus):
-            raise TypeError("a SystemManager has no bus: call setServiceParent(bus) before it is started")
+            raise TypeError("the SystemManager has no bus; call setServiceParent(bus) before it is started")
         super().startService()  # type: ignore[no-untyped-call]
         bus = self.bus = self.parent
         self.id = self.id or bus.ids.worker(TYPE)
@@ -86,41 +87,48 @@ class SystemManager(Service):
 
     def _refused(self, failure: Failure) -> None:
         if not failure.check(CancelledError):
-            text = "{manager} cannot start: {reason}"
-            self.log.critical(text, manager=self.id, reason=reason_of(failure.value))
+            self.log.critical(
+                "{manager} cannot start: {reason}", manager=self.id, reason=reason_of(failure.value)
+            )
         self._ready.happen(failure)
 
     def stopService(self) -> Deferred[None]:
-        """Leave the bus; the workers go on. Fires when it has left."""
+        """Disconnect from the bus; the workers continue. Fires when it has disconnected."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
         if self._keepalive.running:
             self._keepalive.stop()
-        self._stop_looking()
+        self._stop_checks()
         await self.link.close()
 
-    # Its rounds
+    # Keepalives
 
     def _round(self) -> None:
-        """Ask who is there, and strike off who did not answer for too long. Must not raise: it would be the last."""
+        """Send a keepalive, and remove workers that missed too many. Never raise, because that would end the loop."""
         try:
             if self.link.stands:
                 for gone in self.registry.round(self.bus.config.keepalive / 1000, heard=self._heard_itself):
                     self._declare_gone(gone)
                 self._ask_all()
         except Exception:
-            self.log.failure("a keepalive round of {manager} failed", manager=self.id, recurring=True)
+            self.log.failure(
+                "{manager}: a keepalive failed; the next one follows", manager=self.id, recurring=True
+            )
 
     def _ask_all(self) -> None:
-        """Ask who is there. Whoever answers must have heard it, and then it has come back here, too."""
+        """Ask all workers to announce themselves. The question returns here, too: if not, nobody has received it."""
         self._heard_itself = False
         if self.bus.writable:
             self._post.notify(_GET_ALL, {})
 
     def _declare_gone(self, gone: Announcement) -> None:
-        self.log.warn("{worker} does not answer, and is declared gone", worker=gone.id)
+        self.log.warn(
+            "{worker} has missed {misses} keepalives; it is removed from the list of workers",
+            worker=gone.id,
+            misses=GONE_AFTER,
+        )
         self._post.notify(f"worker.del.{gone.type}", Deletion(gone.id, gone.type, "keepalive").body())
         self._count()
 
@@ -129,121 +137,123 @@ class SystemManager(Service):
         for kind, count in self.registry.counts().items():
             self.metrics.set_worker_count(kind, count)
 
-    # What the link says (link.Occupant)
+    # Called by its channel
 
     def up(self) -> None:
-        """Learn who is there: whoever announced itself before, or while nothing stood, was not heard."""
+        """Ask all workers to announce themselves: announcements of before, or during an outage, were not received."""
         if self._lost:
             self._settled = self.bus.clock.seconds() + SETTLING
         self.log.info("{manager} is ready", manager=self.id)
         self._ask_all()
 
     def down(self) -> None:
-        """What was seen of queues counts no more; those who asked ask again."""
+        """Cancel all checks. The senders ask again."""
         self._lost = True
-        self._stop_looking()
+        self._stop_checks()
 
     def writable(self, writable: bool) -> None:
-        """It sends no jobs."""
+        """Do nothing: it sends no jobs."""
 
     @property
     def leads(self) -> bool:
-        """It shares nothing."""
+        """False: it shares no queues."""
         return False
 
     def job_arrived(self, job: Job, settle: Settle) -> None:
-        """It takes no jobs."""
+        """Do nothing: it takes no jobs."""
 
     def returned(self, kind: str, key: str) -> None:
-        """Who asked has gone."""
+        """Do nothing: the sender that asked has disconnected."""
 
     def refused(self, key: str, error: JobError) -> None:
-        """It sends no jobs."""
+        """Do nothing: it sends no jobs."""
 
     def told(self, kind: str, body: Any) -> None:
-        """Nobody tells it anything."""
-        raise DecodeError(f"a SystemManager expects no {kind!r:.50}")
+        """Refuse control messages: a SystemManager gets none."""
+        raise DecodeError(f"a SystemManager does not accept messages of type {kind!r:.50}")
 
     def notified(self, topic: str, body: Any) -> None:
-        """A notification."""
+        """Handle a notification."""
         if topic == _GET_ALL:
             self._heard_itself = True
         elif topic == "worker.next":
-            self._asked(Inquiry.from_body(body))
+            self._inquired(Inquiry.from_body(body))
         elif topic == "worker.list":
-            self._listed(messages.get(messages.get(body, "sender", dict), "id", str))
+            self._list(messages.get(messages.get(body, "sender", dict), "id", str))
         elif topic.startswith("worker.new"):
-            self._met(Announcement.from_body(body, topic))
+            self._joined(Announcement.from_body(body, topic))
         else:
-            self._parted(Deletion.from_body(body, topic))
+            self._left(Deletion.from_body(body, topic))
 
-    def _met(self, worker: Announcement) -> None:
+    def _joined(self, worker: Announcement) -> None:
         if self.registry.heard(worker):
             self.log.info("{worker} is on the bus", worker=worker.id)
             self._count()
 
-    def _parted(self, deletion: Deletion) -> None:
+    def _left(self, deletion: Deletion) -> None:
         if self.registry.deleted(deletion.id) is not None:
             self.log.info("{worker} has left: {reason}", worker=deletion.id, reason=deletion.reason)
             self._count()
 
-    def _listed(self, asker: str) -> None:
+    def _list(self, asker: str) -> None:
         parse(asker)
         body = self._post.encode({"workers": self.registry.listing()})
         self._post.reply(asker, messages.LIST, "", body)
 
     # Inquiries
 
-    def _asked(self, inquiry: Inquiry) -> None:
+    def _inquired(self, inquiry: Inquiry) -> None:
         senders = self._inquiries.get(inquiry.address)
         if senders is not None:
             senders.add(inquiry.sender)
         elif len(self._inquiries) < MAX_INQUIRIES:
             self._inquiries[inquiry.address] = {inquiry.sender}
-            self._looking[inquiry.address] = looking = Deferred.fromCoroutine(self._look(inquiry.address))
-            if looking.called:
-                self._looking.pop(inquiry.address, None)
+            self._checks[inquiry.address] = checking = Deferred.fromCoroutine(self._check(inquiry.address))
+            if checking.called:
+                self._checks.pop(inquiry.address, None)
 
-    def _stop_looking(self) -> None:
-        for looking in list(self._looking.values()):
-            looking.cancel()
+    def _stop_checks(self) -> None:
+        for checking in list(self._checks.values()):
+            checking.cancel()
 
-    async def _look(self, address: str) -> None:
-        """Look twice: a type whose only worker restarts must not fail jobs."""
+    async def _check(self, address: str) -> None:
+        """Check twice, because jobs must not fail while the only worker of a type restarts."""
         settling = max(0.0, self._settled - self.bus.clock.seconds())
         try:
-            for pause in (settling, SECOND_LOOK):
+            for pause in (settling, SECOND_CHECK):
                 await deferLater(self.bus.clock, pause)
-                looking = Deferred.fromCoroutine(self._nobody_takes(address))
-                if not await looking.addTimeout(LOOK_TIMEOUT, self.bus.clock):
+                checking = Deferred.fromCoroutine(self._nobody_takes(address))
+                if not await checking.addTimeout(CHECK_TIMEOUT, self.bus.clock):
                     return
-            self._nobody(address)
+            self._tell_senders(address)
         except CancelledError:
             pass
-        except Exception as error:  # whatever kept it from looking, the senders ask again
-            self._could_not_look(address, error)
+        except Exception as error:  # the senders ask again
+            self._could_not_check(address, error)
         finally:
             del self._inquiries[address]
-            self._looking.pop(address, None)
+            self._checks.pop(address, None)
 
     async def _nobody_takes(self, address: str) -> bool:
-        known = self.registry.known(address)
+        known = self.registry.get(address)
         return (known is not None and not known.capacity) or await self.link.nobody_takes(address)
 
-    def _could_not_look(self, address: str, error: Exception) -> None:
+    def _could_not_check(self, address: str, error: Exception) -> None:
         refused = isinstance(error, AccessRefused | Forbidden)
-        if refused and self._said.first(str(error)):
+        if refused and self._log_once.first(str(error)):
             self.log.error(
-                "{manager} may not see whether anybody takes jobs for {address}, so that their senders wait until they "
-                "time out; give its user the right, see docs/howto/security.rst (this is said once): {error}",
+                "{manager} cannot check for consumers of {address}: {error}; senders of such jobs wait until they time "
+                "out; grant its broker user the right, see docs/howto/security.rst (logged once)",
                 manager=self.id,
                 address=address,
                 error=error,
             )
         else:
-            self.log.debug("no answer about {address}: {error}", address=address, error=error)
+            self.log.debug(
+                "no answer for {address}: {error}; its senders ask again", address=address, error=error
+            )
 
-    def _nobody(self, address: str) -> None:
+    def _tell_senders(self, address: str) -> None:
         for sender in self._inquiries[address]:
             body = {
                 "target": {"id": sender, "type": sender.partition(":")[0]},
@@ -254,5 +264,9 @@ class SystemManager(Service):
         self.metrics.record_error("NoWorkerAvailable")
 
     def when_ready(self) -> Deferred[SystemManager]:
-        """Fires with the manager once it hears the bus; fails with DuplicateWorker. Cancelling stops the wait."""
+        """Fire with the manager when it is ready.
+
+        Fails with :class:`~txmicro.errors.DuplicateWorker` or the error that keeps it from starting. Canceling stops
+        the wait only.
+        """
         return self._ready.wait()

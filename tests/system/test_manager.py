@@ -260,7 +260,7 @@ class InquiryTests(SystemTestCase):
 
         with self.patched(self.manager.link, "nobody_takes", silent):
             self.inquire("WX:*", sender)
-            self.advance(manager_module.LOOK_TIMEOUT + 0.5)
+            self.advance(manager_module.CHECK_TIMEOUT + 0.5)
         self.assertEqual(self.errors, [])
         self.inquire("WX:*", sender)
         self.advance(3)
@@ -281,7 +281,7 @@ class InquiryTests(SystemTestCase):
         self.assertEqual(self.errors, [])
         (said,) = [event for event in events if event["log_level"] is LogLevel.error]
         text = formatEvent(said)
-        self.assertIn("may not see whether anybody takes jobs for WX:*", text)
+        self.assertIn("cannot check for consumers of WX:*", text)
         self.assertIn("the user lacks the write permission", text)
 
     def test_more_addresses_than_it_looks_at_at_once_wait(self) -> None:

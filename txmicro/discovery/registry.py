@@ -1,7 +1,7 @@
-"""Who is on the bus: alive, suspect, gone.
+"""The list of connected workers: a state machine without I/O.
 
-A state machine without I/O. A worker is heard of when it announces itself: at its start, and in answer to a
-SystemManager's keepalive. One that misses keepalives becomes suspect, and then is gone.
+A worker announces itself when it starts, and in answer to each keepalive of a SystemManager. A worker that misses
+keepalives becomes suspect, and is then removed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,27 @@ from txmicro.util.clock import Clock
 ALIVE: Final = "alive"
 SUSPECT: Final = "suspect"
 
-_LATE: Final = 1.5  # periods
+SUSPECT_AFTER: Final = 2
+GONE_AFTER: Final = 3
+"""How many keepalives in a row a worker misses until it is suspect, and until it is removed."""
+
+_LATE: Final = 1.5
+"""Periods after which a keepalive counts as late."""
 
 
 class RegistryFull(TxmicroError):
-    """More workers announce themselves than the registry may hold."""
+    """More workers have announced themselves than the registry holds (100,000); further ones are ignored.
+
+    Look for a program that announces workers that do not exist.
+    """
 
 
 class _Entry:
-    """A worker, when it was last heard, whether that was since the last keepalive, and how many it missed."""
+    """A worker.
+
+    :ivar heard: the time of its last announcement. :ivar answered: whether that was after the last keepalive.
+    :ivar misses: how many keepalives in a row it has missed.
+    """
 
     __slots__ = ("announcement", "answered", "heard", "misses")
 
@@ -39,23 +51,28 @@ def _age(announcement: Announcement) -> tuple[int, str]:
 
 
 class Registry:
-    """The live workers, as one process knows them.
+    """The workers that one process knows.
 
     :param clock: gives the time; the registry sets no timers.
-    :param suspect_after: how many keepalives in a row a worker misses to be suspect.
-    :param gone_after: how many in a row it misses to be gone.
-    :param limit: how many workers it holds at most, so that forged announcements cannot fill the memory.
+    :param suspect_after: how many keepalives in a row a worker misses until it is suspect.
+    :param gone_after: how many keepalives in a row a worker misses until it is removed.
+    :param limit: the most workers, so that forged announcements cannot fill the memory.
     """
 
     def __init__(
-        self, clock: Clock, *, suspect_after: int = 2, gone_after: int = 3, limit: int = 100_000
+        self,
+        clock: Clock,
+        *,
+        suspect_after: int = SUSPECT_AFTER,
+        gone_after: int = GONE_AFTER,
+        limit: int = 100_000,
     ) -> None:
         self._clock = clock
         self._suspect_after = suspect_after
         self._gone_after = gone_after
         self._limit = limit
         self._entries: dict[str, _Entry] = {}
-        self._types: dict[str, dict[str, _Entry]] = {}  # also those that nobody is of any more
+        self._types: dict[str, dict[str, _Entry]] = {}  # with types that have no workers any more
         self._last_round: float | None = None
 
     def __len__(self) -> int:
@@ -64,26 +81,23 @@ class Registry:
     def __contains__(self, id: object) -> bool:
         return id in self._entries
 
-    def known(self, id: str) -> Announcement | None:
-        """Return what worker *id* last said of itself; None: it is not known."""
-        entry = self._entries.get(id)
-        return None if entry is None else entry.announcement
-
     def heard(self, announcement: Announcement) -> bool:
-        """Note that a worker is alive; what it says of itself replaces what it said before.
+        """Add a worker, or replace its announcement, and return whether it is new.
 
-        Returns whether it is new. Raises :class:`RegistryFull` if it is, and there is no room.
+        :raise RegistryFull: it is new, and the registry is full.
         """
         entry = _Entry(announcement, self._clock.seconds())
         new = announcement.id not in self._entries
         if new and len(self._entries) >= self._limit:
-            raise RegistryFull(f"no room for {announcement.id}: {self._limit} workers are on the bus")
+            raise RegistryFull(
+                f"{announcement.id} is ignored: the registry already has {self._limit} workers"
+            )
         self._entries[announcement.id] = entry
         self._of(announcement.type)[announcement.id] = entry
         return new
 
     def deleted(self, id: str) -> Announcement | None:
-        """Forget a worker; gives its announcement, or None if it is not known."""
+        """Remove the worker *id*, and return its announcement; None: it is not known."""
         entry = self._entries.pop(id, None)
         if entry is None:
             return None
@@ -91,12 +105,13 @@ class Registry:
         return entry.announcement
 
     def round(self, period: float, *, heard: bool = True) -> list[Announcement]:
-        """A keepalive goes out now; the one before went out *period* seconds ago, if all is well.
+        """Count the workers that did not answer the last keepalive, because the next one is sent now.
 
-        *heard*: whether that one has gone over the bus. If not, nobody can have answered it, and none has missed it.
-        Otherwise whoever was not heard since then has missed one. Gives those that are gone by that, and forgets them.
-        A round that is late by more than half its period counts nothing: this process stood still, and what
-        the workers answered meanwhile may wait to be read.
+        Remove and return the workers that missed too many. A round that is late by more than half the period counts
+        nothing: this process was blocked, and answers of the workers may not have been read yet.
+
+        :param period: the interval between keepalives, in seconds.
+        :param heard: whether the last keepalive was transmitted. If not, no worker has missed it.
         """
         now = self._clock.seconds()
         in_time = heard and self._last_round is not None and now - self._last_round <= _LATE * period
@@ -113,26 +128,26 @@ class Registry:
         return gone
 
     def get(self, id: str) -> Announcement | None:
-        """What the worker *id* said of itself; None if it is not known."""
+        """Return the last announcement of the worker *id*; None: it is not known."""
         entry = self._entries.get(id)
         return entry.announcement if entry is not None else None
 
     def of_type(self, type: str) -> list[Announcement]:
-        """The workers of *type*, suspects included, eldest first; the id decides between twins."""
+        """Return the workers of *type*, also suspect ones, oldest first, and by id if they started at the same time."""
         return sorted((entry.announcement for entry in self._types.get(type, {}).values()), key=_age)
 
     def eldest(self, type: str) -> Announcement | None:
-        """The eldest worker of *type*; None if there is none."""
+        """Return the oldest worker of *type*; None: there is none."""
         return min(
             (entry.announcement for entry in self._types.get(type, {}).values()), key=_age, default=None
         )
 
     def counts(self) -> dict[str, int]:
-        """How many workers there are of each type; 0 for one that had workers once."""
+        """Return the number of workers of each type, also 0 for types that had workers before."""
         return {type: len(entries) for type, entries in self._types.items()}
 
     def listing(self) -> list[dict[str, Any]]:
-        """What ``worker.list`` answers: the announcements, with ``state`` and ``age`` (ms unheard of)."""
+        """Return the answer to ``worker.list``: announcements with ``state`` and ``age``, the ms since the last one."""
         now = self._clock.seconds()
         return [
             {

@@ -16,7 +16,7 @@ from txmicro.worker import Worker
 LIBRARIES = "/usr/lib/*/faketime/libfaketimeMT.so.1"
 """Where Debian's package libfaketime has what sets the wall clock of a process."""
 SETTLED = 7.0
-"""Seconds after which a manager, whose keepalive is 2 s, has declared gone whom it does not hear."""
+"""Seconds after which a manager, whose keepalive is 2 s, has removed a worker that does not answer."""
 
 
 class Teller(Worker):
@@ -58,7 +58,8 @@ async def stops(stage: Stage) -> None:
         await pause(SETTLED)
         stage.recovered(await _works(stage))
         stage.require(
-            _deaths(manager) == before, f"somebody was declared gone when the clock went to {offset} s"
+            _deaths(manager) == before,
+            f"a worker was removed from the list when the clock went to {offset} s",
         )
     load.stop()
     await stage.stop_source(source)
@@ -101,5 +102,5 @@ async def _everybody_known(stage: Stage, children: list[Child]) -> None:
 
 
 def _deaths(manager: Child) -> int:
-    """How many workers the manager has declared gone."""
-    return manager.log.read_text().count("is declared gone")
+    """How many workers the manager has removed from its list."""
+    return manager.log.read_text().count("is removed from the list of workers")

@@ -80,7 +80,7 @@ class ManagerTests(InMemory):
         self.advance(30)
         self.alarm(False)
         self.advance(10)
-        self.assertEqual(self.said("declared gone"), [])
+        self.assertEqual(self.said("removed from the list"), [])
         self.assertEqual({entry["state"] for entry in self.manager.registry.listing()}, {"alive"})
         self.assertEqual(self.manager.registry.counts(), {"WA": 1, "WB": 1})
 
@@ -130,7 +130,7 @@ class Alarm(Live):
             error = await self.failed(late, JobTimeout)
             self.assertIn("the broker accepts no messages", str(error))
             self.assertEqual(len(manager.registry), 3)
-            self.assertEqual(self.lines("is declared gone"), [])
+            self.assertEqual(self.lines("is removed from the list of workers"), [])
             # A question about an exchange, which the broker does not read: a stop waited for its answer.
             leaving._running_engine._post.reply("WX:1", "ack", "", b"")
             stopping = bus.stopService()
