@@ -6,11 +6,11 @@ from txmicro import Job, JobError, RetryPolicy, Worker
 
 
 class CardExpired(JobError):
-    """Another attempt cannot help: ``retryable`` is false, as it is by default."""
+    """An error that no further attempt can help: ``retryable`` is false by default."""
 
 
 class Billing(Worker):
-    """Takes ``{"customer": …, "card": …}``; returns a receipt. The bank answers each customer's second attempt only."""
+    """A worker that charges a card. Its bank does not answer the first attempt for a customer."""
 
     type = "Billing"
     retry = RetryPolicy(attempts=3, steps=(0.5,))  # at most 3 attempts, half a second apart
@@ -20,7 +20,7 @@ class Billing(Worker):
         self.known: set[str] = set()
 
     async def do_job(self, job: Job) -> str:
-        """Charge the card."""
+        """Return a receipt, or raise what kept the card from being charged."""
         customer = job.data["customer"]
         if job.data["card"] == "expired":
             raise CardExpired(f"the card of {customer} has expired")
@@ -31,7 +31,7 @@ class Billing(Worker):
 
 
 class Shop(Worker):
-    """Sends two jobs when it starts. The broker keeps them, so nobody has to wait for their results."""
+    """A worker that sends two jobs when it starts. The broker keeps them, so it does not wait for the results."""
 
     type = "Shop"
 

@@ -6,7 +6,7 @@ from txmicro import Job, Worker
 
 
 class Dashboard(Worker):
-    """Counts the orders. Every dashboard gets every event."""
+    """A worker that counts orders. Each dashboard gets each event."""
 
     type = "Dashboard"
 
@@ -25,7 +25,7 @@ class Dashboard(Worker):
 
 
 class Mailer(Worker):
-    """Sends a mail for each order. The mailers are a group: each event goes to one of them."""
+    """A worker that sends a mail for each order. The mailers are a group: one of them gets each event."""
 
     type = "Mailer"
 

@@ -6,7 +6,7 @@ from txmicro import Job, Worker
 
 
 class Greeter(Worker):
-    """Takes ``{"name": …}``; returns a greeting."""
+    """A worker that takes ``{"name": …}`` and returns a greeting."""
 
     type = "Greeter"
 

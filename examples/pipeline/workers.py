@@ -14,29 +14,29 @@ LIMIT = 100_00
 
 
 class Parser(Worker):
-    """Takes a text such as ``3 apples``; returns the order."""
+    """A worker that takes a text such as ``3 apples`` and returns an order."""
 
     type = "Parser"
 
     async def do_job(self, job: Job) -> dict[str, Any]:
-        """Return the order's count and item."""
+        """Return the count and the item."""
         count, item = job.data.split()
         return {"count": int(count), "item": item}
 
 
 class Pricer(Worker):
-    """Takes an order; returns it with its total."""
+    """A worker that takes an order and returns it with its total."""
 
     type = "Pricer"
 
     async def do_job(self, job: Job) -> dict[str, Any]:
-        """Return the order and what it costs."""
+        """Return the order with its total in cents."""
         order = job.data
         return {**order, "total": order["count"] * PRICES[order["item"]]}
 
 
 class Desk(Worker):
-    """Takes an order with its total; decides which worker goes on with it."""
+    """A worker that decides which worker goes on with a priced order."""
 
     type = "Desk"
 
@@ -46,7 +46,7 @@ class Desk(Worker):
 
 
 class Invoice(Worker):
-    """Takes a small order; returns its invoice."""
+    """A worker that takes a small order and returns its invoice."""
 
     type = "Invoice"
 
@@ -56,7 +56,7 @@ class Invoice(Worker):
 
 
 class Approval(Worker):
-    """Takes a large order; returns the request to approve it."""
+    """A worker that takes a large order and returns the request to approve it."""
 
     type = "Approval"
 

@@ -12,25 +12,25 @@ CENTS = {"apple": 40, "pear": 50}
 
 
 class UnknownItem(JobError):
-    """An HTTP client gets this as an answer with the status 404."""
+    """An error that an HTTP client gets with the status 404."""
 
     http_status = 404
 
 
 class Pricer(Worker):
-    """Takes an item; returns its price in cents."""
+    """A worker that takes an item and returns its price in cents."""
 
     type = "Pricer"
 
     async def do_job(self, job: Job) -> int:
-        """Look the price up."""
+        """Return the price."""
         if job.data not in CENTS:
             raise UnknownItem(f"there is no price for {job.data}")
         return CENTS[job.data]
 
 
 class Api(RestWorker):
-    """Answers ``GET /prices/<item>``."""
+    """A REST worker that answers ``GET /prices/<item>``."""
 
     type = "Api"
 
