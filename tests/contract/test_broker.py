@@ -27,9 +27,9 @@ class EmbeddedBrokerTests(BrokerContract, TestCase):
     async def alarm(self, on: bool) -> None:
         memory = self.broker.factory.model.memory
         if on:
-            memory.take(memory.limit)
+            memory.allocate(memory.limit)
         else:
-            memory.give(memory.limit)
+            memory.free(memory.limit)
 
 
 class RabbitMQTests(BrokerContract, TestCase):

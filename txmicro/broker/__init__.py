@@ -1,1 +1,1 @@
-"""The embedded broker: for one machine, everything in memory."""
+"""The embedded broker: for one machine, in memory only."""

@@ -26,7 +26,7 @@ class ConsumerChannel(Protocol):
     def deliver(self, consumer: Consumer, message: Message) -> None:
         """Send *message* to *consumer*."""
 
-    def lose(self, consumer: Consumer) -> None:
+    def consumer_ended(self, consumer: Consumer) -> None:
         """End *consumer*, because its queue was deleted."""
 
 
@@ -39,23 +39,25 @@ class ConsumerQueue(Protocol):
     def unsubscribe(self, consumer: Consumer) -> None:
         """Deliver nothing more to *consumer*."""
 
-    def unpark(self, consumer: Consumer) -> None:
-        """Deliver again to *consumer*, which may be able to take messages again."""
+    def activate(self, consumer: Consumer) -> None:
+        """Deliver again to *consumer*, which was inactive and may be able to take messages again."""
 
 
 class Consumer:
-    """Somebody who gets a queue's messages.
+    """A consumer of a queue.
 
-    :ivar priority: others get nothing while one of a higher priority can take it.
+    :ivar priority: a consumer gets no messages while one of a higher priority can take them.
     :ivar prefetch: how many messages it may have unacknowledged.
-    :ivar parked: it could not take a message when there was one; its queue waits to hear that it can.
+    :ivar unacked: how many messages it has unacknowledged.
+    :ivar inactive: whether it could not take a message when there was one. Its queue delivers nothing to it until
+        :meth:`ConsumerQueue.activate`.
     """
 
     __slots__ = (
         "channel",
         "exclusive",
+        "inactive",
         "no_ack",
-        "parked",
         "prefetch",
         "priority",
         "queue",
@@ -82,10 +84,10 @@ class Consumer:
         self.prefetch = prefetch
         self.priority = priority
         self.unacked = 0
-        self.parked = False
+        self.inactive = False
 
     def released(self) -> None:
-        """One of its messages is settled."""
+        """Note that one of its messages is settled."""
         self.unacked -= 1
-        if self.parked:
-            self.queue.unpark(self)
+        if self.inactive:
+            self.queue.activate(self)

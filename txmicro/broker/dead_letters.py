@@ -1,4 +1,4 @@
-"""Dead letters' history: the ``x-death`` header, as RabbitMQ writes it.
+"""The history of dead letters: the ``x-death`` header, as RabbitMQ writes it.
 
 https://www.rabbitmq.com/docs/dlx#effects
 """
@@ -11,15 +11,18 @@ from typing import Any
 from txmicro.amqp.properties import Properties
 
 from .messages import Message
-from .properties import copies, with_headers
+from .properties import cc_keys, with_headers
 
 REJECTED = "rejected"
 
 
 def with_death(message: Message, reason: str, now: float) -> Properties:
-    """The properties of *message* after its death in its queue; *now* is Unix time in seconds.
+    """Return the properties of *message* as a dead letter of its queue.
 
-    Its expiration is gone, lest it die again at once; the history keeps it.
+    The expiration is removed, so that the message does not expire again at once. The history keeps it.
+
+    :param reason: why it was dropped, such as ``expired``.
+    :param now: Unix time in seconds.
     """
     headers: dict[str, Any] = {
         "x-death": [_death(message, reason, now), *_others(message, reason)],
@@ -34,8 +37,8 @@ def with_death(message: Message, reason: str, now: float) -> Properties:
     return with_headers(message.properties, headers, expiration=None)
 
 
-def goes_round(properties: Properties, queue: str) -> bool:
-    """Whether a message was in *queue* before and comes back without anybody having rejected it meanwhile."""
+def is_cycle(properties: Properties, queue: str) -> bool:
+    """Return whether a message was in *queue* before, and no consumer has rejected it since."""
     for death in _history(properties):
         if death.get("reason") == REJECTED:
             return False
@@ -45,7 +48,7 @@ def goes_round(properties: Properties, queue: str) -> bool:
 
 
 def _history(properties: Properties) -> list[dict[str, Any]]:
-    """The deaths so far, the latest first. A publisher may have sent anything under that name."""
+    """Return the deaths so far, the latest first. A publisher may have sent anything under that name."""
     deaths = (properties.headers or {}).get("x-death")
     return [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
 
@@ -69,7 +72,7 @@ def _death(message: Message, reason: str, now: float) -> dict[str, Any]:
         "queue": message.queue.name,
         "time": datetime.fromtimestamp(int(now), UTC),
         "exchange": message.exchange,
-        "routing-keys": [message.routing_key, *copies(message.properties)],
+        "routing-keys": [message.routing_key, *cc_keys(message.properties)],
     }
     if message.properties.expiration is not None:
         death["original-expiration"] = message.properties.expiration

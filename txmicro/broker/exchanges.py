@@ -1,4 +1,4 @@
-"""Exchanges: from a routing key to queues."""
+"""Exchanges: they route messages to queues."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from .topics import TopicTrie
 
 
 class Exchange:
-    """What all kinds share: a name, how it was declared, and its bindings.
+    """The base class of all exchanges: a name, the declared properties, and the bindings.
 
-    Subclasses answer :meth:`route` and keep what they need for it in :meth:`added` and :meth:`removed`.
+    Subclasses implement :meth:`route`, and update their data for it in :meth:`added` and :meth:`removed`.
+
+    :ivar bindings: pairs of a binding key and a queue.
     """
 
     kind = ""
@@ -30,36 +32,36 @@ class Exchange:
         self.bindings: set[tuple[str, Queue]] = set()
 
     def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
-        """The queues that a message with *key* and *headers* goes to, each once."""
+        """Return the queues for a message with the routing key *key* and these *headers*, each once."""
         raise NotImplementedError
 
-    def key(self, key: str, arguments: dict[str, Any]) -> str:
-        """What tells a queue's bindings apart; raises :class:`Refused` (406) for senseless arguments."""
+    def binding_key(self, key: str, arguments: dict[str, Any]) -> str:
+        """Return what identifies a binding of a queue. Raises :class:`Refused` (406) for invalid *arguments*."""
         return key
 
     def bind(self, key: str, queue: Queue) -> None:
-        """Let messages with *key* go to *queue*; nothing if they do."""
+        """Route messages with *key* to *queue*. Do nothing if the binding exists."""
         if (key, queue) not in self.bindings:
             self.bindings.add((key, queue))
             self.added(key, queue)
 
     def unbind(self, key: str, queue: Queue) -> None:
-        """Undo :meth:`bind`; nothing if it was not done."""
+        """Undo :meth:`bind`. Do nothing if there is no such binding."""
         if (key, queue) in self.bindings:
             self.bindings.remove((key, queue))
             self.removed(key, queue)
 
     def added(self, key: str, queue: Queue) -> None:
-        """A binding is new."""
+        """Note a new binding."""
         raise NotImplementedError
 
     def removed(self, key: str, queue: Queue) -> None:
-        """A binding is gone."""
+        """Note that a binding was removed."""
         raise NotImplementedError
 
 
 class Direct(Exchange):
-    """The routing key is the binding's key."""
+    """Routes a message to the queues that are bound with its routing key."""
 
     kind = "direct"
 
@@ -68,22 +70,22 @@ class Direct(Exchange):
         self._routes: dict[str, tuple[Queue, ...]] = {}
 
     def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
-        """The queues bound with *key*."""
+        """Return the queues bound with *key*."""
         return self._routes.get(key, ())
 
     def added(self, key: str, queue: Queue) -> None:
-        """Route *key* to *queue* too."""
+        """Route *key* to *queue*, too."""
         self._routes[key] = (*self._routes.get(key, ()), queue)
 
     def removed(self, key: str, queue: Queue) -> None:
-        """Route *key* to the others only."""
+        """Route *key* to the other queues only."""
         others = tuple(other for other in self._routes.pop(key) if other is not queue)
         if others:
             self._routes[key] = others
 
 
 class Fanout(Exchange):
-    """Every message goes to every queue."""
+    """Routes every message to every bound queue."""
 
     kind = "fanout"
 
@@ -92,15 +94,15 @@ class Fanout(Exchange):
         self._queues: tuple[Queue, ...] = ()
 
     def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
-        """All bound queues."""
+        """Return all bound queues."""
         return self._queues
 
     def added(self, key: str, queue: Queue) -> None:
-        """Route to *queue* too."""
+        """Route to *queue*, too."""
         self._collect()
 
     def removed(self, key: str, queue: Queue) -> None:
-        """Route to *queue* only if it is bound with another key."""
+        """Route to *queue* only if it is also bound with another key."""
         self._collect()
 
     def _collect(self) -> None:
@@ -108,7 +110,7 @@ class Fanout(Exchange):
 
 
 class Topic(Exchange):
-    """Binding keys are patterns of words (:mod:`.topics`)."""
+    """Routes by patterns of words (:mod:`.topics`)."""
 
     kind = "topic"
 
@@ -117,11 +119,11 @@ class Topic(Exchange):
         self._trie: TopicTrie[Queue] = TopicTrie()
 
     def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
-        """The queues bound with a pattern that *key* matches."""
+        """Return the queues bound with a pattern that *key* matches."""
         return self._trie.match(key)
 
     def added(self, key: str, queue: Queue) -> None:
-        """Route what matches *key* to *queue* too."""
+        """Route keys that match the pattern *key* to *queue*, too."""
         self._trie.add(key, queue)
 
     def removed(self, key: str, queue: Queue) -> None:
@@ -130,7 +132,7 @@ class Topic(Exchange):
 
 
 class Headers(Exchange):
-    """Binding arguments are compared with the message's headers; keys play no part."""
+    """Routes by the message's headers, which it compares with the arguments of bindings. Keys do not matter."""
 
     kind = "headers"
 
@@ -138,32 +140,32 @@ class Headers(Exchange):
         super().__init__(name, **declared)
         self._rules: dict[str, _Rule] = {}
 
-    def key(self, key: str, arguments: dict[str, Any]) -> str:
-        """One text for key and arguments, and the rule that they make."""
+    def binding_key(self, key: str, arguments: dict[str, Any]) -> str:
+        """Return one text for key and arguments, and note the rule that they make."""
         rule = _Rule(arguments)
-        told = f"{key} {sorted(arguments.items(), key=itemgetter(0))}"
-        self._rules[told] = rule
-        return told
+        binding = f"{key} {sorted(arguments.items(), key=itemgetter(0))}"
+        self._rules[binding] = rule
+        return binding
 
     def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
-        """The queues bound with what *headers* has."""
-        return tuple({queue: None for told, queue in self.bindings if self._rules[told].matches(headers)})
+        """Return the queues whose arguments *headers* match."""
+        return tuple({queue: None for key, queue in self.bindings if self._rules[key].matches(headers)})
 
     def unbind(self, key: str, queue: Queue) -> None:
-        """Undo :meth:`bind`, and forget the rule if nobody else is bound with it."""
+        """Undo :meth:`bind`, and forget the rule if no other queue is bound with it."""
         super().unbind(key, queue)
-        if not any(told == key for told, _queue in self.bindings):
+        if not any(other == key for other, _queue in self.bindings):
             self._rules.pop(key, None)
 
     def added(self, key: str, queue: Queue) -> None:
-        """The rule is known from :meth:`key`."""
+        """Do nothing: :meth:`binding_key` has noted the rule."""
 
     def removed(self, key: str, queue: Queue) -> None:
-        """:meth:`unbind` forgets the rule."""
+        """Do nothing: :meth:`unbind` forgets the rule."""
 
 
 class _Rule:
-    """What the arguments of a binding ask of headers: https://www.rabbitmq.com/tutorials/amqp-concepts."""
+    """The headers that a binding's arguments require: https://www.rabbitmq.com/tutorials/amqp-concepts."""
 
     __slots__ = ("_count", "_wanted")
 
@@ -182,7 +184,7 @@ class _Rule:
         }
 
     def matches(self, headers: Mapping[str, Any]) -> bool:
-        """Whether *headers* has all, or any, of what is wanted; a wanted None: with any value."""
+        """Return whether *headers* have all, or any, of the wanted values. A wanted None matches any value."""
         return self._count(
             name in headers and (value is None or _same(value, headers[name]))
             for name, value in self._wanted.items()
@@ -197,7 +199,7 @@ _MATCHES: Final = ("all", "any", "all-with-x", "any-with-x")
 
 
 class Default(Exchange):
-    """The exchange without a name: every queue is bound to it with its own name, and to nothing else."""
+    """The exchange with the empty name: every queue is bound to it with the queue's name."""
 
     kind = "direct"
 
@@ -206,7 +208,7 @@ class Default(Exchange):
         self._named = queues
 
     def route(self, key: str, headers: Mapping[str, Any]) -> tuple[Queue, ...]:
-        """The queue of that name."""
+        """Return the queue of that name."""
         queue = self._named.get(key)
         return () if queue is None else (queue,)
 

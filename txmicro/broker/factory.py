@@ -1,4 +1,4 @@
-"""The embedded broker's factory: one broker, and its connections."""
+"""The factory of an embedded broker: its model and its connections."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ MAX_CONNECTIONS: Final = 1024
 
 
 class BrokerFactory(Factory):
-    """One broker, and its connections.
+    """An embedded broker, as a Twisted factory.
 
-    :param users: passwords by user name; None: guest, with the password guest.
-    :param memory_limit: bytes of messages above which publishers are held up.
-    :param max_connections: more are closed at once.
-    :ivar model: what is in it.
+    :param users: passwords by user name; None: ``guest`` with the password ``guest``.
+    :param memory_limit: bytes of messages above which publishers are blocked.
+    :param max_connections: how many clients may be connected; further connections are closed at once.
+    :ivar model: the exchanges and queues.
+    :ivar connections: the open connections.
     """
 
     log = Logger()
@@ -49,11 +50,11 @@ class BrokerFactory(Factory):
         self.model.memory.on_alarm = self._on_alarm
 
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
-        """A connection; None, which closes it: there are too many."""
+        """Return a new connection; None, which closes it, when too many are open."""
         if len(self.connections) >= self._max_connections:
             self.log.warn(
-                "Closing a new connection from {addr}: {limit} are open, the most that are allowed. It is taken when "
-                "others have been closed.",
+                "Closing a new connection from {addr}: {limit} are open, the most that are allowed. Clients can "
+                "connect again when others have disconnected.",
                 addr=addr,
                 limit=self._max_connections,
                 recurring=True,
@@ -64,7 +65,7 @@ class BrokerFactory(Factory):
         return protocol
 
     def lost(self, connection: ServerConnection) -> None:
-        """*connection* is gone."""
+        """Note that *connection* is closed."""
         self.connections.discard(connection)
         if not self.connections:
             gone, self._gone = self._gone, []
@@ -72,7 +73,10 @@ class BrokerFactory(Factory):
                 waiter.callback(None)
 
     def shut_down(self) -> Deferred[None]:
-        """Close all connections. Fires with None when they are gone; does not fail."""
+        """Close all connections, and tell the clients why.
+
+        Fires with None when they are closed. Does not fail. Canceling it stops the wait.
+        """
         if not self.connections:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
@@ -82,13 +86,13 @@ class BrokerFactory(Factory):
         return waiter
 
     def close(self) -> None:
-        """Break all connections and drop all messages, without a word."""
+        """Abort all connections and drop all messages, without telling the clients."""
         for connection in list(self.connections):
             connection.transport.abortConnection()
         self.model.close()
 
     def flush_later(self, output: OutputBuffer) -> None:
-        """Flush *output* at the end of this turn, all connections' in one go."""
+        """Flush *output* at the end of this turn of the reactor, together with those of other connections."""
         self._unflushed.append(output)
         if self._flush is None:
             self._flush = self.clock.callLater(0, self._flush_all)
@@ -102,10 +106,10 @@ class BrokerFactory(Factory):
     def _on_alarm(self, on: bool) -> None:
         limit = self.model.memory.limit
         if on:
-            text = "Messages take more than {limit} bytes (broker_memory): clients that publish wait for room"
+            text = "Messages take more than {limit} bytes (broker_memory): publishers are blocked until there is room"
             self.log.warn(text, limit=limit, recurring=True)
         else:
-            text = "Messages take well under {limit} bytes (broker_memory) again: all clients may publish"
+            text = "Messages take less than {limit} bytes (broker_memory) again: publishers are unblocked"
             self.log.info(text, limit=limit, recurring=True)
         for connection in list(self.connections):
             connection.set_alarm(on)

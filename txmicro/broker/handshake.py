@@ -1,4 +1,4 @@
-"""How a client is let in: AMQP 0-9-1 section 2.2.4, with SASL PLAIN (RFC 4616) or AMQPLAIN."""
+"""The broker's side of the handshake: AMQP 0-9-1 section 2.2.4, with SASL PLAIN (RFC 4616) or AMQPLAIN."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .errors import Refused
 CHANNEL_MAX: Final = 2047
 FRAME_MIN: Final = 4096
 HEARTBEAT: Final = 60
-"""Seconds that are proposed; the client decides."""
+"""Heartbeat interval that the broker proposes, in seconds; the client decides."""
 
 VHOST: Final = "/"
 
@@ -48,16 +48,16 @@ class Handshake:
 
     :param users: passwords by user name.
     :param send: sends a method on channel 0.
-    :param turn_away: ends the connection of a client who would not understand why.
-    :ivar done: the connection is open.
-    :ivar user: who was let in.
+    :param hang_up: closes the connection of a client that does not expect a reason.
+    :ivar done: whether the connection is open.
+    :ivar user: the authenticated user.
     :ivar channel_max: how many channels may be open at once.
-    :ivar frame_max: the largest frame that was agreed on, in bytes.
-    :ivar heartbeat: the interval that was agreed on, in seconds; 0: none.
+    :ivar frame_max: the negotiated largest frame, in bytes.
+    :ivar heartbeat: the negotiated heartbeat interval, in seconds; 0: none.
     """
 
     def __init__(
-        self, users: Mapping[str, str], send: Callable[[base.Frame], None], turn_away: Callable[[], None]
+        self, users: Mapping[str, str], send: Callable[[base.Frame], None], hang_up: Callable[[], None]
     ) -> None:
         self.done = False
         self.user = ""
@@ -66,23 +66,23 @@ class Handshake:
         self.heartbeat = 0
         self._users = users
         self._send = send
-        self._turn_away = turn_away
+        self._hang_up = hang_up
         self._capabilities: dict[str, Any] = {}
         self._next: tuple[type[base.Frame], Callable[[Any], None]] | None = None
 
     def start(self) -> None:
-        """The client's header is right: say who we are."""
+        """Answer a valid protocol header with the broker's properties."""
         self._next = Connection.StartOk, self._log_in
         self._send(Connection.Start(0, 9, _SERVER, " ".join(_MECHANISMS), "en_US"))
 
     def take(self, method: Any) -> None:
-        """Do the next step; raises :class:`Refused`."""
+        """Handle the client's next method. Raises :class:`Refused`."""
         if self._next is None or type(method) is not self._next[0]:
             raise Refused(503, f"unexpected method {method.name} on channel 0")
         self._next[1](method)
 
-    def can(self, capability: str) -> bool:
-        """Whether the client said that it understands *capability*."""
+    def has_capability(self, capability: str) -> bool:
+        """Return whether the client has announced *capability*."""
         return self._capabilities.get(capability) is True
 
     def _log_in(self, method: Connection.StartOk) -> None:
@@ -93,14 +93,14 @@ class Handshake:
         self._capabilities = capabilities if isinstance(capabilities, dict) else {}
         response = method.response
         user, password = read(response.encode() if isinstance(response, str) else response)
-        if knows(self._users, user, password):
+        if authenticates(self._users, user, password):
             self.user = user
             self._next = Connection.TuneOk, self._tune
             self._send(Connection.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT))
-        elif self.can("authentication_failure_close"):
+        elif self.has_capability("authentication_failure_close"):
             raise Refused(403, f"Login was refused using authentication mechanism {method.mechanism}")
         else:
-            self._turn_away()
+            self._hang_up()
 
     def _tune(self, method: Connection.TuneOk) -> None:
         if not FRAME_MIN <= method.frame_max <= FRAME_MAX:
@@ -123,29 +123,31 @@ class Handshake:
         self._send(Connection.OpenOk())
 
 
-def knows(users: Mapping[str, str], user: str, password: bytes) -> bool:
-    """Whether *user* is one of *users* and *password* is the right one."""
-    right = users.get(user)
-    return compare_digest(password, (right or "").encode()) and right is not None
+def authenticates(users: Mapping[str, str], user: str, password: bytes) -> bool:
+    """Return whether *user* is one of *users* and *password* is the correct one."""
+    expected = users.get(user)
+    return compare_digest(password, (expected or "").encode()) and expected is not None
 
 
-_NOBODY: Final = "", b""
+_NO_CREDENTIALS: Final = "", b""
 
 
 def _read_plain(response: bytes) -> tuple[str, bytes]:
     parts = response.split(b"\0")
-    return (parts[1].decode("utf-8", "replace"), parts[2]) if len(parts) == 3 else _NOBODY
+    return (parts[1].decode("utf-8", "replace"), parts[2]) if len(parts) == 3 else _NO_CREDENTIALS
 
 
 def _read_amqplain(response: bytes) -> tuple[str, bytes]:
-    """A table without its length: LOGIN and PASSWORD."""
+    """Read a table without its length: LOGIN and PASSWORD."""
     try:
         table, _ = decode_table(struct.pack(">I", len(response)) + response, 0, len(response) + 4)
     except FrameError:
-        return _NOBODY
+        return _NO_CREDENTIALS
     user, password = table.get("LOGIN"), table.get("PASSWORD")
-    return (user, password.encode()) if isinstance(user, str) and isinstance(password, str) else _NOBODY
+    return (
+        (user, password.encode()) if isinstance(user, str) and isinstance(password, str) else _NO_CREDENTIALS
+    )
 
 
 _MECHANISMS: Final = {"PLAIN": _read_plain, "AMQPLAIN": _read_amqplain}
-"""SASL mechanisms: what reads a user and a password from a response, the empty user if there is none."""
+"""SASL mechanisms, with functions that read user and password from a response; the user is empty if there is none."""

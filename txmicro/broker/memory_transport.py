@@ -1,4 +1,4 @@
-"""Connections to the broker without a network: for unit tests, and :mod:`txmicro.testing`."""
+"""Connections to the broker in memory, without a network: for unit tests and :mod:`txmicro.testing`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from txmicro.util.clock import Clock, Timer
 from .factory import BrokerFactory
 
 BUFFER: Final = 64 * 1024
-"""Bytes on their way above which a transport's producer is paused, as on TCP."""
+"""Bytes in transit above which a transport's producer is paused, as with TCP."""
 
 
 @implementer(IAddress)
 class MemoryAddress:
-    """Where the ends of a pipe are."""
+    """The address of both ends of a pipe."""
 
     host = "memory"
     port = 0
@@ -38,13 +38,14 @@ class MemoryAddress:
 
 @implementer(ITransport)
 class MemoryTransport:
-    """One end of a pipe: what is written here, the protocol at the other end gets one turn later.
+    """One end of a pipe. The protocol at the other end gets what is written here one turn of the reactor later.
 
-    As on TCP, a registered producer is paused while much is on its way, and :meth:`pauseProducing` holds
-    back what comes in.
+    As with TCP, a registered producer is paused while many bytes are in transit, and :meth:`pauseProducing` stops
+    what arrives.
 
-    :ivar protocol: whose transport this is.
+    :ivar protocol: the protocol that uses this transport.
     :ivar peer: the other end.
+    :ivar connected: whether the pipe is open.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -55,7 +56,7 @@ class MemoryTransport:
         self._clock = clock
         self._sent: list[bytes] = []
         self._size = 0
-        self._turn: Timer | None = None
+        self._timer: Timer | None = None
         self._reading = True
         self._producer: Any = None
         self._streaming = False
@@ -64,7 +65,7 @@ class MemoryTransport:
 
     @classmethod
     def pair(cls, clock: Clock, *protocols: Any) -> tuple[MemoryTransport, MemoryTransport]:
-        """Connect two protocols, the first one first; gives their transports."""
+        """Connect two protocols, the first one first. Return their transports."""
         one, other = cls(clock), cls(clock)
         one.peer, other.peer = other, one
         for transport, protocol in zip((one, other), protocols, strict=True):
@@ -75,12 +76,12 @@ class MemoryTransport:
     # ITransport:
 
     def write(self, data: bytes) -> None:
-        """Send *data*; nothing after the connection was closed."""
+        """Send *data*. Do nothing after the connection was closed."""
         if not self.connected or not data:
             return
         self._sent.append(data)
         self._size += len(data)
-        self._carry_later()
+        self._transfer_later()
         if self._producer is not None and not self._producer_paused and self._size > BUFFER:
             self._producer_paused = True
             self._producer.pauseProducing()
@@ -90,34 +91,34 @@ class MemoryTransport:
         self.write(b"".join(data))
 
     def loseConnection(self) -> None:
-        """Close, once what was written has arrived and no producer waits for its turn."""
+        """Close once everything written has arrived and no producer is registered that has more."""
         self.disconnecting = True
-        self._carry_later()
+        self._transfer_later()
 
     def abortConnection(self) -> None:
-        """Close now; what is on its way is lost. The other end hears of it."""
+        """Close now, and drop what is in transit. Both ends are notified."""
         self.cut()
 
     def getPeer(self) -> MemoryAddress:
-        """The other end's address."""
+        """Return the address of the other end."""
         return MemoryAddress()
 
     def getHost(self) -> MemoryAddress:
-        """Our own address."""
+        """Return the address of this end."""
         return MemoryAddress()
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Nothing is delayed here."""
+        """Do nothing: there is no delay to turn off."""
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """A pipe does not go away unheard."""
+        """Do nothing: both ends always notice when a pipe is closed."""
 
     # IConsumer:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Tell *producer* when to pause."""
+        """Pause and resume *producer*. Raises ``RuntimeError`` when one is registered already."""
         if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
+            raise RuntimeError("a producer is registered already: unregister it first")
         self._producer, self._streaming = producer, streaming
         self._producer_paused = False
         if not self.connected:
@@ -126,44 +127,44 @@ class MemoryTransport:
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """Tell nobody any more; a close that waited for this goes on."""
+        """Pause no producer any more, and complete a close that has waited for this."""
         self._producer = None
         if self.disconnecting:
-            self._carry_later()
+            self._transfer_later()
 
     # IPushProducer:
 
     def pauseProducing(self) -> None:
-        """Let nothing come in for now."""
+        """Let no bytes arrive for now."""
         self._reading = False
 
     def resumeProducing(self) -> None:
-        """Let it come in again."""
+        """Let bytes arrive again."""
         self._reading = True
-        self.peer._carry_later()
+        self.peer._transfer_later()
 
     def stopProducing(self) -> None:
         """Close."""
         self.loseConnection()
 
-    # How bytes move:
+    # How bytes are transferred:
 
     def cut(self) -> None:
-        """Break the connection without notice, as a pulled cable does: both ends lose it, one turn later."""
+        """Break the connection, as an unplugged cable does. Both ends are notified one turn later."""
         for end in (self, self.peer):
             end._finish(Failure(ConnectionLost()))
 
-    def _carry_later(self) -> None:
-        if self._turn is None and self.connected:
-            self._turn = self._clock.callLater(0, self._carry)
+    def _transfer_later(self) -> None:
+        if self._timer is None and self.connected:
+            self._timer = self._clock.callLater(0, self._transfer)
 
-    def _carry(self) -> None:
-        self._turn = None
+    def _transfer(self) -> None:
+        self._timer = None
         if self._sent and self.peer._reading:
             data = b"".join(self._sent)
             self._sent.clear()
             self._size = 0
-            self._hand_over(data)
+            self._deliver(data)
         if self._sent:
             return
         if self._producer is not None and (self._producer_paused or not self._streaming):
@@ -173,33 +174,33 @@ class MemoryTransport:
             self._finish(Failure(ConnectionDone()))
             self.peer._finish(Failure(ConnectionDone()))
 
-    def _hand_over(self, data: bytes) -> None:
+    def _deliver(self, data: bytes) -> None:
         try:
             self.peer.protocol.dataReceived(data)
         except Exception:
-            self.cut()  # a protocol that raises loses its connection, as on TCP
+            self.cut()  # a protocol that raises loses its connection, as with TCP
             raise
 
-    def _finish(self, why: Failure) -> None:
-        """Be closed: at once for whoever writes, a turn later for the protocol."""
+    def _finish(self, reason: Failure) -> None:
+        """Close: writes are dropped from now on, and the protocol is notified one turn later."""
         if self.connected:
             self.connected = False
             self._sent.clear()
-            self._end = why
-            if self._turn is not None:
-                self._turn.cancel()
-            self._turn = self._clock.callLater(0, self._tell)
+            self._end = reason
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._clock.callLater(0, self._notify)
 
-    def _tell(self) -> None:
-        self._turn = None
+    def _notify(self) -> None:
+        self._timer = None
         self.protocol.connectionLost(self._end)
 
 
 @implementer(IStreamClientEndpoint)
 class MemoryEndpoint:
-    """Connects clients to the broker of *factory*, in this process.
+    """Connects clients to the broker of *factory* in this process.
 
-    :ivar down: connections are refused, as if the broker did not run.
+    :ivar down: whether connections are refused, as if the broker did not run.
     """
 
     def __init__(self, factory: BrokerFactory, clock: Clock) -> None:
@@ -211,7 +212,7 @@ class MemoryEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect a protocol of *protocolFactory*.
 
-        The Deferred has fired already: with the protocol, or with ``ConnectionRefusedError``.
+        The Deferred has already fired with the protocol, or failed with ``ConnectionRefusedError``.
         """
         server = None if self.down else self._factory.buildProtocol(None)
         if server is None:
@@ -223,6 +224,6 @@ class MemoryEndpoint:
         return succeed(client)
 
     def cut(self) -> None:
-        """Break all connections that were made here, without notice."""
+        """Break all connections that were made here."""
         for pipe in self._pipes:
             pipe.cut()

@@ -10,7 +10,7 @@ from txmicro.amqp.properties import Properties
 from .queue_options import QueueOptions
 
 OVERHEAD: Final = 1024
-"""Bytes that a message counts for besides its body and properties, so that many small ones are bounded too."""
+"""Bytes that a message counts for besides its body and properties, so that many small ones are limited, too."""
 
 
 class MessageQueue(Protocol):
@@ -36,8 +36,8 @@ class MessageQueue(Protocol):
     def reject(self, message: Message) -> None:
         """Move *message* to the dead letters: a consumer rejected it."""
 
-    def buried(self, message: Message, reason: str, taken: bool) -> None:
-        """Note whether *message* was *taken* by the dead letters."""
+    def dead_lettered(self, message: Message, reason: str, taken: bool) -> None:
+        """Note whether the dead letter exchange has *taken* the dropped *message*."""
 
 
 class MessageConsumer(Protocol):
@@ -50,11 +50,11 @@ class MessageConsumer(Protocol):
 class Message:
     """A message in one queue.
 
-    :ivar position: its place in the order of its queue, which a requeue gives back to it.
-    :ivar expires: when it is dropped, on the clock; infinite: never.
-    :ivar deliveries: how often it was delivered and came back.
+    :ivar position: its place in the order of its queue; it returns there when it is requeued.
+    :ivar expires: when it is dropped, in seconds of the clock; infinite: never.
+    :ivar deliveries: how often it was delivered and requeued.
     :ivar size: bytes of memory that it counts for.
-    :ivar consumer: who has it; None: the queue, or who got it by ``basic.get``.
+    :ivar consumer: the consumer that has it; None: it is in the queue, or was fetched by ``basic.get``.
     """
 
     __slots__ = (

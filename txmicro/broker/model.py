@@ -1,7 +1,7 @@
-"""The broker without a network: exchanges, queues, and what happens between them.
+"""A model of a broker, without a network: exchanges, queues, bindings and dead letters.
 
-It keeps everything in memory. Its doings are RabbitMQ's, as far as it has them; the contract suite
-(``tests/contract_broker.py``) holds both to the same. Time comes from a clock, and nothing here does I/O.
+It keeps everything in memory, and does no I/O. It behaves as RabbitMQ does, in what it implements: one contract suite
+(``tests/contract/broker.py``) tests both.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from pamqp.constants import DOMAIN_REGEX
 from txmicro.amqp.properties import Properties
 from txmicro.util.clock import Clock
 
-from .dead_letters import REJECTED, goes_round, with_death
+from .dead_letters import REJECTED, is_cycle, with_death
 from .errors import Refused, Unsupported
 from .exchanges import KINDS, Default, Exchange
 from .memory_gauge import MemoryGauge
 from .messages import Message
-from .properties import copies
+from .properties import cc_keys
 from .queue_options import check_equivalent, check_same, parse_options
 from .queues import Queue
 
-_LONGEST: Final = {"queue": 255, "exchange": 127}
-_NAME: Final = DOMAIN_REGEX["queue-name"]  # what pamqp is willing to send back
+_LONGEST: Final = {"queue": 255, "exchange": 127}  # characters of a name
+_NAME: Final = DOMAIN_REGEX["queue-name"]  # pamqp sends no other names
 
-MEMORY_LIMIT: Final = 256 * 1024 * 1024
+MEMORY_LIMIT: Final = 256 * 1024 * 1024  # bytes
 
 
 class Outcome(Enum):
-    """What became of a message: in all its queues, in none as none is bound, refused by a full one."""
+    """The result of publishing a message: it is in all its queues; no queue is bound; a full queue refused it."""
 
     STORED = "stored"
     UNROUTED = "unrouted"
@@ -42,12 +42,17 @@ class Outcome(Enum):
 
 
 class Model:
-    """Exchanges and queues by name.
+    """The exchanges and queues of one broker.
 
-    :param clock: for expiry.
+    A session is any object; the model compares sessions by identity, to tell who owns exclusive queues.
+
+    :param clock: for the expiry of messages and queues.
     :param memory_limit: bytes of messages above which :attr:`memory` raises its alarm.
-    :param now: Unix time in seconds, for the history of dead letters.
-    :param new_id: makes names that nobody else has.
+    :param now: returns Unix time in seconds, for the history of dead letters.
+    :param new_id: returns a unique text.
+    :ivar memory: the memory that messages take.
+    :ivar queues: by name.
+    :ivar exchanges: by name.
     """
 
     def __init__(
@@ -69,17 +74,17 @@ class Model:
         self._clock = clock
         self._now = now
         self._new_id = new_id
-        self._burying = False
-        self._dead: deque[tuple[Message, str]] = deque()
+        self._dropping = False
+        self._dropped: deque[tuple[Message, str]] = deque()
 
     def new_name(self, prefix: str) -> str:
-        """A name that is not in use."""
+        """Return a new unique name that begins with *prefix*."""
         return f"{prefix}{self._new_id()}"
 
     # Exchanges:
 
     def exchange(self, name: str) -> Exchange:
-        """The exchange called *name*; raises :class:`Refused` (404)."""
+        """Return the exchange with the name *name*. Raises :class:`Refused` (404)."""
         found = self.exchanges.get(name)
         if found is None:
             raise Refused(404, f"no exchange '{name}' in vhost '/'")
@@ -95,7 +100,10 @@ class Model:
         internal: bool = False,
         arguments: dict[str, Any] | None = None,
     ) -> None:
-        """Have an exchange called *name*; raises :class:`Refused` unless it is new or of these properties."""
+        """Declare an exchange. Do nothing if it exists with these properties.
+
+        Raises :class:`Refused` if it exists with others, or is not valid.
+        """
         _check_not_default(name)
         if kind not in KINDS:
             raise Refused(406, f"unknown exchange type '{kind}'")
@@ -119,7 +127,10 @@ class Model:
             )
 
     def delete_exchange(self, name: str, *, if_unused: bool = False) -> None:
-        """Delete an exchange; nothing if there is none. Raises :class:`Refused`: reserved, or in use."""
+        """Delete an exchange. Do nothing if there is none.
+
+        Raises :class:`Refused` if it is reserved, or in use and *if_unused*.
+        """
         _check_not_default(name)
         _check_not_reserved("exchange", name)
         found = self.exchanges.get(name)
@@ -135,7 +146,7 @@ class Model:
     # Queues:
 
     def queue(self, name: str, session: object) -> Queue:
-        """The queue called *name*; raises :class:`Refused` (404, or 405: another session's own)."""
+        """Return the queue *name*. Raises :class:`Refused` (404; 405: it belongs to another session)."""
         found = self.queues.get(name)
         if found is None:
             raise Refused(404, f"no queue '{name}' in vhost '/'")
@@ -153,9 +164,12 @@ class Model:
         auto_delete: bool = False,
         arguments: dict[str, Any] | None = None,
     ) -> Queue:
-        """Have a queue called *name* (empty: the broker names it).
+        """Declare a queue, and return it. An existing queue of these properties is returned.
 
-        Raises :class:`Refused` unless it is new or of these properties.
+        :param name: empty: the broker chooses a name.
+
+        Raises :class:`Refused` if the queue exists with other properties or belongs to another session, or if the
+        declaration is not valid.
         """
         wanted = parse_options(
             name, durable=durable, exclusive=exclusive, auto_delete=auto_delete, arguments=arguments or {}
@@ -165,21 +179,21 @@ class Model:
             check_equivalent(name, found.options, wanted)
             if found.options.exclusive != exclusive:
                 raise _locked(name)
-            found.used()
+            found.touch()
             return found
         _check_name("queue", name)
         name = name or self.new_name("amq.gen-")
         owner = session if exclusive else None
-        made = Queue(name, wanted, owner, self._clock, self.memory, self._bury, self._delete_queue)
+        made = Queue(name, wanted, owner, self._clock, self.memory, self._drop, self._delete_queue)
         self.queues[name] = made
         return made
 
     def delete_queue(
         self, session: object, name: str, *, if_unused: bool = False, if_empty: bool = False
     ) -> int:
-        """Delete a queue; gives the number of messages lost, 0 if there is none.
+        """Delete a queue. Return how many messages were in it; 0 if there is no such queue.
 
-        Raises :class:`Refused`: another session's, or (406) in use or not empty.
+        Raises :class:`Refused` if it belongs to another session, or (406) is in use or not empty.
         """
         if name not in self.queues:
             return 0
@@ -196,7 +210,7 @@ class Model:
             self._unbind(exchange, key, queue)
         lost = len(queue.ready)
         for consumer in queue.close():
-            consumer.channel.lose(consumer)
+            consumer.channel.consumer_ended(consumer)
         return lost
 
     # Bindings:
@@ -209,11 +223,11 @@ class Model:
         key: str,
         arguments: dict[str, Any] | None = None,
     ) -> None:
-        """Let messages with *key* to *exchange* go to *queue*. Raises :class:`Refused`."""
+        """Route messages of *exchange* with the key *key* to *queue*. Raises :class:`Refused`."""
         _check_not_default(exchange)
         target = self.queue(queue, session)
         source = self.exchange(exchange)
-        binding = source.key(key, arguments or {})
+        binding = source.binding_key(key, arguments or {})
         source.bind(binding, target)
         self._bindings.setdefault(queue, set()).add((binding, source))
 
@@ -225,11 +239,11 @@ class Model:
         key: str,
         arguments: dict[str, Any] | None = None,
     ) -> None:
-        """Undo :meth:`bind`; nothing if it was not done. Raises :class:`Refused`."""
+        """Undo :meth:`bind`. Do nothing if there is no such binding. Raises :class:`Refused`."""
         _check_not_default(exchange)
         source = self.exchanges.get(exchange)
         if source is not None and queue in self.queues:
-            binding = source.key(key, arguments or {})
+            binding = source.binding_key(key, arguments or {})
             self._unbind(source, binding, self.queue(queue, session))
             self._bindings.get(queue, set()).discard((binding, source))
 
@@ -243,7 +257,12 @@ class Model:
     def publish(
         self, exchange: str, key: str, properties: Properties, body: bytes, others: Sequence[str] = ()
     ) -> Outcome:
-        """Put a message into the queues that *key* or one of *others* reaches. Raises :class:`Refused`."""
+        """Put a message into the queues that *exchange* routes it to.
+
+        :param others: further routing keys. A queue gets the message once.
+
+        Raises :class:`Refused`.
+        """
         target = self.exchanges.get(exchange) or self.exchange(exchange)
         if target.internal:
             raise Refused(403, f"cannot publish to internal exchange '{exchange}' in vhost '/'")
@@ -258,56 +277,59 @@ class Model:
                 outcome = Outcome.STORED
         return outcome
 
-    def forget(self, session: object) -> None:
-        """*session* is over: its exclusive queues are deleted."""
+    def end_session(self, session: object) -> None:
+        """Delete the exclusive queues of *session*."""
         for queue in [queue for queue in self.queues.values() if queue.owner is session]:
             self._delete_queue(queue)
 
     def close(self) -> None:
-        """Drop everything, so that no timer remains."""
+        """Delete all queues, so that no timer remains."""
         for queue in list(self.queues.values()):
             self._delete_queue(queue)
 
     # Dead letters:
 
-    def _bury(self, message: Message, reason: str) -> None:
-        """Take a dropped message to its dead letters, and those that this drops after it, one by one."""
-        self._dead.append((message, reason))
-        if self._burying:
+    def _drop(self, message: Message, reason: str) -> None:
+        """Move a dropped message to the dead letters. Messages that this drops follow after it, not within it."""
+        self._dropped.append((message, reason))
+        if self._dropping:
             return
-        self._burying = True
+        self._dropping = True
         try:
-            while self._dead:
-                message, reason = self._dead.popleft()
-                message.queue.buried(message, reason, self._dead_letter(message, reason))
+            while self._dropped:
+                message, reason = self._dropped.popleft()
+                message.queue.dead_lettered(message, reason, self._dead_letter(message, reason))
         finally:
-            self._burying = False
+            self._dropping = False
 
     def _dead_letter(self, message: Message, reason: str) -> bool:
-        """Publish a dropped message to where its queue says. False: nobody has it now who should."""
+        """Publish a dropped message to the dead letter exchange of its queue, if it has one.
+
+        Returns False when no queue has taken the dead letter, or when one refused it.
+        """
         options = message.queue.options
         if options.dead_letter_exchange is None:
             return True
         exchange = self.exchanges.get(options.dead_letter_exchange)
         key = message.routing_key if options.dead_letter_key is None else options.dead_letter_key
-        keys = [key, *(copies(message.properties) if options.dead_letter_key is None else ())]
+        keys = [key, *(cc_keys(message.properties) if options.dead_letter_key is None else ())]
         queues = () if exchange is None else _routed(exchange, keys, message.properties.headers or {})
         properties = with_death(message, reason, self._now())
         stored = [
             queue.push(options.dead_letter_exchange, key, properties, message.body, None)
             for queue in queues
-            if reason == REJECTED or not goes_round(properties, queue.name)
+            if reason == REJECTED or not is_cycle(properties, queue.name)
         ]
         return bool(queues) and all(stored)
 
 
 def _routed(exchange: Exchange, keys: Iterable[str], headers: Mapping[str, Any]) -> Collection[Queue]:
-    """The queues that any of *keys* reaches, each once."""
+    """Return the queues that any of *keys* is routed to, each once."""
     return dict.fromkeys(queue for key in keys for queue in exchange.route(key, headers))
 
 
 def _ttl(expiration: str) -> float:
-    """Read a message's ``expiration``, in seconds; raises :class:`Refused` (406)."""
+    """Return a message's ``expiration`` in seconds. Raises :class:`Refused` (406)."""
     if not (expiration.isascii() and expiration.isdecimal()):
         raise Refused(406, f"invalid expiration '{expiration:.100}': expected milliseconds")
     return int(expiration) / 1000

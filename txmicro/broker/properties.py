@@ -1,4 +1,4 @@
-"""The properties of messages on their way through the broker, which should not change them."""
+"""The properties of messages in the broker, which forwards them unchanged."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from .errors import Refused
 
 
 class ReceivedProperties(Properties):
-    """Properties as they came, and their bytes, which leave as they are.
+    """Properties together with the bytes that they were decoded from; these bytes are sent on.
 
-    Decoding and encoding again would cost time, and lose what Python does not tell apart, such as the size of
-    an integer.
+    Encoding them again would cost time. It would also lose what Python does not distinguish, such as the size of an
+    integer.
+
+    :ivar raw: the bytes.
     """
 
     __slots__ = ("raw",)
@@ -23,20 +25,21 @@ class ReceivedProperties(Properties):
 
     @classmethod
     def decode(cls, data: bytes, offset: int = 0, end: int | None = None) -> Properties:
-        """Read and keep them; raises :class:`FrameError`."""
+        """Return the properties between *offset* and *end*. Raises :class:`FrameError`."""
         self = super().decode(data, offset, end)
         self.raw = data[offset:end]  # type: ignore[attr-defined]
         return self
 
     def encode(self) -> bytes:
-        """The bytes that came."""
+        """Return the received bytes."""
         return self.raw
 
 
 def with_headers(properties: Properties, added: dict[str, Any], expiration: str | None) -> Properties:
-    """A copy of *properties* with the headers *added* and another expiration.
+    """Return a copy of *properties* with the headers *added* and another expiration.
 
-    A stranger's headers may hold what cannot be written again (a name that is no UTF-8); they are left out.
+    When the publisher's headers cannot be encoded again (a name that is not valid UTF-8), the copy has only *added*,
+    *expiration* and the delivery mode.
     """
     values = {name: getattr(properties, name) for name in Properties.__slots__}
     headers = {**(properties.headers or {}), **added}
@@ -51,10 +54,10 @@ def with_headers(properties: Properties, added: dict[str, Any], expiration: str 
 _COPIES = frozenset(("CC", "BCC"))
 
 
-def addressed(properties: Properties) -> tuple[list[str], Properties]:
-    """Return the further routing keys, of the headers CC and BCC, and the properties as receivers may see them.
+def split_copies(properties: Properties) -> tuple[list[str], Properties]:
+    """Return the routing keys in the headers CC and BCC, and the properties without BCC.
 
-    https://www.rabbitmq.com/docs/sender-selected. Raises :class:`Refused` (406): such a header is no list.
+    https://www.rabbitmq.com/docs/sender-selected. Raises :class:`Refused` (406) when such a header is not a list.
     """
     headers = properties.headers
     if not headers or _COPIES.isdisjoint(headers):
@@ -66,8 +69,8 @@ def addressed(properties: Properties) -> tuple[list[str], Properties]:
     return keys, _without(properties, "BCC") if "BCC" in headers else properties
 
 
-def copies(properties: Properties) -> list[str]:
-    """Return the routing keys of the header CC, which receivers see too."""
+def cc_keys(properties: Properties) -> list[str]:
+    """Return the routing keys in the header CC."""
     return _keys(properties.headers or {}, "CC")
 
 
@@ -83,5 +86,5 @@ def _without(properties: Properties, header: str) -> Properties:
     try:
         seen.encode()
     except InvalidArgument as error:
-        raise Refused(406, f"header '{header}' cannot be taken out: {error}") from None
+        raise Refused(406, f"cannot remove header '{header}': {error}") from None
     return seen

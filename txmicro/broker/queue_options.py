@@ -1,4 +1,4 @@
-"""What a queue was declared with, checked and read: RabbitMQ's ``x-`` arguments that this broker knows."""
+"""The options of a queue: its declaration with RabbitMQ's ``x-`` arguments, checked and parsed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ _NUMBERS: Final = {
     "x-max-length-bytes": 0,
     "x-delivery-limit": 0,
 }
-_WORDS: Final = {
+_CHOICES: Final = {
     "x-queue-type": ("classic", "quorum"),
     "x-overflow": ("drop-head", "reject-publish"),
     "x-dead-letter-strategy": ("at-most-once", "at-least-once"),
 }
 _TEXTS: Final = ("x-dead-letter-exchange", "x-dead-letter-routing-key")
-_LACKING: Final = ("x-single-active-consumer", "x-max-priority")
+_UNSUPPORTED: Final = ("x-single-active-consumer", "x-max-priority")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """A queue's properties; build it with :func:`declared`.
+    """The options of a queue; :func:`parse_options` makes them.
 
-    :ivar ttl: how long a message may wait, in seconds; None: for ever.
-    :ivar expires: how long the queue may be unused, in seconds; None: for ever.
-    :ivar at_least_once: dead letters that nobody takes stay until somebody does.
+    :ivar arguments: the ``x-`` arguments that this broker knows.
+    :ivar ttl: how long a message may wait, in seconds; None: forever.
+    :ivar expires: how long the queue may be unused, in seconds; None: forever.
+    :ivar max_length: how many messages may wait; None: any number.
+    :ivar max_bytes: how many bytes of bodies may wait; None: any number.
+    :ivar reject_publish: whether a full queue refuses messages; otherwise it drops the oldest one.
+    :ivar dead_letter_exchange: where dropped messages are published; None: nowhere.
+    :ivar dead_letter_key: the routing key of dead letters; None: that of the message.
+    :ivar delivery_limit: how often a message may be requeued; None: any number of times.
+    :ivar at_least_once: whether dead letters are kept until a queue takes them.
     """
 
     durable: bool
@@ -51,10 +58,10 @@ class QueueOptions:
 def parse_options(
     name: str, *, durable: bool, exclusive: bool, auto_delete: bool, arguments: dict[str, Any]
 ) -> QueueOptions:
-    """Read a declaration of queue *name*.
+    """Return the options of a declaration of queue *name*.
 
-    Arguments of other names have no effect, as on RabbitMQ. Raises :class:`Refused`: 406 for what makes no
-    sense, 540 for features of RabbitMQ whose absence would be noticed.
+    Unknown arguments have no effect, as on RabbitMQ. Raises :class:`Refused` (406) for invalid arguments, and
+    :class:`Unsupported` (540) for features of RabbitMQ that this broker does not have.
     """
     known = {key: _checked(name, key, value) for key, value in arguments.items() if key in _CHECKED}
     quorum = known.get("x-queue-type") == "quorum"
@@ -63,7 +70,7 @@ def parse_options(
     if "x-dead-letter-routing-key" in known and "x-dead-letter-exchange" not in known:
         raise _invalid(name, "x-dead-letter-routing-key", "there is no x-dead-letter-exchange")
     return QueueOptions(
-        durable and not exclusive,  # what goes with its connection outlives nothing
+        durable and not exclusive,  # an exclusive queue ends with its connection
         exclusive,
         auto_delete,
         known,
@@ -81,7 +88,7 @@ def parse_options(
 
 
 def check_equivalent(name: str, current: QueueOptions, received: QueueOptions) -> None:
-    """Raise :class:`Refused` (406) unless *received* declares the queue that there is, whoever may use it."""
+    """Raise :class:`Refused` (406) unless *received* has the options of the existing queue *name*."""
     for field in ("durable", "auto_delete"):
         check_same("queue", name, field, getattr(current, field), getattr(received, field))
     for key in _CHECKED:
@@ -92,13 +99,13 @@ def check_equivalent(name: str, current: QueueOptions, received: QueueOptions) -
 
 
 def check_same(thing: str, name: str, field: str, current: bool | str, received: bool | str) -> None:
-    """Raise :class:`Refused` (406) unless a property of a declaration is as it was at first."""
+    """Raise :class:`Refused` (406) unless a property is the same as in the first declaration."""
     if current != received:
         raise inequivalent(thing, name, field, f"'{received}'".lower(), f"'{current}'".lower())
 
 
 def inequivalent(thing: str, name: str, field: str, received: str, current: str) -> Refused:
-    """The refusal of a second declaration that differs from the first."""
+    """Return the error for a declaration that differs from the first one."""
     return Refused(
         406,
         f"inequivalent arg '{field}' for {thing} '{name}' in vhost '/': "
@@ -125,15 +132,17 @@ def _invalid(name: str, key: str, why: str) -> Refused:
 
 
 def _checked(name: str, key: str, value: Any) -> Any:
-    if key in _LACKING or (key == "x-queue-type" and value == "stream"):
+    if key in _UNSUPPORTED or (key == "x-queue-type" and value == "stream"):
         raise Unsupported(f"queue argument '{key}' with the value '{value!s:.100}'")
     if key in _NUMBERS and (type(value) is not int or value < _NUMBERS[key]):
-        raise _invalid(name, key, f"expected a whole number from {_NUMBERS[key]} on, got '{value!s:.100}'")
+        raise _invalid(
+            name, key, f"expected a whole number of at least {_NUMBERS[key]}, got '{value!s:.100}'"
+        )
     if key in _TEXTS and not isinstance(value, str):
         raise _invalid(name, key, f"expected a text, got '{value!s:.100}'")
-    if key in _WORDS and value not in _WORDS[key]:
-        raise _invalid(name, key, f"expected one of {', '.join(_WORDS[key])}, got '{value!s:.100}'")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise _invalid(name, key, f"expected one of {', '.join(_CHOICES[key])}, got '{value!s:.100}'")
     return value
 
 
-_CHECKED: Final = (*_NUMBERS, *_WORDS, *_TEXTS, *_LACKING)
+_CHECKED: Final = (*_NUMBERS, *_CHOICES, *_TEXTS, *_UNSUPPORTED)

@@ -1,4 +1,4 @@
-"""Queues, the messages in them, and the consumers at their ends."""
+"""Queues: they hold messages and deliver them to consumers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ from .queue_options import QueueOptions
 from .round_robin import RoundRobin
 
 RETRY: Final = 1.0
-"""Seconds until dead letters that must not get lost are offered to their exchange again."""
+"""Seconds until dead letters that no queue took are published again (at-least-once)."""
 
 _NEVER: Final = float("inf")
 _position = attrgetter("position")
 
 
 class Queue:
-    """One queue. Either nothing is ready or no consumer can take it: whoever changes that, drains it.
+    """A queue.
 
-    Expired messages are dropped at the head, by one timer, which also ends the queue when it is unused for
-    too long.
+    Invariant: no message is ready, or no consumer can take one. Every method that may break it calls :meth:`drain`.
+    Messages that expire are dropped at the head of the queue. One timer serves for that, for dead letters that are
+    published again, and for the expiry of the queue.
 
-    :ivar ready: messages waiting for a consumer, in order.
-    :ivar owner: the session an exclusive queue belongs to.
+    :param memory: counts the messages' memory.
+    :param drop: called with a dropped message and the reason; it calls :meth:`dead_lettered`.
+    :param delete: called with the queue when it is to be deleted.
+    :ivar ready: the messages that wait for a consumer, in order.
+    :ivar owner: the session that an exclusive queue belongs to; None: the queue is not exclusive.
+    :ivar consumers: its consumers.
+    :ivar deleted: whether :meth:`close` was called.
     """
 
     def __init__(
@@ -41,7 +47,7 @@ class Queue:
         owner: object,
         clock: Clock,
         memory: MemoryGauge,
-        bury: Callable[[Message, str], None],
+        drop: Callable[[Message, str], None],
         delete: Callable[[Queue], object],
     ) -> None:
         self.name = name
@@ -50,26 +56,26 @@ class Queue:
         self.ready: deque[Message] = deque()
         self.consumers: dict[Consumer, None] = {}
         self.deleted = False
-        self._turns = RoundRobin()
+        self._active = RoundRobin()
         self._bytes = 0
         self._position = 0
         self._undelivered: deque[tuple[Message, str]] = deque()
         self._clock = clock
         self._memory = memory
-        self._bury = bury
+        self._drop = drop
         self._delete = delete
         self._timer: Timer | None = None
         self._timer_at = _NEVER
         self._retry_at = _NEVER
         self._unused_at = _NEVER
-        self.used()
+        self.touch()
 
     # Messages in:
 
     def push(self, exchange: str, key: str, properties: Properties, body: bytes, ttl: float | None) -> bool:
-        """Take a message, which lives for *ttl* seconds (None: as long as the queue says).
+        """Add a message, or deliver it at once. Return False when the queue is full and refuses messages.
 
-        False: the queue is full and declared to refuse then.
+        :param ttl: seconds until it expires, unless the queue's own limit is shorter; None: only the queue's limit.
         """
         options = self.options
         if options.reject_publish and self._is_full(len(body)):
@@ -79,19 +85,19 @@ class Queue:
         expires = _NEVER if ttl is None else self._clock.seconds() + ttl
         self._position += 1
         message = Message(self, self._position, expires, exchange, key, properties, body)
-        self._memory.take(message.size)
-        consumer = None if self.ready else self._turns.next()
+        self._memory.allocate(message.size)
+        consumer = None if self.ready else self._active.next()
         if consumer is not None:
             consumer.channel.deliver(consumer, message)
             return True
         self.ready.append(message)
         self._bytes += len(body)
         self._trim()
-        self._watch()
+        self._set_timer()
         return True
 
     def requeue(self, messages: Iterable[Message]) -> None:
-        """Take *messages*, which stand in the queue's order, back to their places."""
+        """Put *messages*, which are sorted by position, back to their places."""
         back = []
         for message in messages:
             message.consumer = None
@@ -99,8 +105,8 @@ class Queue:
             message.deliveries += 1
             if self.deleted:
                 self.settle(message)
-            elif self._is_worn(message):
-                self._bury(message, "delivery_limit")
+            elif self._is_over_delivery_limit(message):
+                self._drop(message, "delivery_limit")
             else:
                 self._bytes += len(message.body)
                 back.append(message)
@@ -110,32 +116,32 @@ class Queue:
             self.drain()
 
     def _insert(self, messages: list[Message]) -> None:
-        """Merge *messages* into the head of the queue, which is where their places are."""
+        """Merge *messages* into the head of the queue, where their places are."""
         ready, ahead = self.ready, []
         while ready and ready[0].position < messages[-1].position:
             ahead.append(ready.popleft())
         ready.extendleft(reversed(list(merge(ahead, messages, key=_position))))
 
-    def _is_worn(self, message: Message) -> bool:
+    def _is_over_delivery_limit(self, message: Message) -> bool:
         limit = self.options.delivery_limit
         return limit is not None and message.deliveries > limit
 
     # Messages out:
 
     def drain(self) -> None:
-        """Give consumers what they can take."""
-        while self.ready and (consumer := self._turns.next()) is not None:
+        """Deliver messages until none is ready or no consumer can take one."""
+        while self.ready and (consumer := self._active.next()) is not None:
             message = self.ready.popleft()
             self._bytes -= len(message.body)
             if message.expires <= self._clock.seconds():
-                self._bury(message, "expired")
+                self._drop(message, "expired")
             else:
                 consumer.channel.deliver(consumer, message)
-        self._watch()
+        self._set_timer()
 
     def get(self) -> Message | None:
-        """Take the message at the head out; None: there is none."""
-        self.used()
+        """Remove and return the message at the head; None: there is none."""
+        self.touch()
         self._expire()
         if not self.ready:
             return None
@@ -144,18 +150,18 @@ class Queue:
         return message
 
     def settle(self, message: Message) -> None:
-        """*message* has left the queue for good."""
-        self._memory.give(message.size)
+        """Free the memory of *message*, which has left the queue for good."""
+        self._memory.free(message.size)
 
     def reject(self, message: Message) -> None:
-        """A consumer did not want *message*, and does not want it again."""
+        """Drop *message*, which a consumer rejected."""
         if self.deleted:
             self.settle(message)
         else:
-            self._bury(message, "rejected")
+            self._drop(message, "rejected")
 
     def purge(self) -> int:
-        """Drop all messages that are ready; gives their number."""
+        """Drop all messages that are ready. Return how many there were."""
         purged = len(self.ready)
         self._bytes = 0
         for message in self.ready:
@@ -163,7 +169,7 @@ class Queue:
         self.ready.clear()
         return purged
 
-    # Bounds:
+    # Limits:
 
     def _is_full(self, size: int) -> bool:
         options = self.options
@@ -186,64 +192,64 @@ class Queue:
     def _drop_head(self, reason: str) -> None:
         message = self.ready.popleft()
         self._bytes -= len(message.body)
-        self._bury(message, reason)
+        self._drop(message, reason)
 
-    def buried(self, message: Message, reason: str, taken: bool) -> None:
-        """*message* was offered to the dead letters."""
+    def dead_lettered(self, message: Message, reason: str, taken: bool) -> None:
+        """Note whether the dead letter exchange has *taken* the dropped *message*."""
         if taken or self.deleted or not self.options.at_least_once:
             self.settle(message)
             return
         self._undelivered.append((message, reason))
         self._retry_at = self._clock.seconds() + RETRY
-        self._watch()
+        self._set_timer()
 
     # Consumers:
 
     def subscribe(self, consumer: Consumer) -> None:
-        """Let *consumer* have messages."""
+        """Deliver messages to *consumer* from now on."""
         self.consumers[consumer] = None
-        self._turns.add(consumer)
+        self._active.add(consumer)
         self._unused_at = _NEVER
         self.drain()
 
     def unsubscribe(self, consumer: Consumer) -> None:
-        """*consumer* gets nothing more; the last one to leave ends an auto-delete queue."""
+        """Deliver nothing more to *consumer*. An auto-delete queue is deleted with its last consumer."""
         del self.consumers[consumer]
-        if consumer.parked:
-            consumer.parked = False
+        if consumer.inactive:
+            consumer.inactive = False
         else:
-            self._turns.remove(consumer)
+            self._active.remove(consumer)
         if self.consumers:
             return
-        self.used()
+        self.touch()
         if self.options.auto_delete:
             self._delete(self)
 
-    def unpark(self, consumer: Consumer) -> None:
-        """*consumer*, which is parked, may be able to take messages again."""
-        consumer.parked = False
-        self._turns.add(consumer)
+    def activate(self, consumer: Consumer) -> None:
+        """Deliver again to *consumer*, which was inactive and may be able to take messages again."""
+        consumer.inactive = False
+        self._active.add(consumer)
         self.drain()
 
     # Time:
 
-    def used(self) -> None:
-        """Somebody asked for the queue, or the last consumer left: from now on it is unused."""
+    def touch(self) -> None:
+        """Restart the time after which an unused queue expires."""
         if self.options.expires is not None and not self.consumers:
             self._unused_at = self._clock.seconds() + self.options.expires
-            self._watch()
+            self._set_timer()
 
-    def _watch(self) -> None:
-        """See that the timer runs when the next thing is due. It may run too early, never too late."""
+    def _set_timer(self) -> None:
+        """Set the timer to what is due next. It may fire too early, but never too late."""
         due = min(self._unused_at, self._retry_at)
         if self.ready:
             due = min(due, self.ready[0].expires)
         if due < self._timer_at and not self.deleted:
             self._stop_timer()
             self._timer_at = due
-            self._timer = self._clock.callLater(max(0, due - self._clock.seconds()), self._wake)
+            self._timer = self._clock.callLater(max(0, due - self._clock.seconds()), self._timer_fired)
 
-    def _wake(self) -> None:
+    def _timer_fired(self) -> None:
         self._timer, self._timer_at = None, _NEVER
         now = self._clock.seconds()
         if self._unused_at <= now:
@@ -257,13 +263,13 @@ class Queue:
         now = self._clock.seconds()
         while self.ready and self.ready[0].expires <= now:
             self._drop_head("expired")
-        self._watch()
+        self._set_timer()
 
     def _retry(self) -> None:
-        """Offer the dead letters that nobody took once more."""
+        """Publish the dead letters that no queue took once more."""
         waiting, self._undelivered, self._retry_at = self._undelivered, deque(), _NEVER
         for message, reason in waiting:
-            self._bury(message, reason)
+            self._drop(message, reason)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -271,7 +277,7 @@ class Queue:
             self._timer, self._timer_at = None, _NEVER
 
     def close(self) -> list[Consumer]:
-        """End the queue; gives those who consumed from it."""
+        """End the queue. Return the consumers that it had."""
         self.deleted = True
         self._stop_timer()
         self.purge()
@@ -280,7 +286,7 @@ class Queue:
         self._undelivered.clear()
         consumers = list(self.consumers)
         self.consumers.clear()
-        self._turns.clear()
+        self._active.clear()
         for consumer in consumers:
-            consumer.parked = False
+            consumer.inactive = False
         return consumers

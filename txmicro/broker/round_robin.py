@@ -1,4 +1,4 @@
-"""Whose turn it is among the consumers of a queue."""
+"""Chooses the consumer of a queue that gets the next message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .consumers import Consumer
 
 
 class RoundRobin:
-    """Consumers that may be able to take a message: those of the highest priority first, equals in turn."""
+    """The active consumers of a queue: the highest priority first, and in turn within a priority."""
 
     __slots__ = ("_by_priority", "_levels")
 
@@ -17,7 +17,7 @@ class RoundRobin:
         self._levels: list[deque[Consumer]] = []
 
     def add(self, consumer: Consumer) -> None:
-        """Let *consumer* have its turn after its equals."""
+        """Add *consumer*, after the others of its priority."""
         level = self._by_priority.get(consumer.priority)
         if level is None:
             level = self._add_level(consumer.priority)
@@ -35,12 +35,15 @@ class RoundRobin:
         self._by_priority[consumer.priority].remove(consumer)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all consumers."""
         self._by_priority.clear()
         self._levels.clear()
 
     def next(self) -> Consumer | None:
-        """Return who takes the next message; None: nobody can. Park those found unable to."""
+        """Return the consumer for the next message; None: none can take it.
+
+        Consumers that cannot take a message now are removed, and marked as inactive.
+        """
         for level in self._levels:
             while level:
                 consumer = level[0]
@@ -48,5 +51,5 @@ class RoundRobin:
                     level.rotate(-1)
                     return consumer
                 level.popleft()
-                consumer.parked = True
+                consumer.inactive = True
         return None

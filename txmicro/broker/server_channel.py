@@ -1,4 +1,4 @@
-"""One AMQP channel at the broker: methods to the model's channel, deliveries to frames."""
+"""A client's channel at the broker: it translates methods to the model's channel, and deliveries to frames."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from .handshake import Handshake
 from .messages import Message
 from .model import Model, Outcome
 from .output_buffer import OutputBuffer
-from .properties import addressed, with_headers
+from .properties import split_copies, with_headers
 from .sessions import ModelChannel, ModelSession
 
 _NO_ROUTE: Final = (312, "NO_ROUTE")
 
 
 class ServerChannel:
-    """A channel: what its client calls and what it is sent.
+    """A client's channel.
 
-    :param handshake: what the client can take.
-    :ivar closing: the broker closed it, and the client has not confirmed that yet.
+    :param number: the number of the channel.
+    :param handshake: has the client's user and capabilities, and the largest frame.
+    :ivar closing: whether the broker has closed the channel and the client has not confirmed that yet.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ServerChannel:
         self.closing = False
 
     def handle(self, method: Any) -> None:
-        """Do what the client asks for; raises :class:`Refused`."""
+        """Handle a method of the client. Raises :class:`Refused`."""
         if type(method) is Ack:
             self._channel.ack(method.delivery_tag, method.multiple)
             return
@@ -57,7 +58,7 @@ class ServerChannel:
         handler(self, method)
 
     def close(self) -> None:
-        """Let go of what it has: the client closed it, or it is refused, or the connection is gone."""
+        """Requeue its unacknowledged messages and end its consumers."""
         self.confirm()
         self._channel.close()
 
@@ -71,7 +72,7 @@ class ServerChannel:
     # Messages in:
 
     def publish(self, method: Publish, properties: Properties, body: bytes) -> None:
-        """Put a message into queues; confirms follow at the flush. Raises :class:`Refused`."""
+        """Publish a message. Its confirm is sent at the end of this turn. Raises :class:`Refused`."""
         if properties.user_id is not None and properties.user_id != self._handshake.user:
             raise Refused(
                 406,
@@ -80,13 +81,13 @@ class ServerChannel:
             )
         if method.immediate:
             raise Refused(540, "immediate=true")
-        if "\ufffd" in method.routing_key:  # what the reader puts for it
-            raise Refused(406, "a routing key that is no UTF-8")
-        others, properties = addressed(properties)
+        if "\ufffd" in method.routing_key:  # the reader replaces invalid bytes by this
+            raise Refused(406, "the routing key is not valid UTF-8")
+        others, properties = split_copies(properties)
         outcome = self._model.publish(method.exchange, method.routing_key, properties, body, others)
         returned = method.mandatory and outcome is Outcome.UNROUTED
         if returned:
-            self.confirm()  # Clients take a return to belong to the confirm after it.
+            self.confirm()  # Clients expect a return directly before its confirm.
             self._return(method, properties, body)
         if self._confirming:
             self._answer(outcome, at_once=returned)
@@ -105,7 +106,7 @@ class ServerChannel:
             self.confirm()
 
     def confirm(self) -> None:
-        """Acknowledge, in one frame, all that was published since the last time."""
+        """Confirm all messages that were published since the last confirm, in one frame."""
         if self._unconfirmed:
             self._unconfirmed = False
             self._output.write(ack_frame(self._number, self._published, True))
@@ -128,7 +129,7 @@ class ServerChannel:
         self._write_content(deliver_frame(self._number, deliver), _counted(message), message.body)
 
     def _cancelled(self, consumer_tag: str) -> None:
-        if self._handshake.can("consumer_cancel_notify"):
+        if self._handshake.has_capability("consumer_cancel_notify"):
             self._send(Basic.Cancel(consumer_tag, nowait=True))
 
     def _get(self, method: Basic.Get) -> None:
@@ -159,7 +160,7 @@ class ServerChannel:
         self._reply(method, Basic.CancelOk(method.consumer_tag))
 
     def _cancel_ok(self, method: Basic.CancelOk) -> None:
-        """Some clients answer a notice that wants no answer."""
+        """Do nothing: some clients answer a notification that expects no answer."""
 
     def _qos(self, method: Basic.Qos) -> None:
         if method.prefetch_size:
@@ -208,7 +209,7 @@ class ServerChannel:
         session = self._session
         if method.passive:
             queue = self._model.queue(self._queue(_plain(method.queue)), session)
-            queue.used()
+            queue.touch()
         else:
             queue = self._model.declare_queue(
                 session,
@@ -222,7 +223,7 @@ class ServerChannel:
         self._reply(method, Queue.DeclareOk(queue.name, len(queue.ready), len(queue.consumers)))
 
     def _queue(self, name: str) -> str:
-        """*name*, or if it is empty the queue that this channel declared last."""
+        """Return *name*, or if it is empty the name of the queue that this channel declared last."""
         if name:
             return name
         if self._latest is None:
@@ -263,7 +264,7 @@ class ServerChannel:
             raise Refused(540, "active=false")
         self._send(ChannelMethods.FlowOk(True))
 
-    def _lack(self, method: base.Frame) -> None:
+    def _unsupported(self, method: base.Frame) -> None:
         raise Unsupported(f"method {method.name}")
 
     def _end_transaction(self, _method: base.Frame) -> None:
@@ -275,7 +276,7 @@ class ServerChannel:
 
 
 def _plain(name: str) -> str:
-    """*name* without line feeds, which RabbitMQ strips where names are declared, bound or deleted."""
+    """Return *name* without line breaks: RabbitMQ removes them from names that are declared, bound or deleted."""
     return name.replace("\n", "").replace("\r", "")
 
 
@@ -291,7 +292,7 @@ def _priority(method: Basic.Consume) -> int:
 
 
 def _counted(message: Message) -> Properties:
-    """The properties of *message*; a quorum queue's say how often it was delivered before."""
+    """Return the properties of *message*; in a quorum queue, with the number of earlier deliveries."""
     if not (message.deliveries and message.queue.options.quorum):
         return message.properties
     count = {"x-delivery-count": message.deliveries}
@@ -318,9 +319,9 @@ _HANDLERS: Final[dict[type, Callable[[ServerChannel, Any], None]]] = {
     Basic.Recover: ServerChannel._recover,
     Basic.RecoverAsync: ServerChannel._recover_async,
     Confirm.Select: ServerChannel._select,
-    Exchange.Bind: ServerChannel._lack,
-    Exchange.Unbind: ServerChannel._lack,
-    Tx.Select: ServerChannel._lack,
+    Exchange.Bind: ServerChannel._unsupported,
+    Exchange.Unbind: ServerChannel._unsupported,
+    Tx.Select: ServerChannel._unsupported,
     Tx.Commit: ServerChannel._end_transaction,
     Tx.Rollback: ServerChannel._end_transaction,
 }

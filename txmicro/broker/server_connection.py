@@ -155,7 +155,7 @@ class ServerConnection(Protocol):
         elif not on and self._blocked:
             self._blocked = False
             self._heartbeat.reading = True
-            if self._handshake.can("connection.blocked"):
+            if self._handshake.has_capability("connection.blocked"):
                 self._send(ConnectionMethods.Unblocked())
             self.transport.resumeProducing()
 
@@ -164,7 +164,7 @@ class ServerConnection(Protocol):
             return
         self._blocked = True
         self._heartbeat.reading = False
-        if self._handshake.can("connection.blocked"):
+        if self._handshake.has_capability("connection.blocked"):
             self._send(ConnectionMethods.Blocked("low on memory"))
         self.transport.pauseProducing()
 

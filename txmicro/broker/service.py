@@ -1,4 +1,4 @@
-"""The embedded broker as a service that listens."""
+"""The embedded broker as a service that listens on a TCP port."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PORT: Final = 5673
 
 
 class EmbeddedBroker(Service):
-    """A broker for one machine, in memory.
+    """A broker for one machine, in memory only.
 
-    :param reactor: listens, and is the clock.
-    :param interface: address to listen on.
-    :param port: TCP port; 0: a free one, which :attr:`port` tells once it runs.
-    :param users: passwords by user name; None: guest, with the password guest.
-    :param memory_limit: bytes of messages above which publishers are held up.
+    :param reactor: for listening and for time.
+    :param interface: the address to listen on.
+    :param port: the TCP port; 0: a free port, which :attr:`port` has once the broker runs.
+    :param users: passwords by user name; None: ``guest`` with the password ``guest``.
+    :param memory_limit: bytes of messages above which publishers are blocked.
     """
 
     log = Logger()
@@ -46,21 +46,26 @@ class EmbeddedBroker(Service):
 
     @property
     def port(self) -> int:
-        """The TCP port that it listens on, or will."""
+        """The TCP port that the broker listens on; before it runs, the configured one."""
         return self._port if self._listening is None else int(self._listening.getHost().port)
 
     def startService(self) -> None:
-        """Listen; raises ``CannotListenError`` at once when the port is taken."""
+        """Listen. Raises ``CannotListenError`` when the port is in use."""
         self._listening = self._reactor.listenTCP(self._port, self.factory, interface=self._interface)
         super().startService()  # type: ignore[no-untyped-call]
-        self.log.info("Broker listens on {address}", address=host_port(self._interface, self.port))
+        self.log.info(
+            "The embedded broker listens on {address}", address=host_port(self._interface, self.port)
+        )
         self.log.warn(
             "The embedded broker keeps everything in memory: all messages and queues are lost when it stops, "
-            "durable ones too. Run RabbitMQ where that matters."
+            "including durable ones. Run RabbitMQ where that matters."
         )
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening, close all connections, drop all messages. Fires with None when all is gone."""
+        """Stop listening, close all connections, and drop all messages.
+
+        Fires with None when all connections are closed. Canceling it stops the wait.
+        """
         super().stopService()  # type: ignore[no-untyped-call]
         if self._listening is None:
             stopped: Deferred[Any] = self.factory.shut_down()

@@ -1,4 +1,4 @@
-"""Channels and sessions: who has consumers, unacknowledged messages and exclusive queues."""
+"""Sessions and channels in the model: they own consumers, unacknowledged messages and exclusive queues."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _queue = attrgetter("queue")
 
 
 class ModelSession:
-    """One client's stay: what ends with its connection.
+    """A client's session: it ends with the client's connection.
 
+    :ivar channels: the open channels.
     :ivar writable: whether the connection can take deliveries.
     """
 
@@ -30,7 +31,7 @@ class ModelSession:
         self.writable = True
 
     def pause(self) -> None:
-        """Deliver nothing until :meth:`resume`: the connection's buffers are full."""
+        """Deliver nothing until :meth:`resume`: the connection's buffer is full."""
         self.writable = False
 
     def resume(self) -> None:
@@ -38,23 +39,25 @@ class ModelSession:
         self.writable = True
         for channel in list(self.channels):
             for consumer in list(channel.consumers.values()):
-                if consumer.parked:
-                    consumer.queue.unpark(consumer)
+                if consumer.inactive:
+                    consumer.queue.activate(consumer)
 
     def close(self) -> None:
-        """End it: its messages go back to their queues, its exclusive queues are deleted."""
-        self.writable = False  # or its channels would get back each other's messages
+        """End the session: requeue its unacknowledged messages, and delete its exclusive queues."""
+        self.writable = False  # otherwise its channels would get each other's requeued messages
         for channel in list(self.channels):
             channel.close()
-        self._model.forget(self)
+        self._model.end_session(self)
 
 
 class ModelChannel:
-    """One channel of a session.
+    """A channel of a session.
 
     :param send: called with consumer tag, delivery tag and message for each delivery.
     :param cancelled: called with the tag of a consumer whose queue was deleted.
-    :ivar prefetch: for consumers to come.
+    :ivar prefetch: how many messages a new consumer may have unacknowledged.
+    :ivar consumers: by tag.
+    :ivar unacked: the unacknowledged messages, by delivery tag.
     """
 
     __slots__ = ("_cancelled", "_model", "_send", "_tag", "consumers", "prefetch", "session", "unacked")
@@ -77,11 +80,13 @@ class ModelChannel:
         session.channels.add(self)
 
     def qos(self, prefetch: int) -> None:
-        """Let consumers to come have *prefetch* messages unacknowledged (0: any number)."""
+        """Let new consumers have *prefetch* messages unacknowledged (0: any number)."""
         self.prefetch = prefetch or _UNLIMITED
 
     def consume(self, queue: str, tag: str, *, no_ack: bool, exclusive: bool, priority: int = 0) -> Consumer:
-        """A consumer of *queue* called *tag* (empty: the broker names it); :meth:`start` it.
+        """Return a new consumer of *queue*, which gets no messages before :meth:`start`.
+
+        :param tag: its name; empty: the broker chooses one.
 
         Raises :class:`Refused`.
         """
@@ -107,18 +112,18 @@ class ModelChannel:
         consumer.queue.subscribe(consumer)
 
     def cancel(self, tag: str) -> None:
-        """End a consumer; nothing if there is none. What it has not acknowledged remains its own."""
+        """End a consumer. Do nothing if there is none. Its unacknowledged messages stay with the channel."""
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
             consumer.queue.unsubscribe(consumer)
 
     def get(self, queue: str, *, no_ack: bool) -> tuple[int, Message] | None:
-        """Take one message, with its delivery tag; None: there is none. Raises :class:`Refused`."""
+        """Return the next message of *queue* with its delivery tag; None: there is none. Raises :class:`Refused`."""
         message = self._model.queue(queue, self.session).get()
         return None if message is None else (self._keep(message, no_ack=no_ack), message)
 
     def deliver(self, consumer: Consumer, message: Message) -> None:
-        """Hand *message* to *consumer*."""
+        """Send *message* to *consumer*."""
         if not consumer.no_ack:
             consumer.unacked += 1
             message.consumer = consumer
@@ -133,14 +138,20 @@ class ModelChannel:
         return self._tag
 
     def ack(self, tag: int, multiple: bool = False) -> None:
-        """*tag*, or all up to it (``multiple``; 0: all), is done. Raises :class:`Refused` (406): unknown."""
+        """Acknowledge a message.
+
+        :param tag: its delivery tag.
+        :param multiple: acknowledge also all messages before it; with tag 0, all messages.
+
+        Raises :class:`Refused` (406) when the tag is unknown.
+        """
         for message in self._take(tag, multiple):
             message.queue.settle(message)
             if message.consumer is not None:
                 message.consumer.released()
 
     def reject(self, tag: int, *, requeue: bool, multiple: bool = False) -> None:
-        """*tag*, or all up to it, goes back or to the dead letters. Raises :class:`Refused` (406)."""
+        """Requeue messages, or move them to the dead letters. See :meth:`ack` for the arguments."""
         messages = self._take(tag, multiple)
         if requeue:
             self._requeue(messages)
@@ -151,7 +162,7 @@ class ModelChannel:
                     message.consumer.released()
 
     def recover(self) -> None:
-        """Requeue all that is unacknowledged."""
+        """Requeue all unacknowledged messages."""
         self._requeue(self._take(0, True))
 
     def _take(self, tag: int, multiple: bool) -> list[Message]:
@@ -168,7 +179,7 @@ class ModelChannel:
         return [unacked.pop(earlier) for earlier in tags]
 
     def _requeue(self, messages: list[Message]) -> None:
-        """Give *messages* back, all of a queue at once, and in their order."""
+        """Requeue *messages*, those of a queue together and in their order."""
         consumers = [message.consumer for message in messages if message.consumer is not None]
         messages.sort(key=lambda message: (id(message.queue), message.position))
         for queue, batch in groupby(messages, _queue):
@@ -176,13 +187,13 @@ class ModelChannel:
         for consumer in consumers:
             consumer.released()
 
-    def lose(self, consumer: Consumer) -> None:
-        """*consumer* ends because its queue was deleted."""
+    def consumer_ended(self, consumer: Consumer) -> None:
+        """Forget *consumer*, whose queue was deleted, and notify the client."""
         del self.consumers[consumer.tag]
         self._cancelled(consumer.tag)
 
     def close(self) -> None:
-        """End it: its consumers go, and what they have not acknowledged goes back."""
+        """End the channel: end its consumers, and requeue its unacknowledged messages."""
         self.session.channels.discard(self)
         consumers = list(self.consumers.values())
         self.consumers.clear()

@@ -1,4 +1,4 @@
-"""Topic matching: ``*`` stands for one word, ``#`` for any number of them, words are parted by dots."""
+"""Topic matching: ``*`` matches one word, ``#`` any number of words; words are separated by dots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
-_CACHED: Final = 4096
+_CACHED: Final = 4096  # keys
 
 
 def _words(key: str) -> list[str]:
@@ -24,7 +24,7 @@ class _Node(Generic[T]):
 
 
 def _with_hashes(nodes: Iterable[_Node[T]]) -> dict[_Node[T], None]:
-    """*nodes* and those that a ``#`` behind them reaches without a word."""
+    """Return *nodes*, and the nodes that a ``#`` after them reaches without a word."""
     found: dict[_Node[T], None] = {}
     waiting = list(nodes)
     while waiting:
@@ -36,9 +36,9 @@ def _with_hashes(nodes: Iterable[_Node[T]]) -> dict[_Node[T], None]:
 
 
 class TopicTrie(Generic[T]):
-    """Patterns and their targets, and which targets a routing key reaches.
+    """Finds the targets of the patterns that a routing key matches.
 
-    Answers are remembered until the patterns change, so a key that repeats costs one dictionary lookup.
+    Results are cached until the patterns change, so a repeated key costs one dictionary lookup.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class TopicTrie(Generic[T]):
         self._known: dict[str, tuple[T, ...]] = {}
 
     def add(self, pattern: str, target: T) -> None:
-        """Let keys that match *pattern* reach *target*."""
+        """Add *target* for keys that match *pattern*."""
         node = self._root
         for word in _words(pattern):
             node = node.words.setdefault(word, _Node(word))
@@ -54,7 +54,7 @@ class TopicTrie(Generic[T]):
         self._known.clear()
 
     def remove(self, pattern: str, target: T) -> None:
-        """Undo one :meth:`add`; nothing if there was none."""
+        """Undo one :meth:`add`. Do nothing if there was none."""
         path = [self._root]
         words = _words(pattern)
         for word in words:
@@ -69,7 +69,7 @@ class TopicTrie(Generic[T]):
         self._known.clear()
 
     def match(self, key: str) -> tuple[T, ...]:
-        """The targets that *key* reaches, each once."""
+        """Return the targets of the patterns that *key* matches, each once."""
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= _CACHED:

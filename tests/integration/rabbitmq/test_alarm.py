@@ -32,9 +32,9 @@ class InMemory(SystemTestCase):
     def alarm(self, on: bool) -> None:
         """The broker reads nothing more of those that publish, and says so; or it reads on."""
         if on:
-            self.broker.model.memory.take(1 << 30)
+            self.broker.model.memory.allocate(1 << 30)
         else:
-            self.broker.model.memory.give(1 << 30)
+            self.broker.model.memory.free(1 << 30)
 
     def said(self, part: str) -> list[str]:
         return texts(self.events, part)
@@ -160,4 +160,4 @@ class OnTheEmbeddedBroker(Alarm, LiveTestCase):
 
     async def alarm(self, on: bool) -> None:
         memory = self.broker._broker.factory.model.memory
-        (memory.take if on else memory.give)(1 << 30)
+        (memory.allocate if on else memory.free)(1 << 30)

@@ -127,19 +127,19 @@ class GaugeTests(SynchronousTestCase):
         seen: list[bool] = []
         gauge = MemoryGauge(100)
         gauge.on_alarm = seen.append
-        gauge.take(100)
+        gauge.allocate(100)
         self.assertEqual(seen, [])
-        gauge.take(1)
-        gauge.take(1)
-        gauge.give(22)
+        gauge.allocate(1)
+        gauge.allocate(1)
+        gauge.free(22)
         self.assertEqual(seen, [True])
-        gauge.give(1)
-        gauge.give(1)
+        gauge.free(1)
+        gauge.free(1)
         self.assertEqual(seen, [True, False])
 
     def test_nobody_needs_to_listen(self) -> None:
         gauge = MemoryGauge(1)
-        gauge.take(2)
+        gauge.allocate(2)
         self.assertTrue(gauge.alarm)
 
 

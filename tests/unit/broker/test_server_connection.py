@@ -473,10 +473,10 @@ class HeartbeatTests(ServerTestCase):
         client = self.opened(heartbeat=10)
         client.send(Queue.Declare(queue="queue"))
         client.publish("queue")
-        self.factory.model.memory.take(self.factory.model.memory.limit)
+        self.factory.model.memory.allocate(self.factory.model.memory.limit)
         self.clock.pump([5] * 9)
         self.assertFalse(client.transport.aborted)
-        self.factory.model.memory.give(self.factory.model.memory.limit)
+        self.factory.model.memory.free(self.factory.model.memory.limit)
 
 
 class MemoryTests(ServerTestCase):
@@ -498,47 +498,47 @@ class MemoryTests(ServerTestCase):
 
     def test_publishers_are_not_read_while_memory_is_short(self) -> None:
         publisher, consumer = self.publisher(), self.opened()
-        self.memory.take(self.memory.limit)
+        self.memory.allocate(self.memory.limit)
         self.assertEqual(self.drained(publisher), [Connection.Blocked])
         self.assertFalse(publisher.transport.reading)
         self.assertEqual((self.drained(consumer), consumer.transport.reading), ([], True))
-        self.memory.give(self.memory.limit)
+        self.memory.free(self.memory.limit)
         self.assertEqual(self.drained(publisher), [Connection.Unblocked])
         self.assertTrue(publisher.transport.reading)
 
     def test_the_broker_says_so_and_that_it_is_over(self) -> None:
         with capturedLogs() as events:
-            self.memory.take(self.memory.limit + 1)
-            self.memory.take(1)
-            self.memory.give(self.memory.limit + 2)
+            self.memory.allocate(self.memory.limit + 1)
+            self.memory.allocate(1)
+            self.memory.free(self.memory.limit + 2)
         held, over = (formatEvent(event) for event in events)
         self.assertIn(f"more than {self.memory.limit} bytes (broker_memory)", held)
-        self.assertIn("all clients may publish", over)
+        self.assertIn("publishers are unblocked", over)
 
     def test_who_starts_to_publish_then_is_blocked_too(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
-        self.memory.take(self.memory.limit + 1)
+        self.memory.allocate(self.memory.limit + 1)
         client.publish("queue", b"x")
         client.publish("queue", b"y")  # what had been read already
         self.assertFalse(client.transport.reading)
         self.assertEqual([type(method) for _channel, method in client.methods][-1:], [Connection.Blocked])
         self.assertEqual(len(self.factory.model.queues["queue"].ready), 2)
-        self.memory.give(self.memory.limit + 1)
+        self.memory.free(self.memory.limit + 1)
 
     def test_who_does_not_know_the_notice_is_held_up_silently(self) -> None:
         client = self.publisher(properties={"product": "old"})
-        self.memory.take(self.memory.limit)
+        self.memory.allocate(self.memory.limit)
         self.assertEqual((self.drained(client), client.transport.reading), ([], False))
-        self.memory.give(self.memory.limit)
+        self.memory.free(self.memory.limit)
         self.assertEqual((self.drained(client), client.transport.reading), ([], True))
 
     def test_who_is_being_closed_is_not_blocked(self) -> None:
         client = self.publisher()
         client.send(Channel.Flow(False))
-        self.memory.take(self.memory.limit)
+        self.memory.allocate(self.memory.limit)
         self.assertTrue(client.transport.reading)
-        self.memory.give(self.memory.limit)
+        self.memory.free(self.memory.limit)
 
 
 class ChannelTests(ServerTestCase):
