@@ -1,4 +1,4 @@
-"""The page that Prometheus reads: ``GET /metrics``, on twisted.web."""
+"""The metrics page for Prometheus: ``GET /metrics``, on twisted.web."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from txmicro.util.host_port import host_port
 from txmicro.web.channel import BackpressureChannel
 
 IDLE: Final = 10.0
-"""Seconds after which a connection on which nothing comes is closed."""
+"""Seconds after which an idle connection is closed."""
 
 ANY_INTERFACE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
 class _Error(Resource):
-    """An answer that is an error, in JSON: ``{"error": type, "message": text}``."""
+    """An error response, in JSON: ``{"error": type, "message": text}``."""
 
     isLeaf = True
 
@@ -37,7 +37,7 @@ class _Error(Resource):
         self._body = json.dumps({"error": error, "message": message}).encode()
 
     def render(self, request: Request) -> bytes:
-        """Answer."""
+        """Return the response."""
         request.setResponseCode(self._code)
         request.setHeader(b"content-type", b"application/json")
         for name, value in self._headers.items():
@@ -46,12 +46,14 @@ class _Error(Resource):
         return b"" if request.method == b"HEAD" else self._body
 
 
-_NOT_FOUND: Final = _Error(404, "NotFound", "there is nothing here but /metrics")
-_NOT_ALLOWED: Final = _Error(405, "NotAllowed", "only GET and HEAD", allow="GET, HEAD")
+_NOT_FOUND: Final = _Error(404, "NotFound", "the path is not valid; expected /metrics")
+_NOT_ALLOWED: Final = _Error(
+    405, "NotAllowed", "the method is not valid; expected GET or HEAD", allow="GET, HEAD"
+)
 
 
 class _Metrics(Resource):
-    """What the registry holds, in the format that the client accepts."""
+    """The samples of the registry, in the format that the client accepts."""
 
     isLeaf = True
 
@@ -60,7 +62,7 @@ class _Metrics(Resource):
         self._registry = registry
 
     def render(self, request: Request) -> bytes:
-        """Answer."""
+        """Return the response."""
         if request.postpath:
             return _NOT_FOUND.render(request)
         if request.method not in (b"GET", b"HEAD"):
@@ -73,16 +75,18 @@ class _Metrics(Resource):
 
 
 class _MetricsRoot(Resource):
+    """The root of the site: every path but ``/metrics`` is an error."""
+
     def getChild(self, _path: bytes, _request: Request) -> Resource:
-        """Whatever is not there."""
+        """Return an error."""
         return _NOT_FOUND
 
 
 class _DiscardedBody(BytesIO):
-    """Where request bodies go: nobody reads them, so they take no memory."""
+    """A file for the bodies of requests that discards them, because no one reads them."""
 
     def write(self, data: Any) -> int:
-        """Forget *data*."""
+        """Discard *data*."""
         return len(data)
 
 
@@ -91,26 +95,26 @@ class _Site(Site):
     protocol = BackpressureChannel  # type: ignore[assignment]  # no HTTP/2
 
     def startFactory(self) -> None:
-        """Do not open an access log: it would say every few seconds that Prometheus has asked."""
+        """Do not open an access log: it would have a line for each scrape."""
 
     def getContentFile(self, length: int | None) -> BytesIO:
-        """Where a request's body of *length* bytes goes."""
+        """Return the file for a request's body."""
         return _DiscardedBody()
 
 
 def metrics_site(registry: CollectorRegistry, reactor: Any) -> Site:
-    """A site with *registry* at ``/metrics``; errors anywhere else. *reactor* times out idle connections."""
+    """Return a site with *registry* at ``/metrics``. *reactor* times out idle connections."""
     root: Any = _MetricsRoot()
     root.putChild(b"metrics", _Metrics(registry))
     return _Site(root, timeout=IDLE, reactor=reactor)
 
 
 class MetricsServer(Service):
-    """Serves the metrics page while it runs. A port that is taken is logged, and stops nothing else.
+    """Serves the metrics page. If its port is in use, an error is logged, and the process runs without the page.
 
     :param interface: the address to listen on; empty: all.
-    :param port: 0: a free one.
-    :param setting: the configuration's key of *port*, to be named when it is taken.
+    :param port: the port to listen on; 0: a free one.
+    :param setting: the configuration's key of *port*, for the error.
     """
 
     log = Logger()
@@ -133,29 +137,29 @@ class MetricsServer(Service):
 
     @property
     def address(self) -> str:
-        """Where the page is, ``host:port``; empty: nowhere."""
+        """The page's ``host:port``; empty: there is no page."""
         if self._listening is None:
             return ""
         host = socket.gethostname() if self._interface in ANY_INTERFACE else self._interface
         return host_port(host, self._listening.getHost().port)
 
     def startService(self) -> None:
-        """Listen."""
+        """Start to listen."""
         super().startService()
         try:
             self._listening = self._reactor.listenTCP(self._port, self._site, interface=self._interface)
         except CannotListenError as error:
             self.log.error(
-                "No metrics page: cannot listen on {address} ({reason}). {setting} changes the port.",
+                "no metrics page: cannot listen on {address} ({reason}); set another port as {setting}, or 0",
                 address=host_port(self._interface, self._port),
                 reason=error.socketError,
                 setting=self._setting,
             )
         else:
-            self.log.info("Metrics are at http://{address}/metrics", address=self.address)
+            self.log.info("the metrics page is http://{address}/metrics", address=self.address)
 
     def stopService(self) -> Deferred[None] | None:
-        """Stop to listen. Fires when it has; connections that are open close by themselves soon."""
+        """Stop listening. Fires when the port is closed. Open connections time out."""
         super().stopService()
         listening, self._listening = self._listening, None
         return None if listening is None else listening.stopListening()

@@ -135,7 +135,7 @@ class Server(SynchronousTestCase):
         server.startService()
         ((port, _, _, interface),) = self.reactor.tcpServers
         self.assertEqual((port, interface), (9091, "127.0.0.1"))
-        self.assertEqual(self.lines, [f"info: Metrics are at http://{server.address}/metrics"])
+        self.assertEqual(self.lines, [f"info: the metrics page is http://{server.address}/metrics"])
 
     def test_a_taken_port_is_logged_with_the_setting_and_stops_nothing(self) -> None:
         def taken(port: int, factory: object, interface: str) -> None:
@@ -147,9 +147,9 @@ class Server(SynchronousTestCase):
         self.assertTrue(server.running)
         self.assertEqual(server.address, "")
         (line,) = self.lines
-        self.assertTrue(line.startswith("error: No metrics page: cannot listen on 127.0.0.1:9091"), line)
+        self.assertTrue(line.startswith("error: no metrics page: cannot listen on 127.0.0.1:9091"), line)
         self.assertIn("Address already in use", line)
-        self.assertIn("worker_metrics_port changes the port", line)
+        self.assertIn("set another port as worker_metrics_port, or 0", line)
         self.assertIs(server.stopService(), None)
 
     def test_the_address_is_one_that_others_can_use(self) -> None:
