@@ -12,12 +12,11 @@ from twisted.python.failure import Failure
 
 from .amqp.errors import AccessRefused
 from .bus.connections import Bus
-from .bus.worker_channel import Settle, WorkerChannel
+from .bus.worker_channel import WorkerChannel
 from .discovery.registry import GONE_AFTER, Registry
-from .errors import DecodeError, JobError, reason_of
+from .errors import DecodeError, reason_of
 from .protocol import messages
 from .protocol.address import parse
-from .protocol.job import Job
 from .protocol.notifications import Announcement, Deletion, Inquiry
 from .protocol.parcel import Forbidden
 from .util.log_once import LogOnce
@@ -53,7 +52,7 @@ class SystemManager(Service):
     type = TYPE
 
     bus: Bus
-    link: WorkerChannel
+    channel: WorkerChannel
     registry: Registry
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -74,12 +73,11 @@ class SystemManager(Service):
         self.metrics = bus.metrics.service(TYPE)
         self.registry = Registry(bus.clock)
         self._count()
-        self.link = WorkerChannel(
-            bus, self, ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL), service=TYPE
-        )
-        self._post = self.link.post
+        topics = ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL)
+        self.channel = WorkerChannel(bus, self.id, topics, service=TYPE)
+        self._publisher = self.channel.publisher
         self._ready: Once[SystemManager] = Once()
-        self.link.open().addCallbacks(lambda _: self._ready.happen(self), self._refused)
+        self.channel.open(self, self).addCallbacks(lambda _: self._ready.happen(self), self._refused)
         self._keepalive = LoopingCall(self._round)
         self._keepalive.clock = bus.clock
         if bus.config.keepalive:
@@ -101,14 +99,14 @@ class SystemManager(Service):
         if self._keepalive.running:
             self._keepalive.stop()
         self._stop_checks()
-        await self.link.close()
+        await self.channel.close()
 
     # Keepalives
 
     def _round(self) -> None:
         """Send a keepalive, and remove workers that missed too many. Never raise, because that would end the loop."""
         try:
-            if self.link.stands:
+            if self.channel.ready:
                 for gone in self.registry.round(self.bus.config.keepalive / 1000, heard=self._heard_itself):
                     self._declare_gone(gone)
                 self._ask_all()
@@ -121,7 +119,7 @@ class SystemManager(Service):
         """Ask all workers to announce themselves. The question returns here, too: if not, nobody has received it."""
         self._heard_itself = False
         if self.bus.writable:
-            self._post.notify(_GET_ALL, {})
+            self._publisher.notify(_GET_ALL, {})
 
     def _declare_gone(self, gone: Announcement) -> None:
         self.log.warn(
@@ -129,7 +127,7 @@ class SystemManager(Service):
             worker=gone.id,
             misses=GONE_AFTER,
         )
-        self._post.notify(f"worker.del.{gone.type}", Deletion(gone.id, gone.type, "keepalive").body())
+        self._publisher.notify(f"worker.del.{gone.type}", Deletion(gone.id, gone.type, "keepalive").body())
         self._count()
 
     def _count(self) -> None:
@@ -137,36 +135,19 @@ class SystemManager(Service):
         for kind, count in self.registry.counts().items():
             self.metrics.set_worker_count(kind, count)
 
-    # Called by its channel
+    # Called by its channel (bus.worker_channel.Observer, Inbox)
 
-    def up(self) -> None:
+    def connected(self) -> None:
         """Ask all workers to announce themselves: announcements of before, or during an outage, were not received."""
         if self._lost:
             self._settled = self.bus.clock.seconds() + SETTLING
         self.log.info("{manager} is ready", manager=self.id)
         self._ask_all()
 
-    def down(self) -> None:
+    def disconnected(self) -> None:
         """Cancel all checks. The senders ask again."""
         self._lost = True
         self._stop_checks()
-
-    def writable(self, writable: bool) -> None:
-        """Do nothing: it sends no jobs."""
-
-    @property
-    def leads(self) -> bool:
-        """False: it shares no queues."""
-        return False
-
-    def job_arrived(self, job: Job, settle: Settle) -> None:
-        """Do nothing: it takes no jobs."""
-
-    def returned(self, kind: str, key: str) -> None:
-        """Do nothing: the sender that asked has disconnected."""
-
-    def refused(self, key: str, error: JobError) -> None:
-        """Do nothing: it sends no jobs."""
 
     def told(self, kind: str, body: Any) -> None:
         """Refuse control messages: a SystemManager gets none."""
@@ -197,8 +178,8 @@ class SystemManager(Service):
 
     def _list(self, asker: str) -> None:
         parse(asker)
-        body = self._post.encode({"workers": self.registry.listing()})
-        self._post.reply(asker, messages.LIST, "", body)
+        body = self._publisher.encode({"workers": self.registry.listing()})
+        self._publisher.reply(asker, messages.LIST, "", body)
 
     # Inquiries
 
@@ -236,7 +217,7 @@ class SystemManager(Service):
 
     async def _nobody_takes(self, address: str) -> bool:
         known = self.registry.get(address)
-        return (known is not None and not known.capacity) or await self.link.nobody_takes(address)
+        return (known is not None and not known.capacity) or await self.channel.nobody_takes(address)
 
     def _could_not_check(self, address: str, error: Exception) -> None:
         refused = isinstance(error, AccessRefused | Forbidden)
@@ -260,7 +241,7 @@ class SystemManager(Service):
                 "error": messages.NO_WORKER_TEXT,
                 "address": address,
             }
-            self._post.reply(sender, messages.ERROR, "", self._post.encode(body))
+            self._publisher.reply(sender, messages.ERROR, "", self._publisher.encode(body))
         self.metrics.record_error("NoWorkerAvailable")
 
     def when_ready(self) -> Deferred[SystemManager]:

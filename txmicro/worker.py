@@ -168,13 +168,13 @@ class Worker(Service):
         self._start = Deferred.fromCoroutine(self._begin(engine)).addBoth(self._begun)
 
     async def _begin(self, engine: Engine) -> Worker:
-        await engine.link.open()
+        await engine.open()
         for pattern, handler, group in self._early_subscriptions:
             await self.subscribe(pattern, handler, group=group)
         try:
             await maybeDeferred(self.opened)
         except Exception:
-            await engine.link.close()
+            await engine.channel.close()
             raise
         self._opened = True
         try:
@@ -368,8 +368,8 @@ class Worker(Service):
         Raises EncodeError, MessageTooLarge, BusClosed, or WrongThread in another thread than the reactor's.
         """
         check_thread("publish")
-        post = self._running_engine.link.post
-        post.emit(topic, post.encode({"data": data, "sender": self.id}))
+        publisher = self._running_engine.channel.publisher
+        publisher.emit(topic, publisher.encode({"data": data, "sender": self.id}))
 
     def subscribe(self, pattern: str, handler: EventHandler, *, group: bool = False) -> Deferred[None]:
         """Call ``handler(topic, data)`` for each event whose topic matches *pattern*.
@@ -386,7 +386,7 @@ class Worker(Service):
             self._early_subscriptions.append((pattern, handler, group))
             return succeed(None)
         handle = partial(self._handle_event, handler)
-        return Deferred.fromCoroutine(self._engine.link.subscribe(pattern, handle, group))
+        return Deferred.fromCoroutine(self._engine.channel.subscribe(pattern, handle, group))
 
     def _handle_event(self, handler: EventHandler, topic: str, data: Any) -> None:
         if self._closing:  # closed() releases what the handler needs

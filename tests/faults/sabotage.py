@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any, Final
 
 from txmicro.bus.robust_channel import RobustChannel
-from txmicro.protocol.durable_delivery import Delivery
+from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.job import Job
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Intake
@@ -59,16 +59,16 @@ def _quarantine(replace: Replace) -> None:
     arrived = DurableIntake.arrived
 
     @wraps(arrived)
-    def among_the_others(self: DurableIntake, delivery: Delivery) -> None:
-        delivery.quarantined = True
-        arrived(self, delivery)
+    def among_the_others(self: DurableIntake, message: DurableMessage) -> None:
+        message.quarantined = True
+        arrived(self, message)
 
     replace(DurableIntake, "arrived", among_the_others)
 
 
 def _redeclare(replace: Replace) -> None:
     """What stood once is taken to stand for ever."""
-    declare, declare_exchange = RobustChannel._declare, RobustChannel._declare_exchange
+    declare, declare_exchange = RobustChannel.declare, RobustChannel.declare_exchange
     stood: set[tuple[RobustChannel, str]] = set()
 
     def once(declare: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,8 +81,8 @@ def _redeclare(replace: Replace) -> None:
 
         return declare_once
 
-    replace(RobustChannel, "_declare", once(declare))
-    replace(RobustChannel, "_declare_exchange", once(declare_exchange))
+    replace(RobustChannel, "declare", once(declare))
+    replace(RobustChannel, "declare_exchange", once(declare_exchange))
 
 
 MECHANISMS: Final[dict[str, Callable[[Replace], None]]] = {

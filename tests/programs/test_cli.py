@@ -58,7 +58,7 @@ class Operating(Live):
         jobs = [self.sender.send(f"{self.worker.type}:*", n, durable=True) for n in range(number)]
         await gatherResults([job.when_done().addErrback(lambda error: error.trap(Refused)) for job in jobs])
         # A failure is told before the broker has confirmed the letter.
-        await self.until(lambda: not self.worker._running_engine.lane, "all are dead letters")
+        await self.until(lambda: not self.worker._running_engine.lane.intake, "all are dead letters")
         return [job.id for job in jobs]
 
     async def txmicro(self, line: str, **settings: str) -> tuple[str, str, int]:

@@ -199,7 +199,9 @@ class LimitTests(ProgramTestCase):
         self.addCleanup(rabbit.ctl, "clear_user_limits", "few", "all")
         url = str(rabbit.url).replace("guest:guest", "few:few")
         worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
-        await worker.says(r"takes no durable jobs yet, .*: 530 .*limit \(2\).*a process needs 3 connections")
+        await worker.says(
+            r"does not take durable jobs yet, .*: 530 .*limit \(2\).*a process needs 3 connections"
+        )
         await worker.says(r" is ready")
 
     async def test_a_limit_of_queues_is_told_as_that(self) -> None:

@@ -123,7 +123,7 @@ class StoringTests(LaneTestCase):
             assert worker.bus.session is not None
             self.result(worker.bus.session.keeping()).transport.abortConnection()
             self.advance(1)
-        self.assertEqual(len(texts(said, "safe ones since 3.10")), 1)
+        self.assertEqual(len(texts(said, "keeps them safe since 3.10")), 1)
 
     def test_it_waits_for_a_worker_to_come(self) -> None:
         self.process(self.sender)
@@ -525,7 +525,7 @@ class DeathTests(LaneTestCase):
 
     def test_a_lost_channel_amid_the_run_does_not_run_it_twice_here(self) -> None:
         worker, job, waiting = self.amid_a_job()
-        channel = worker._running_engine.link._channel
+        channel = worker._running_engine.channel.robust.channel
         assert channel is not None
         channel.ack(4711)  # the broker closes the channel
         self.advance(3)
@@ -539,7 +539,7 @@ class DeathTests(LaneTestCase):
         self.process(self.sender)
         self.process(worker)
         station = worker._running_engine
-        reply = station.link.post.reply
+        reply = station.channel.publisher.reply
         lost: list[str] = []
 
         def lose(to: str, kind: str, *rest: Any) -> None:
@@ -548,12 +548,14 @@ class DeathTests(LaneTestCase):
             else:
                 reply(to, kind, *rest)
 
-        settle = self.patch(station.lane._link, "_settle", lambda *_: lost.append("ack"))
-        self.patch(station.link.post, "reply", lose)
+        durable_channel = station.lane.channel.robust.channel
+        assert durable_channel is not None
+        acking = self.patch(durable_channel, "ack", lambda tag: lost.append("ack"))
+        self.patch(station.channel.publisher, "reply", lose)
         job = self.sender.send("WB:*", 1, durable=True)
         self.advance(1)
         self.assertEqual((lost, len(self.ran)), ([messages.RESULT, "ack"], 1))
-        settle.restore()
+        acking.restore()
         assert worker.bus.session is not None
         self.result(worker.bus.session.keeping()).transport.abortConnection()
         self.assertEqual(self.result(job.when_done(), 3.0), {"echo": 1})
@@ -562,12 +564,12 @@ class DeathTests(LaneTestCase):
 
     def test_an_answer_that_is_given_while_nothing_stands_is_heard_later(self) -> None:
         worker, job, waiting = self.amid_a_job()
-        channel = worker._running_engine.link._channel
+        channel = worker._running_engine.channel.robust.channel
         assert channel is not None
         channel.ack(4711)  # the broker closes the channel, but not that of the durable jobs
         self.clock.advance(0)
         self.clock.advance(0)
-        self.assertIsNone(worker._running_engine.link.post.session)
+        self.assertIsNone(worker._running_engine.channel.publisher.session)
         waiting.callback("done")
         self.assertEqual(self.result(job.when_done(), 3.0), "done")
         self.assertEqual(len(self.ran), 1)
@@ -578,7 +580,7 @@ class DeathTests(LaneTestCase):
         self.process(self.sender)
         self.process(worker)
         lost: list[str] = []
-        lose = self.patch(worker._running_engine.link.post, "reply", lambda *_: lost.append("reply"))
+        lose = self.patch(worker._running_engine.channel.publisher, "reply", lambda *_: lost.append("reply"))
         job = self.sender.send("WB:*", 1, durable=True)
         self.advance(1)
         self.assertTrue(lost)
@@ -596,7 +598,7 @@ class DeathTests(LaneTestCase):
         job = self.sender.send("WB:*", 1, durable=True, timeout=300)
         self.assertEqual(self.result(job.when_done(), 1.0), {"echo": 1})
         said: list[Any] = []
-        self.patch(worker._running_engine.link.post, "reply", lambda *reply: said.append(reply))
+        self.patch(worker._running_engine.channel.publisher, "reply", lambda *reply: said.append(reply))
         for pause, times in (MAYBE_LOST - 5, 1), (5.0, 1):
             self.advance(pause, 0.5)
             assert worker.bus.session is not None
@@ -609,13 +611,13 @@ class DeathTests(LaneTestCase):
         self.process(self.sender)
         self.process(worker)
         self.advance(0.5)
-        durable_link = worker._running_engine.lane._link
-        channel = durable_link._channel
+        durable_link = worker._running_engine.lane.channel
+        channel = durable_link.robust.channel
         assert channel is not None
         self.result(channel.exchange_delete(exchange=topology.to_exchange("WB")))
         channel.ack(4711)
         self.advance(1)
-        self.assertTrue(durable_link.stands)
+        self.assertTrue(durable_link.robust.ready)
         self.assertEqual(self.result(self.sender.send("WB:*", 1, durable=True).when_done(), 5.0), {"echo": 1})
 
     def test_a_worker_that_stops_settles_what_it_has_also_after_a_loss(self) -> None:
@@ -775,7 +777,7 @@ class StoppingTests(LaneTestCase):
         worker = self.worker(echo)
         self.process(self.sender)
         self.process(worker)
-        link = worker._running_engine.lane._link
+        link = worker._running_engine.lane.channel
         consumes = Channel.consume
 
         async def stopped(channel: Channel, queue: str, *args: Any, **settings: Any) -> str:
@@ -847,7 +849,7 @@ class ApartTests(LaneTestCase):
     """What is wrong with durable queues costs the interactive lane nothing."""
 
     def test_a_queue_that_does_not_answer_holds_up_a_start_for_a_bounded_time(self) -> None:
-        self.patch(DurableChannel, "_build", lambda link, session, channel: Deferred())
+        self.patch(DurableChannel, "build", lambda link, session, channel: Deferred())
         self.process(self.sender)
         worker = self.worker(echo)
         self.process(worker)
@@ -923,7 +925,7 @@ class CapacityTests(LaneTestCase):
         for _ in range(10):
             self.sender.send("WB:*", durable=True)
         self.advance(1)
-        self.assertEqual(len(worker._running_engine.lane), 3)
+        self.assertEqual(len(worker._running_engine.lane.intake), 3)
         self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
 
     def test_all_lanes_together_run_no_more_than_the_capacity(self) -> None:
@@ -1034,7 +1036,7 @@ class MismatchTests(LaneTestCase):
         self.advance(15.0)
         said = texts(self.events, self.queue)
         self.assertEqual(len(said), 1)
-        self.assertIn("keeps trying", said[0])
+        self.assertIn("retrying", said[0])
         self.assertGreater(self.mismatches(), 3)
         self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), {"echo": 1})
         self.delete()
@@ -1052,7 +1054,7 @@ class MismatchTests(LaneTestCase):
         self.process(self.worker(fail))
         jobs = [self.sender.send("WB:*", durable=True) for _ in range(2)]
         self.advance(10.0)
-        self.assertEqual(len([text for text in texts(self.events, self.queue) if "keeps trying" in text]), 1)
+        self.assertEqual(len([text for text in texts(self.events, self.queue) if "retrying" in text]), 1)
         self.assertEqual(len(self.ran), 2)
         self.delete()
         for job in jobs:
@@ -1062,13 +1064,13 @@ class MismatchTests(LaneTestCase):
     def test_a_start_that_waited_too_long_for_the_broker_goes_on_without_too(self) -> None:
         self.declare()
         keeping = Deferred[Any]()
-        build = DurableChannel._build
+        build = DurableChannel.build
 
         async def late(link: DurableChannel, *args: Any) -> None:
             await keeping
             await build(link, *args)
 
-        self.patch(DurableChannel, "_build", late)
+        self.patch(DurableChannel, "build", late)
         self.worked = self.worker(echo)
         self.process(self.worked)
         self.advance(PATIENCE)

@@ -45,7 +45,7 @@ class LockedTests(LockingTestCase):
         heard: list[Any] = []
         self.result(worker.subscribe("#", lambda topic, data: heard.append(data)))
         self.lock(worker)
-        self.assertTrue(worker._running_engine.link.stands)
+        self.assertTrue(worker._running_engine.channel.ready)
         self.assertEqual(self.result(sender.send(worker.id, 1).when_done()), 1)
         self.assertEqual(self.result(sender.send("WB:*", 2).when_done()), 2)
         sender.publish("x", 3)
@@ -90,7 +90,7 @@ class LockedTests(LockingTestCase):
         self.process(SystemManager())
         channel = self.lock(worker)
         self.free(channel, worker)
-        post = sender._running_engine.link.post
+        post = sender._running_engine.channel.publisher
         post.notify("worker.next", {"address": worker.id, "sender": {"id": sender.id, "type": "WA"}})
         job = sender.send(worker.id, 1)
         self.advance(10)
@@ -124,16 +124,16 @@ class RivalTests(LockingTestCase):
         self.advance(1)
 
     def test_the_one_with_the_plain_names_goes_on(self) -> None:
-        self.assertTrue(self.rival._running_engine.link.stands)
-        self.assertFalse(self.worker._running_engine.link.stands)
+        self.assertTrue(self.rival._running_engine.channel.ready)
+        self.assertFalse(self.worker._running_engine.channel.ready)
         for address in (self.rival.id, "WB:*", "WB:*"):
             self.assertEqual(self.result(self.sender.send(address).when_done()), "the other")
         self.assertNotEqual(self.logged("another worker on the bus is called WB:1"), [])
 
     def test_it_is_so_after_any_time(self) -> None:
         self.advance(60, 0.25)
-        self.assertFalse(self.worker._running_engine.link.stands)
-        self.assertTrue(self.rival._running_engine.link.stands)
+        self.assertFalse(self.worker._running_engine.channel.ready)
+        self.assertTrue(self.rival._running_engine.channel.ready)
 
     def test_the_other_one_is_back_when_it_has_gone(self) -> None:
         self.stop(self.rival.bus)

@@ -65,7 +65,7 @@ class RegistryTests(SystemTestCase):
         self.process(manager)
         bus = self.process(worker)
         heard: list[str] = []
-        self.patch(worker._running_engine, "notified", lambda topic, body: heard.append(topic))
+        self.patch(worker._running_engine._control, "notified", lambda topic, body: heard.append(topic))
         self.advance(10)
         self.assertEqual(heard, [])
         self.assertTrue(bus.running)
@@ -83,7 +83,7 @@ class RegistryTests(SystemTestCase):
         self.process(worker)
         self.process(peer)
         self.advance(1)
-        self.patch(worker._running_engine, "notified", lambda topic, body: None)  # it hangs
+        self.patch(worker._running_engine._control, "notified", lambda topic, body: None)  # it hangs
         states = []
         for _ in range(5):
             self.advance(1)
@@ -96,7 +96,9 @@ class RegistryTests(SystemTestCase):
         manager, worker = SystemManager(), Worker("WB")
         self.process(manager, config=ALIVE)
         self.process(worker)
-        manager.link.post.notify("worker.del.WB", {"id": worker.id, "type": "WB", "reason": "mistake"})
+        manager.channel.publisher.notify(
+            "worker.del.WB", {"id": worker.id, "type": "WB", "reason": "mistake"}
+        )
         self.advance(0.2)
         self.assertIn(worker.id, manager.registry)
 
@@ -156,7 +158,9 @@ class InquiryTests(SystemTestCase):
         self.errors: list[Any] = []
 
     def inquire(self, address: str, sender: Worker) -> None:
-        sender._running_engine.link.post.notify("worker.next", {"address": address, "sender": sender.id})
+        sender._running_engine.channel.publisher.notify(
+            "worker.next", {"address": address, "sender": sender.id}
+        )
 
     @contextmanager
     def patched(self, thing: Any, name: str, value: Any) -> Iterator[None]:
@@ -169,7 +173,7 @@ class InquiryTests(SystemTestCase):
         def told(kind: str, body: Any) -> None:
             self.errors.append((kind, body))
 
-        self.patch(worker._running_engine, "told", told)
+        self.patch(worker._running_engine._control, "told", told)
 
     def test_the_answer_is_in_the_published_shape_after_two_looks(self) -> None:
         sender = Worker("WA", id="WA:1")
@@ -240,7 +244,7 @@ class InquiryTests(SystemTestCase):
         async def broken(address: str) -> bool:
             raise ConnectionLost("gone")
 
-        with self.patched(self.manager.link, "nobody_takes", broken):
+        with self.patched(self.manager.channel, "nobody_takes", broken):
             self.inquire("WX:*", sender)
             self.advance(3)
         self.assertEqual(self.errors, [])
@@ -258,7 +262,7 @@ class InquiryTests(SystemTestCase):
             await Deferred()
             return True
 
-        with self.patched(self.manager.link, "nobody_takes", silent):
+        with self.patched(self.manager.channel, "nobody_takes", silent):
             self.inquire("WX:*", sender)
             self.advance(manager_module.CHECK_TIMEOUT + 0.5)
         self.assertEqual(self.errors, [])
@@ -274,7 +278,7 @@ class InquiryTests(SystemTestCase):
         async def refused(address: str) -> bool:
             raise AccessRefused("ACCESS_REFUSED - access to queue 'txmicro.jobs.WX' refused", "write")
 
-        with capturedLogs() as events, self.patched(self.manager.link, "nobody_takes", refused):
+        with capturedLogs() as events, self.patched(self.manager.channel, "nobody_takes", refused):
             for _ in range(2):
                 self.inquire("WX:*", sender)
                 self.advance(3)
@@ -322,7 +326,7 @@ class BadInputTests(SystemTestCase):
             ("worker.list", {"sender": {}}),
             ("worker.list", {"sender": {"id": "?"}}),
         ):
-            worker._running_engine.link.post.notify(topic, body)
+            worker._running_engine.channel.publisher.notify(topic, body)
         self.advance(0.2)
         self.assertEqual(manager.registry.counts(), {"WA": 1})
         dropped = bus.metrics.registry.get_sample_value(
@@ -334,8 +338,8 @@ class BadInputTests(SystemTestCase):
         manager, worker = SystemManager(), Worker("WA")
         bus = self.process(manager)
         self.process(worker)
-        link = worker._running_engine.link
-        link.post.reply(manager.id, messages.RESULT, "", link.post.encode({}))
+        link = worker._running_engine.channel
+        link.publisher.reply(manager.id, messages.RESULT, "", link.publisher.encode({}))
         self.advance(0.2)
         dropped = bus.metrics.registry.get_sample_value(
             "microservices_job_errors_total", {"service": "SystemManager", "error_type": "DecodeError"}

@@ -267,7 +267,7 @@ class PartTests(RecoveryTestCase):
         for name in (topology.to_exchange("WB"), topology.replies_exchange("WA"), topology.NOTIFICATIONS):
             self.result(channel.exchange_delete(exchange=name))
             self.check(sender, 5.0)
-        self.assertTrue(self.logged("lost its place"))
+        self.assertTrue(self.logged("lost its channel"))
 
     def test_the_tenth_deletion_is_mended_as_soon_as_the_first(self) -> None:
         sender, _ = self.pair()
@@ -282,10 +282,10 @@ class PartTests(RecoveryTestCase):
         exchange, queue = topology.to_exchange("WB"), topology.jobs_queue("WB")
         self.result(channel.queue_unbind(queue=queue, exchange=exchange, routing_key="*"))
         self.check(sender, 5.0)
-        self.assertEqual(self.logged("lost its place"), [])
+        self.assertEqual(self.logged("lost its channel"), [])
         self.result(worker._running_engine.retire(1.0, WorkerStopped("stopped")))
         self.advance(10)
-        self.assertEqual(self.logged("lost its place"), [])
+        self.assertEqual(self.logged("lost its channel"), [])
 
     def test_what_all_of_a_type_share_is_looked_at_by_the_eldest_and_seldom_by_the_rest(self) -> None:
         bound: list[str] = []
@@ -298,7 +298,7 @@ class PartTests(RecoveryTestCase):
         def look(worker: Worker, number: int) -> set[str]:
             bound.clear()
             channel: Any = Binding()
-            worker._running_engine.link._bind_again(channel, number)
+            worker._running_engine.channel.robust._bind_again(channel, number)
             return set(bound)
 
         _, eldest = self.pair()
@@ -312,11 +312,11 @@ class PartTests(RecoveryTestCase):
 
     def test_its_channel_is_closed(self) -> None:
         sender, worker = self.pair()
-        channel = worker._running_engine.link._channel
+        channel = worker._running_engine.channel.robust.channel
         assert channel is not None
         channel.ack(4711)  # an unknown delivery tag: the broker closes the channel
         self.advance(2)
-        self.assertIsNot(worker._running_engine.link._channel, channel)
+        self.assertIsNot(worker._running_engine.channel.robust.channel, channel)
         self.check(sender)
 
     def test_acknowledgements_of_a_lost_channel_are_not_sent_on_the_next(self) -> None:
@@ -328,22 +328,22 @@ class PartTests(RecoveryTestCase):
         sender, worker = self.pair(handle)
         answer = sender.send("WB:*").when_done()
         self.advance(0.2)
-        link = worker._running_engine.link
-        assert link._channel is not None
-        link._channel.ack(4711)
+        link = worker._running_engine.channel
+        assert link.robust.channel is not None
+        link.robust.channel.ack(4711)
         self.advance(2)
-        channel = link._channel
+        channel = link.robust.channel
         waiting.callback("done")
         self.assertEqual(self.result(answer), "done")
-        self.assertIs(link._channel, channel)
+        self.assertIs(link.robust.channel, channel)
 
     def test_a_subscription_that_cannot_be_made_is_made_again(self) -> None:
         """What breaks the channel on the way is built by the rebuilding."""
         sender, worker = self.pair()
-        link = worker._running_engine.link
+        link = worker._running_engine.channel
         heard: list[Any] = []
-        assert link._channel is not None
-        link._channel.ack(4711)
+        assert link.robust.channel is not None
+        link.robust.channel.ack(4711)
         self.result(worker.subscribe("#", lambda topic, data: heard.append(data)))
         self.advance(3)
         sender.publish("x", 1)
@@ -355,7 +355,7 @@ class PartTests(RecoveryTestCase):
         waiting = worker.subscribe("#", lambda topic, data: None)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        self.assertTrue(worker._running_engine.link.stands)
+        self.assertTrue(worker._running_engine.channel.ready)
 
     def test_what_the_broker_refuses_for_another_reason_is_tried_again(self) -> None:
         """Somebody declared a queue of our name in another way."""
@@ -367,7 +367,7 @@ class PartTests(RecoveryTestCase):
         self.assertNotEqual(self.logged("PRECONDITION_FAILED"), [])
         self.result(channel.queue_delete(queue=topology.jobs_queue("WB")))
         self.advance(5)
-        self.assertTrue(worker._running_engine.link.stands)
+        self.assertTrue(worker._running_engine.channel.ready)
 
     def test_so_is_an_inbox_that_is_refused(self) -> None:
         channel = self.operator()
@@ -378,10 +378,10 @@ class PartTests(RecoveryTestCase):
         worker = Worker("WB", do_job=echo, id="WB:1")
         self.process(worker)
         self.advance(3)
-        self.assertFalse(worker._running_engine.link.stands)
+        self.assertFalse(worker._running_engine.channel.ready)
         self.result(channel.queue_delete(queue=topology.inbox_queue("WB:1")))
         self.advance(5)
-        self.assertTrue(worker._running_engine.link.stands)
+        self.assertTrue(worker._running_engine.channel.ready)
 
     def test_an_id_is_free_again_when_its_worker_has_left(self) -> None:
         _, worker = self.pair()
@@ -498,7 +498,7 @@ class FlowTests(RecoveryTestCase):
         self.refuse(session.publishing, "exchange_declare")
         jobs = [sender.send("WX:*", None) for _ in range(3)]
         stored = sender.send("WX:*", None, durable=True).when_stored()
-        sender._running_engine.link.post.reply("WX:1", messages.PROBE, "WX:1", b"")
+        sender._running_engine.channel.publisher.reply("WX:1", messages.PROBE, "WX:1", b"")
         self.advance(0.2)
         for job in jobs:
             error = self.failureResultOf(job.when_done(), NotPermitted).value
@@ -523,11 +523,11 @@ class FlowTests(RecoveryTestCase):
         session = worker.bus.session
         assert session is not None
         self.refuse(session.consuming, "queue_declare")
-        worker._running_engine.link._cancelled()
+        worker._running_engine.channel.robust._consumer_cancelled()
         self.advance(REFUSED_DELAY)
-        self.assertEqual(len(self.logged("lost its place on the bus")), 2)
+        self.assertEqual(len(self.logged("lost its channel")), 2)
         self.advance(REFUSED_DELAY)
-        self.assertEqual(len(self.logged("lost its place on the bus")), 3)
+        self.assertEqual(len(self.logged("lost its channel")), 3)
 
     def soon(self, waiting: Deferred[Any]) -> Deferred[Any]:
         self.advance(0.1)
@@ -539,14 +539,14 @@ class FlowTests(RecoveryTestCase):
         assert session is not None
         session.publishing.transport.abortConnection()
         self.advance(0.05)
-        session.publish(topology.EVENTS, "x", b"", b"")
+        session.publish(session.frame(topology.EVENTS, "x", mandatory=False), b"", b"")
 
     def test_destinations_are_not_remembered_without_end(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         assert session is not None
         for number in range(10_050):
-            session.publish(topology.to_exchange("WB"), f"WB:{number}", b"\x00\x00", b"")
+            session.frame(topology.to_exchange("WB"), f"WB:{number}", mandatory=True)
         self.assertLess(len(session._prefixes), 10_001)
 
 
@@ -556,7 +556,8 @@ class BadMessageTests(RecoveryTestCase):
     def publish(self, worker: Worker, exchange: str, key: str, body: bytes, **properties: Any) -> None:
         session = worker.bus.session
         assert session is not None
-        session.publish(exchange, key, Properties(**properties).encode(), body)
+        frame = session.frame(exchange, key, mandatory=False)
+        session.publish(frame, Properties(**properties).encode(), body)
 
     def test_bodies_that_are_not_what_they_say(self) -> None:
         sender, worker = self.pair(config=Config(max_message=4096))
@@ -581,7 +582,7 @@ class BadMessageTests(RecoveryTestCase):
             "microservices_job_errors_total", {"service": "WB", "error_type": "DecodeError"}
         )
         self.assertEqual(dropped, 24)
-        said = self.logged("WB:1 dropped a")
+        said = self.logged("WB:1: dropped a")
         self.assertEqual(sorted(event["kind"] for event in said), ["ack", "job", "worker.new"])
 
     def test_control_messages_of_the_wrong_shape(self) -> None:
@@ -631,7 +632,7 @@ class BadMessageTests(RecoveryTestCase):
         sender, worker = self.pair()
         worker._running_engine.membership.peers._limit = 2
         for number in range(5):
-            sender._running_engine.link.post.notify(
+            sender._running_engine.channel.publisher.notify(
                 "worker.new.WB", {"id": f"WB:{number + 10}", "type": "WB"}
             )
         self.advance(0.2)
@@ -641,11 +642,11 @@ class BadMessageTests(RecoveryTestCase):
     def test_an_error_for_somebody_else_fails_nothing(self) -> None:
         sender, worker = self.pair()
         job = sender.send("WX:*", timeout=20)
-        link = worker._running_engine.link
+        link = worker._running_engine.channel
         for target in ("WA:2", "WA:1"):
             self.assertFalse(job.done(), target)
             body = {"target": {"id": target, "type": "WA"}, "error": "", "address": "WX:*"}
-            link.post.reply("WA:1", messages.ERROR, "", link.post.encode(body))
+            link.publisher.reply("WA:1", messages.ERROR, "", link.publisher.encode(body))
             self.advance(0.2)
         self.assertTrue(job.done())
 

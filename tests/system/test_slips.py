@@ -313,13 +313,14 @@ class CircleTests(SlipTestCase):
 
     def test_it_does_not_grow(self) -> None:
         sizes: list[int] = []
-        send = Publisher.send
+        publish = Publisher._publish
 
-        def sending(post: Publisher, address: str, key: str, body: bytes, *args: Any, **more: Any) -> None:
-            sizes.append(len(body))
-            send(post, address, key, body, *args, **more)
+        def publishing(publisher: Publisher, session: Any, route: Any, kind: str, *rest: Any) -> None:
+            if kind == messages.JOB:
+                sizes.append(len(rest[-1]))
+            publish(publisher, session, route, kind, *rest)
 
-        self.patch(Publisher, "send", sending)
+        self.patch(Publisher, "_publish", publishing)
         self.worker("WB")
         self.error(self.sender.send("WB:*", []).when_done(), TooManyHops, 5)
         self.assertEqual(len(sizes), 64)
@@ -413,9 +414,9 @@ class BoundTests(SlipTestCase):
         def replying(post: Publisher, worker: str, kind: str, key: str, body: bytes) -> None:
             sizes.append(len(post._codec.decode(body)["keys"]))
 
-        station = self.sender._running_engine
+        sender = self.sender._running_engine._sender
         self.patch(Publisher, "reply", replying)
-        station._tell_keys(messages.PROBE, "WB:1", [str(n) for n in range(2500)])
+        sender.send_keys(messages.PROBE, "WB:1", [str(n) for n in range(2500)])
         self.assertEqual(sizes, [1000, 1000, 500])
 
     def test_a_forward_to_nobody_still_fails_at_the_origin(self) -> None:

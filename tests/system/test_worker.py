@@ -589,7 +589,7 @@ class LifeTests(SystemTestCase):
                 """Never."""
 
         worker = Opened()
-        self.patch(WorkerChannel, "take_jobs", lambda link, lanes: Deferred())
+        self.patch(WorkerChannel, "take_jobs", lambda channel, capacity, jobs: Deferred())
         self.stop(self.process(worker))
         self.failureResultOf(worker.when_ready(), CancelledError)
         self.assertEqual(closed, [True])
@@ -731,7 +731,7 @@ class LifeTests(SystemTestCase):
         worker, other = Worker("WB"), Worker("WB")
         self.process(worker)
         self.process(other)
-        other._running_engine.link.post.notify(
+        other._running_engine.channel.publisher.notify(
             "worker.del.WB", {"id": worker.id, "type": "WB", "reason": "forged"}
         )
         self.advance(0.2)

@@ -1,15 +1,16 @@
-"""A worker's consumers of durable jobs.
+"""The channel on which a worker consumes durable jobs.
 
-They stand on a connection of their own: a quorum queue without a leader lets whoever asks for it wait, and one
-that is broken for good ends the connection. That must not cost the jobs that somebody waits for.
+It has a connection of its own. A quorum queue without a leader answers nobody, and a queue that is damaged ends the
+connection of whoever asks for it. Neither may delay interactive jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txmicro.amqp.channel import Channel
@@ -18,75 +19,90 @@ from txmicro.amqp.methods import Deliver
 from txmicro.amqp.properties import Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
 from txmicro.protocol import messages, topology
-from txmicro.protocol.durable_delivery import Delivery
+from txmicro.protocol.delivery import Delivery
+from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.job import Job
 from txmicro.util.once import Once
 
 from .connections import Bus
 from .receiver import Receiver
-from .robust_channel import RobustChannel
+from .robust_channel import Leadership, RobustChannel
 from .session import Session
 
 
-class DurableChannel(RobustChannel):
-    """See the module.
+class DurableJobIntake(Protocol):
+    """Takes durable jobs: the :class:`~txmicro.receiving.durable_intake.DurableIntake`."""
 
-    :param kind: the worker's type.
-    :param leads: whether this worker looks after what all of its type share.
-    :param arrived: told of each delivery.
-    :param lost: told that the deliveries of before cannot be settled any more.
+    def arrived(self, message: DurableMessage) -> None:
+        """Take a message; acknowledge or requeue it once."""
+
+    def reset(self) -> None:
+        """Note that the channel is closed: messages of before cannot be acknowledged any more."""
+
+
+class DurableChannel:
+    """The channel of one worker's durable jobs, which is built again when it is lost.
+
+    :param worker: its id. :param kind: its type.
+    :param leadership: whether this worker looks after the queues that its type shares.
+    :ivar robust: the channel that is built again.
     """
+
+    log = Logger()
 
     def __init__(
         self,
         bus: Bus,
         worker: str,
         kind: str,
-        reader: Receiver,
-        *,
-        leads: Callable[[], bool],
-        arrived: Callable[[Delivery], None],
-        lost: Callable[[], None],
+        receiver: Receiver,
+        jobs: DurableJobIntake,
+        leadership: Leadership,
     ) -> None:
-        super().__init__(bus, worker, kind)
+        self._clock = bus.clock
         self._kind = kind
-        self._reader = reader
-        self._lead = leads
-        self._arrived = arrived
-        self._lost = lost
-        self._slots = 0  # none are taken
+        self._metrics = bus.metrics.service(kind)
+        self._receiver = receiver
+        self._jobs = jobs
+        self.robust = RobustChannel(bus, worker, kind, self)
+        self.robust.leadership = leadership
+        self._most = 0  # none are taken
         self._first: Once[None] = Once()
         self._retries: dict[float, Once[None]] = {}  # by their steps: declared, or being declared
-        self._awaited = False  # by who starts
+        self._awaited = False
 
-    def start(self, slots: int) -> Deferred[None]:
-        """Consume, from now on, at most *slots* jobs unsettled.
+    @property
+    def trouble(self) -> BaseException | None:
+        """Why it was built again, or could not be, the last time; None: never."""
+        return self.robust.trouble
 
-        Fires when that stands for the first time; cancelling stops the wait.
-        Fails with :class:`QueueMismatch`, and takes nothing, when a queue stands there as another one. What is found
-        so when nobody waits any more is tried again, as it may be put right.
+    def start(self, most: int) -> Deferred[None]:
+        """Consume from now on, with at most *most* jobs unacknowledged.
+
+        Fires with None when it consumes for the first time. Fails with :class:`QueueMismatch`, and consumes nothing,
+        when a queue exists with other arguments. Canceling it stops the wait; a mismatch is then tried again, as
+        somebody may repair it.
         """
-        self._slots, self._awaited = slots, True
-        self._begin()
+        self._most, self._awaited = most, True
+        self.robust.start()
         return self._first.wait(self._not_awaited)
 
     def _not_awaited(self) -> None:
         self._awaited = False
 
     async def stop(self) -> None:
-        """Take no more; what is here can still be settled."""
-        self._slots = 0
-        await self._stop_taking()
+        """Consume no more; what was delivered can still be acknowledged."""
+        self._most = 0
+        await self.robust.stop_jobs()
 
     async def close(self) -> None:
-        """Leave; what is not settled goes back to the broker."""
-        self._channel = await self._end()
-        await self._drop_channel()
+        """Close the channel; what is not acknowledged is returned to the broker."""
+        await self.robust.close(await self.robust.stop())
 
     async def declare_retry(self, step: float) -> None:
         """Declare the queue of jobs that wait *step* seconds, unless that was done.
 
-        Fails with :class:`QueueMismatch`, :class:`BusClosed` when nothing stands, or what the broker has against it.
+        Raises :class:`QueueMismatch`, :class:`BusClosed` while the channel is not built, or the broker's refusal.
         """
         declared = self._retries.get(step)
         if declared is None:
@@ -99,93 +115,94 @@ class DurableChannel(RobustChannel):
             raise
 
     def forget_retry(self, step: float) -> None:
-        """Declare that queue again when it is needed again."""
+        """Declare the queue for *step* again when it is needed again."""
         self._retries.pop(step, None)
 
     async def _declare_retry(self, step: float) -> None:
-        session = self._session
+        session = self.robust.session
         if session is None:
-            raise BusClosed("nothing stands")
+            raise BusClosed("the channel of durable jobs is not built")
         connection = await session.keeping()
-        # Not on the channel of the deliveries, which would be lost with it if this fails.
+        # Not on the channel of the deliveries, which a failure would close.
         channel = await connection.channel_open()
         try:
-            await self._declare_queue(channel, topology.retry(self._kind, step, session.features))
+            await self.robust.declare_once(channel, topology.retry(self._kind, step, session.features))
         except QueueMismatch as error:
-            self._complain(error)
+            self.robust.complain(error)
             raise
         channel.channel_close().addErrback(lambda _: None)
 
-    # What Place asks
+    # What the robust channel calls (robust_channel.Content)
 
-    async def _connection(self, session: Session) -> Connection:
+    async def connection(self, session: Session) -> Connection:
+        """Return the connection of those who consume durable jobs."""
         return await session.keeping()
 
-    async def _build(self, session: Session, channel: Channel) -> None:
-        kind, slots = self._kind, self._slots
-        if not slots:  # it only settles what it has
+    async def build(self, session: Session, channel: Channel) -> None:
+        """Declare the type's durable queues, and consume two of them."""
+        kind, most = self._kind, self._most
+        if not most:  # stop() was called: only deliveries of before are acknowledged
             return
         if not session.features.safe_dead_letters and not self._first.happened:
             self.log.warn(
-                "dead letters and retries may be lost when this broker fails: RabbitMQ has safe ones since 3.10"
+                "dead letters and retries may be lost when this broker fails: RabbitMQ keeps them safe since 3.10"
             )
-        # Where jobs come from is the link's to declare, but if it was deleted, the link may not have noticed yet.
+        # The worker's own channel declares the first exchange, too. It may not have noticed yet that it was deleted.
         for exchange in (topology.to_exchange(kind), topology.durable_exchange(kind)):
-            await self._declare_exchange(session, channel, topology.ExchangeDeclaration(exchange))
+            await self.robust.declare_exchange(session, channel, topology.ExchangeDeclaration(exchange))
         for queue in topology.durable_queues(kind, session.features):
-            await self._declare(channel, queue)
+            await self.robust.declare(channel, queue)
         sources = (
             (topology.quarantine_queue(kind), 1, True),
-            (topology.durable_queue(kind), slots, False),
+            (topology.durable_queue(kind), most, False),
         )
-        self._tags = []
         for name, prefetch, quarantined in sources:
-            await channel.basic_qos(prefetch_count=prefetch)  # of the consumers to come
-            take = partial(self._take, channel, quarantined)
-            self._tags.append(await channel.consume(name, take, on_cancel=self._cancelled))
-        if not self._slots:  # meanwhile
-            await self._cancel_tags(channel)
+            await channel.basic_qos(prefetch_count=prefetch)  # of the consumers that follow
+            await self.robust.consume_jobs(channel, name, partial(self._message, channel, quarantined))
+        if not self._most:  # stop() was called meanwhile
+            await self.robust.end_job_consumers(channel)
 
-    def _stood(self) -> None:
+    def built(self) -> None:
+        """Tell who waits for the first time."""
         self._awaited = False
         self._first.happen(None)
 
-    def _fell(self) -> None:
+    def lost(self) -> None:
+        """Forget what was declared and delivered."""
         self._retries.clear()
-        self._lost()
+        self._jobs.reset()
 
-    def _gives_up(self, reason: BaseException) -> bool:
+    def gives_up(self, reason: BaseException) -> bool:
+        """Return whether the start must fail: a queue exists with other arguments."""
         if not (self._awaited and isinstance(reason, QueueMismatch)):
             return False
         self._awaited = False
         self._first.happen(Failure(reason))
         return True
 
-    @property
-    def _leads(self) -> bool:
-        return self._lead()
+    # What the consumers receive
 
-    def _take(
+    def _message(
         self, channel: Channel, quarantined: bool, deliver: Deliver, properties: Properties, body: bytes
     ) -> None:
         headers = properties.headers or {}
-        delivery = Delivery(
+        message = DurableMessage(
             None,
             properties.message_id or "",
             body,
             properties.content_type,
-            partial(self._settle, channel, deliver.delivery_tag),
+            [Delivery(channel, deliver.delivery_tag)],
             headers,
             deliver.redelivered,
             quarantined,
         )
         try:
-            content = self._reader.read(properties, body)
-            job = Job.from_body(content, self._bus.clock.seconds(), traceparent=headers.get("traceparent"))
+            content = self._receiver.read(properties, body)
+            job = Job.from_body(content, self._clock.seconds(), traceparent=headers.get("traceparent"))
         except DecodeError as error:
-            self._reader.dropped(messages.JOB, error)
+            self._receiver.dropped(messages.JOB, error)
         else:
-            self._reader.received(messages.JOB)
-            job.durable, job.tries = True, delivery.attempt - 1
-            delivery.job, delivery.key = job, job.key
-        self._arrived(delivery)
+            self._metrics.record_message_received(messages.JOB)
+            job.durable, job.tries = True, message.attempt - 1
+            message.job, message.key = job, job.key
+        self._jobs.arrived(message)

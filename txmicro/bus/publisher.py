@@ -1,68 +1,130 @@
-"""How a worker's messages are written and published.
+"""Encodes and publishes a worker's messages.
 
-While its place on the bus does not stand, replies, notifications and events are dropped: whoever needs them
-asks again. So is what the broker's permissions forbid to publish.
+While its channel is not built, replies, notifications and events are dropped: those who need them ask again. So are
+messages that the broker's permissions forbid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txmicro.amqp.errors import AccessRefused, Returned
 from txmicro.amqp.properties import Properties, PropertiesTemplate
 from txmicro.errors import BusClosed, MessageTooLarge, NotPermitted
-from txmicro.metrics import ServiceMetrics
+from txmicro.metrics import INTERACTIVE, ServiceMetrics
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
 from txmicro.protocol.failures import describe
-from txmicro.protocol.job import outcome_body
+from txmicro.protocol.job import outcome_body, remaining_ms
 from txmicro.protocol.notifications import notification_kind
 from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
+from txmicro.util.log_once import LogOnce
 
 from .connections import Bus
+from .route import Route, Routes
 from .session import Session
 
 APP_ID: Final = "txmicro"
 
-_EXPIRATION_MAX: Final = 2**32 - 1  # of RabbitMQ: more closes the channel
+_EXPIRATION_MAX: Final = 2**32 - 1
+"""The largest ``expiration``, in milliseconds: RabbitMQ closes the channel at more."""
+
+_COPY_LIFE: Final = int(topology.COPY_TTL * 1000)
+"""Milliseconds that the broker keeps a copy of a job: its sender sends another one."""
+
+
+class PendingJob(Protocol):
+    """A job that its sender keeps until it has ended: :class:`txmicro.sending.pending.PendingJob`."""
+
+    @property
+    def key(self) -> str:
+        """The hop's key."""
+
+    @property
+    def address(self) -> str:
+        """The address that it goes to."""
+
+    @property
+    def body(self) -> Any:
+        """The encoded body and the ``traceparent``."""
+
+    @property
+    def deadline(self) -> float:
+        """When it fails, in the clock's seconds."""
+
+    @property
+    def redeliver(self) -> bool:
+        """Whether it may run twice."""
+
+    @property
+    def stale(self) -> bool:
+        """Whether the body was encoded for an earlier moment."""
+
+    @property
+    def copies(self) -> int:
+        """How many copies were published, this one included."""
+
+    @property
+    def tries(self) -> int:
+        """How many copies were published before."""
+
+
+class Returns(Protocol):
+    """Handles what comes back."""
+
+    def returned(self, kind: str, key: str) -> None:
+        """Note that the message of type *kind* about the job *key* found no queue."""
+
+    def refused(self, key: str, error: NotPermitted | MessageTooLarge) -> None:
+        """Note that the broker does not take the job *key*."""
 
 
 class Publisher:
-    """Writes the messages of one worker.
+    """Publishes the messages of one worker.
 
     :param worker: its id.
-    :param returned: told the kind and the key of a message that found no queue.
-    :param refused: told the kind and the key of a message that the broker does not take, and why; no key: its
-        sender knows already.
-    :ivar session: where to publish; None: nothing stands.
+    :ivar session: the session to publish on; None: the channel is not built.
+    :ivar returns: handles what comes back; None: nobody does.
     """
 
-    def __init__(
-        self,
-        bus: Bus,
-        worker: str,
-        metrics: ServiceMetrics,
-        returned: Callable[[str, str], None],
-        refused: Callable[[str, str, NotPermitted | MessageTooLarge], None],
-    ) -> None:
+    log = Logger()
+
+    def __init__(self, bus: Bus, worker: str, metrics: ServiceMetrics) -> None:
         self.session: Session | None = None
+        self.returns: Returns | None = None
         self._worker = worker
         self._metrics = metrics
-        self._returned = returned
-        self._refused = refused
         self._codec = bus.codec
         self._limit = bus.size_limit
         self._time = bus.ids.time
+        self._clock = bus.clock
+        self._logged = LogOnce()
         self._forms: dict[tuple[str, int, str | None], PropertiesTemplate] = {}
+        self._job_form = self._form(messages.JOB, 1, None)
+        self._jobs = Routes(_job_route)
+        self._replies = Routes(_reply_route)
+
+    def connected(self, session: Session) -> None:
+        """Publish on *session* from now on."""
+        self.session = session
+        self._jobs.known.clear()
+        self._replies.known.clear()
+
+    def disconnected(self) -> None:
+        """Publish nothing until :meth:`connected`."""
+        self.session = None
+
+    # Encoding
 
     def encode(self, body: dict[str, Any]) -> bytes:
-        """Write a body in this bus's format; raises EncodeError, or MessageTooLarge over ``max_message``.
+        """Return *body* in this bus's format.
 
-        So it does over the limit of the broker, once that is known.
+        Raises EncodeError, and MessageTooLarge when it is larger than ``max_message``, or than the broker is known to
+        take.
         """
         data = self._codec.encode(body)
         if len(data) > self._limit.ordinary:
@@ -70,34 +132,172 @@ class Publisher:
         return data
 
     def reencode(self, body: bytes, changes: dict[str, Any]) -> bytes:
-        """A body of ours with some of its fields changed."""
+        """Return a body that :meth:`encode` made, with some of its fields changed."""
         return self.encode({**self._codec.decode(body), **changes})
 
-    def send(self, address: str, key: str, body: bytes, life: int, *, traceparent: str | None = None) -> None:
-        """Publish one interactive copy of a job, which the broker drops after *life* ms.
+    # Publishing
 
-        One that finds no queue comes back to ``returned``.
+    def send_job(self, job: PendingJob) -> None:
+        """Publish one copy of an interactive job, which the broker drops after a while.
+
+        A copy that finds no queue comes back to ``returns``, and so does a job that the broker does not take.
         """
-        kind, _, name = address.partition(":")
+        body, traceparent = job.body
+        left = remaining_ms(job.deadline, self._clock.seconds())
+        if job.stale:  # it waited, or is sent again: its body has the tries and the time of before
+            try:
+                body = self.reencode(body, {"tries": job.tries, "deadline": left})
+            except MessageTooLarge as error:  # by the new values, or by what is known of the broker since
+                if self.returns is not None:
+                    self.returns.refused(job.key, error)
+                return
+        life = min(left, _COPY_LIFE if job.redeliver else _EXPIRATION_MAX)
+        if job.copies > 1:
+            self._metrics.record_resend(INTERACTIVE)
+        session = self.session
+        if session is None:
+            return
         headers = {"traceparent": traceparent} if traceparent else None
-        expiration = str(min(life, _EXPIRATION_MAX))
-        properties = self._properties(messages.JOB, key, expiration=expiration, headers=headers)
-        routing_key = name if name == ANY else address
-        self._address(topology.to_exchange(kind), routing_key, messages.JOB, key, properties, body)
+        properties = self._job_form.fill(job.key, int(self._time()), str(life), headers)
+        route = self._jobs.known.get(job.address)
+        if route is None:
+            self._ask(session, self._jobs, job.address, messages.JOB, job.key, properties, body)
+        else:
+            self._publish(session, route, messages.JOB, job.key, properties, body)
+
+    def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
+        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returns``.
+
+        If a result is too large for the broker, *worker* is told so instead.
+        """
+        session = self.session
+        if session is None:
+            return
+        properties = self._properties(kind, key)
+        route = self._replies.known.get(worker)
+        if route is None:
+            self._ask(session, self._replies, worker, kind, key, properties, body)
+        else:
+            self._publish(session, route, kind, key, properties, body)
+
+    def notify(self, topic: str, body: dict[str, Any]) -> None:
+        """Publish a notification."""
+        self._broadcast(topology.NOTIFICATIONS, topic, notification_kind(topic), self.encode(body))
+
+    def emit(self, topic: str, body: bytes) -> None:
+        """Publish an event."""
+        self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
 
     def store(self, parcel: Parcel) -> Deferred[None]:
-        """Have the broker keep a message.
+        """Publish a message for the broker to keep.
 
-        Fires when it is confirmed; fails with :class:`~txmicro.protocol.parcel.Unroutable` when there is
-        no queue for it,
-        with :class:`~txmicro.errors.MessageTooLarge`, and with anything else when nobody knows.
+        Fires with None when the broker has confirmed it. Fails with :class:`~txmicro.protocol.parcel.Unroutable` when
+        no queue takes it, with :class:`~txmicro.errors.MessageTooLarge`, and with another error when nobody knows.
+        Canceling it stops the wait; the message may be stored.
         """
         return Deferred.fromCoroutine(self._store(parcel))
+
+    async def reaches(self, worker: str) -> bool:
+        """Return whether *worker* has an inbox, whatever its queue is called, by publishing an empty message to it.
+
+        Raises what :meth:`store` fails with, except :class:`~txmicro.protocol.parcel.Unroutable`.
+        """
+        body = self.encode({"worker": self._worker, "keys": []})
+        exchange, key = _reply_route(worker)
+        try:
+            await self.store(Parcel(exchange, key, messages.HEARD, worker, body))
+        except Forbidden:
+            raise
+        except Unroutable:
+            return False
+        return True
+
+    def flush(self) -> Deferred[Any]:
+        """Give the transport now what was published in this turn of the reactor.
+
+        Fires when also those messages are written that waited to hear whether their exchange exists; does not fail.
+        Canceling it stops the wait.
+        """
+        session = self.session
+        if session is None:
+            return succeed(None)
+        return session.settled().addCallback(lambda _: session.publishing.flush())
+
+    def came_back(self, kind: str, key: str) -> None:
+        """Tell ``returns`` that a message found no queue."""
+        if self.returns is not None:
+            self.returns.returned(kind, key)
+
+    # How
+
+    def _publish(
+        self, session: Session, route: Route, kind: str, key: str, properties: bytes, body: bytes
+    ) -> None:
+        """Publish a message that must find a queue, on an exchange that exists."""
+        self._metrics.record_message_sent(kind)
+        if len(body) <= self._limit.ordinary:
+            session.publish(route.frame, properties, body)
+        else:
+            self._publish_large(session, route.exchange, route.routing_key, kind, key, properties, body)
+
+    def _publish_large(
+        self,
+        session: Session,
+        exchange: str,
+        routing_key: str,
+        kind: str,
+        key: str,
+        properties: bytes,
+        body: bytes,
+        mandatory: bool = True,
+    ) -> None:
+        if not session.overflows(len(body)):
+            publishing = session.large.publish(exchange, routing_key, properties, body, key, mandatory)
+            publishing.addErrback(self._not_published, routing_key, kind, key)
+
+    def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
+        session = self.session
+        if session is None:
+            return
+        self._metrics.record_message_sent(kind)
+        properties = self._properties(kind, "")
+        if len(body) <= self._limit.ordinary:
+            session.publish(session.frame(exchange, topic, mandatory=False), properties, body)
+        else:
+            self._publish_large(session, exchange, topic, kind, "", properties, body, False)
+
+    def _ask(
+        self,
+        session: Session,
+        routes: Routes,
+        address: str,
+        kind: str,
+        key: str,
+        properties: bytes,
+        body: bytes,
+    ) -> None:
+        """Publish a message on an exchange that may not exist: publishing there would close the channel."""
+        route = routes.make(session, address)
+        if session.knows(route.exchange):
+            self._publish(session, route, kind, key, properties, body)
+            return
+
+        def known(exists: bool) -> None:
+            if exists and session is self.session:
+                self._publish(session, route, kind, key, properties, body)
+            else:
+                self.came_back(kind, key)
+
+        def unknown(failure: Failure) -> None:
+            if isinstance(failure.value, AccessRefused):
+                self._refused(kind, key, NotPermitted(str(failure.value)))
+
+        session.exists(route.exchange).addCallbacks(known, unknown)
 
     async def _store(self, parcel: Parcel) -> None:
         session = self.session
         if session is None:
-            raise BusClosed("nothing stands")
+            raise BusClosed("the channel is not built")
         try:
             there = session.knows(parcel.exchange) or await session.exists(parcel.exchange)
         except AccessRefused as error:
@@ -120,102 +320,29 @@ class Publisher:
         except Returned as error:
             raise Unroutable(str(error)) from error
 
-    def reply(self, worker: str, kind: str, key: str, body: bytes) -> None:
-        """Publish a control message to *worker*'s inbox; one that finds no inbox comes back to ``returned``.
-
-        Instead of a result that is too large for the broker *worker* is told that it is.
-        """
-        exchange = topology.replies_exchange(worker.partition(":")[0])
-        self._address(exchange, worker, kind, key, self._properties(kind, key), body)
-
-    async def reaches(self, worker: str) -> bool:
-        """Return whether *worker* has an inbox, whatever its queue is called: publish a message that says nothing.
-
-        Raises what :meth:`store` fails with, :class:`~txmicro.protocol.parcel.Unroutable` excepted.
-        """
-        body = self.encode({"worker": self._worker, "keys": []})
-        exchange = topology.replies_exchange(worker.partition(":")[0])
-        try:
-            await self.store(Parcel(exchange, worker, messages.HEARD, worker, body))
-        except Forbidden:
-            raise
-        except Unroutable:
-            return False
-        return True
-
-    def notify(self, topic: str, body: dict[str, Any]) -> None:
-        """Publish a notification."""
-        self._broadcast(topology.NOTIFICATIONS, topic, notification_kind(topic), self.encode(body))
-
-    def emit(self, topic: str, body: bytes) -> None:
-        """Publish an event."""
-        self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
-
-    def flush(self) -> Deferred[Any]:
-        """Hand what was published in this turn to the transport now.
-
-        Fires when also that has left which waited for word of its exchange; does not fail.
-        """
-        session = self.session
-        if session is None:
-            return succeed(None)
-        return session.settled().addCallback(lambda _: session.publishing.flush())
-
-    def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
-        if self.session is not None:
-            self._publish(self.session, exchange, topic, kind, "", self._properties(kind, ""), body, False)
-
-    def _address(
-        self, exchange: str, routing_key: str, kind: str, key: str, properties: bytes, body: bytes
-    ) -> None:
-        """Publish what must find a queue, on an exchange that may not be there."""
-        session = self.session
-        if session is None:
-            return
-        if session.knows(exchange):
-            self._publish(session, exchange, routing_key, kind, key, properties, body, True)
-            return
-
-        def known(exists: bool) -> None:
-            if exists and session is self.session:
-                self._address(exchange, routing_key, kind, key, properties, body)
-            else:
-                self._returned(kind, key)
-
-        def unknown(failure: Failure) -> None:
-            if isinstance(failure.value, AccessRefused):
-                self._refused(kind, key, NotPermitted(str(failure.value)))
-
-        session.exists(exchange).addCallbacks(known, unknown)
-
-    def _publish(
-        self,
-        session: Session,
-        exchange: str,
-        routing_key: str,
-        kind: str,
-        key: str,
-        properties: bytes,
-        body: bytes,
-        mandatory: bool,
-    ) -> None:
-        self._metrics.record_message_sent(kind)
-        if len(body) <= self._limit.ordinary:
-            session.publish(exchange, routing_key, properties, body, mandatory)
-        elif not session.overflows(len(body)):
-            publishing = session.large.publish(exchange, routing_key, properties, body, key, mandatory)
-            publishing.addErrback(self._not_published, routing_key, kind, key)
-
     def _not_published(self, failure: Failure, to: str, kind: str, key: str) -> None:
         error = failure.value
         if isinstance(error, Returned):
-            self._returned(kind, key)
+            self.came_back(kind, key)
         elif isinstance(error, MessageTooLarge):
             self._refused(kind, key, error)
             if kind == messages.RESULT:
                 outcome = outcome_body(key, self._worker, {"failure": describe(error, self._worker)})
                 self.reply(to, messages.FAILURE, key, self.encode(outcome))
-        # Anything else came with the channel, and is asked for again by who needs it.
+        # Any other error means that the channel was closed: those who need the message ask again.
+
+    def _refused(self, kind: str, key: str, error: NotPermitted | MessageTooLarge) -> None:
+        """Count and log that the broker does not take a message. *key* is empty where the sender knows already."""
+        self._metrics.record_error(error.type)
+        if self._logged.first(str(error) if isinstance(error, NotPermitted) else f"{kind} is too large"):
+            self.log.error(
+                "{worker}: the broker does not take a message of type {kind!r} (logged once): {error}",
+                worker=self._worker,
+                kind=kind,
+                error=error,
+            )
+        if kind == messages.JOB and key and self.returns is not None:
+            self.returns.refused(key, error)
 
     def _properties(
         self,
@@ -233,7 +360,7 @@ class Publisher:
         return form.fill(key, int(self._time()), expiration, headers)
 
     def _form(self, kind: str, delivery_mode: int, content_type: str | None) -> PropertiesTemplate:
-        if len(self._forms) >= 100:  # a stranger's content types, passed on with what cannot be read
+        if len(self._forms) >= 100:  # a content type may come from a message that cannot be read
             self._forms.clear()
         form = self._forms[kind, delivery_mode, content_type] = PropertiesTemplate(
             Properties(
@@ -245,3 +372,12 @@ class Publisher:
             )
         )
         return form
+
+
+def _job_route(address: str) -> tuple[str, str]:
+    kind, _, name = address.partition(":")
+    return topology.to_exchange(kind), name if name == ANY else address
+
+
+def _reply_route(worker: str) -> tuple[str, str]:
+    return topology.replies_exchange(worker.partition(":")[0]), worker

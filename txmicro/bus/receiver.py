@@ -1,4 +1,4 @@
-"""How the messages for a worker are read, and what is said of those that cannot be."""
+"""Decodes the messages for a worker, and says which ones were dropped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .connections import Bus
 
 
 class Receiver:
-    """Reads the bodies for one worker.
+    """Decodes the messages for one worker.
 
     :param worker: its id.
     """
@@ -27,24 +27,20 @@ class Receiver:
         self._worker = worker
         self._metrics = metrics
         self._max_message = bus.config.max_message
-        self._said = LogOnce()
+        self._logged = LogOnce()
 
     def read(self, properties: Properties, body: bytes) -> Any:
-        """What *body* holds, by its content type; raises :class:`DecodeError`."""
+        """Return *body*, decoded by its content type; raises :class:`DecodeError`."""
         if len(body) > self._max_message:
             raise DecodeError(f"{len(body)} bytes, more than max_message ({self._max_message})")
         return by_content_type(properties.content_type or "").decode(body)
 
-    def received(self, kind: str) -> None:
-        """A message of *kind* was read."""
-        self._metrics.record_message_received(kind)
-
     def dropped(self, kind: str, error: TxmicroError) -> None:
-        """A message of *kind* was of no use: it is counted, and the first one is told of."""
+        """Count a message of *kind* that cannot be used; log the first one."""
         self._metrics.record_error(type(error).__name__)
-        if self._said.first(kind):
+        if self._logged.first(kind):
             self.log.warn(
-                "{worker} dropped a {kind!r} that it cannot use (the next ones are only counted): {error}",
+                "{worker}: dropped a message of type {kind!r} that it cannot use (logged once per type): {error}",
                 worker=self._worker,
                 kind=kind,
                 error=error,

@@ -1,21 +1,18 @@
-"""Something that stands on a channel of its own, and is built again whenever any of it is lost.
-
-A :class:`Place` outlives sessions, channels, queues and consumers. Subclasses say what is built.
-"""
+"""A channel that is opened again, with its queues and consumers, whenever any of them is lost."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from txmicro.amqp.channel import Channel
+from txmicro.amqp.channel import Channel, OnMessage
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import PRECONDITION_FAILED, ChannelClosed, ConnectionLost, QueueLimitReached
 from txmicro.errors import BusClosed, ConsumerCancelled, QueueMismatch
@@ -27,86 +24,103 @@ from .connections import REFUSALS, REFUSED_DELAY, Bus
 from .session import Session
 
 REBIND_EVERY: Final = 3.0
-"""Seconds between two looks at the bindings: nobody tells us when an operator deletes an exchange."""
+"""Seconds between two rounds that bind the queues again: the broker does not say when somebody deletes an exchange."""
 
 SHARED_EVERY: Final = 20
-"""Looks of one's own between two at what all of the type share, which the eldest takes with every look."""
+"""Rounds after which a worker also binds the queues that its type shares. The eldest worker does so in each round."""
 
 STABLE_AFTER: Final = 2.0
-"""Seconds that it must have stood for the next attempt to be the first one again. The first look comes later: what it
-finds missing is a loss, and no attempt that failed."""
-
+"""Seconds after which the channel counts as stable, and its loss as a first attempt. This is less than REBIND_EVERY: a
+binding that is found missing is a loss, and not a failed attempt."""
 
 CLOSE_TIMEOUT: Final = 3.0
-"""Seconds that a channel may take to close: RabbitMQ's hangs for a minute with a queue that has no leader."""
+"""Seconds that a channel may take to close: RabbitMQ's takes a minute when a queue has no leader."""
+
+
+class Content(Protocol):
+    """Declares and consumes what a robust channel carries."""
+
+    async def connection(self, session: Session) -> Connection:
+        """Return the connection to open the channel on."""
+
+    async def build(self, session: Session, channel: Channel) -> None:
+        """Declare and consume everything. What it raises counts as a loss."""
+
+    def built(self) -> None:
+        """Note that everything is declared and consumed."""
+
+    def lost(self) -> None:
+        """Note that something was lost, or could not be built. Deliveries of before cannot be acknowledged any more."""
+
+    def gives_up(self, reason: BaseException) -> bool:
+        """Return whether *reason* ends all attempts."""
+
+
+class Leadership(Protocol):
+    """Says which worker binds the queues that all workers of its type share."""
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker does."""
 
 
 class RobustChannel:
-    """See the module.
+    """A channel that outlives sessions: *content* is built on a new one whenever anything is lost.
 
-    :param worker: id of the worker whose it is. :param service: under which name it is counted what goes wrong.
+    :param worker: the worker's id.
+    :param service: the name under which errors are counted.
+    :ivar leadership: whether this worker binds shared queues in each round; None: it has none.
+    :ivar session: the session that it is built on; None: it is not complete.
+    :ivar channel: the channel that is open; None: there is none.
     :ivar trouble: why it was built again, or could not be, the last time; None: never.
     """
 
     log = Logger()
 
-    def __init__(self, bus: Bus, worker: str, service: str) -> None:
+    def __init__(self, bus: Bus, worker: str, service: str, content: Content) -> None:
         self._bus = bus
         self._worker = worker
+        self._content = content
         self._metrics = bus.metrics.service(service)
-        self._said = LogOnce()
+        self._logged = LogOnce()
+        self.leadership: Leadership | None = None
         self.trouble: BaseException | None = None
-        self._session: Session | None = None
-        self._channel: Channel | None = None
-        self._tags: list[str] = []  # of the consumers of jobs
+        self.session: Session | None = None
+        self.channel: Channel | None = None
+        self._job_consumers: list[str] = []  # their tags
         self._declared: dict[str, QueueDeclaration] = {}
         self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
         self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8, jitter=bus.random)
 
     @property
-    def stands(self) -> bool:
-        """Whether everything that this place has is there, now."""
-        return self._session is not None
-
-    # What subclasses say
-
-    async def _connection(self, session: Session) -> Connection:
-        """The connection that it stands on."""
-        return session.consuming
-
-    async def _build(self, session: Session, channel: Channel) -> None:
-        """Declare and consume all that it has."""
-        raise NotImplementedError
-
-    def _stood(self) -> None:
-        """All of it stands."""
-
-    def _fell(self) -> None:
-        """Something was lost."""
-
-    def _gives_up(self, reason: BaseException) -> bool:
-        """Whether *reason* is one not to try again after."""
-        raise NotImplementedError
-
-    @property
-    def _leads(self) -> bool:
-        """Whether it looks after what all of its type share."""
-        raise NotImplementedError
+    def ready(self) -> bool:
+        """Whether everything is declared and consumed now."""
+        return self.session is not None
 
     # Its life
 
-    def _begin(self) -> None:
+    def start(self) -> None:
+        """Build the content, and build it again whenever something is lost."""
         self._life = Deferred.fromCoroutine(self._live())
 
-    async def _end(self) -> Channel | None:
-        """Build no more; gives the channel that may be left."""
+    def cancel(self) -> None:
+        """Build it no more; do not wait for the end."""
+        if self._life is not None:
+            self._life.cancel()
+
+    async def stop(self) -> Channel | None:
+        """Build it no more; return the channel that is still open, for the caller to close."""
         if self._life is not None:
             self._life.cancel()
             await self._life
             self._life = None
-        channel, self._channel = self._channel, None
+        channel, self.channel = self.channel, None
         return channel
+
+    def rebuild(self, reason: BaseException) -> None:
+        """Build everything again, on a new channel, because of *reason*."""
+        self._broken.happen(reason)
 
     async def _live(self) -> None:
         attempt = 0
@@ -114,90 +128,94 @@ class RobustChannel:
             while True:
                 session = await self._bus.when_connected()
                 began = self._bus.clock.seconds()
-                reason = await self._stay(session)
-                await self._drop_channel()
+                reason = await self._hold(session)
+                channel, self.channel = self.channel, None
+                await self.close(channel)
                 attempt = 0 if self._bus.clock.seconds() - began > STABLE_AFTER else attempt + 1
-                if self._gives_up(reason):
+                if self._content.gives_up(reason):
                     return
                 self.trouble = reason
-                self._complain(reason)
+                self.complain(reason)
                 delay = REFUSED_DELAY if isinstance(reason, REFUSALS) else self._delay(attempt)
                 await deferLater(self._bus.clock, delay)
         except (CancelledError, BusClosed):
             return
 
-    def _complain(self, reason: BaseException) -> None:
+    def complain(self, reason: BaseException) -> None:
+        """Log and count why something is built again; a queue that differs, only once."""
         if not isinstance(reason, QueueMismatch):
             self.log.warn(
-                "{worker} lost its place on the bus, and takes it again: {reason}",
+                "{worker}: lost its channel; declaring its queues again: {reason}",
                 worker=self._worker,
                 reason=reason,
                 recurring=True,
             )
             return
         self._metrics.record_error(QueueMismatch.__name__)
-        if self._said.first(reason.difference):
+        if self._logged.first(reason.difference):
             self.log.error(
-                "{worker} cannot have its place on the bus, and keeps trying (this is said once): {reason}",
+                "{worker}: cannot declare its queues; retrying (logged once): {reason}",
                 worker=self._worker,
                 reason=reason,
             )
 
-    async def _stay(self, session: Session) -> BaseException:
-        """Build all of it, and stay until something is lost; returns what was."""
+    async def _hold(self, session: Session) -> BaseException:
+        """Build everything, and wait until something is lost; return the reason."""
         broken = self._broken = Once()
         lost = session.lost().addCallbacks(broken.happen, lambda _: None)
         self._declared.clear()
+        self._job_consumers = []
         try:
-            connection = await self._connection(session)
-            self._channel = await connection.channel_open()
-            self._channel.lost().addCallback(broken.happen)
-            await self._build(session, self._channel)
-            self._stand(session, self._channel)
+            connection = await self._content.connection(session)
+            self.channel = await connection.channel_open()
+            self.channel.lost().addCallback(broken.happen)
+            await self._content.build(session, self.channel)
+            self._complete(session, self.channel)
             return await broken.wait()
         except CancelledError:
             raise
-        except Exception as error:  # whatever it was, building again is the answer
+        except Exception as error:  # all errors have the same remedy: to build everything again
             return error
         finally:
             lost.cancel()
-            self._fall()
+            self._incomplete()
 
-    async def _drop_channel(self) -> None:
-        """Close what is left of the channel: it would keep its queues and consumers from the next one."""
-        channel, self._channel = self._channel, None
+    async def close(self, channel: Channel | None) -> None:
+        """Close *channel*, if there is one: it would keep its queues and consumers from the next one."""
         if channel is not None:
-            with suppress(ChannelClosed, ConnectionLost, TimeoutError):  # it is gone, or as good as
+            with suppress(ChannelClosed, ConnectionLost, TimeoutError):  # it is closed, or will be
                 await channel.channel_close().addTimeout(CLOSE_TIMEOUT, self._bus.clock)
 
-    def _stand(self, session: Session, channel: Channel) -> None:
-        self._session = session
-        looks = itertools.count(1)
-        self._binding = LoopingCall(lambda: self._bind_again(channel, next(looks)))
+    def _complete(self, session: Session, channel: Channel) -> None:
+        self.session = session
+        rounds = itertools.count(1)
+        self._binding = LoopingCall(lambda: self._bind_again(channel, next(rounds)))
         self._binding.clock = self._bus.clock
         self._binding.start(REBIND_EVERY, now=False)
-        self._stood()
+        self._content.built()
 
-    def _fall(self) -> None:
-        stood, self._session = self._session, None
-        if stood is not None:
+    def _incomplete(self) -> None:
+        before, self.session = self.session, None
+        if before is not None:
             self._binding.stop()
-        self._fell()  # also when not all stood: messages may have come
+        self._content.lost()  # also when it was not complete: messages may have been delivered
 
-    # What it has
+    # Exchanges and queues
 
-    async def _declare_exchange(
+    async def declare_exchange(
         self, session: Session, channel: Channel, exchange: ExchangeDeclaration
     ) -> None:
+        """Declare *exchange*."""
         await channel.exchange_declare(exchange=exchange.name, exchange_type=exchange.kind, durable=True)
         session.declared(exchange.name)
 
-    async def _declare(self, channel: Channel, queue: QueueDeclaration) -> None:
-        """Declare and bind what is looked after from now on."""
-        await self._declare_queue(channel, queue)
+    async def declare(self, channel: Channel, queue: QueueDeclaration) -> None:
+        """Declare and bind *queue*, and bind it again in each round; raises :class:`QueueMismatch`."""
+        await self.declare_once(channel, queue)
         self._declared[queue.name] = queue
 
-    async def _declare_queue(self, channel: Channel, queue: QueueDeclaration) -> None:
+    async def declare_once(self, channel: Channel, queue: QueueDeclaration) -> None:
+        """Declare and bind *queue*; raises :class:`QueueMismatch` when it exists with other arguments."""
         try:
             await channel.queue_declare(
                 queue=queue.name,
@@ -215,19 +233,61 @@ class RobustChannel:
         for exchange, key in queue.bindings:
             await channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
 
-    def _bind_again(self, channel: Channel, look: int) -> Deferred[Any]:
-        """Where an exchange is missing, this costs the channel, and all is built again."""
-        shared = self._leads or look % SHARED_EVERY == 0
+    def forget(self, name: str) -> None:
+        """Do not bind the queue *name* again: the broker deletes it with its last consumer."""
+        self._declared.pop(name, None)
+
+    async def delete_own_queues(self, channel: Channel) -> None:
+        """Delete the queues that no other worker uses."""
+        for queue in self._declared.values():
+            if queue.exclusive:
+                await channel.queue_delete(queue=queue.name)
+
+    def _bind_again(self, channel: Channel, number: int) -> Deferred[Any]:
+        """Bind the queues again. A missing exchange closes the channel, and everything is built again."""
+        leads = self.leadership is not None and self.leadership.leads
+        shared = leads or number % SHARED_EVERY == 0
         binding = [
             channel.queue_bind(queue=queue.name, exchange=exchange, routing_key=key)
             for queue in self._declared.values()
             if queue.exclusive or shared
             for exchange, key in queue.bindings
         ]
-        return gatherResults(binding, consumeErrors=True).addErrback(lambda _: None)  # lost() says why
+        return gatherResults(binding, consumeErrors=True).addErrback(lambda _: None)  # lost() has the reason
 
-    async def _add(self, work: Awaitable[Any]) -> None:
-        """Do something on the standing channel; if that breaks it, the rebuilding does it instead."""
+    # Consumers
+
+    async def consume(
+        self,
+        channel: Channel,
+        queue: str,
+        callback: OnMessage,
+        *,
+        no_ack: bool = True,
+        exclusive: bool = False,
+    ) -> str:
+        """Consume *queue*, and build everything again when the broker ends that; return the consumer's tag."""
+        return await channel.consume(
+            queue, callback, no_ack=no_ack, exclusive=exclusive, on_cancel=self._consumer_cancelled
+        )
+
+    async def consume_jobs(self, channel: Channel, queue: str, callback: OnMessage) -> None:
+        """Consume a queue of jobs, whose deliveries are acknowledged, until :meth:`stop_jobs`."""
+        self._job_consumers.append(await self.consume(channel, queue, callback, no_ack=False))
+
+    async def stop_jobs(self) -> None:
+        """End the consumers of jobs; does nothing while the content is being built."""
+        if self.session is not None and self.channel is not None:
+            await self.add(self.end_job_consumers(self.channel))
+
+    async def end_job_consumers(self, channel: Channel) -> None:
+        """End the consumers of jobs on *channel*."""
+        tags, self._job_consumers = self._job_consumers, []
+        for tag in tags:
+            await channel.cancel(tag)
+
+    async def add(self, work: Awaitable[Any]) -> None:
+        """Do *work* on the channel. If it fails everything is built again, which does the same."""
         try:
             await work
         except CancelledError:
@@ -235,23 +295,5 @@ class RobustChannel:
         except Exception as error:
             self._broken.happen(error)
 
-    async def _stop_taking(self) -> None:
-        """Cancel the consumers of jobs; what is being built has to see to that itself."""
-        if self._session is not None and self._channel is not None:
-            await self._add(self._cancel_tags(self._channel))
-
-    async def _cancel_tags(self, channel: Channel) -> None:
-        tags, self._tags = self._tags, []
-        for tag in tags:
-            await channel.cancel(tag)
-
-    def _cancelled(self) -> None:
-        self._broken.happen(ConsumerCancelled("the broker cancelled a consumer: its queue has gone"))
-
-    def _settle(self, channel: Channel, tag: int, done: bool) -> None:
-        if channel is not self._channel:
-            return  # an acknowledgement belongs to the channel that delivered: this one has gone
-        if done:
-            channel.ack(tag)
-        else:
-            channel.reject(tag, True)
+    def _consumer_cancelled(self) -> None:
+        self._broken.happen(ConsumerCancelled("the broker canceled a consumer: its queue was deleted"))

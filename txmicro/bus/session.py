@@ -60,13 +60,18 @@ class Session:
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
         self._backlog = 0
+        self._is_lost = False
         self._lost: Once[BaseException] = Once()
         for part in (publishing, consuming, publisher, keeper):
-            part.lost().addCallback(self._lost.happen)
+            part.lost().addCallback(self._part_lost)
 
     def lost(self) -> Deferred[BaseException]:
         """Fires with the reason when the first part of the session is lost; does not fail. Canceling stops the wait."""
         return self._lost.wait()
+
+    def _part_lost(self, reason: BaseException) -> None:
+        self._is_lost = True
+        self._lost.happen(reason)
 
     def close(self) -> Deferred[Any]:
         """Close both connections. Fires when they are closed, within a bounded time; does not fail."""
@@ -105,18 +110,26 @@ class Session:
         """Whether the publishing connection accepts messages now."""
         return not (self.publishing.blocked or self.publishing.paused)
 
-    def publish(
-        self, exchange: str, key: str, properties: bytes, body: bytes, mandatory: bool = False
-    ) -> None:
+    def frame(self, exchange: str, key: str, *, mandatory: bool) -> bytes:
+        """Return the frame that :meth:`publish` needs for one destination; it is encoded once."""
+        destination = (self.publisher, exchange, key, mandatory)
+        return self._prefixes.get(destination) or self._prefix(destination)
+
+    def publish(self, frame: bytes, properties: bytes, body: bytes) -> None:
         """Publish a message with this turn's output; drop it when the session is lost, or too much waits.
 
         The exchange must exist: see :meth:`exists`.
+
+        :param frame: made by :meth:`frame`.
         """
-        if self._lost.happened or self.overflows(len(properties) + len(body)):
+        publishing = self.publishing
+        if self._is_lost:
             return
-        destination = (self.publisher, exchange, key, mandatory)
-        prefix = self._prefixes.get(destination) or self._prefix(destination)
-        self.publisher.publish(prefix, properties, body)
+        if not (publishing.blocked or publishing.paused):
+            self._backlog = 0
+        elif self.overflows(len(properties) + len(body)):
+            return
+        self.publisher.publish(frame, properties, body)
 
     def overflows(self, size: int) -> bool:
         """Count a message of *size* bytes, and return whether too much waits for the broker to publish it."""

@@ -1,8 +1,7 @@
-"""A worker's place on the bus: its inbox, its interactive jobs, and the events that it hears."""
+"""The channel of a worker or manager: its inbox, its interactive jobs, and the events that it subscribed to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -10,20 +9,14 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from txmicro.amqp.channel import Channel
+from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import AccessRefused, ChannelClosed
 from txmicro.amqp.methods import Deliver
 from txmicro.amqp.properties import Properties
-from txmicro.errors import (
-    DecodeError,
-    DuplicateWorker,
-    JobError,
-    MessageTooLarge,
-    NotPermitted,
-    QueueLocked,
-    TxmicroError,
-)
+from txmicro.errors import DecodeError, DuplicateWorker, QueueLocked, TxmicroError
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
+from txmicro.protocol.delivery import Delivery
 from txmicro.protocol.handlers import EventHandler
 from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import notification_kind
@@ -31,50 +24,42 @@ from txmicro.protocol.notifications import notification_kind
 from .connections import Bus
 from .publisher import Publisher
 from .receiver import Receiver
-from .robust_channel import RobustChannel
+from .robust_channel import Leadership, RobustChannel
 from .session import Session
 
-Settle = Callable[[bool], None]
 
-
-class Occupant(Protocol):
-    """Whose place it is: what a link tells its worker or manager. DecodeError is a legal answer to a body."""
-
-    @property
-    def id(self) -> str:
-        """The worker's id."""
-
-    @property
-    def type(self) -> str:
-        """The worker's type."""
-
-    @property
-    def leads(self) -> bool:
-        """Whether it looks after what all of its type share."""
-
-    def up(self) -> None:
-        """Everything stands, again or for the first time."""
-
-    def down(self) -> None:
-        """Something was lost, and is being built again: broker acknowledgements of before are void."""
-
-    def writable(self, writable: bool) -> None:
-        """Whether jobs may be published, now."""
-
-    def job_arrived(self, job: Job, settle: Settle) -> None:
-        """A copy of a job; ``settle(True)`` acknowledges it to the broker, ``settle(False)`` puts it back."""
+class Inbox(Protocol):
+    """Handles the messages of an inbox. It may raise :class:`~txmicro.errors.TxmicroError`: the message is dropped."""
 
     def told(self, kind: str, body: Any) -> None:
-        """A control message in the inbox."""
+        """Handle a control message."""
 
     def notified(self, topic: str, body: Any) -> None:
-        """A notification."""
+        """Handle a notification."""
 
-    def returned(self, kind: str, key: str) -> None:
-        """A message of ours found no queue."""
 
-    def refused(self, key: str, error: JobError) -> None:
-        """The broker does not take the job *key*."""
+class Observer(Protocol):
+    """Follows the state of a channel."""
+
+    def connected(self) -> None:
+        """Note that the inbox and everything else is consumed, again or for the first time."""
+
+    def disconnected(self) -> None:
+        """Note that something was lost: deliveries of before cannot be acknowledged any more."""
+
+
+class Flow(Protocol):
+    """Holds jobs back while nothing can be published."""
+
+    def writable(self, writable: bool) -> None:
+        """Note whether messages can be published now."""
+
+
+class JobIntake(Protocol):
+    """Takes interactive jobs: the :class:`~txmicro.receiving.intake.Intake`."""
+
+    def arrived(self, job: Job, delivery: Delivery) -> None:
+        """Take a copy of *job*; acknowledge or requeue its delivery once."""
 
 
 @dataclass(frozen=True)
@@ -86,122 +71,162 @@ class Subscription:
     group: bool
 
 
-class WorkerChannel(RobustChannel):
-    """See the module.
+class WorkerChannel:
+    """The channel of one worker or manager, which is built again when it is lost.
 
-    :param topics: notifications that the inbox hears.
-    :ivar post: writes the worker's messages. :ivar reader: reads those for it.
+    :param worker: its id.
+    :param topics: the notifications that its inbox receives.
+    :param service: the name under which its errors and messages are counted.
+    :ivar publisher: publishes its messages.
+    :ivar receiver: decodes the messages for it.
+    :ivar robust: the channel that is built again.
     """
 
-    def __init__(self, bus: Bus, occupant: Occupant, topics: tuple[str, ...], *, service: str) -> None:
-        super().__init__(bus, occupant.id, service)
-        self._occupant = occupant
+    def __init__(self, bus: Bus, worker: str, topics: tuple[str, ...], *, service: str) -> None:
+        self._bus = bus
+        self._worker = worker
+        self._kind = worker.partition(":")[0]
         self._topics = topics
-        self.post = Publisher(bus, occupant.id, self._metrics, occupant.returned, self._refused)
-        self.reader = Receiver(bus, occupant.id, self._metrics)
+        self._metrics = bus.metrics.service(service)
+        self.publisher = Publisher(bus, worker, self._metrics)
+        self.receiver = Receiver(bus, worker, self._metrics)
+        self.robust = RobustChannel(bus, worker, service, self)
+        self._inbox: Inbox
+        self._observer: Observer
+        self._flow: Flow | None = None
+        self._jobs: JobIntake
         self._capacity = 0
         self._subscriptions: list[Subscription] = []
         self._opened: Deferred[None] | None = None
-        self._suffix = self._next_suffix = ""  # of the names of the queues that are this worker's alone
+        self._suffix = self._next_suffix = ""  # of the names of the queues that only this worker uses
         self._yielded = False
 
     # Its life
 
-    def open(self) -> Deferred[None]:
-        """Take the place. Fires when the inbox is consumed; fails with DuplicateWorker where the id is taken, and with
-        AccessRefused where a right is missing that it takes.
+    def open(
+        self,
+        inbox: Inbox,
+        observer: Observer,
+        *,
+        flow: Flow | None = None,
+        leadership: Leadership | None = None,
+    ) -> Deferred[None]:
+        """Declare and consume the inbox, and keep it consumed.
 
-        Until a broker answers it keeps trying. Cancelling gives up.
+        :param leadership: whether this worker looks after the queues that its type shares; None: it does not.
+
+        Fires with None when the inbox is consumed. Fails with DuplicateWorker when another worker has this id, and
+        with AccessRefused when a needed right is missing. It keeps trying until a broker answers. Canceling it ends
+        the attempts.
         """
-        opened: Deferred[None] = Deferred(self._give_up)
-        if not self._bus.add_listener(self._occupant.id, self):
-            opened.errback(DuplicateWorker(f"two workers of this process are called {self._occupant.id}"))
+        self._inbox, self._observer, self._flow = inbox, observer, flow
+        self.robust.leadership = leadership
+        opened: Deferred[None] = Deferred(self._cancel_opening)
+        if not self._bus.add_listener(self._worker, self):
+            opened.errback(DuplicateWorker(f"two workers of this process are called {self._worker}"))
             return opened
         self._opened = opened
-        self._begin()
+        self.robust.start()
         return opened
 
-    def _give_up(self, _opened: Deferred[None]) -> None:
+    def _cancel_opening(self, _opened: Deferred[None]) -> None:
         self._opened = None
-        if self._life is not None:
-            self._life.cancel()
+        self.robust.cancel()
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything is declared and consumed now."""
+        return self.robust.ready
 
     async def close(self) -> None:
-        """Leave: the queues that are this worker's alone go, so that its id is free again."""
-        self._bus.remove_listener(self._occupant.id)
-        channel = await self._end()
+        """Delete the queues that only this worker uses, which frees its id, and close the channel."""
+        self._bus.remove_listener(self._worker)
+        channel = await self.robust.stop()
         if channel is None:
             return
         try:
-            for queue in self._declared.values():
-                if queue.exclusive:
-                    await channel.queue_delete(queue=queue.name)
+            await self.robust.delete_own_queues(channel)
             await channel.channel_close()
         except Exception as error:  # the broker deletes exclusive queues with the connection anyway
-            self.log.debug("{worker} left without good-bye: {error}", worker=self._occupant.id, error=error)
-
-    def _gives_up(self, reason: BaseException) -> bool:
-        """Return whether the first start must fail: another worker has this id, or a right is missing.
-
-        Later the one may be our own ghost, and the other may be put right.
-        """
-        opened = self._opened
-        if opened is None or not isinstance(reason, DuplicateWorker | AccessRefused):
-            return False
-        self._opened = None
-        self._bus.remove_listener(self._occupant.id)
-        opened.errback(reason)
-        return True
+            self.robust.log.debug(
+                "{worker}: its channel could not be closed in order: {error}",
+                worker=self._worker,
+                error=error,
+            )
 
     def yields(self) -> bool:
-        """Leave the bus to another worker of this id, unless this one has the queues' plain names.
+        """Release the inbox for another worker of this id, unless this one has the plain queue names.
 
-        Return whether it does: it then takes its place again when these names are free.
+        Return whether it does. It declares its queues again when the plain names are free.
         """
         if not self._suffix:
             return False
         self._yielded = True
-        self._broken.happen(DuplicateWorker(f"another worker on the bus is called {self._occupant.id}"))
+        self.robust.rebuild(DuplicateWorker(f"another worker on the bus is called {self._worker}"))
         return True
 
-    def _stood(self) -> None:
-        # A turn later, so that whoever waits for it may close the link.
-        self._bus.clock.callLater(0, self._tell_opened)
-        self._occupant.up()
-        self._occupant.writable(self._bus.writable)
+    # Consumers
 
-    def _fell(self) -> None:
-        self.post.session = None
-        self._occupant.writable(False)
-        self._occupant.down()
+    async def take_jobs(self, capacity: int, jobs: JobIntake) -> None:
+        """Consume jobs for *jobs*, also after each loss.
 
-    @property
-    def _leads(self) -> bool:
-        return self._occupant.leads
+        :param capacity: how many jobs per queue may be unacknowledged.
+        """
+        self._capacity, self._jobs = capacity, jobs
+        if self.robust.session is not None and self.robust.channel is not None:
+            await self.robust.add(self._consume_jobs(self.robust.session, self.robust.channel))
 
-    def _tell_opened(self) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.callback(None)
+    async def stop_jobs(self) -> None:
+        """Consume no more jobs; those that were delivered can still be acknowledged."""
+        self._capacity = 0
+        self.robust.forget(topology.jobs_queue(self._kind))
+        await self.robust.stop_jobs()
 
-    # What it has
+    async def subscribe(self, pattern: str, handler: EventHandler, group: bool) -> None:
+        """Call *handler* for each event whose topic matches *pattern*, also after each loss.
 
-    async def _build(self, session: Session, channel: Channel) -> None:
-        worker, kind = self._occupant.id, self._occupant.type
+        :param group: whether each event goes to one worker of the type instead of to each.
+        """
+        subscription = Subscription(pattern, handler, group)
+        self._subscriptions.append(subscription)
+        if self.robust.session is not None and self.robust.channel is not None:
+            await self.robust.add(
+                self._consume_events(self.robust.session, self.robust.channel, subscription)
+            )
+
+    async def nobody_takes(self, address: str) -> bool:
+        """Return whether nobody takes jobs for *address*: its queue has no consumer, or the worker has no inbox.
+
+        Waits for a connection. Raises AccessRefused or :class:`~txmicro.protocol.parcel.Forbidden` when a right is
+        missing, and the reason when the connection is lost.
+        """
+        kind, _, name = address.partition(":")
+        session = await self._bus.when_connected()
+        if name == ANY:
+            return await session.consumers(topology.jobs_queue(kind)) <= 0
+        return not await self.publisher.reaches(address)
+
+    # What the robust channel calls (robust_channel.Content)
+
+    async def connection(self, session: Session) -> Connection:
+        """Return the connection that consumes."""
+        return session.consuming
+
+    async def build(self, session: Session, channel: Channel) -> None:
+        """Declare the exchanges and the inbox, and consume the inbox, the jobs and the events."""
         self._suffix, self._next_suffix = self._next_suffix, ""
-        self._tags = []
         for exchange in topology.SHARED:
             if not await session.has(exchange.name):  # to declare it takes the right to delete it
-                await self._declare_exchange(session, channel, exchange)
-        for exchange in topology.exchanges(kind):
-            await self._declare_exchange(session, channel, exchange)
-        self.post.session = session  # jobs may come before all stands, and want their answers
-        inbox = self._own(topology.inbox(worker, kind, self._topics))
+                await self.robust.declare_exchange(session, channel, exchange)
+        for exchange in topology.exchanges(self._kind):
+            await self.robust.declare_exchange(session, channel, exchange)
+        self.publisher.connected(
+            session
+        )  # a job may arrive before all is built, and its answer must be published
+        inbox = self._own(topology.inbox(self._worker, self._kind, self._topics))
         try:
-            await self._declare(channel, inbox)
-            await channel.consume(
-                inbox.name, self._told, no_ack=True, exclusive=True, on_cancel=self._cancelled
-            )
+            await self.robust.declare(channel, inbox)
+            await self.robust.consume(channel, inbox.name, self._inbox_message, exclusive=True)
         except ChannelClosed as error:
             if error.reply_code in (403, 405) and not isinstance(error, AccessRefused):
                 raise self._locked(inbox.name) from error
@@ -209,138 +234,124 @@ class WorkerChannel(RobustChannel):
         self._yielded = self._yielded and bool(self._suffix)
         if self._capacity:
             await self._consume_jobs(session, channel)
-        if not self._capacity:  # meanwhile
-            await self._cancel_tags(channel)
+        if not self._capacity:  # stop_jobs() was called meanwhile
+            await self.robust.end_job_consumers(channel)
         for subscription in self._subscriptions:
             await self._consume_events(session, channel, subscription)
 
+    def built(self) -> None:
+        """Tell who waits for it, the worker and its machines."""
+        # In another turn of the reactor, so that the callback may close this channel.
+        self._bus.clock.callLater(0, self._tell_opened)
+        self._observer.connected()
+        if self._flow is not None:
+            self._flow.writable(self._bus.writable)
+
+    def lost(self) -> None:
+        """Tell the worker and its machines."""
+        self.publisher.disconnected()
+        if self._flow is not None:
+            self._flow.writable(False)
+        self._observer.disconnected()
+
+    def gives_up(self, reason: BaseException) -> bool:
+        """Return whether the first start must fail: another worker has this id, or a right is missing.
+
+        Later the former may be this worker's lost connection, and the latter may be granted.
+        """
+        opened = self._opened
+        if opened is None or not isinstance(reason, DuplicateWorker | AccessRefused):
+            return False
+        self._opened = None
+        self._bus.remove_listener(self._worker)
+        opened.errback(reason)
+        return True
+
+    def _tell_opened(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.callback(None)
+
     def _locked(self, name: str) -> TxmicroError:
-        """Whoever has the names at our first start is another worker of this id. Later we take others meanwhile."""
+        """Return why the names are in use: another worker has them at the first start, later our lost connection."""
         if self._opened is not None or self._yielded:
-            return DuplicateWorker(f"another worker on the bus is called {self._occupant.id}")
+            return DuplicateWorker(f"another worker on the bus is called {self._worker}")
         self._next_suffix = f".{int(self._bus.random() * 0x10000):04x}"
         return QueueLocked(f"{name} is locked: its queues get other names until it is free")
 
     def _own(self, queue: topology.QueueDeclaration) -> topology.QueueDeclaration:
-        """Return the queue with the name that it has now, if it is this worker's alone."""
+        """Return the queue with its name of now, if only this worker uses it."""
         return replace(queue, name=queue.name + self._suffix) if queue.exclusive else queue
 
     async def _consume_jobs(self, session: Session, channel: Channel) -> None:
-        worker, kind = self._occupant.id, self._occupant.type
-        self._tags = tags = []
         await channel.basic_qos(prefetch_count=self._capacity)
-        arrived = partial(self._job_arrived, channel)
-        for queue in (self._own(topology.direct(worker, kind)), topology.jobs(kind, session.features)):
-            await self._declare(channel, queue)
-            tags.append(await channel.consume(queue.name, arrived, on_cancel=self._cancelled))
+        arrived = partial(self._job_message, channel)
+        direct = self._own(topology.direct(self._worker, self._kind))
+        for queue in (direct, topology.jobs(self._kind, session.features)):
+            await self.robust.declare(channel, queue)
+            await self.robust.consume_jobs(channel, queue.name, arrived)
 
     async def _consume_events(self, session: Session, channel: Channel, subscription: Subscription) -> None:
-        worker, kind = self._occupant.id, self._occupant.type
         queue = self._own(
-            topology.events(worker, kind, subscription.pattern, subscription.group, session.features)
+            topology.events(
+                self._worker, self._kind, subscription.pattern, subscription.group, session.features
+            )
         )
-        await self._declare(channel, queue)
-        heard = partial(self._event_arrived, subscription.handler)
-        await channel.consume(queue.name, heard, no_ack=True, on_cancel=self._cancelled)
+        await self.robust.declare(channel, queue)
+        await self.robust.consume(channel, queue.name, partial(self._event_message, subscription.handler))
 
-    async def take_jobs(self, capacity: int) -> None:
-        """Consume jobs from now on, at most *capacity* per queue unsettled; survives every rebuilding."""
-        self._capacity = capacity
-        if self._session is not None and self._channel is not None:
-            await self._add(self._consume_jobs(self._session, self._channel))
+    # What the consumers receive
 
-    async def stop_jobs(self) -> None:
-        """Take no more jobs; those that are here can still be settled."""
-        self._capacity = 0
-        self._declared.pop(topology.jobs_queue(self._occupant.type), None)  # it goes with its last consumer
-        await self._stop_taking()
-
-    async def subscribe(self, pattern: str, handler: EventHandler, group: bool) -> None:
-        """Hear events whose topic matches *pattern*; *group*: share them with the workers of the type."""
-        subscription = Subscription(pattern, handler, group)
-        self._subscriptions.append(subscription)
-        if self._session is not None and self._channel is not None:
-            await self._add(self._consume_events(self._session, self._channel, subscription))
-
-    # What it reads
-
-    def _job_arrived(self, channel: Channel, deliver: Deliver, properties: Properties, body: bytes) -> None:
-        settle = partial(self._settle, channel, deliver.delivery_tag)
+    def _job_message(self, channel: Channel, deliver: Deliver, properties: Properties, body: bytes) -> None:
+        delivery = Delivery(channel, deliver.delivery_tag)
+        headers = properties.headers
         try:
-            headers = properties.headers or {}
             job = Job.from_body(
-                self.reader.read(properties, body),
+                self.receiver.read(properties, body),
                 self._bus.clock.seconds(),
                 redelivered=deliver.redelivered,
-                traceparent=headers.get("traceparent"),
+                traceparent=headers.get("traceparent") if headers else None,
             )
         except DecodeError as error:
-            self.reader.dropped(messages.JOB, error)
-            settle(True)
+            self.receiver.dropped(messages.JOB, error)
+            delivery.ack()
             return
-        self.reader.received(messages.JOB)
-        self._occupant.job_arrived(job, settle)
+        self._metrics.record_message_received(messages.JOB)
+        self._jobs.arrived(job, delivery)
 
-    def _told(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
+    def _inbox_message(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
         notification = deliver.exchange == topology.NOTIFICATIONS
         kind = deliver.routing_key if notification else properties.message_type or ""
         label = notification_kind(kind) if notification else kind
         try:
-            content = self.reader.read(properties, body) if body else None
+            content = self.receiver.read(properties, body) if body else None
             if notification:
-                self._occupant.notified(kind, content)
+                self._inbox.notified(kind, content)
             else:
-                self._occupant.told(kind, content)
-        except TxmicroError as error:  # not to be read, or more than is kept
-            self.reader.dropped(label, error)
+                self._inbox.told(kind, content)
+        except TxmicroError as error:  # it cannot be read, or more is told than is kept
+            self.receiver.dropped(label, error)
         else:
-            self.reader.received(label)
+            self._metrics.record_message_received(label)
 
-    def _event_arrived(
+    def _event_message(
         self, handler: EventHandler, deliver: Deliver, properties: Properties, body: bytes
     ) -> None:
         try:
-            content = self.reader.read(properties, body)
+            content = self.receiver.read(properties, body)
         except DecodeError as error:
-            self.reader.dropped(messages.EVENT, error)
+            self.receiver.dropped(messages.EVENT, error)
             return
-        self.reader.received(messages.EVENT)
+        self._metrics.record_message_received(messages.EVENT)
         handler(deliver.routing_key, content.get("data"))
 
-    def _refused(self, kind: str, key: str, error: NotPermitted | MessageTooLarge) -> None:
-        self._metrics.record_error(error.type)
-        if self._said.first(str(error) if isinstance(error, NotPermitted) else f"{kind} is too large"):
-            self.log.error(
-                "{worker}: the broker does not take a {kind!r} (this is said once): {error}",
-                worker=self._occupant.id,
-                kind=kind,
-                error=error,
-            )
-        if kind == messages.JOB and key:
-            self._occupant.refused(key, error)
-
-    # What the manager asks
-
-    async def nobody_takes(self, address: str) -> bool:
-        """Return whether nobody takes jobs for *address*: its queue has no consumer, or the worker has no inbox.
-
-        Waits for a connection. Raises AccessRefused or :class:`~txmicro.protocol.parcel.Forbidden` when a
-        right is missing,
-        and what ended the connection.
-        """
-        kind, _, name = address.partition(":")
-        session = await self._bus.when_connected()
-        if name == ANY:
-            return await session.consumers(topology.jobs_queue(kind)) <= 0
-        return not await self.post.reaches(address)
-
-    # The bus's words (bus.Listener)
+    # What the bus calls (connections.Listener)
 
     def returned(self, kind: str, key: str) -> None:
-        """Pass it on."""
-        self._occupant.returned(kind, key)
+        """Tell the publisher that a message of this worker found no queue."""
+        self.publisher.came_back(kind, key)
 
     def writable(self, writable: bool) -> None:
-        """Pass it on, while the place stands."""
-        if self._session is not None:
-            self._occupant.writable(writable)
+        """Tell the machines whether messages can be published, while everything is built."""
+        if self._flow is not None and self.robust.session is not None:
+            self._flow.writable(writable)

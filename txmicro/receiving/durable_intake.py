@@ -1,40 +1,58 @@
-"""Durable jobs I took: attempts, retries, quarantine, and giving up.
+"""The durable jobs that a worker takes: attempts, retries, quarantine, and giving up.
 
-A state machine without I/O. The broker owns a durable job until its delivery is acknowledged, and that happens
-only when the next thing is safe: the handler has succeeded, or the broker has confirmed the message for the
-next attempt, the quarantine, the dead letters or the next hop.
+A state machine without I/O. The broker owns a durable job until its delivery is acknowledged. That happens only when
+the next owner is certain: the handler has succeeded, or the broker has confirmed the message for the next attempt, the
+quarantine, the dead letters or the next hop.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
 from txmicro.errors import JobError, WorkerLost
 from txmicro.protocol import durable_headers, topology
-from txmicro.protocol.durable_delivery import Delivery
+from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.failures import ErrorData, describe, from_header, to_header
 from txmicro.protocol.job import Job
 from txmicro.protocol.messages import JOB
 from txmicro.protocol.parcel import Parcel
+from txmicro.util.waiters import Waiters
 
 from .retry import RetryPolicy
+from .slots import Slots
+
+
+class Lane(Protocol):
+    """Does what the intake decides: the :class:`~txmicro.runtime.durable_lane.DurableLane`."""
+
+    def start(self, job: Job) -> None:
+        """Run *job*. One of the methods under "How a job ended" must follow, also from within this call."""
+
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        """Publish *parcel* until the broker confirms it.
+
+        Fires then with None. Fails with :class:`~txmicro.errors.NotStored` when no queue takes it. Canceling it ends
+        the attempts.
+        """
+
+    def repeat(self, key: str) -> None:
+        """Tell the job's origin again how the job of this key ended."""
+
+    def gave_up(self, job: Job, error: JobError) -> None:
+        """Tell the job's origin that the job ended, unrun, with *error*."""
 
 
 class DurableIntake:
     """The durable jobs that one worker takes.
 
     :param kind: the worker's type.
-    :param start: runs a job; one of the methods under "How it ended" must follow, also from within the call.
-    :param room: whether there is room for one more job now, by all that runs in this worker.
-    :param store: has the broker keep a parcel; fires when it does. Cancelling it stops the attempts.
-    :param repeat: says again how the job of this key ended, to who awaits it.
-    :param gave_up: told of a job that is given up unrun, and of the error that it ends with.
-    :param time: Unix time, in seconds.
-    :param slots: how many durable jobs run at once at most.
+    :param slots: counts the jobs of both lanes.
+    :param most: how many durable jobs run at once at most.
+    :param time: returns the Unix time, in seconds.
     :param memory: how many jobs that succeeded are remembered, by their keys.
     """
 
@@ -42,125 +60,117 @@ class DurableIntake:
         self,
         kind: str,
         policy: RetryPolicy,
+        slots: Slots,
+        lane: Lane,
         *,
-        start: Callable[[Job], None],
-        room: Callable[[], bool],
-        store: Callable[[Parcel], Deferred[None]],
-        repeat: Callable[[str], None],
-        gave_up: Callable[[Job, JobError], None],
+        most: int,
         time: Callable[[], float],
-        slots: int,
         memory: int = 10_000,
     ) -> None:
         self._kind = kind
         self._policy = policy
-        self._start = start
-        self._room = room
-        self._store = store
-        self._repeat = repeat
-        self._gave_up = gave_up
-        self._time = time
         self._slots = slots
+        self._lane = lane
+        self._most = most
+        self._time = time
         self._memory = memory
-        self._held: OrderedDict[str, Delivery] = OrderedDict()
-        self._running: dict[str, Delivery] = {}
-        self._leaving: dict[Delivery, Deferred[None]] = {}  # what the broker is to keep elsewhere
+        self._held: OrderedDict[str, DurableMessage] = OrderedDict()
+        self._running: dict[str, DurableMessage] = {}
+        self._leaving: dict[
+            DurableMessage, Deferred[None]
+        ] = {}  # the broker is to keep these in another queue
         self._succeeded: OrderedDict[str, None] = OrderedDict()
         self._starting = False
         self._draining = self._stopped = False
-        self._drained: list[Deferred[None]] = []
+        self._drained = Waiters()
 
     def __len__(self) -> int:
-        """How many jobs run."""
+        """Return how many jobs run."""
         return len(self._running)
 
     @property
     def held(self) -> int:
-        """How many jobs were delivered and wait for room."""
+        """How many jobs were delivered and wait for a slot."""
         return len(self._held)
 
-    # What the broker brings:
+    # What the broker delivers:
 
-    def arrived(self, delivery: Delivery) -> None:
-        """Take a delivery: run it, hold it, or put it where it belongs."""
-        known = self._known(delivery)
-        if delivery.job is None:
-            self._bury(delivery, durable_headers.UNREADABLE, durable_headers.lasting(delivery.headers))
+    def arrived(self, message: DurableMessage) -> None:
+        """Take a message: run its job, hold it, or move it to another queue."""
+        known = self._known(message)
+        if message.job is None:
+            self._bury(message, durable_headers.UNREADABLE, durable_headers.lasting(message.headers))
         elif known is not None:
-            known.join(delivery)
-        elif delivery.key in self._succeeded:
-            delivery.settle(True)
-            self._repeat(delivery.key)
+            known.join(message)
+        elif message.key in self._succeeded:
+            message.ack()
+            self._lane.repeat(message.key)
         elif self._stopped:
-            return  # the channel is about to close, and then it goes back
-        elif delivery.attempt > 1 and self._left(delivery) == 0:  # the first wait is for the broker to bound
-            self._gave_up(delivery.job, from_header(delivery.headers.get(durable_headers.FAILURE)))
-            self._bury(delivery, durable_headers.EXPIRED, durable_headers.lasting(delivery.headers))
-        elif delivery.deadly:
-            self._bury_deadly(delivery, delivery.job)
-        elif delivery.redelivered and not delivery.quarantined:
-            self._put(
-                delivery, topology.QUARANTINE, durable_headers.lasting(delivery.headers), self._left(delivery)
+            return  # the channel is about to be closed, which returns the message to the broker
+        elif message.attempt > 1 and self._left(message) == 0:  # the broker itself bounds the first wait
+            self._lane.gave_up(message.job, from_header(message.headers.get(durable_headers.FAILURE)))
+            self._bury(message, durable_headers.EXPIRED, durable_headers.lasting(message.headers))
+        elif message.deadly:
+            self._bury_deadly(message, message.job)
+        elif message.redelivered and not message.quarantined:
+            self._move(
+                message, topology.QUARANTINE, durable_headers.lasting(message.headers), self._left(message)
             )
         else:
-            self._held[delivery.key] = delivery
+            self._held[message.key] = message
             self.start_held()
 
-    def _known(self, delivery: Delivery) -> Delivery | None:
-        """The same job, if it is here: the channel was lost amid the run, or the job was stored twice.
+    def _known(self, message: DurableMessage) -> DurableMessage | None:
+        """Return the message of the same job that is here: its channel was lost amid the run, or it was stored twice.
 
-        Where it is on its way to another queue, what arrives may be what was put there, which must not be
-        acknowledged with it: so only the very message counts.
+        A message that is being moved counts only if it was delivered again itself. Otherwise the new one may be what
+        was moved, which must not be acknowledged with it.
         """
-        if delivery.job is None:  # its key is only what somebody wrote there
+        if message.job is None:  # its key is not verified
             return None
-        here = self._running.get(delivery.key) or self._held.get(delivery.key)
-        return here or next((known for known in self._leaving if delivery.is_again(known)), None)
+        here = self._running.get(message.key) or self._held.get(message.key)
+        return here or next((known for known in self._leaving if message.is_again(known)), None)
 
     def reset(self) -> None:
-        """The channel is gone, and its deliveries with it: what runs goes on, what is held comes again."""
+        """Forget what is held: the channel is closed, and the broker delivers it again. Running jobs go on."""
         self._held.clear()
-        for delivery in [*self._running.values(), *self._leaving]:
-            delivery.settle = _settle_nothing
         self._check_drained()
 
     def start_held(self) -> None:
-        """Start what is held, while there is room."""
-        if self._starting:  # a job that ended while it was started: the loop below goes on
+        """Start what is held, while a slot is free."""
+        if self._starting:  # a job ended while it was started; the loop below goes on
             return
         self._starting = True
         try:
-            while self._held and len(self._running) < self._slots and self._room():
-                key, delivery = self._held.popitem(last=False)
-                self._running[key] = delivery
-                job: Any = delivery.job  # what is held could be read
-                job.redelivered = delivery.redelivered or delivery.quarantined
-                self._start(job)
+            while self._held and len(self._running) < self._most and self._slots.free:
+                key, message = self._held.popitem(last=False)
+                self._running[key] = message
+                self._slots.running += 1
+                job: Any = message.job  # not None: what is held could be read
+                job.redelivered = message.redelivered or message.quarantined
+                self._lane.start(job)
         finally:
             self._starting = False
 
     # Stopping:
 
     def drain(self) -> Deferred[None]:
-        """Nothing more is consumed: finish what is here, also what is held.
+        """Finish what is here, also what is held; the caller has ended the consumers.
 
-        Fires when nothing is left; cancelling stops the wait.
+        Return a new Deferred, which fires with None when nothing is left, and does not fail. Canceling it stops this
+        wait and nothing else.
         """
         self._draining = True
-        waiter: Deferred[None] = Deferred(self._drained.remove)
-        self._drained.append(waiter)
+        waiter = self._drained.wait()
         self._check_drained()
         return waiter
 
     def give_back(self) -> None:
-        """There is no more time: what is held, and what the broker has not confirmed, goes back to it.
-
-        What runs is for others to cancel.
-        """
+        """Return to the broker what is held, and what it has not confirmed. The caller cancels what runs."""
         self._stopped = True
         held, self._held = self._held, OrderedDict()
-        for delivery in held.values():
-            delivery.settle(False)
+        for message in held.values():
+            message.requeue()
         for storing in list(self._leaving.values()):
             storing.cancel()
         self._check_drained()
@@ -168,134 +178,139 @@ class DurableIntake:
     def _check_drained(self) -> None:
         if self._draining and not (self._held or self._running or self._leaving):
             self._stopped = True
-            waiting, self._drained = self._drained, []
-            for waiter in waiting:
-                waiter.callback(None)
+            self._drained.fire()
 
-    # How it ended:
+    # How a job ended:
 
     def succeeded(self, job: Job) -> None:
-        """The handler has returned, and nothing follows."""
+        """Acknowledge a job whose handler has returned, and after which no hop follows."""
         self._succeeded[job.key] = None
         if len(self._succeeded) > self._memory:
             self._succeeded.popitem(last=False)
-        self._settle(self._running.pop(job.key), True)
+        self._settle(self._end(job), True)
 
     def followed(self, job: Job, parcel: Parcel) -> Deferred[None]:
-        """The handler has returned, and *parcel* is the next hop.
+        """Store *parcel*, the next hop of a job whose handler has returned, and acknowledge the job then.
 
-        Fires when that is stored, and the job has ended. Fails with :class:`~txmicro.errors.NotStored` when it
-        cannot be, and with something else when there is no more time: the job then still runs.
+        Fires with None when that is done. Fails with :class:`~txmicro.errors.NotStored` when no queue takes the
+        parcel, and with another error when the worker has no more time. The job still runs then.
         """
-        delivery = self._running[job.key]
-        kept = durable_headers.lasting(delivery.headers)
+        message = self._running[job.key]
+        kept = durable_headers.lasting(message.headers)
         parcel.headers |= {
             name: kept[name]
             for name in (durable_headers.ATTEMPTS, durable_headers.EXPIRES, durable_headers.STORED)
             if name in kept
         }
-        parcel.expiration = self._left(delivery)
-        return self._send(delivery, parcel).addCallback(lambda _: self.succeeded(job))
+        parcel.expiration = self._left(message)
+        return self._store(message, parcel).addCallback(lambda _: self.succeeded(job))
 
     def failed(self, job: Job, error: BaseException, failure: ErrorData) -> bool:
-        """The handler has failed; *failure* describes *error*. Returns whether that was the last attempt."""
-        delivery = self._running.pop(job.key)
+        """Move a job whose handler has failed to its next attempt, or to the dead letters.
+
+        :param failure: describes *error*.
+        :return: whether this was the last attempt.
+        """
+        message = self._end(job)
         headers = {
-            **durable_headers.lasting(delivery.headers),
+            **durable_headers.lasting(message.headers),
             durable_headers.FAILURE: to_header(failure),
             durable_headers.FAILED: self._now_ms(),
         }
-        step = self._policy.next(delivery.attempt, delivery.attempts, error)
-        left = self._left(delivery)
+        step = self._policy.next(message.attempt, message.attempts, error)
+        left = self._left(message)
         if step is None:
             self._bury(
-                delivery,
+                message,
                 durable_headers.EXHAUSTED if self._policy.retryable(error) else durable_headers.NOT_RETRYABLE,
                 headers,
             )
         elif left is not None and left <= step * 1000:
-            self._bury(delivery, durable_headers.EXPIRED, headers)
+            self._bury(message, durable_headers.EXPIRED, headers)
         else:
-            self._put(
-                delivery, topology.retry_key(step), {**headers, durable_headers.ATTEMPT: delivery.attempt + 1}
+            self._move(
+                message, topology.retry_key(step), {**headers, durable_headers.ATTEMPT: message.attempt + 1}
             )
             return False
         return True
 
     def stopped(self, job: Job) -> None:
-        """The handler was cancelled because the worker stops: that was no attempt, the job goes back."""
-        self._settle(self._running.pop(job.key), False)
+        """Return a job to the broker: its handler was canceled because the worker stops. This is not an attempt."""
+        self._settle(self._end(job), False)
 
     # How:
 
-    def _bury_deadly(self, delivery: Delivery, job: Job) -> None:
-        """The broker would do it at the next return, and tell nobody."""
+    def _end(self, job: Job) -> DurableMessage:
+        message = self._running.pop(job.key)
+        self._slots.running -= 1
+        return message
+
+    def _bury_deadly(self, message: DurableMessage, job: Job) -> None:
+        """Move a job to the dead letters that the broker would move there at its next return, and tell nobody."""
         error = WorkerLost("each worker that ran it is gone: it may be what ends them")
-        self._gave_up(job, error)
+        self._lane.gave_up(job, error)
         failure = to_header(describe(error, None))
         self._bury(
-            delivery,
+            message,
             durable_headers.DEATHS,
             {
-                **durable_headers.lasting(delivery.headers),
+                **durable_headers.lasting(message.headers),
                 durable_headers.FAILURE: failure,
                 durable_headers.FAILED: self._now_ms(),
             },
         )
 
-    def _bury(self, delivery: Delivery, reason: str, headers: dict[str, Any]) -> None:
-        """Put a job to the dead letters."""
-        self._put(
-            delivery,
+    def _bury(self, message: DurableMessage, reason: str, headers: dict[str, Any]) -> None:
+        """Move a job to the dead letters."""
+        self._move(
+            message,
             topology.DEAD,
-            {**headers, durable_headers.REASON: reason, durable_headers.ATTEMPT: delivery.attempt},
+            {**headers, durable_headers.REASON: reason, durable_headers.ATTEMPT: message.attempt},
         )
 
-    def _put(
-        self, delivery: Delivery, where: str, headers: dict[str, Any], expiration: int | None = None
+    def _move(
+        self, message: DurableMessage, where: str, headers: dict[str, Any], expiration: int | None = None
     ) -> None:
-        """Have the broker keep a job in another of the type's queues, and then acknowledge it."""
-        exchange = topology.durable_exchange(self._kind)
+        """Store a job in another of the type's queues, and acknowledge it then."""
         parcel = Parcel(
-            exchange,
+            topology.durable_exchange(self._kind),
             where,
             JOB,
-            delivery.key,
-            delivery.body,
+            message.key,
+            message.body,
             headers,
             expiration,
-            delivery.content_type,
+            message.content_type,
             patient=True,
         )
-        self._send(delivery, parcel).addCallbacks(
-            lambda _: self._settle(delivery, True), lambda _: self._settle(delivery, False)
+        self._store(message, parcel).addCallbacks(
+            lambda _: self._settle(message, True), lambda _: self._settle(message, False)
         )
         self.start_held()
 
-    def _send(self, delivery: Delivery, parcel: Parcel) -> Deferred[None]:
+    def _store(self, message: DurableMessage, parcel: Parcel) -> Deferred[None]:
         def ended(result: Any) -> Any:
-            del self._leaving[delivery]
+            del self._leaving[message]
             return result
 
-        self._leaving[delivery] = storing = self._store(parcel)
+        self._leaving[message] = storing = self._lane.store(parcel)
         storing.addBoth(ended)
         if self._stopped:
             storing.cancel()
         return storing
 
-    def _settle(self, delivery: Delivery, done: bool) -> None:
-        delivery.settle(done)
+    def _settle(self, message: DurableMessage, done: bool) -> None:
+        if done:
+            message.ack()
+        else:
+            message.requeue()
         self.start_held()
         self._check_drained()
 
-    def _left(self, delivery: Delivery) -> int | None:
-        """Milliseconds until it expires, never negative; None: it does not."""
-        expires = durable_headers.number(delivery.headers, durable_headers.EXPIRES, 0)
+    def _left(self, message: DurableMessage) -> int | None:
+        """Return the milliseconds until it expires, never negative; None: it does not expire."""
+        expires = durable_headers.number(message.headers, durable_headers.EXPIRES, 0)
         return min(max(0, expires - self._now_ms()), durable_headers.LONGEST_TTL) if expires else None
 
     def _now_ms(self) -> int:
         return int(self._time() * 1000)
-
-
-def _settle_nothing(_: bool) -> None:
-    """Stand in for the settling of a delivery whose channel is gone."""

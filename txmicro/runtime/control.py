@@ -1,7 +1,7 @@
-"""What stands in a worker's inbox: control messages, and which of its machines they are for.
+"""The control messages in a worker's inbox, and the messages that come back: which machine each one is for.
 
-:doc:`/reference/wire` has them all. What is not understood raises :class:`~txmicro.errors.DecodeError`, and changes
-nothing.
+:doc:`/reference/wire` lists them. A message that cannot be understood raises :class:`~txmicro.errors.DecodeError`, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 from txmicro.bus.publisher import Publisher
 from txmicro.discovery.membership import Membership
-from txmicro.errors import DecodeError, JobCancelled
+from txmicro.errors import DecodeError, JobCancelled, JobError
 from txmicro.protocol import messages
 from txmicro.protocol.failures import rebuild
 from txmicro.protocol.job import hop_key, next_key
-from txmicro.receiving.ack_batch import AckBatch
+from txmicro.receiving.batching import KeyBatch
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.runner import Runner
 from txmicro.sending.outbox import Outbox
 
 
 class ControlMessages:
-    """See the module.
+    """Gives each control message to the machine that it is for.
 
-    :param worker: id of the worker whose it is.
-    :param heard: tells who has answered that the answer has arrived.
+    :param worker: the worker's id.
+    :param heard: tells workers that their answers have arrived.
     """
 
     def __init__(
@@ -36,16 +36,17 @@ class ControlMessages:
         intake: Intake,
         runner: Runner,
         membership: Membership,
-        post: Publisher,
-        heard: AckBatch,
+        publisher: Publisher,
+        heard: KeyBatch,
     ) -> None:
         self._worker = worker
         self._outbox = outbox
         self._intake = intake
         self._runner = runner
-        self._post = post
+        self._membership = membership
+        self._publisher = publisher
         self._heard = heard
-        self._hearers: dict[str, Callable[[Any], None]] = {
+        self._handlers: dict[str, Callable[[Any], None]] = {
             messages.ACK: self._ack,
             messages.DONE: self._done,
             messages.HEARD: self._was_heard,
@@ -60,14 +61,35 @@ class ControlMessages:
             messages.LIST: membership.told_list,
         }
 
-    def told(self, kind: str, body: Any) -> None:
-        """A control message of *kind* has come."""
-        hear = self._hearers.get(kind)
-        if hear is None:
-            raise DecodeError(f"a control message of unknown kind {kind!r:.50}")
-        hear(body)
+    # From the inbox (bus.worker_channel.Inbox)
 
-    # Of jobs that were sent
+    def told(self, kind: str, body: Any) -> None:
+        """Handle a control message."""
+        handle = self._handlers.get(kind)
+        if handle is None:
+            raise DecodeError(f"a control message of unknown kind {kind!r:.50}")
+        handle(body)
+
+    def notified(self, topic: str, body: Any) -> None:
+        """Handle a notification."""
+        self._membership.notified(topic, body)
+
+    # From the publisher (bus.publisher.Returns)
+
+    def returned(self, kind: str, key: str) -> None:
+        """Handle a message that found no queue."""
+        if kind == messages.JOB:
+            self._outbox.returned(key)
+        elif kind == messages.PROBE:
+            self._outbox.taker_gone(key)
+        elif kind in (messages.RESULT, messages.FAILURE):
+            self._intake.unanswered(key)
+
+    def refused(self, key: str, error: JobError) -> None:
+        """Fail a job that the broker does not take."""
+        self._outbox.failed(key, error)
+
+    # About jobs that this worker sent
 
     def _ack(self, body: Any) -> None:
         self._outbox.acked(messages.get_worker(body), messages.get_keys(body))
@@ -84,7 +106,10 @@ class ControlMessages:
         self._outbox.failed(key, rebuild(body.get("failure")))
 
     def _hear(self, body: Any) -> tuple[str, str]:
-        """A job's answer has arrived. Whoever watches over its last hop may stop, also if nobody awaits it here."""
+        """Return the key of the job's first hop, and the worker that gave the answer.
+
+        The sender of a later hop may stop watching it, also if nobody awaits the answer here.
+        """
         job, worker = messages.get_job_id(body), messages.get_worker(body)
         index = messages.get(body, "workers_list_id", int, 0)
         if index:
@@ -107,7 +132,7 @@ class ControlMessages:
         if messages.get(messages.get(body, "target", dict), "id", str) == self._worker:
             self._outbox.nobody(messages.get(body, "address", str))
 
-    # Of jobs that were taken
+    # About jobs that this worker took
 
     def _was_heard(self, body: Any) -> None:
         for key in messages.get_keys(body):
@@ -124,4 +149,4 @@ class ControlMessages:
         asker = messages.get_worker(body)
         running, forwarded, unknown = self._intake.probed(asker, messages.get_keys(body))
         status = {"worker": self._worker, "running": running, "forwarded": forwarded, "unknown": unknown}
-        self._post.reply(asker, messages.STATUS, "", self._post.encode(status))
+        self._publisher.reply(asker, messages.STATUS, "", self._publisher.encode(status))

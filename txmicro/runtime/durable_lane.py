@@ -1,8 +1,7 @@
-"""A worker's durable lane: its machines, wired to each other and to the worker's post."""
+"""A worker's durable lane: the jobs that the broker keeps until they are done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from twisted.python.failure import Failure
 from txmicro.bus.connections import Bus
 from txmicro.bus.durable_channel import DurableChannel
 from txmicro.bus.worker_channel import WorkerChannel
+from txmicro.discovery.membership import Membership
 from txmicro.errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, show
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE
@@ -21,31 +21,35 @@ from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe
 from txmicro.protocol.job import Job, is_seconds
 from txmicro.protocol.parcel import Parcel, Unroutable
-from txmicro.receiving.ack_batch import AckBatch
 from txmicro.receiving.durable_intake import DurableIntake
-from txmicro.receiving.intake import Reply
+from txmicro.receiving.intake import Intake
 from txmicro.receiving.retry import RetryPolicy
+from txmicro.receiving.runner import Runner
+from txmicro.receiving.slots import Slots
 from txmicro.sending.confirmed import ConfirmedPublisher
 from txmicro.sending.future import JobPromise
+from txmicro.sending.outbox import Outbox
 from txmicro.sending.pending import PendingJob
 from txmicro.util.expiring import ExpiringKeys
 
+from .control_sender import ControlSender
+
 PATIENCE: Final = 5.0
-"""Seconds that a start waits for the durable lane: a quorum queue may be without a leader for long."""
+"""Seconds that a start waits for the durable lane: a quorum queue may have no leader for long."""
 
 MAYBE_LOST: Final = 30.0
-"""Seconds that an answer may have been under way when it is found that a connection has been deaf: two heartbeat
-intervals, and some more."""
+"""Seconds after which an answer that was published on a connection that is lost has certainly arrived: two heartbeat
+intervals, after which a silent connection is found, and some more."""
 
 REPEATED_MAX: Final = 10_000
-"""How many answers are said again after a loss."""
+"""How many answers are published again after a loss."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a sender asks for a durable job.
+    """The terms that a sender sets for a durable job.
 
-    :ivar expires: seconds after which it is not started any more; None: never.
+    :ivar expires: seconds after which it is not started any more; None: it does not expire.
     :ivar attempts: how often it is tried; None: as often as its worker's policy says.
     """
 
@@ -64,16 +68,15 @@ class Terms:
 
 
 class DurableLane:
-    """See the module.
+    """Takes and sends the durable jobs of one worker.
 
-    :param capacity: how many jobs of any lane run at once.
-    :param policy: what becomes of jobs that fail; None: the worker takes no durable ones.
-    :param room: whether there is room for one more job now.
-    :param start: runs a job; :meth:`ended` must follow.
-    :param watch: has the outbox wait for a job's end.
-    :param failed: tells the outbox that a job has failed. :param stored: that the broker has it.
-    :param remember: keeps an answer, to be said again. :param repeat: says it again.
-    :ivar slots: how many durable jobs run at once; 0: none are taken.
+    :param channel: the worker's channel, for its publisher and receiver.
+    :param policy: what becomes of jobs that fail; None: the worker takes no durable jobs.
+    :param slots: counts the jobs of both lanes.
+    :param interactive: takes the interactive jobs, and remembers the answers of both lanes.
+    :ivar most: how many durable jobs run at once; 0: none are taken.
+    :ivar intake: the durable jobs that are here.
+    :ivar channel: the channel on which they are consumed.
     """
 
     log = Logger()
@@ -81,130 +84,97 @@ class DurableLane:
     def __init__(
         self,
         bus: Bus,
-        link: WorkerChannel,
+        channel: WorkerChannel,
         worker: str,
-        capacity: int,
         policy: RetryPolicy | None,
         *,
-        leads: Callable[[], bool],
-        room: Callable[[], bool],
-        start: Callable[[Job], None],
-        acks: AckBatch,
-        watch: Callable[[PendingJob], None],
-        failed: Callable[[str, JobError], None],
-        remember: Callable[[Job, Reply], None],
-        repeat: Callable[[str], None],
-        stored: Callable[[str], None],
+        slots: Slots,
+        runner: Runner,
+        interactive: Intake,
+        outbox: Outbox,
+        sender: ControlSender,
+        membership: Membership,
     ) -> None:
+        kind = worker.partition(":")[0]
         self.id = worker
         self.policy = policy or RetryPolicy()
-        # Durable jobs leave some room for those that somebody waits for.
-        self.slots = 0 if policy is None else max(1, capacity - max(1, capacity // 4))
+        # Some slots are left for interactive jobs, which somebody waits for.
+        self.most = 0 if policy is None else max(1, slots.capacity - max(1, slots.capacity // 4))
         self._max_hops = bus.config.max_hops
         self._clock = bus.clock
         self._time = bus.ids.time
-        self._metrics = bus.metrics.service(worker.partition(":")[0])
-        self._post = link.post
-        self._run = start
-        self._acks = acks
-        self._watch = watch
-        self._failed = failed
-        self._stored = stored
-        self._remember = remember
-        self._repeat = repeat
-        self._said = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
-        self._storing = ConfirmedPublisher(
-            bus.clock, self._publish, lambda: self._metrics.record_resend(DURABLE)
-        )
-        self._intake = DurableIntake(
-            worker.partition(":")[0],
-            self.policy,
-            start=self._start,
-            room=room,
-            store=self._store,
-            repeat=repeat,
-            gave_up=self._gave_up,
-            time=bus.ids.time,
-            slots=self.slots,
-        )
-
-        self._link = DurableChannel(
-            bus,
-            worker,
-            worker.partition(":")[0],
-            link.reader,
-            leads=leads,
-            arrived=self._intake.arrived,
-            lost=self._intake.reset,
-        )
-
-    def __len__(self) -> int:
-        """How many durable jobs run."""
-        return len(self._intake)
-
-    @property
-    def held(self) -> int:
-        """How many durable jobs were delivered and wait for room."""
-        return self._intake.held
+        self._metrics = bus.metrics.service(kind)
+        self._publisher = channel.publisher
+        self._runner = runner
+        self._interactive = interactive
+        self._outbox = outbox
+        self._sender = sender
+        self._answered = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
+        self._confirmed = ConfirmedPublisher(bus.clock, self._publish, self._record_resend)
+        self.intake = DurableIntake(kind, self.policy, slots, self, most=self.most, time=bus.ids.time)
+        self.channel = DurableChannel(bus, worker, kind, channel.receiver, self.intake, membership)
 
     # Its life
 
     async def take_jobs(self) -> None:
-        """Consume durable jobs; returns when that stands, or takes longer than others should wait for it.
+        """Consume durable jobs; return when they are consumed, or after ``PATIENCE`` seconds.
 
-        Raises :class:`~txmicro.errors.QueueMismatch`.
+        Raises :class:`~txmicro.errors.QueueMismatch` when a queue exists with other arguments.
         """
-        if not self.slots:
+        if not self.most:
             return
-        standing = self._link.start(self.slots)
+        consuming = self.channel.start(self.most)
         try:
-            await standing.addTimeout(PATIENCE, self._clock)
+            await consuming.addTimeout(PATIENCE, self._clock)
         except TimeoutError:
             self.log.warn(
-                "{worker} takes no durable jobs yet, and keeps trying: {reason}",
+                "{worker}: does not take durable jobs yet; retrying: {reason}",
                 worker=self.id,
-                reason=self._link.trouble or "the broker does not answer",
+                reason=self.channel.trouble or "the broker does not answer",
             )
 
     async def stop_jobs(self) -> None:
-        """Take no more; what is here goes on."""
-        await self._link.stop()
+        """Consume no more jobs; those that are here go on."""
+        await self.channel.stop()
 
     async def leave(self) -> None:
-        """Leave the bus."""
-        await self._link.close()
+        """Close the channel."""
+        await self.channel.close()
 
-    def up(self) -> None:
-        """Everything stands.
+    def connected(self) -> None:
+        """Note that the worker's channel is built again.
 
-        What was said lately may be lost with what stood before, and nobody asks for the end of a durable job: it is
-        said again.
+        Recent answers may have been lost with the channel of before, and nobody asks how a durable job ended. So they
+        are published again.
         """
-        self._storing.connected()
-        self._said.forget(self._clock.seconds())
-        for key in self._said:
-            self._repeat(key)
+        self._confirmed.connected()
+        self._answered.forget(self._clock.seconds())
+        for key in self._answered:
+            self.repeat(key)
 
     def resume(self) -> None:
-        """The connection takes messages."""
-        self._storing.resume()
-        self._intake.start_held()
+        """Publish and start jobs: messages can be published."""
+        self._confirmed.resume()
+        self.intake.start_held()
 
     def pause(self) -> None:
-        """The connection takes no more messages."""
-        self._storing.pause()
+        """Publish nothing until :meth:`resume`."""
+        self._confirmed.pause()
 
     def drain(self) -> Deferred[None]:
-        """Nothing more is consumed. Fires when nothing is left here."""
-        return self._intake.drain()
+        """Finish what is here, after :meth:`stop_jobs`.
+
+        Fires with None when nothing is left; does not fail. Canceling it stops the wait.
+        """
+        return self.intake.drain()
 
     def give_back(self) -> None:
-        """There is no more time for what is held, or not confirmed."""
-        self._intake.give_back()
+        """Return to the broker what is held, or not confirmed."""
+        self.intake.give_back()
 
     def close(self, reason: JobError) -> None:
-        """Fail what is not stored."""
-        self._storing.close(reason)
+        """Fail the jobs that the broker has not confirmed, with *reason*."""
+        self._confirmed.close(reason)
 
     # Jobs that are sent
 
@@ -219,19 +189,21 @@ class DurableLane:
         if terms.attempts is not None:
             parcel.headers[durable_headers.ATTEMPTS] = terms.attempts
         kept = _Kept(promise)
-        self._watch(PendingJob(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body)))
-        kept.storing = self._storing.store(parcel)
+        self._outbox.watch(
+            PendingJob(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body))
+        )
+        kept.storing = self._confirmed.store(parcel)
         kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
 
     def _is_stored(self, _: None, key: str, promise: JobPromise) -> None:
-        self._stored(key)
+        self._outbox.stored(key)
         promise.stored()
 
     def _is_not(self, failure: Failure, key: str) -> None:
         error: Any = failure.value
         if isinstance(error, NotStored | MessageTooLarge):
             self._metrics.record_error(error.type)
-        self._failed(key, error)
+        self._outbox.failed(key, error)
 
     def _parcel(self, job: Job) -> Parcel:
         address = parse(job.address)
@@ -244,91 +216,101 @@ class DurableLane:
             topology.DURABLE_KEY,
             messages.JOB,
             job.key,
-            self._post.encode(job.body(self._clock.seconds())),
+            self._publisher.encode(job.body(self._clock.seconds())),
             {"traceparent": job.traceparent} if job.traceparent else {},
         )
 
-    # Jobs that are taken
-
-    def start_held(self) -> None:
-        """There may be room."""
-        self._intake.start_held()
-
     def _publish(self, parcel: Parcel) -> Deferred[None]:
-        """Have the broker keep *parcel*; as :meth:`Post.store`."""
+        """Publish *parcel* once, as :meth:`~txmicro.bus.publisher.Publisher.store` does."""
         step = topology.retry_step(parcel.routing_key) if parcel.patient else None
         if step is None:
-            return self._post.store(parcel)
+            return self._publisher.store(parcel)
         return Deferred.fromCoroutine(self._publish_retry(parcel, step))
 
     async def _publish_retry(self, parcel: Parcel, step: float) -> None:
-        """Most types never need the queues of all their steps, so each is declared when it is first needed."""
-        await self._link.declare_retry(step)
+        """Declare the queue of a retry step when it is first needed: most types never need all of them."""
+        await self.channel.declare_retry(step)
         try:
-            await self._post.store(parcel)
-        except Unroutable:  # it was deleted since
-            self._link.forget_retry(step)
+            await self._publisher.store(parcel)
+        except Unroutable:  # the queue was deleted since
+            self.channel.forget_retry(step)
             raise
 
-    def _store(self, parcel: Parcel) -> Deferred[None]:
-        storing = self._storing.store(parcel)
+    def _record_resend(self) -> None:
+        self._metrics.record_resend(DURABLE)
+
+    # What the intake decides (receiving.durable_intake.Lane)
+
+    def start(self, job: Job) -> None:
+        """Run *job*, and tell its sender that it is here."""
+        if not job.hop:  # only the origin wants to know
+            self._sender.ack(job)
+        self._runner.start(job)
+
+    def store(self, parcel: Parcel) -> Deferred[None]:
+        """Publish *parcel* until the broker confirms it.
+
+        Fires then with None; fails and can be canceled as :meth:`~txmicro.sending.confirmed.ConfirmedPublisher.store`.
+        """
+        storing = self._confirmed.store(parcel)
         if parcel.routing_key == topology.DEAD:
-            storing.addCallback(
-                lambda _: self._metrics.record_dead_letter(parcel.headers[durable_headers.REASON])
-            )
+            reason = parcel.headers[durable_headers.REASON]
+            storing.addCallback(lambda _: self._metrics.record_dead_letter(reason))
         return storing
 
-    def _start(self, job: Job) -> None:
-        if not job.hop:  # only the origin wants to know
-            self._acks.add(job.key, job.sender)
-        self._run(job)
+    def repeat(self, key: str) -> None:
+        """Publish the answer to a job again."""
+        self._interactive.unanswered(key)
 
-    def ended(self, job: Job, result: Any, error: BaseException | None) -> None:
-        """The handler is through: go on, answer, try again later, or give up."""
-        self._acks.forget(job.key)
-        if error is None:
-            try:
-                self._done(job, result)
-            except Exception as wrong:  # not to be encoded, no address, too large
-                self._went_wrong(job, wrong)
-        elif isinstance(error, WorkerStopped):
-            self._intake.stopped(job)
-        else:
-            self._went_wrong(job, error)
-
-    def _done(self, job: Job, result: Any) -> None:
-        hop = job.followed_by(result, self.id, self._max_hops)
-        if hop is None:
-            self._tell_origin(job, messages.RESULT, {"result": result})
-            self._intake.succeeded(job)
-        else:
-            self._intake.followed(job, self._parcel(hop)).addErrback(self._not_followed, job)
-
-    def _not_followed(self, failure: Failure, job: Job) -> None:
-        if isinstance(failure.value, NotStored | MessageTooLarge):  # nobody takes durable jobs there, yet
-            self._went_wrong(job, failure.value)
-        else:
-            self._intake.stopped(job)
-
-    def _went_wrong(self, job: Job, error: BaseException) -> None:
-        failure = describe(error, self.id)
-        self._metrics.record_error(failure["type"])
-        log_failed_job(self.log, self.id, job.id, error)
-        if self._intake.failed(job, error, failure):
-            self._tell_origin(job, messages.FAILURE, {"failure": failure})
-
-    def _gave_up(self, job: Job, error: JobError) -> None:
+    def gave_up(self, job: Job, error: JobError) -> None:
+        """Tell the job's origin that it ended, unrun, with *error*."""
         self._metrics.record_error(error.type)
         self._tell_origin(job, messages.FAILURE, {"failure": describe(error, self.id)})
 
+    # How handlers ended
+
+    def ended(self, job: Job, result: Any, error: BaseException | None) -> None:
+        """Send a job whose handler has ended to its next hop or attempt, answer it, or give it up."""
+        self._sender.acks.forget(job.key)
+        if error is None:
+            try:
+                self._succeeded(job, result)
+            except Exception as wrong:  # the result cannot be encoded, is too large, or no address
+                self._failed(job, wrong)
+        elif isinstance(error, WorkerStopped):
+            self.intake.stopped(job)
+        else:
+            self._failed(job, error)
+        self._interactive.start_held()
+
+    def _succeeded(self, job: Job, result: Any) -> None:
+        hop = job.followed_by(result, self.id, self._max_hops)
+        if hop is None:
+            self._tell_origin(job, messages.RESULT, {"result": result})
+            self.intake.succeeded(job)
+        else:
+            following = self.intake.followed(job, self._parcel(hop)).addErrback(self._not_followed, job)
+            following.addCallback(lambda _: self._interactive.start_held())
+
+    def _not_followed(self, failure: Failure, job: Job) -> None:
+        if isinstance(failure.value, NotStored | MessageTooLarge):  # no durable jobs are taken there, yet
+            self._failed(job, failure.value)
+        else:
+            self.intake.stopped(job)
+
+    def _failed(self, job: Job, error: BaseException) -> None:
+        failure = describe(error, self.id)
+        self._metrics.record_error(failure["type"])
+        log_failed_job(self.log, self.id, job.id, error)
+        if self.intake.failed(job, error, failure):
+            self._tell_origin(job, messages.FAILURE, {"failure": failure})
+
     def _tell_origin(self, job: Job, kind: str, outcome: dict[str, Any]) -> None:
-        """How the job ended, for who may still wait for it."""
-        reply = Reply(job.origin, kind, self._post.encode(job.outcome(self.id, outcome)))
-        self._post.reply(reply.to, kind, job.key, reply.body)
-        self._remember(job, reply)
+        """Tell the job's origin how the job ended, and remember that."""
+        self._interactive.remember(job, self._sender.tell_origin(job, kind, outcome))
         now = self._clock.seconds()
-        self._said.forget(now)
-        self._said.add(job.key, now)
+        self._answered.forget(now)
+        self._answered.add(job.key, now)
 
 
 class _Kept:

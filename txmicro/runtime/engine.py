@@ -1,54 +1,61 @@
-"""A worker's machines, wired to each other and to its link.
-
-Everything that goes between a worker and the bus passes here: what the machines put out becomes messages,
-and what comes in becomes input to the machines.
-"""
+"""The engine of a worker: creates its machines, and connects them with each other and with its channel."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
 
 from txmicro.bus.connections import Bus
-from txmicro.bus.worker_channel import Settle, WorkerChannel
+from txmicro.bus.worker_channel import WorkerChannel
 from txmicro.discovery.membership import Membership
-from txmicro.errors import AddressError, JobCancelled, JobError, MessageTooLarge, WorkerStopped
+from txmicro.errors import AddressError, JobCancelled, JobError, WorkerStopped
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE, INTERACTIVE
-from txmicro.protocol import messages, topology
+from txmicro.protocol import messages
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe, type_name
 from txmicro.protocol.handlers import JobHandler
-from txmicro.protocol.job import Job, hop_key, remaining_ms
-from txmicro.protocol.notifications import Announcement, Inquiry
-from txmicro.receiving.ack_batch import AckBatch
-from txmicro.receiving.intake import FORWARDED, Copy, Intake, Reply
+from txmicro.protocol.job import Job
+from txmicro.protocol.notifications import Announcement
+from txmicro.receiving.intake import FORWARDED, Intake, Reply
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.receiving.runner import Runner
+from txmicro.receiving.slots import Slots
 from txmicro.sending.forwarding import Forwarding
 from txmicro.sending.future import JobFuture, JobPromise
 from txmicro.sending.outbox import Outbox
 from txmicro.sending.pending import Owner, PendingJob
 
 from .control import ControlMessages
+from .control_sender import ControlSender
 from .durable_lane import DurableLane, Terms
+
+CLOSING: Final = 6.0
+"""Seconds of the grace that are kept for closing the connections: 5 when the broker does not answer
+(``amqp.connection``), and one more."""
+
+LAST_FLUSH: Final = 1.0
+"""Seconds that a worker waits at least until its last messages are given to the transport."""
 
 
 class Engine:
-    """See the module.
+    """Sends and takes the jobs of one worker.
 
-    :param me: what the worker says of itself; asked anew for every announcement.
+    :param me: returns the worker's announcement.
     :param handler: its ``do_job``; None: it takes no jobs.
     :param capacity: how many jobs run at once.
     :param policy: what becomes of its durable jobs that fail; None: it takes none.
     :param in_thread: runs ``f(*args)`` in a thread, for a handler that is to run there.
-    :param unheard: told of jobs that failed while nobody awaited them.
-    :ivar membership: it among the other workers.
+    :param max_runtime: seconds until a handler is canceled.
+    :param unheard: called with the error of each failed job that nobody awaits.
+    :ivar channel: the worker's channel: inbox, interactive jobs, events.
+    :ivar lane: its durable jobs.
+    :ivar membership: what it knows of the other workers.
     """
 
     log = Logger()
@@ -72,90 +79,66 @@ class Engine:
         self._ids = bus.ids
         self._unheard = unheard
         self._max_hops = bus.config.max_hops
-        self._capacity = capacity if handler is not None else 0
         self._metrics = bus.metrics.service(self.type)
-        self.link = WorkerChannel(bus, self, Membership.topics(self.type), service=self.type)
-        self._post = self.link.post
-        self.membership = Membership(bus.clock, self._post, me, self.link.yields)
+        self._slots = Slots(capacity if handler is not None else 0)
+        self.channel = WorkerChannel(bus, self.id, Membership.topics(self.type), service=self.type)
+        self._publisher = self.channel.publisher
+        self.membership = Membership(bus.clock, self._publisher, me, self.channel.yields)
+        self._sender = ControlSender(bus.clock, self.id, self._publisher, self._metrics)
         self._outbox = Outbox(
             bus.clock,
-            publish=self._publish,
-            inquire=lambda address: self._post.notify("worker.next", Inquiry(address, self.id).body()),
-            probe=partial(self._tell_keys, messages.PROBE),
-            cancel=lambda taker, key: self._tell_keys(messages.CANCEL, taker, [key]),
-            gave_up=lambda error: self._metrics.record_error(error.type),
+            publish=self._publisher.send_job,
+            inquire=self._sender.inquire,
+            probe=self._sender.probe,
+            cancel=self._sender.cancel,
+            gave_up=self._sender.record_failure,
             max_jobs=bus.config.outbox_jobs,
             max_bytes=bus.config.outbox_bytes,
         )
-        self._outbox.pause()  # until the link says that it is up
-        self._acks, self._heard, self._done = (
-            AckBatch(bus.clock, partial(self._tell_keys, kind))
-            for kind in (messages.ACK, messages.HEARD, messages.DONE)
-        )
+        self._outbox.pause()  # until the channel is built
         self._runner = Runner(
             bus.clock,
-            handler or (lambda job: None),  # one that takes no jobs gets none
+            handler or _no_handler,
             self._job_ended,
             worker=self.id,
-            flush=self._flush,
+            flush=self._sender.flush,
             in_thread=in_thread,
             max_runtime=max_runtime,
         )
+        self._intake = Intake(bus.clock, self._slots, self._runner, self._sender)
         self.lane = DurableLane(
             bus,
-            self.link,
+            self.channel,
             self.id,
-            capacity,
             policy,
-            leads=lambda: self.membership.leads,
-            room=self._has_room,
-            start=self._runner.start,
-            acks=self._acks,
-            watch=self._outbox.watch,
-            failed=self._outbox.failed,
-            remember=self._remember,
-            repeat=self._repeat,
-            stored=self._outbox.stored,
+            slots=self._slots,
+            runner=self._runner,
+            interactive=self._intake,
+            outbox=self._outbox,
+            sender=self._sender,
+            membership=self.membership,
         )
-        self._intake = Intake(
-            bus.clock,
-            start=self._runner.start,
-            ack=lambda job: self._acks.add(job.key, job.sender),
-            answer=self._answer,
-            free=lambda sender, key: self._done.add(key, sender),
-            refuse=self._refuse,
-            capacity=capacity,
-            others=self.lane.__len__,
-        )
-        self._hops = Forwarding(self._send, self._hop_ended)
-        self._inbox = ControlMessages(
+        self._forwarding = Forwarding(self._send, self._hop_ended)
+        self._control = ControlMessages(
             self.id,
             outbox=self._outbox,
             intake=self._intake,
             runner=self._runner,
             membership=self.membership,
-            post=self._post,
-            heard=self._heard,
+            publisher=self._publisher,
+            heard=self._sender.heard,
         )
-
-    def _remember(self, job: Job, reply: Reply) -> None:
-        self._intake.remember(job, reply)
-
-    def _repeat(self, key: str) -> None:
-        self._intake.unanswered(key)
-
-    def _has_room(self) -> bool:
-        return not self._intake.paused and len(self._intake) + len(self.lane) < self._capacity
+        self._publisher.returns = self._control
 
     @property
     def running_jobs(self) -> int:
         """How many jobs run."""
-        return len(self._intake) + len(self.lane)
+        return self._slots.running
 
     @property
     def held_jobs(self) -> int:
-        """How many jobs were delivered and wait for room."""
-        return self._intake.held + self.lane.held
+        """How many jobs were delivered and wait for a slot."""
+        return self._intake.held + self.lane.intake.held
 
     @property
     def pending_jobs(self) -> int:
@@ -164,38 +147,50 @@ class Engine:
 
     @property
     def passed_on_jobs(self) -> int:
-        """How many jobs were passed on, and are not done."""
-        return len(self._hops)
+        """How many jobs were passed on and have not ended."""
+        return len(self._forwarding)
 
     # Its life
 
+    def open(self) -> Deferred[None]:
+        """Open the worker's channel; jobs are taken after :meth:`enter`.
+
+        Fires, fails and can be canceled as :meth:`~txmicro.bus.worker_channel.WorkerChannel.open`.
+        """
+        return self.channel.open(self._control, self, flow=self, leadership=self.membership)
+
     async def enter(self) -> None:
-        """Take jobs, and say so. Raises :class:`~txmicro.errors.QueueMismatch`: call :meth:`retire` then, too."""
-        if self._capacity:
-            await self.link.take_jobs(self._capacity)
+        """Take jobs, and announce the worker.
+
+        Raises :class:`~txmicro.errors.QueueMismatch`; :meth:`retire` must be called then, too.
+        """
+        if self._slots.capacity:
+            await self.channel.take_jobs(self._slots.capacity, self._intake)
             await self.lane.take_jobs()
         self.membership.enter()
 
     async def retire(self, grace: float, reason: JobError) -> None:
-        """Take no more jobs, say so, and finish those that run; after *grace* seconds cancel them for *reason*.
+        """Take no more jobs, announce that, and wait for those that run; cancel them after *grace* seconds.
 
-        For as long it also watches over the hops of those that it has passed on: who sent them would find this
-        worker gone, and have them run again.
+        It also waits for the jobs that were passed on. Their senders would find this worker gone, and have them run
+        again.
+
+        :param reason: what canceled jobs fail with.
         """
         self._leave_by = self._clock.seconds() + grace
-        await self.link.stop_jobs()
+        await self.channel.stop_jobs()
         await self.lane.stop_jobs()
         self.membership.leave()
-        patience = self._clock.callLater(grace, self._hurry, reason)
+        patience = self._clock.callLater(grace, self._cancel_jobs, reason)
         try:
             await self._intake.drain()
             await self.lane.drain()
-            await self._hops.drain()
+            await self._forwarding.drain()
         finally:
             if patience.active():
                 patience.cancel()
 
-    def _hurry(self, reason: JobError) -> None:
+    def _cancel_jobs(self, reason: JobError) -> None:
         if self.running_jobs:
             self.log.warn(
                 "{worker}: grace is over; jobs that still run are cancelled: {jobs}",
@@ -204,43 +199,37 @@ class Engine:
             )
         self.lane.give_back()
         self._runner.cancel_all(reason)
-        self._hops.abandon()
+        self._forwarding.abandon()
 
     def give_up(self, reason: JobError) -> None:
-        """Fail what was sent and is not done."""
+        """Fail, with *reason*, the jobs that were sent and have not ended."""
         self._outbox.close(reason)
         self.lane.close(reason)
 
     async def leave(self) -> None:
-        """Send what waits, and leave the bus."""
+        """Publish what waits, and close the channels."""
         self._intake.close()
-        for batch in (self._acks, self._heard, self._done):
-            batch.flush()
-            batch.stop()
+        self._sender.close()
         await self._last_flush()
         self._runner.stop()
         await self.lane.leave()
-        await self.link.close()
+        await self.channel.close()
 
     async def _last_flush(self) -> None:
-        """Wait until what was said has left, but not for ever for a broker that takes nothing."""
+        """Wait until the last messages are given to the transport, for a bounded time: a broker may read nothing."""
         left = self._leave_by - self._clock.seconds() - CLOSING
         with suppress(TimeoutError):
-            await self._post.flush().addTimeout(max(LAST_FLUSH, left), self._clock)
+            await self._publisher.flush().addTimeout(max(LAST_FLUSH, left), self._clock)
         if self._bus.obstacle:
             reason = self._bus.obstacle
             self.log.warn("{worker}: its last messages may be lost: {reason}", worker=self.id, reason=reason)
-
-    def _flush(self) -> Deferred[Any]:
-        self._acks.flush()
-        return self._post.flush()
 
     # Jobs that are sent
 
     def send(
         self, slip: list[str], data: Any, timeout: float, traceparent: str | None, redeliver: bool
     ) -> JobFuture:
-        """Send a job along *slip*; :meth:`txmicro.worker.Worker.send` says the rest."""
+        """Send a job along *slip*, as :meth:`txmicro.worker.Worker.send` describes."""
         job = self._job(slip, data, timeout, traceparent)
         job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
@@ -250,7 +239,7 @@ class Engine:
     def send_durable(
         self, slip: list[str], data: Any, timeout: float, traceparent: str | None, terms: Terms
     ) -> JobFuture:
-        """Have the broker keep a job; :meth:`txmicro.worker.Worker.send` says the rest."""
+        """Have the broker keep a job, as :meth:`txmicro.worker.Worker.send` describes."""
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
@@ -266,14 +255,14 @@ class Engine:
         return Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
 
     def _send(self, job: Job, owner: Owner) -> bool:
-        body = self._post.encode(job.body(self._clock.seconds()))
-        content = body, job.traceparent
+        """Send a hop for *owner*; return False if it is under way already."""
+        body = self._publisher.encode(job.body(self._clock.seconds()))
         return self._outbox.add(
             PendingJob(
                 job.key,
                 job.id,
                 job.address,
-                content,
+                (body, job.traceparent),
                 job.deadline,
                 owner,
                 size=len(body),
@@ -281,148 +270,71 @@ class Engine:
             )
         )
 
-    def _publish(self, sent: PendingJob) -> None:
-        body, traceparent = sent.body
-        left = remaining_ms(sent.deadline, self._clock.seconds())
-        if sent.stale:  # it waited, or is sent again: what it says of tries and time is old
-            try:
-                body = self._post.reencode(body, {"tries": sent.tries, "deadline": left})
-            except MessageTooLarge as error:  # by what was added, or by what is known of the broker since
-                self._outbox.failed(sent.key, error)
-                return
-        life = min(left, _COPY_LIFE) if sent.redeliver else left
-        if sent.copies > 1:
-            self._metrics.record_resend(INTERACTIVE)
-        self._post.send(sent.address, sent.key, body, life, traceparent=traceparent)
-
     # Jobs that are taken
 
-    def job_arrived(self, job: Job, settle: Settle) -> None:
-        """A copy of a job (link.Occupant)."""
-        self._intake.arrived(Copy(job, settle))
-
     def _job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
-        """The handler is through: go on, or answer. Whatever is wrong with its result is the job's failure."""
+        """Forward or answer a job whose handler has ended. A result that cannot be published fails the job."""
         self._metrics.observe_job(DURABLE if job.durable else INTERACTIVE, seconds)
         if job.durable:
             self.lane.ended(job, result, error)
-            self._intake.start_held()
             return
         try:
-            reply = self._go_on(job, result) if error is None else self._fail(job, error)
-        except Exception as wrong:  # not to be encoded, no address, too large
+            reply = self._succeeded(job, result) if error is None else self._failed(job, error)
+        except Exception as wrong:  # the result cannot be encoded, is too large, or no address
             error = wrong
-            reply = self._fail(job, wrong)
+            reply = self._failed(job, wrong)
         if error is not None:
             self._metrics.record_error(type_name(error))
         self._intake.finished(job.key, reply)
-        self.lane.start_held()
+        self.lane.intake.start_held()
 
-    def _go_on(self, job: Job, result: Any) -> Reply:
+    def _succeeded(self, job: Job, result: Any) -> Reply:
         hop = job.followed_by(result, self.id, self._max_hops)
         if hop is None:
-            return self._reply(job, messages.RESULT, {"result": result})
-        self._hops.follow(job, hop)
+            return self._sender.tell_origin(job, messages.RESULT, {"result": result})
+        self._forwarding.follow(job, hop)
         return Reply(hop.address, FORWARDED)
 
-    def _fail(self, job: Job, error: BaseException) -> Reply:
+    def _failed(self, job: Job, error: BaseException) -> Reply:
         failure = describe(error, self.id)
         log_failed_job(self.log, self.id, job.id, error)
-        return self._reply(job, messages.FAILURE, {"failure": failure})
-
-    def _reply(self, job: Job, kind: str, outcome: dict[str, Any]) -> Reply:
-        reply = Reply(job.origin, kind, self._post.encode(job.outcome(self.id, outcome)))
-        self._answer(job.key, reply)
-        return reply
-
-    def _answer(self, key: str, reply: Reply) -> None:
-        """Tell the job's origin how the job ended. Who sent it a later hop watches over that until it has heard."""
-        if key.endswith(_FIRST_HOP):  # sender and origin are one: the answer is the ack
-            self._acks.forget(key)
-        self._post.reply(reply.to, reply.type, key, reply.body)
-
-    def _refuse(self, job: Job, unrun: bool) -> None:
-        body = {"worker": self.id, "keys": [job.key], "unrun": unrun}
-        self._post.reply(job.sender, messages.REFUSED, job.sender, self._post.encode(body))
+        return self._sender.tell_origin(job, messages.FAILURE, {"failure": failure})
 
     def _hop_ended(self, job: Job, error: JobError | None) -> None:
-        """The hop that was sent on behalf of *job* has ended; of *error* its origin has not heard yet.
+        """Note that the hop that was sent on behalf of *job* has ended; its origin does not know of *error*.
 
-        It is not told when it gave the job up itself, nor when this worker stops: who has the hop answers the
-        origin, and if nobody has, the origin finds this worker gone and sends the job again.
+        The origin is not told when it canceled the job itself, nor when this worker stops. The worker that has the hop
+        answers the origin. If none has it, the origin finds this worker gone, and sends the job again.
         """
         if error is None:
-            if not self._intake.heard(job.key):  # forgotten meanwhile
-                self._done.add(job.key, job.sender)
+            if not self._intake.heard(job.key):  # it was forgotten meanwhile
+                self._sender.release(job.sender, job.key)
         elif not isinstance(error, WorkerStopped | JobCancelled):
-            self._intake.finished(job.key, self._fail(job, error))
+            self._intake.finished(job.key, self._failed(job, error))
 
-    # What is said, and heard
+    # What the channel calls (bus.worker_channel.Observer, Flow)
 
-    def told(self, kind: str, body: Any) -> None:
-        """A control message (link.Occupant)."""
-        self._inbox.told(kind, body)
-
-    def _tell_keys(self, kind: str, worker: str, keys: list[str]) -> None:
-        for start in range(0, len(keys), _KEYS_MAX):
-            body = {"worker": self.id, "keys": keys[start : start + _KEYS_MAX]}
-            self._post.reply(worker, kind, worker, self._post.encode(body))
-
-    def notified(self, topic: str, body: Any) -> None:
-        """A notification (link.Occupant)."""
-        self.membership.notified(topic, body)
-
-    # What the link says
-
-    @property
-    def leads(self) -> bool:
-        """Whether it looks after what all of its type share (link.Occupant)."""
-        return self.membership.leads
-
-    def up(self) -> None:
-        """Everything stands (link.Occupant)."""
-        self.lane.up()
+    def connected(self) -> None:
+        """Publish again what may have been lost."""
+        self.lane.connected()
         self.membership.remind()
 
-    def down(self) -> None:
-        """Something was lost (link.Occupant)."""
+    def disconnected(self) -> None:
+        """Forget the deliveries and acks of before."""
         self._intake.reset()
-        self._acks.clear()
+        self._sender.acks.clear()
 
     def writable(self, writable: bool) -> None:
-        """Whether jobs may be published (link.Occupant). While they may not, no answer leaves: no job is started."""
+        """Send and start jobs while messages can be published. Otherwise no answer could be, so none is started."""
+        self._slots.paused = not writable
         if writable:
             self._outbox.resume()
-            self._intake.resume()
+            self._intake.start_held()
             self.lane.resume()
         else:
             self._outbox.pause(self._bus.obstacle or "this worker's queues are being declared")
-            self._intake.pause()
             self.lane.pause()
 
-    def returned(self, kind: str, key: str) -> None:
-        """A message of ours found no queue (link.Occupant)."""
-        if kind == messages.JOB:
-            self._outbox.returned(key)
-        elif kind == messages.PROBE:
-            self._outbox.taker_gone(key)
-        elif kind in (messages.RESULT, messages.FAILURE):
-            self._intake.unanswered(key)
 
-    def refused(self, key: str, error: JobError) -> None:
-        """A job of ours is not taken by the broker (link.Occupant)."""
-        self._outbox.failed(key, error)
-
-
-CLOSING = 6.0
-"""Seconds of the grace that are kept for closing the connections, 5 where the broker does not answer (client.py)."""
-
-LAST_FLUSH = 1.0
-"""Seconds that a worker waits at least for its last messages to leave."""
-
-_FIRST_HOP = hop_key("", 0)
-
-_KEYS_MAX = 1000
-"""Keys in one control message."""
-
-_COPY_LIFE = int(topology.COPY_TTL * 1000)
+def _no_handler(_job: Job) -> None:
+    """Stand in for the handler of a worker that takes no jobs."""

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from txmicro.errors import JobError
 from txmicro.protocol.job import Job
+from txmicro.util.waiters import Waiters
 
 
 class Forwarding:
@@ -25,7 +26,7 @@ class Forwarding:
         self._ended = ended
         self._pending: set[_Hop] = set()
         self._abandoned = False
-        self._waiting: list[Deferred[None]] = []
+        self._drained = Waiters()
 
     def __len__(self) -> int:
         """Return how many hops have not ended."""
@@ -55,9 +56,7 @@ class Forwarding:
         """
         if self._is_drained:
             return succeed(None)
-        waiter: Deferred[None] = Deferred(self._waiting.remove)
-        self._waiting.append(waiter)
-        return waiter
+        return self._drained.wait()
 
     def abandon(self) -> None:
         """End the waits: there is no time left."""
@@ -70,9 +69,7 @@ class Forwarding:
 
     def _check_drained(self) -> None:
         if self._is_drained:
-            waiting, self._waiting = self._waiting, []
-            for waiter in waiting:
-                waiter.callback(None)
+            self._drained.fire()
 
 
 class _Hop:

@@ -86,7 +86,7 @@ class ManagerTests(InMemory):
 
     def test_who_hears_itself_removes_those_that_are_silent(self) -> None:
         assert self.worker._engine is not None
-        self.patch(self.worker._engine, "notified", lambda topic, body: None)
+        self.patch(self.worker._engine._control, "notified", lambda topic, body: None)
         self.advance(5)
         self.assertEqual(self.manager.registry.counts(), {"WA": 1, "WB": 0})
 
@@ -97,7 +97,7 @@ class StopTests(InMemory):
         self.advance(1)
         for member in (self.sender, self.worker, self.manager):
             if isinstance(member, Worker):  # a question about an exchange, which the broker does not read
-                member._running_engine._post.reply("WX:1", "ack", "", b"")
+                member._running_engine._publisher.reply("WX:1", "ack", "", b"")
         stopping = [bus.stopService() for bus in self.buses]
         self.advance(Config().grace)
         for each in stopping:
@@ -132,7 +132,7 @@ class Alarm(Live):
             self.assertEqual(len(manager.registry), 3)
             self.assertEqual(self.lines("is removed from the list of workers"), [])
             # A question about an exchange, which the broker does not read: a stop waited for its answer.
-            leaving._running_engine._post.reply("WX:1", "ack", "", b"")
+            leaving._running_engine._publisher.reply("WX:1", "ack", "", b"")
             stopping = bus.stopService()
             await self.until(lambda: stopping.called, "it stops within its grace")
         finally:

@@ -124,7 +124,7 @@ class OnRabbitMQ(LiveTestCase):
 
     async def test_an_event_is_dropped_and_that_is_logged(self) -> None:
         self.sender.publish("a.b", TOO_LARGE)
-        await self.until(lambda: self.lines("does not take a 'event'"), "it is logged")
+        await self.until(lambda: self.lines("does not take a message of type 'event'"), "it is logged")
         self.assertEqual(await self.sender.send("WL:*", "x"), 1)
         self.check_undisturbed()
 

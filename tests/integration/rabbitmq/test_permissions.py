@@ -111,7 +111,7 @@ class PermissionsTests(LiveTestCase):
         await self.pilot.bus.stopService()
         await self.failed(rest.send("WD:*", None), NoWorkerAvailable)
         self.assertEqual(self.lines("refused"), [])
-        self.assertEqual(self.lines("lost its place"), [])
+        self.assertEqual(self.lines("lost its channel"), [])
 
     async def test_what_a_worker_may_not_send_fails_at_once_and_costs_nobody_else_anything(self) -> None:
         rest = await self.movies()

@@ -156,7 +156,7 @@ class Outages(Live):
         self.assertEqual(await self.sender.send("WB:*", "again", timeout=20), "again")
         self.assertEqual(await self.sender.send(self.taker.id, "direct", timeout=20), "direct")
         everybody = {self.sender.id, self.taker.id}
-        await self.until(lambda: self.manager.link.stands, "the manager is back")
+        await self.until(lambda: self.manager.channel.ready, "the manager is back")
         await self.until(
             lambda: all(id in self.manager.registry for id in everybody), "the manager knows everybody"
         )
@@ -394,7 +394,7 @@ class BadMessages(Live):
         await self.until(lambda: "Brazil" in self.heard, "events are heard")
         listed = {worker["id"] for worker in await self.sender.list_workers()}
         self.assertTrue({self.sender.id, self.taker.id} <= listed)
-        self.assertEqual(self.lines("lost its place"), [])
+        self.assertEqual(self.lines("lost its channel"), [])
         self.assertEqual(self.lines("no connection to"), [])
 
     def dropped(self) -> float:
@@ -510,7 +510,7 @@ class Misbehavior(Live):
         sender = await self.pair(handler, heartbeat=1)
         jobs = [sender.send("WB:*", n) for n in range(3)]
         self.assertEqual(await gatherResults([job.when_done() for job in jobs]), [0, 1, 2])
-        self.assertEqual(self.lines("lost its place"), [])
+        self.assertEqual(self.lines("lost its channel"), [])
         sent = self.sending.metrics.registry.get_sample_value(
             "microservices_messages_sent_total", {"service": "WA", "type": "job"}
         )

@@ -9,16 +9,18 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.deliveries import NotingChannel
 from txmicro.errors import BadRequest, JobError, JobTimeout, NotStored, RemoteError, WorkerLost
 from txmicro.protocol import durable_headers, topology
-from txmicro.protocol.durable_delivery import Delivery
 from txmicro.protocol.durable_headers import lasting, number
+from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.failures import describe, from_header, to_header
 from txmicro.protocol.job import Job
 from txmicro.protocol.messages import JOB
 from txmicro.protocol.parcel import Parcel
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.retry import RetryPolicy
+from txmicro.receiving.slots import Slots
 
 OWN = topology.durable_exchange("WB")
 LATE = JobTimeout("late")
@@ -31,26 +33,24 @@ def job(name: str = "a") -> Job:
 
 
 class IntakeCase(SynchronousTestCase):
-    slots = 2
+    most = 2
     memory = 2
 
     def setUp(self) -> None:
         self.events: list[tuple[Any, ...]] = []
         self.during_start: Callable[[Job], object] = lambda job: None
-        self.room = True
+        self.channel = NotingChannel(self.events, requeue="give back")
+        self.slots = Slots(10)
         self.parcels: list[Parcel] = []
         self.storing: list[Deferred[None]] = []
         self.now = NOW
         self.intake = DurableIntake(
             "WB",
             RetryPolicy(attempts=3, steps=(1.0, 2.0)),
-            start=self.start,
-            room=lambda: self.room,
-            store=self.store,
-            repeat=lambda key: self.events.append(("repeat", key)),
-            gave_up=lambda job, error: self.events.append(("gave up", job.id, type(error), error.message)),
+            self.slots,
+            self,
+            most=self.most,
             time=lambda: self.now,
-            slots=self.slots,
             memory=self.memory,
         )
 
@@ -58,22 +58,31 @@ class IntakeCase(SynchronousTestCase):
         self.events.append(("start", job.id))
         self.during_start(job)
 
+    def repeat(self, key: str) -> None:
+        self.events.append(("repeat", key))
+
+    def gave_up(self, job: Job, error: JobError) -> None:
+        self.events.append(("gave up", job.id, type(error), error.message))
+
     def store(self, parcel: Parcel) -> Deferred[None]:
         self.events.append(("store", parcel.exchange, parcel.routing_key))
         self.parcels.append(parcel)
         self.storing.append(Deferred())
         return self.storing[-1]
 
-    def delivery(self, name: str = "a", mark: str = "", **attributes: Any) -> Delivery:
+    def delivery(self, name: str = "a", mark: str = "", **attributes: Any) -> DurableMessage:
         """The message of a job; what is settled is noted under the job's name and *mark*."""
         content = job(name)
-        settle = self.settle(name + mark)
-        return Delivery(content, content.key, b"body", "application/json", settle, **attributes)
+        delivery = self.channel.deliver(name + mark)
+        return DurableMessage(content, content.key, b"body", "application/json", [delivery], **attributes)
 
-    def settle(self, name: str) -> Callable[[bool], None]:
-        return lambda done: self.events.append(("ack" if done else "give back", name))
+    def lose_channel(self) -> None:
+        """Close the channel, and open another one."""
+        self.channel.closed = True
+        self.channel = NotingChannel(self.events, requeue="give back")
+        self.intake.reset()
 
-    def arrive(self, name: str = "a", mark: str = "", **attributes: Any) -> Delivery:
+    def arrive(self, name: str = "a", mark: str = "", **attributes: Any) -> DurableMessage:
         delivery = self.delivery(name, mark, **attributes)
         self.intake.arrived(delivery)
         return delivery
@@ -117,19 +126,19 @@ class RunningTests(IntakeCase):
             self.intake.succeeded(job(name))
 
     def test_where_there_is_no_room_it_waits_for_some(self) -> None:
-        self.room = False
+        self.slots.paused = True
         self.arrive()
         self.assertEqual(self.heard(), [])
-        self.room = True
+        self.slots.paused = False
         self.intake.start_held()
         self.assertEqual(self.heard(), [("start", "a")])
 
     def test_jobs_that_end_within_their_start_are_started_one_after_another(self) -> None:
-        self.room = False
+        self.slots.paused = True
         for name in "abcd":
             self.arrive(name)
         self.during_start = self.intake.succeeded
-        self.room = True
+        self.slots.paused = False
         self.intake.start_held()
         self.assertEqual(self.heard(), [(what, name) for name in "abcd" for what in ("start", "ack")])
         self.check_empty()
@@ -248,7 +257,10 @@ class PuttingAwayTests(IntakeCase):
     def test_what_cannot_be_read_is_given_up_whatever_its_key(self) -> None:
         self.arrive()
         self.heard()
-        unreadable = [Delivery(None, "a/0", b"?", "", self.settle(mark)) for mark in ("first", "second")]
+        unreadable = [
+            DurableMessage(None, "a/0", b"?", "", [self.channel.deliver(mark)])
+            for mark in ("first", "second")
+        ]
         for delivery in unreadable:
             self.intake.arrived(delivery)
         self.assertEqual(self.heard(), [("store", OWN, topology.DEAD)] * 2)
@@ -276,10 +288,10 @@ class AgainTests(IntakeCase):
         self.check_empty()
 
     def test_while_it_is_held_too_and_then_it_is_marked(self) -> None:
-        self.room = False
+        self.slots.paused = True
         self.arrive()
         self.arrive(mark=" again", redelivered=True)
-        self.room = True
+        self.slots.paused = False
         self.during_start = lambda job: self.events.append(("redelivered", job.redelivered))
         self.intake.start_held()
         self.intake.stopped(job())
@@ -292,7 +304,7 @@ class AgainTests(IntakeCase):
         self.arrive()
         self.arrive("b")
         self.arrive("held")
-        self.intake.reset()
+        self.lose_channel()
         self.arrive(mark=" again", redelivered=True)
         self.heard()
         for name in "ab":
@@ -348,7 +360,7 @@ class AgainTests(IntakeCase):
     def test_the_very_message_delivered_again_while_it_is_put_away_is_settled_with_it(self) -> None:
         self.arrive()
         self.fail_with(LATE)
-        self.intake.reset()
+        self.lose_channel()
         self.heard()
         self.arrive(mark=" again", redelivered=True)
         self.confirm()
@@ -451,7 +463,7 @@ class StoppingTests(IntakeCase):
     def test_when_time_is_up_all_but_what_runs_goes_back(self) -> None:
         self.arrive("moved", redelivered=True)
         self.arrive("running")
-        self.room = False
+        self.slots.paused = True
         self.arrive("held")
         drained = self.intake.drain()
         self.heard()
@@ -471,10 +483,10 @@ class StoppingTests(IntakeCase):
         self.successResultOf(drained)
 
     def test_a_lost_channel_ends_the_wait_for_what_was_held(self) -> None:
-        self.room = False
+        self.slots.paused = True
         self.arrive()
         drained = self.intake.drain()
-        self.intake.reset()
+        self.lose_channel()
         self.successResultOf(drained)
 
     def test_a_wait_can_be_cancelled(self) -> None:
@@ -486,7 +498,7 @@ class StoppingTests(IntakeCase):
         self.successResultOf(second)
 
     def test_what_the_broker_keeps_at_once_is_acknowledged_at_once(self) -> None:
-        self.patch(self.intake, "_store", lambda parcel: succeed(None))
+        self.patch(self, "store", lambda parcel: succeed(None))
         self.arrive(redelivered=True)
         self.assertEqual(self.heard(), [("ack", "a")])
         self.check_empty()
@@ -515,7 +527,7 @@ class HeaderTests(SynchronousTestCase):
     def test_what_a_delivery_says_of_attempts(self) -> None:
         def said(**headers: Any) -> tuple[int, int | None]:
             renamed = {f"txmicro-{name}": value for name, value in headers.items()}
-            delivery = Delivery(None, "", b"", None, lambda done: None, renamed)
+            delivery = DurableMessage(None, "", b"", None, [], renamed)
             return delivery.attempt, delivery.attempts
 
         self.assertEqual(said(), (1, None))
@@ -577,29 +589,29 @@ class HeaderTests(SynchronousTestCase):
     def test_an_expiration_is_one_that_a_broker_takes(self) -> None:
         expirations: list[int | None] = []
 
-        def store(parcel: Parcel) -> Deferred[None]:
-            expirations.append(parcel.expiration)
-            return succeed(None)
+        class Lane:
+            def start(self, job: Job) -> None:
+                raise AssertionError("nothing is to run")
 
-        intake = DurableIntake(
-            "WB",
-            RetryPolicy(),
-            start=lambda job: None,
-            room=lambda: True,
-            store=store,
-            repeat=lambda key: None,
-            gave_up=lambda job, error: None,
-            time=lambda: NOW,
-            slots=1,
-        )
+            def store(self, parcel: Parcel) -> Deferred[None]:
+                expirations.append(parcel.expiration)
+                return succeed(None)
+
+            def repeat(self, key: str) -> None:
+                raise AssertionError("nothing has ended")
+
+            def gave_up(self, job: Job, error: JobError) -> None:
+                raise AssertionError("nothing is given up")
+
+        intake = DurableIntake("WB", RetryPolicy(), Slots(1), Lane(), most=1, time=lambda: NOW)
         for expires in (NOW_MS + 2**40, NOW_MS + 5, NOW_MS - 5):
             intake.arrived(
-                Delivery(
+                DurableMessage(
                     job(),
                     "a/0",
                     b"",
                     "",
-                    lambda done: None,
+                    [],
                     {durable_headers.EXPIRES: expires},
                     redelivered=True,
                 )

@@ -8,10 +8,12 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.deliveries import NotingChannel
 from txmicro.protocol.job import Job
 from txmicro.protocol.messages import FAILURE, RESULT
-from txmicro.receiving.delivery_batch import MOMENT
-from txmicro.receiving.intake import FORWARDED, Copy, Intake, Reply
+from txmicro.receiving.batching import DELIVERIES_WAIT
+from txmicro.receiving.intake import FORWARDED, Intake, Reply
+from txmicro.receiving.slots import Slots
 
 ANSWER = Reply("WA:1", RESULT, b"42")
 
@@ -22,19 +24,31 @@ class IntakeCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.events: list[tuple[Any, ...]] = []
+        self.channel = NotingChannel(self.events, "settle")
+        self.slots = Slots(self.capacity)
         self.intake = self.make()
 
     def make(self, **limits: Any) -> Intake:
-        return Intake(
-            self.clock,
-            start=lambda job: self.events.append(("start", job.key)),
-            ack=lambda job: self.events.append(("ack", job.key, job.sender)),
-            answer=lambda key, reply: self.events.append(("answer", key, reply)),
-            free=lambda sender, key: self.events.append(("free", sender, key)),
-            refuse=lambda job, unrun: self.events.append(("refuse", job.key, unrun)),
-            capacity=self.capacity,
-            **limits,
-        )
+        return Intake(self.clock, self.slots, self, self, **limits)
+
+    # What the intake calls (Starter, Correspondent)
+
+    def start(self, job: Job) -> None:
+        self.events.append(("start", job.key))
+
+    def ack(self, job: Job) -> None:
+        self.events.append(("ack", job.key, job.sender))
+
+    def answer(self, key: str, reply: Reply) -> None:
+        self.events.append(("answer", key, reply))
+
+    def release(self, sender: str, key: str) -> None:
+        self.events.append(("free", sender, key))
+
+    def refuse(self, job: Job, unrun: bool) -> None:
+        self.events.append(("refuse", job.key, unrun))
+
+    # What the tests do
 
     def arrive(
         self, *ids: str, deadline: float = 30.0, sender: str = "WA:1", hop: int = 0, **flags: Any
@@ -42,11 +56,18 @@ class IntakeCase(SynchronousTestCase):
         for id in ids:
             at = self.clock.seconds() + deadline
             job = Job(id, None, ["WB:*"] * (hop + 1), hop, sender, "WA:1", at, **flags)
+            self.intake.arrived(job, self.channel.deliver(job.key))
 
-            def settle(done: bool, key: str = job.key) -> None:
-                self.events.append(("settle" if done else "requeue", key))
+    def lose_channel(self) -> None:
+        """Close the channel, and open another one."""
+        self.channel.closed = True
+        self.channel = NotingChannel(self.events, "settle")
+        self.intake.reset()
 
-            self.intake.arrived(Copy(job, settle))
+    def resume(self) -> None:
+        """Let jobs start again."""
+        self.slots.paused = False
+        self.intake.start_held()
 
     def heard(self) -> list[tuple[Any, ...]]:
         """What happened since the last call."""
@@ -108,20 +129,8 @@ class CapacityTests(IntakeCase):
 class QuickJobsTests(IntakeCase):
     capacity = 1
 
-    def make(self, **limits: Any) -> Intake:
-        nothing = self.say_nothing
-        return Intake(
-            self.clock,
-            start=self.start,
-            ack=nothing,
-            answer=nothing,
-            free=nothing,
-            refuse=nothing,
-            capacity=1,
-        )
-
-    def say_nothing(self, *_: object) -> None:
-        pass
+    def ack(self, job: Job) -> None:
+        """Do not note it."""
 
     def start(self, job: Job) -> None:
         self.events.append(("start", job.key))
@@ -370,23 +379,21 @@ class PauseTests(IntakeCase):
     def test_what_comes_is_held_and_started_afterwards(self) -> None:
         self.arrive("a")
         self.heard()
-        self.intake.pause()
-        self.assertTrue(self.intake.paused)
+        self.slots.paused = True
         self.arrive("b", "c")
         self.intake.finished("a/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "a/0")])
-        self.intake.resume()
+        self.resume()
         self.assertEqual(
             self.heard(),
             [("ack", "b/0", "WA:1"), ("start", "b/0"), ("ack", "c/0", "WA:1"), ("start", "c/0")],
         )
-        self.assertFalse(self.intake.paused)
 
     def test_copies_that_were_held_too_long_have_been_replaced(self) -> None:
-        self.intake.pause()
+        self.slots.paused = True
         self.arrive("a")
         self.clock.advance(2)
-        self.intake.resume()
+        self.resume()
         self.assertEqual(self.heard(), [("settle", "a/0")])
 
 
@@ -416,7 +423,7 @@ class UnansweredTests(IntakeCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_it_is_said_again_when_it_comes_back_at_once(self) -> None:
-        self.patch(self.intake, "_answer", lambda key, reply: self.intake.unanswered(key))
+        self.patch(self, "answer", lambda key, reply: self.intake.unanswered(key))
         self.intake.unanswered("a/0")
         self.clock.pump([1, 1])
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
@@ -528,7 +535,7 @@ class SettlingTests(IntakeCase):
         self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "b/0")])
 
     def test_or_after_that_moment(self) -> None:
-        self.clock.advance(MOMENT)
+        self.clock.advance(DELIVERIES_WAIT)
         self.assertEqual(self.heard(), [("settle", "a/0")])
 
     def test_or_before_it_is_said_that_all_have_ended(self) -> None:
@@ -548,7 +555,7 @@ class SettlingTests(IntakeCase):
 
     def test_or_never_when_their_channel_is_lost(self) -> None:
         self.intake.reset()
-        self.clock.advance(MOMENT)
+        self.clock.advance(DELIVERIES_WAIT)
         self.assertEqual(self.heard(), [])
 
     def test_closing_leaves_nothing_behind(self) -> None:
@@ -561,7 +568,7 @@ class ResetTests(IntakeCase):
     def test_what_runs_goes_on_and_old_deliveries_are_not_settled(self) -> None:
         self.arrive("a", "b", "held")
         self.heard()
-        self.intake.reset()
+        self.lose_channel()
         self.intake.finished("a/0", ANSWER)
         self.assertEqual(self.heard(), [])
         self.arrive("a", "b", "held")

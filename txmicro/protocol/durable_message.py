@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import topology
+from .delivery import Delivery
 from .durable_headers import ATTEMPT, ATTEMPTS, COUNT, number
 from .job import Job
 
 
 @dataclass(slots=True, eq=False)
-class Delivery:
+class DurableMessage:
     """A durable job's message, as the broker delivered it.
 
-    :ivar job: what is in it; None: it cannot be read.
-    :ivar settle: True acknowledges it to the broker, False gives it back. Called at most once.
-    :ivar quarantined: it comes from the quarantine.
+    :ivar job: the job in it; None: it cannot be read.
+    :ivar deliveries: its delivery, and those of the same job that joined it; each is settled once.
+    :ivar quarantined: whether it comes from the quarantine.
     """
 
     job: Job | None
     key: str
     body: bytes
     content_type: str | None
-    settle: Callable[[bool], None]
+    deliveries: list[Delivery]
     headers: dict[str, Any] = field(default_factory=dict)
     redelivered: bool = False
     quarantined: bool = False
@@ -41,24 +41,28 @@ class Delivery:
 
     @property
     def deadly(self) -> bool:
-        """Whether it has come back from the quarantine as often as it may: it ends whoever runs it."""
+        """Whether the quarantine has returned it as often as it may: it ends each worker that runs it."""
         return self.quarantined and number(self.headers, COUNT, 0) >= topology.DELIVERY_LIMIT
 
-    def is_again(self, other: Delivery) -> bool:
-        """Whether this may be the message *other*, which came before; and not one that was made of it."""
+    def is_again(self, other: DurableMessage) -> bool:
+        """Return whether this may be the message *other*, delivered again, and not one that was made of it."""
         return self.redelivered and (self.key, self.attempt, self.quarantined) == (
             other.key,
             other.attempt,
             other.quarantined,
         )
 
-    def join(self, other: Delivery) -> None:
-        """*other* is the same job: settle both as one."""
+    def join(self, other: DurableMessage) -> None:
+        """Settle *other*, which is the same job, together with this one."""
         self.redelivered |= other.redelivered or other.quarantined
-        first, second = self.settle, other.settle
+        self.deliveries += other.deliveries
 
-        def settle(done: bool) -> None:
-            first(done)
-            second(done)
+    def ack(self) -> None:
+        """Tell the broker that the message is done."""
+        for delivery in self.deliveries:
+            delivery.ack()
 
-        self.settle = settle
+    def requeue(self) -> None:
+        """Return the message to its queue."""
+        for delivery in self.deliveries:
+            delivery.requeue()
