@@ -1,4 +1,4 @@
-"""The fault suite: kills, freezes and partitions on real brokers and real processes, and a ledger of every job.
+"""The fault suite: it kills, stops and partitions real brokers and processes, and records every job.
 
-``python -m tests.faults`` runs it. trial does not collect it: it takes an hour.
+``python -m tests.faults`` runs it. trial does not collect it because it takes an hour.
 """

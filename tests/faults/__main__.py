@@ -1,8 +1,8 @@
-"""``python -m tests.faults [--row N …] [--quick] [--without MECHANISM]``: play the rows, tell how they went.
+"""``python -m tests.faults [--row N …] [--quick] [--without MECHANISM]``: run the rows, and report.
 
-Leaves with status 0 if all rows that could be played here have passed, with 1 if not. With TXMICRO_REQUIRE_SERVICES=1
-those that could not be played have failed. ``build/faults`` has the results, as JSON and as a table for the
-documentation, and the logs.
+The exit status is 0 if all rows that can be run here have passed, otherwise 1. With TXMICRO_REQUIRE_SERVICES=1, a row
+that cannot be run here has failed. ``build/faults`` receives the logs and the results, as JSON and as a table for the
+documentation.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 
 from tests.support.rabbitmq import REQUIRED, Node, installed, reactor
 
-from . import rows, sabotage
+from . import mechanisms, rows
 from .cluster import Cluster
+from .context import RowContext
 from .page import page
 from .report import Result, table, write
 from .row import ROWS, Row, Unavailable
-from .stage import Stage
 
 BUILD = Path("build/faults")
 RESULTS = BUILD / "results.json"
 
 
 QUICK_LIMIT = 14 * 60.0
-"""Seconds that a quick run may take; rows that it cannot begin or end in them have not passed."""
+"""Seconds that a quick run may take. A row that does not fit into them has not passed."""
 
 
 def main(arguments: list[str]) -> int:
-    """Play what the command line says; gives the status."""
+    """Run the rows that the command line selects; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--row", type=int, action="append", choices=sorted(ROWS), help="only this row")
     parser.add_argument("--quick", action="store_true", help="less of each: all in a quarter of an hour")
     parser.add_argument(
-        "--without", choices=sabotage.MECHANISMS, help="take a mechanism out; rows must then fail"
+        "--without", choices=mechanisms.MECHANISMS, help="take a mechanism out; rows must then fail"
     )
     options = parser.parse_args(arguments)
     if options.without:
-        os.environ[sabotage.WITHOUT] = options.without
-        sabotage.take_out()
+        os.environ[mechanisms.WITHOUT] = options.without
+        mechanisms.disable()
     chosen = [ROWS[number] for number in sorted(options.row or ROWS)]
     results: list[Result] = []
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         observer: Any = textFileLogObserver(log)
         globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
         try:
-            react(lambda _: Deferred.fromCoroutine(play(chosen, options.quick, results)))
+            react(lambda _: Deferred.fromCoroutine(run_rows(chosen, options.quick, results)))
         except SystemExit as ended:
             if ended.code:
                 raise
@@ -68,29 +68,29 @@ def main(arguments: list[str]) -> int:
 
 
 def acceptable(result: Result) -> bool:
-    """Whether it has passed, or could not be played, where that need not be."""
+    """Return whether the row has passed, or cannot be run here and need not be."""
     return result.passed or (bool(result.unavailable) and os.environ.get(REQUIRED) != "1")
 
 
-async def play(chosen: list[Row], quick: bool, results: list[Result]) -> None:
-    """Play rows one after the other; what is known is written after each."""
+async def run_rows(chosen: list[Row], quick: bool, results: list[Result]) -> None:
+    """Run the rows one after the other. Write the results after each of them."""
     end = time.monotonic() + (QUICK_LIMIT if quick else math.inf)
     for row in chosen:
         print(f"row {row.number}: {row.fault} …", flush=True)
-        result = await play_timed(row, quick, end)
+        result = await run_timed(row, quick, end)
         if quick and result.only_late:
-            # CI's machines do other work, and wait for nobody. What is lost is lost the first time, too.
+            # CI's machines run other programs, too, so a row may miss its time limits. A lost job is never excused.
             print("  once more, as nothing was lost", flush=True)
-            first, result = result, await play_timed(row, quick, end)
+            first, result = result, await run_timed(row, quick, end)
             result.measured["the first time"] = first.problems
         results.append(result)
         write(results, RESULTS)
 
 
-async def play_timed(row: Row, quick: bool, end: float) -> Result:
-    """Play a row until *end*, of the monotonic clock, at most, and tell how it went."""
+async def run_timed(row: Row, quick: bool, end: float) -> Result:
+    """Run a row until *end* (monotonic clock) at the latest; return its result."""
     result = Result(row.number, row.fault, quick, promise=row.promise)
-    await play_one(row, result, min(row.limit, end - time.monotonic()))
+    await run_one(row, result, min(row.limit, end - time.monotonic()))
     print(f"  {_word(result)} in {result.seconds:.0f} s", flush=True)
     print(f"  {result.as_dict()}", flush=True)
     return result
@@ -98,19 +98,19 @@ async def play_timed(row: Row, quick: bool, end: float) -> Result:
 
 def _word(result: Result) -> str:
     if result.unavailable:
-        return f"cannot be played here ({result.unavailable})"
+        return f"cannot be run here ({result.unavailable})"
     return "passed" if result.passed else "NOT PASSED"
 
 
-async def play_one(row: Row, result: Result, limit: float) -> None:
-    """Play a row, for so many seconds at most; whatever goes wrong is in the result."""
+async def run_one(row: Row, result: Result, limit: float) -> None:
+    """Run a row for at most *limit* seconds. Errors are recorded in the result."""
     if limit <= 0:
-        result.problems.append("not played: the rows before it took too long")
+        result.problems.append("not run: the rows before it took too long")
         return
-    stage = Stage(row, result, BUILD / f"row-{row.number:02}")
+    context = RowContext(row, result, BUILD / f"row-{row.number:02}")
     began = time.monotonic()
     try:
-        await Deferred.fromCoroutine(_acts(row, stage)).addTimeout(limit, reactor)
+        await Deferred.fromCoroutine(_acts(row, context)).addTimeout(limit, reactor)
     except Unavailable as error:
         result.unavailable = str(error)
     except (TimeoutError, CancelledError):
@@ -119,26 +119,26 @@ async def play_one(row: Row, result: Result, limit: float) -> None:
         result.problems.append(f"{type(error).__name__}: {error}")
         traceback.print_exc()
     finally:
-        await stage.close()
+        await context.close()
     result.seconds = time.monotonic() - began
 
 
-async def _acts(row: Row, stage: Stage) -> None:
+async def _acts(row: Row, context: RowContext) -> None:
     if not installed():
-        raise Unavailable("there is no rabbitmq-server")
+        raise Unavailable("rabbitmq-server is not installed")
     if row.nodes:
-        await stage.open(make_nodes(row.nodes, stage))
-    await row.play(stage)
-    await stage.finish()
+        await context.open(make_nodes(row.nodes, context))
+    await row.run(context)
+    await context.finish()
 
 
-def make_nodes(count: int, stage: Stage) -> list[Any]:
-    """The brokers of a row: one, or a cluster."""
+def make_nodes(count: int, context: RowContext) -> list[Any]:
+    """Return the brokers of a row: one, or a cluster."""
     folders = [Path(tempfile.mkdtemp(prefix="txmicro-faults-")) for _ in range(count)]
     if count == 1:
         return [Node(folders[0])]
     cluster = Cluster(folders)
-    stage.at_end(cluster.close)
+    context.at_end(cluster.close)
     return list(cluster.nodes)
 
 

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes as one cluster, on loopback, with an epmd of their own."""
+"""A cluster of three RabbitMQ nodes on loopback, with an epmd of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPMD = "epmd"
 
 
 class ClusterNode(Node):
-    """A node that finds the others by their names.
+    """A node that connects to its peers by name.
 
     :param epmd: the port of the epmd that they share. Set ``peers`` before the start.
     """
@@ -41,20 +41,20 @@ class ClusterNode(Node):
 
 
 async def leader(node: Node, queue: str) -> str:
-    """The name of the node that leads the quorum queue *queue*, as *node* knows it; empty: there is none now."""
+    """Return the name of the node that leads the quorum queue *queue*, as *node* reports it; empty: none leads."""
     listed = await node.ctl("list_queues", "--formatter", "json", "name", "leader")
     found = [about["leader"] for about in json.loads(listed) if about["name"] == queue]
     return str(found[0] or "") if found else ""
 
 
 async def online(node: Node, queue: str) -> int:
-    """On how many nodes the quorum queue *queue* is, as *node* knows it: without a majority of them it stands still."""
+    """Return how many members of the quorum queue *queue* are online, as *node* reports. It needs a majority."""
     listed = await node.ctl("list_queues", "--formatter", "json", "name", "online")
     return sum(len(about["online"] or ()) for about in json.loads(listed) if about["name"] == queue)
 
 
 class Cluster:
-    """See the module.
+    """A cluster of RabbitMQ nodes.
 
     :ivar nodes: its nodes; the first one is to be started first.
     """
@@ -73,7 +73,7 @@ class Cluster:
             node.peers = self.nodes
 
     def close(self) -> None:
-        """End what the nodes share; they are to be killed by themselves."""
+        """Stop the epmd that the nodes share. The nodes are killed separately."""
         with suppress(ProcessLookupError):
             self._epmd.send_signal(signal.SIGKILL)
         self._epmd.wait()

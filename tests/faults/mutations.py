@@ -1,4 +1,4 @@
-"""Wrong input, made of right input: bytes and values that were valid until something happened to them."""
+"""Makes invalid input from valid input, by random changes to bytes and values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CODECS: Final = tuple(by_name(name) for name in NAMES)
 
 
 def bytes_mutated(chance: random.Random, data: bytes) -> bytes:
-    """*data* with some bytes changed, lost, doubled or added; never *data* itself."""
+    """Return *data* with some bytes changed, lost, doubled or added. It always differs from *data*."""
     while (wrong := _bytes_changed(chance, data)) == data:
         pass
     return wrong
@@ -45,7 +45,7 @@ def _bytes_changed(chance: random.Random, data: bytes) -> bytes:
 
 
 def value_mutated(chance: random.Random, value: Any) -> Any:
-    """*value* with something in it that is of another kind, missing, or too much."""
+    """Return *value* with one part that has another type, is missing, or is unexpected."""
     if isinstance(value, dict) and value and chance.random() < 0.8:
         key = chance.choice(list(value))
         if chance.random() < 0.1:
@@ -58,7 +58,7 @@ def value_mutated(chance: random.Random, value: Any) -> Any:
 
 
 def frames(stream: bytes) -> Iterator[bytes]:
-    """The frames of what one side said; a client's protocol header comes with its first frame."""
+    """Return the frames in the bytes that one side sent. A client's protocol header comes with its first frame."""
     start = len(PROTOCOL_HEADER) if stream.startswith(b"AMQP") else 0
     begin = 0
     while start < len(stream):
@@ -68,7 +68,7 @@ def frames(stream: bytes) -> Iterator[bytes]:
 
 
 def bodies(worker: str, manager: str) -> list[tuple[str, str, str, Any]]:
-    """What is said on the bus: exchange, key, message type, body."""
+    """Return the messages that are usual on the bus: exchange, key, message type, body."""
     kind = worker.partition(":")[0]
     to, told = f"txmicro.to.{kind}", (f"txmicro.replies.{kind}", worker)
     job = {
@@ -86,7 +86,7 @@ def bodies(worker: str, manager: str) -> list[tuple[str, str, str, Any]]:
         "capacity": 3,
         "started": 1795449588399,
     }
-    gone = {"id": "WB:1795449588399-3fa9", "type": "WB", "reason": "stopped"}
+    deleted = {"id": "WB:1795449588399-3fa9", "type": "WB", "reason": "stopped"}
     topic = "txmicro.notifications"
     return [
         *((to, key, messages.JOB, body) for key in ("*", worker, "durable") for body in (job, last)),
@@ -99,8 +99,8 @@ def bodies(worker: str, manager: str) -> list[tuple[str, str, str, Any]]:
         (*told, messages.LIST, {"workers": [about]}),
         ("txmicro.replies.SystemManager", manager, messages.PROBE, keys),
         (topic, f"worker.new.{kind}", "", about),
-        (topic, f"worker.del.{kind}", "", gone),
-        (topic, "worker.del", "", gone),
+        (topic, f"worker.del.{kind}", "", deleted),
+        (topic, "worker.del", "", deleted),
         (topic, "worker.getAll", "", {}),
         (topic, "worker.next", "", {"address": f"{kind}:*", "sender": "WA:1"}),
         (topic, "worker.list", "", {"sender": {"id": "WA:1", "type": "WA"}}),
@@ -108,15 +108,15 @@ def bodies(worker: str, manager: str) -> list[tuple[str, str, str, Any]]:
     ]  # fmt: skip
 
 
-class Letters:
-    """Wrong messages, one after the other: always the same ones for the same *seed*."""
+class InvalidMessages:
+    """Yields invalid messages, always the same ones for the same *seed*."""
 
     def __init__(self, seed: int, worker: str, manager: str) -> None:
         self.chance = random.Random(seed)
         self._bodies = bodies(worker, manager)
 
     def next(self) -> tuple[str, str, bytes, bytes]:
-        """Exchange, key, encoded properties, body; at least one thing in the latter two is wrong."""
+        """Return exchange, key, encoded properties and body. At least one part of the latter two is invalid."""
         chance = self.chance
         exchange, key, kind, value = chance.choice(self._bodies)
         format = chance.choice(CODECS)
@@ -138,7 +138,7 @@ class Letters:
     def _encode(self, format: Any, value: Any) -> bytes:
         try:
             return bytes(format.encode(value))
-        except Exception:  # this format cannot carry that: then without it
+        except Exception:  # this format cannot encode the body; without it, then
             return self.chance.randbytes(20)
 
     def _spoil(self, properties: Properties) -> None:

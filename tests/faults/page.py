@@ -1,7 +1,7 @@
-"""A run as a part of the documentation.
+"""Writes the results of a run as a table for the documentation.
 
-``python -m tests.faults.page build/faults/results.json > docs/explanation/faults-table.txt``; of several files, the
-last one that has a row counts.
+``python -m tests.faults.page build/faults/results.json > docs/explanation/faults-table.txt``. If several files
+contain a row, the last one counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def page(results: Sequence[Mapping[str, Any]], when: date) -> str:
-    """What results.json has, in reStructuredText; *when* it was measured."""
+    """Return the content of results.json in reStructuredText; *when* is the date of the run."""
     passed = sum(about["passed"] for about in results)
     minutes = sum(about["seconds"] for about in results) / 60
     kind = "quick" if any(about["quick"] for about in results) else "full"
@@ -62,7 +62,7 @@ def _text(value: Any) -> str:
 
 
 def main(files: Sequence[str]) -> None:
-    """Print the page of what these files have."""
+    """Print the page for these files."""
     rows = {about["row"]: about for file in files for about in json.loads(Path(file).read_text())}
     sys.stdout.write(page([rows[number] for number in sorted(rows)], date.today()))
 

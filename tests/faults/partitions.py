@@ -1,7 +1,7 @@
-"""Three RabbitMQ nodes as one cluster, each in a network namespace of its own; any way between two can be cut.
+"""A cluster of three RabbitMQ nodes, each in its own network namespace. Links between two nodes can be cut.
 
-A way is cut by an nft rule, in a node's namespace: packets are dropped, in silence and in that direction only. It
-takes root, and the packages iproute2 and nftables.
+A rule of nft in a node's namespace cuts a link: it silently drops the packets in one direction. This needs root, and
+the packages iproute2 and nftables.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .cluster import ClusterNode
 from .row import Unavailable
 
 HERE = 0
-"""The number of the suite's own end, where senders and workers are; the nodes are 1, 2, 3."""
+"""The number of the suite's own namespace, with the senders and the workers. The nodes are 1, 2, 3."""
 NEEDED = {"ip": "iproute2", "nft": "nftables"}
-"""Commands, and the Debian packages that have them."""
+"""Commands, with the Debian packages that contain them."""
 RULES = """
 table ip faults {
   set cut { type ipv4_addr . ipv4_addr; }
@@ -30,18 +30,18 @@ table ip faults {
 
 
 def run(*command: str, text: str = "") -> None:
-    """Run a command that reads *text*; raises Unavailable with what it said when it fails."""
+    """Run a command with *text* as its input; raise Unavailable, with the command's output, if it fails."""
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=20)
     if done.returncode:
         raise Unavailable(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
 
 
 class Network:
-    """A bridge, and namespaces that hang on it."""
+    """A bridge, and the network namespaces that are connected to it."""
 
     def __init__(self, count: int) -> None:
         if os.geteuid():
-            raise Unavailable("network namespaces take root")
+            raise Unavailable("network namespaces need root")
         missing = [package for command, package in NEEDED.items() if shutil.which(command) is None]
         if missing:
             raise Unavailable(f"packages are missing: {', '.join(missing)}")
@@ -49,15 +49,15 @@ class Network:
         self._count = count
 
     def address(self, end: int) -> str:
-        """The address of an end."""
+        """Return the address of a namespace."""
         return f"10.213.7.{end + 1}"
 
     def namespace(self, end: int) -> str:
-        """The namespace of a node."""
+        """Return the name of a node's namespace."""
         return f"{self._bridge}-{end}"
 
     def open(self) -> None:
-        """Build it; raises Unavailable where that is not allowed."""
+        """Create the network; raise Unavailable if that is not permitted."""
         atexit.register(self.close)
         run("ip", "link", "add", self._bridge, "type", "bridge")
         run("ip", "addr", "add", f"{self.address(HERE)}/24", "dev", self._bridge)
@@ -77,14 +77,14 @@ class Network:
         self._nft(end, RULES)
 
     def cut(self, one: int, other: int, *, both: bool = True) -> None:
-        """Nothing gets from *one* to the *other* any more; nor back, if *both*."""
+        """Drop all packets from *one* to the *other*; with *both*, also in the other direction."""
         for way in ((one, other), (other, one)) if both else ((one, other),):
             source, target = map(self.address, way)
-            # The one that receives drops it; the suite's own namespace stays as it is.
+            # The receiving end drops them, so the rules of the suite's own namespace need no change.
             self._nft(way[1] or way[0], f"add element ip faults cut {{ {source} . {target} }}")
 
     def reaches(self, one: int, other: int, port: int) -> bool:
-        """Whether a node can connect to a port of another one."""
+        """Return whether a node can connect to a port of another one."""
         where = (self.address(other), port)
         dial = f"import socket; socket.create_connection({where!r}, 2)"
         inside = ("ip", "netns", "exec", self.namespace(one))
@@ -92,7 +92,7 @@ class Network:
         return not dialed.returncode
 
     def heal(self) -> None:
-        """All ways are open again."""
+        """Restore all links."""
         for end in range(1, self._count + 1):
             self._nft(end, "flush set ip faults cut")
 
@@ -100,7 +100,7 @@ class Network:
         run("ip", "netns", "exec", self.namespace(end), "nft", "-f", "-", text=rules)
 
     def close(self) -> None:
-        """Take it down; also what was built of it."""
+        """Remove the network, also one that is only partly created."""
         atexit.unregister(self.close)
         names = [("netns", "del", self.namespace(end)) for end in range(1, self._count + 1)]
         for command in (*names, ("link", "del", self._bridge)):
@@ -136,7 +136,7 @@ def _name(end: int) -> str:
 
 
 def make(directories: list[Path], network: Network, epmd: int) -> list[NetworkNode]:
-    """The nodes of a cluster on *network*, whose namespaces have port *epmd* free."""
+    """Return the nodes of a cluster on *network*; the port *epmd* must be free in its namespaces."""
     nodes = [NetworkNode(directory, network, end, epmd) for end, directory in enumerate(directories, 1)]
     for node in nodes:
         node.peers = list(nodes)

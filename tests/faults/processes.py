@@ -1,4 +1,4 @@
-"""Real processes of a row: workers and managers under twistd, which can be killed, stopped and counted on."""
+"""The child processes of a row: workers and managers under twistd, which can be killed, stopped and measured."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ END_TIMEOUT = 60.0
 
 
 class ChildError(Exception):
-    """A process did not do what it should."""
+    """A child process did not do as expected."""
 
 
 class Child(ProcessProtocol):
-    """A twistd process. It ends with us, however we end.
+    """A twistd process. It is killed when the parent process ends in any way.
 
-    :ivar id: the worker's id. :ivar log: the file that has its output. :ivar pid: its process id.
-    :ivar complaints: how often it logged an exception.
+    :ivar id: the worker's id.
+    :ivar log: the file for its output.
+    :ivar pid: its process id.
+    :ivar complaints: how many exceptions it has logged.
     """
 
     transport: Any
@@ -46,7 +48,7 @@ class Child(ProcessProtocol):
         self._ended: Once[int] = Once()
 
     def spawn(self, arguments: list[str], settings: dict[str, str]) -> None:
-        """Start it."""
+        """Start the process."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TXMICRO_")}
         command = ["setpriv", "--pdeathsig", "KILL", str(TWISTD), "-n", *arguments]
         environ |= settings | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
@@ -55,48 +57,48 @@ class Child(ProcessProtocol):
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether the process has not ended."""
         return not self._ended.happened
 
     def ready(self) -> Deferred[Child]:
-        """Fires when it says that it is ready; fails with :class:`ChildError`."""
+        """Fire when the process has logged that it is ready; fail with :class:`ChildError`."""
         return self._ready.wait().addTimeout(START_TIMEOUT, reactor, self._late)
 
     def when_ended(self) -> Deferred[int]:
-        """Fires with its status, whenever it ends: the exit code, or minus the signal."""
+        """Fire with the exit code, or minus the number of the signal, when the process has ended."""
         return self._ended.wait()
 
     def ended(self) -> Deferred[int]:
-        """The same, soon; fails with :class:`ChildError`."""
+        """Fire like :meth:`when_ended`; fail with :class:`ChildError` if the process does not end soon."""
         return self.when_ended().addTimeout(END_TIMEOUT, reactor, self._late)
 
     def _late(self, _: Any, seconds: float) -> NoReturn:
-        raise ChildError(f"{self.id} was neither ready nor gone within {seconds:g} s")
+        raise ChildError(f"{self.id} neither became ready nor ended within {seconds:g} s")
 
     def signal(self, number: int) -> None:
-        """Send it a signal; nothing if it has ended."""
+        """Send a signal. Do nothing if the process has ended."""
         if self.alive:
             os.kill(self.pid, number)
 
     def kill(self) -> Deferred[int]:
-        """SIGKILL. Fires when it is gone."""
+        """Send SIGKILL. Fire when the process has ended."""
         self.signal(signal.SIGKILL)
         return self.ended()
 
     def stop(self) -> Deferred[int]:
-        """SIGTERM: it shall stop in good order. Fires when it has."""
+        """Send SIGTERM, which stops the process in good order. Fire when it has ended."""
         self.signal(signal.SIGTERM)
         return self.ended()
 
     def memory(self) -> int:
-        """Its resident memory, in bytes."""
+        """Return the resident memory in bytes."""
         return resident(self.pid)
 
     def descriptors(self) -> int:
-        """How many files and sockets it has open."""
+        """Return the number of open files and sockets."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    # What the reactor tells (ProcessProtocol)
+    # Callbacks of the reactor (ProcessProtocol)
 
     def outReceived(self, data: bytes) -> None:
         self._output.write(data)
@@ -115,6 +117,6 @@ class Child(ProcessProtocol):
 
 
 def resident(pid: int) -> int:
-    """The resident memory of a process, in bytes."""
+    """Return the resident memory of a process in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""A network between a worker and its broker that can freeze, delay, cut and tear."""
+"""A network proxy between a worker and its broker that can freeze, delay, cut and reset connections."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tests.support.rabbitmq import HOST, reactor
 
 
 class Proxy:
-    """Passes bytes on to ``port``, both ways.
+    """Forwards bytes to ``port``, in both directions.
 
-    :ivar port: where it listens. :ivar delay: seconds that every piece of bytes takes.
-    :ivar frozen: whether bytes stay where they are, with connections open and no word about it.
-    :ivar tear_after: bytes that each side of a connection still passes before the connection is reset, in the
+    :ivar port: the port on which it listens.
+    :ivar delay: seconds by which all bytes are delayed.
+    :ivar frozen: whether bytes are kept back, with connections open.
+    :ivar tear_after: bytes that each side of a connection still forwards before the connection is reset, in the
         middle of a frame or not; None: all.
     :ivar refuse: whether new connections are reset at once.
-    :ivar lost: when clients have ended their connections, in the monotonic clock's seconds.
+    :ivar lost: times at which clients have closed their connections, in seconds of the monotonic clock.
     """
 
     def __init__(self, port: int) -> None:
@@ -29,41 +30,41 @@ class Proxy:
         self.frozen = False
         self.refuse = False
         self.tear_after: int | None = None
-        self.pairs: set[Pair] = set()
+        self.connections: set[ProxiedConnection] = set()
         self.lost: list[float] = []
         self._listening: Any = reactor.listenTCP(0, Factory.forProtocol(self._accept), interface=HOST)
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port on which it listens."""
         return int(self._listening.getHost().port)
 
     def _accept(self) -> Protocol:
-        pair = Pair(self, self._target)
-        return pair.near
+        connection = ProxiedConnection(self, self._target)
+        return connection.near
 
     def freeze(self) -> None:
-        """Pass nothing on, and say nothing: no FIN, no RST."""
+        """Forward nothing, and send neither FIN nor RST."""
         self.frozen = True
 
     def thaw(self) -> None:
-        """Pass on what waits, and what comes, as far as both ends are still there."""
+        """Forward the bytes that were kept back, and later ones, if both ends are still connected."""
         self.frozen = False
-        for pair in list(self.pairs):
-            pair.flush()
+        for connection in list(self.connections):
+            connection.flush()
 
     def reset(self) -> None:
         """Reset all connections."""
-        for pair in list(self.pairs):
-            pair.abort()
+        for connection in list(self.connections):
+            connection.abort()
 
     def close(self) -> Deferred[Any]:
-        """Be gone. Fires when nobody listens any more."""
+        """Close the listening port. Fire when it is closed."""
         self.reset()
         return gatherResults([maybeDeferred(self._listening.stopListening)])
 
 
-class Pair:
+class ProxiedConnection:
     """One connection through the proxy."""
 
     def __init__(self, proxy: Proxy, port: int) -> None:
@@ -73,49 +74,49 @@ class Pair:
         self.near.other, self.far.other = self.far, self.near
 
     def accepted(self) -> None:
-        """The client is there."""
+        """Connect to the target for a client that has connected."""
         if self.proxy.refuse:
             self.near.transport.abortConnection()
             return
-        self.proxy.pairs.add(self)
+        self.proxy.connections.add(self)
         dialed = connectProtocol(TCP4ClientEndpoint(reactor, HOST, self._port), self.far)
         dialed.addErrback(lambda _: self.near.transport.abortConnection())
 
     def abort(self) -> None:
         """Reset both sides."""
-        self.proxy.pairs.discard(self)
+        self.proxy.connections.discard(self)
         for side in (self.near, self.far):
             side.abort()
 
     def flush(self) -> None:
-        """Pass on what waits, unless one end has gone: then the other hears of it."""
-        if self.near.gone or self.far.gone:
+        """Forward the bytes that were kept back. If one end is closed, reset the other one."""
+        if self.near.closed or self.far.closed:
             self.abort()
         for side in (self.near, self.far):
             side.flush()
 
 
 class _Side(Protocol):
-    """What one end says: bytes for the other end."""
+    """One end of a connection. The bytes that it receives are forwarded to the other end."""
 
     other: _Side
     transport: Any = None
 
-    def __init__(self, pair: Pair) -> None:
-        self._pair = pair
+    def __init__(self, connection: ProxiedConnection) -> None:
+        self._connection = connection
         self._waiting = bytearray()
         self._passed = 0
-        self.gone = False
+        self.closed = False
 
     def connectionMade(self) -> None:
-        if self is self._pair.near:
-            self._pair.accepted()
+        if self is self._connection.near:
+            self._connection.accepted()
         else:
             self.other.flush()
 
     def dataReceived(self, data: bytes) -> None:
-        if self._pair.proxy.delay:
-            reactor.callLater(self._pair.proxy.delay, self._arrived, data)
+        if self._connection.proxy.delay:
+            reactor.callLater(self._connection.proxy.delay, self._arrived, data)
         else:
             self._arrived(data)
 
@@ -124,29 +125,29 @@ class _Side(Protocol):
         self.flush()
 
     def flush(self) -> None:
-        """Pass on what waits, as far as the proxy lets it."""
-        proxy, target = self._pair.proxy, self.other.transport
-        if proxy.frozen or self.gone or target is None or not self._waiting:
+        """Forward the bytes that were kept back, as far as the proxy permits."""
+        proxy, target = self._connection.proxy, self.other.transport
+        if proxy.frozen or self.closed or target is None or not self._waiting:
             return
         data, self._waiting = bytes(self._waiting), bytearray()
         if proxy.tear_after is not None and self._passed + len(data) > proxy.tear_after:
             target.write(data[: max(0, proxy.tear_after - self._passed)])
-            target.loseConnection()  # when these bytes have left; the other end is then reset
-            self.gone = True
+            target.loseConnection()  # after these bytes are sent; then the other end is reset
+            self.closed = True
             return
         self._passed += len(data)
         target.write(data)
 
     def abort(self) -> None:
-        """Reset it."""
-        self.gone = True
+        """Reset the connection."""
+        self.closed = True
         if self.transport is not None:
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Any = None) -> None:
-        self.gone = True
-        proxy = self._pair.proxy
-        if self is self._pair.near:
+        self.closed = True
+        proxy = self._connection.proxy
+        if self is self._connection.near:
             proxy.lost.append(time.monotonic())
-        if not proxy.frozen:  # while frozen, the other end hears nothing of that either
-            self._pair.abort()
+        if not proxy.frozen:  # while frozen, the other end is not reset either
+            self._connection.abort()

@@ -1,4 +1,4 @@
-"""What the suite tells: results as JSON, and a table."""
+"""Writes the results of the suite as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .ledger import Verdict
+from .records import Evaluation
 
 COUNTS = ("jobs", "lost", "failed", "duplicate_deliveries", "duplicate_effects")
 COLUMNS = ("row", "fault", "jobs", "lost", "failed", "dup. deliveries", "dup. effects", "recovery", "passed")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of *values* that a *share* of them does not exceed; at least one value is needed."""
+    """Return the smallest of *values* that a *share* of them does not exceed. There must be at least one value."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
 @dataclass
 class Result:
-    """How a row went.
+    """The result of a row.
 
-    :ivar promise: what it shows. :ivar broker: the product and version that it was played with.
-    :ivar recovery: seconds that each recovery took. :ivar problems: why it has not passed, in words.
-    :ivar unavailable: what this machine lacks to play it; it has then not passed.
+    :ivar promise: the property that the row tests.
+    :ivar broker: product and version of the broker.
+    :ivar recovery: the duration of each recovery in seconds.
+    :ivar problems: the reasons why it has not passed.
+    :ivar unavailable: the program or privilege that this machine lacks; the row has then not passed.
     :ivar measured: further figures.
     """
 
     row: int
     fault: str
     quick: bool
-    verdict: Verdict = field(default_factory=Verdict)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     recovery: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unavailable: str = ""
@@ -44,30 +46,30 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Whether it was played, and nothing was found."""
+        """Return whether the row was run, and there is no problem."""
         return not self.problems and not self.unavailable
 
     @property
     def only_late(self) -> bool:
-        """Whether it has not passed, but no job is lost or failed, and no effect came twice."""
-        found = self.verdict
+        """Return whether it has not passed, but no job is lost or failed, and no effect is duplicated."""
+        found = self.evaluation
         return bool(self.problems) and not (found.lost or found.failed or found.duplicate_effects)
 
     def summary(self) -> dict[str, float]:
-        """p50, p99 and the longest of the recoveries; empty if there were none."""
+        """Return p50, p99 and maximum of the recoveries; empty if there were none."""
         if not self.recovery:
             return {}
         shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
         return {name: round(percentile(self.recovery, share), 3) for name, share in shares.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        """What results.json has of it."""
-        verdict = asdict(self.verdict)
-        del verdict["problems"]
+        """Return the object for results.json."""
+        evaluation = asdict(self.evaluation)
+        del evaluation["problems"]
         return {
             "row": self.row,
             "fault": self.fault,
-            **verdict,
+            **evaluation,
             "passed": self.passed,
             "recovery": self.summary(),
             "recoveries": len(self.recovery),
@@ -81,12 +83,12 @@ class Result:
         }
 
     def cells(self) -> list[str]:
-        """Its line of the table that is printed."""
+        """Return the cells of its line in the printed table."""
         return [str(self.row), self.fault, *figures(self.as_dict()), "yes" if self.passed else "NO"]
 
 
 def figures(about: Mapping[str, Any]) -> list[str]:
-    """The numbers of a result's line, of what :meth:`Result.as_dict` gives."""
+    """Return the numbers of a result's line, from the result of :meth:`Result.as_dict`."""
     counts = [f"{about[name]:,}" for name in COUNTS]
     return [*counts, " / ".join(f"{value:.2f}" for value in about["recovery"].values()) or "-"]
 
@@ -98,7 +100,7 @@ def write(results: Iterable[Result], path: Path) -> None:
 
 
 def table(results: Iterable[Result]) -> str:
-    """The results as a table for the terminal; recovery is p50 / p99 / max in seconds."""
+    """Return the results as a table for the terminal; recovery is p50 / p99 / max in seconds."""
     lines = [list(COLUMNS), *(result.cells() for result in results)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     rule = "  ".join("=" * width for width in widths)

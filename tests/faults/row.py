@@ -1,4 +1,4 @@
-"""Rows of the suite: what a fault is called, and how it is played."""
+"""The rows of the suite: each is a fault, and the function that causes it under load."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import Any
 
 from txmicro.errors import JobError
 
-Play = Callable[[Any], Awaitable[None]]
+RowFunction = Callable[[Any], Awaitable[None]]
 
 
 class Unavailable(Exception):
-    """This machine lacks what the row needs; the text says what. The row has then not passed."""
+    """This machine lacks a program or a privilege that the row needs. The message names it. The row has not passed."""
 
 
-class Unmet(Exception):
-    """Something did not come about in time."""
+class TimedOut(Exception):
+    """A condition was not met in time."""
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of the suite.
 
-    :ivar fault: as the issue that asks for it has it. :ivar promise: what it shows, in a sentence.
-    :ivar may_fail: the errors that jobs may fail with; one that fails with any other is a problem.
-    :ivar nodes: how many brokers it wants; 0: it makes its own. :ivar limit: seconds after which it is given up.
+    :ivar fault: the description of the fault.
+    :ivar promise: the property that the row tests, in a sentence.
+    :ivar may_fail: the errors that jobs may fail with; any other one is a problem.
+    :ivar nodes: the number of brokers that the row gets; 0: it creates its own.
+    :ivar limit: seconds after which the row is stopped.
     """
 
     number: int
     fault: str
     promise: str
-    play: Play
+    run: RowFunction
     may_fail: tuple[type[JobError], ...]
     nodes: int
     limit: float
@@ -48,11 +50,11 @@ def row(
     may_fail: tuple[type[JobError], ...] = (),
     nodes: int = 1,
     limit: float = 1800.0,
-) -> Callable[[Play], Play]:
-    """Register a coroutine function, which takes a :class:`~tests.faults.stage.Stage`, as row *number*."""
+) -> Callable[[RowFunction], RowFunction]:
+    """Register a coroutine function, which takes a :class:`~tests.faults.context.RowContext`, as row *number*."""
 
-    def register(play: Play) -> Play:
-        ROWS[number] = Row(number, fault, promise, play, may_fail, nodes, limit)
-        return play
+    def register(run: RowFunction) -> RowFunction:
+        ROWS[number] = Row(number, fault, promise, run, may_fail, nodes, limit)
+        return run
 
     return register

@@ -1,4 +1,4 @@
-"""The fault suite's own logic: what its ledger calls lost, what its proxy does to bytes, what its table says."""
+"""Tests of the fault suite's own logic: its evaluation of jobs, its proxy, its report."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from twisted.internet.task import deferLater
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.faults import rows, sabotage
+from tests.faults import mechanisms, rows
 from tests.faults.__main__ import acceptable
-from tests.faults.ledger import Attempt, Book, Entry, Ledger, Verdict, judge
-from tests.faults.mutations import Letters, bytes_mutated, frames
+from tests.faults.mutations import InvalidMessages, bytes_mutated, frames
 from tests.faults.page import HEAD, main, page
 from tests.faults.proxy import Proxy
+from tests.faults.records import Attempt, Evaluation, ExecutionLog, SentJob, SentJobs, evaluate
 from tests.faults.report import Result, percentile, table, write
 from tests.faults.row import ROWS
 from tests.support.documents import ROOT
@@ -34,83 +34,83 @@ from txmicro.protocol.job import Job
 from txmicro.sending.future import JobFuture, JobPromise
 
 
-def entry(token: str = "t", **about: Any) -> Entry:
-    """A job that has ended well, unless *about* says otherwise."""
+def entry(token: str = "t", **about: Any) -> SentJob:
+    """Return a job that has ended well, with the attributes in *about* changed."""
     about = {"durable": False, "hops": 1, "sent": 1.0, "ended": 2.0} | about
-    return Entry(token, **about)
+    return SentJob(token, **about)
 
 
-class JudgeTests(SynchronousTestCase):
-    def judge(self, *entries: Entry, attempts: Any = (), effects: Any = (("t", 0),)) -> Verdict:
-        return judge(entries, attempts, effects)
+class EvaluateTests(SynchronousTestCase):
+    def evaluate(self, *entries: SentJob, attempts: Any = (), effects: Any = (("t", 0),)) -> Evaluation:
+        return evaluate(entries, attempts, effects)
 
-    def test_a_job_that_was_done_once_is_well(self) -> None:
-        verdict = self.judge(entry(), attempts=[("t", 0)])
-        self.assertEqual(verdict, Verdict(jobs=1))
+    def test_a_job_that_was_done_once_has_no_problem(self) -> None:
+        evaluation = self.evaluate(entry(), attempts=[("t", 0)])
+        self.assertEqual(evaluation, Evaluation(jobs=1))
 
-    def test_a_job_that_is_done_says_its_sender_but_has_no_effect_is_lost(self) -> None:
-        self.assertEqual(self.judge(entry(), effects=()).lost, 1)
+    def test_a_job_with_a_result_and_no_effect_is_lost(self) -> None:
+        self.assertEqual(self.evaluate(entry(), effects=()).lost, 1)
 
-    def test_a_hop_without_effect_loses_the_job(self) -> None:
-        self.assertEqual(self.judge(entry(hops=2)).lost, 1)
+    def test_a_job_with_a_hop_without_effect_is_lost(self) -> None:
+        self.assertEqual(self.evaluate(entry(hops=2)).lost, 1)
 
-    def test_a_send_that_does_not_end_is_lost_and_a_problem(self) -> None:
-        verdict = self.judge(entry(ended=None))
-        self.assertEqual(verdict.lost, 1)
-        self.assertIn("did not end", verdict.problems[0])
+    def test_a_job_that_does_not_end_is_lost_and_a_problem(self) -> None:
+        evaluation = self.evaluate(entry(ended=None))
+        self.assertEqual(evaluation.lost, 1)
+        self.assertIn("did not end", evaluation.problems[0])
 
-    def test_a_failure_that_its_sender_was_told_is_no_loss(self) -> None:
-        verdict = self.judge(entry(error=JobTimeout("late")), effects=())
-        self.assertEqual((verdict.lost, verdict.failed), (0, 1))
+    def test_a_job_that_fails_at_its_sender_is_not_lost(self) -> None:
+        evaluation = self.evaluate(entry(error=JobTimeout("late")), effects=())
+        self.assertEqual((evaluation.lost, evaluation.failed), (0, 1))
 
-    def test_a_stored_job_that_was_not_done_is_lost_whatever_its_sender_was_told(self) -> None:
-        verdict = self.judge(entry(durable=True, stored=True, error=JobTimeout("late")), effects=())
-        self.assertEqual((verdict.lost, verdict.failed), (1, 0))
+    def test_a_stored_job_that_was_not_done_is_lost_even_if_it_fails_at_its_sender(self) -> None:
+        evaluation = self.evaluate(entry(durable=True, stored=True, error=JobTimeout("late")), effects=())
+        self.assertEqual((evaluation.lost, evaluation.failed), (1, 0))
 
     def test_a_durable_job_that_was_not_stored_has_failed(self) -> None:
-        verdict = self.judge(entry(durable=True, error=JobTimeout("late")), effects=())
-        self.assertEqual((verdict.lost, verdict.failed), (0, 1))
+        evaluation = self.evaluate(entry(durable=True, error=JobTimeout("late")), effects=())
+        self.assertEqual((evaluation.lost, evaluation.failed), (0, 1))
 
-    def test_a_durable_job_that_is_done_after_its_sender_left_is_unheard(self) -> None:
-        verdict = self.judge(entry(durable=True, stored=True, error=JobTimeout("late")))
-        self.assertEqual((verdict.lost, verdict.failed, verdict.unheard), (0, 0, 1))
+    def test_a_durable_job_that_is_done_after_its_timeout_is_unreported(self) -> None:
+        evaluation = self.evaluate(entry(durable=True, stored=True, error=JobTimeout("late")))
+        self.assertEqual((evaluation.lost, evaluation.failed, evaluation.unreported), (0, 0, 1))
 
-    def test_a_stored_job_that_was_in_a_deleted_queue_is_not_lost_but_one_without_a_word_is(self) -> None:
-        gone = entry(durable=True, stored=True, deleted=True, error=JobTimeout("late"))
-        verdict = self.judge(gone, effects=())
-        self.assertEqual((verdict.lost, verdict.failed, verdict.deleted), (0, 0, 1))
-        self.assertEqual(self.judge(gone).deleted, 0)
-        self.assertEqual(self.judge(entry(durable=True, deleted=True, ended=None), effects=()).lost, 1)
+    def test_a_job_in_a_deleted_queue_is_lost_only_if_its_sender_is_not_told(self) -> None:
+        deleted = entry(durable=True, stored=True, deleted=True, error=JobTimeout("late"))
+        evaluation = self.evaluate(deleted, effects=())
+        self.assertEqual((evaluation.lost, evaluation.failed, evaluation.deleted), (0, 0, 1))
+        self.assertEqual(self.evaluate(deleted).deleted, 0)
+        self.assertEqual(self.evaluate(entry(durable=True, deleted=True, ended=None), effects=()).lost, 1)
 
-    def test_a_doomed_job_has_no_effect_to_miss(self) -> None:
-        doomed = entry(durable=True, stored=True, doomed=True, error=JobTimeout("late"))
-        verdict = self.judge(doomed, attempts=[("t", 0)] * 5, effects=())
-        self.assertEqual(verdict, Verdict(jobs=1))
+    def test_a_job_that_kills_its_worker_needs_no_effect(self) -> None:
+        kills_worker = entry(durable=True, stored=True, kills_worker=True, error=JobTimeout("late"))
+        evaluation = self.evaluate(kills_worker, attempts=[("t", 0)] * 5, effects=())
+        self.assertEqual(evaluation, Evaluation(jobs=1))
 
     def test_deliveries_and_effects_beyond_the_first_are_counted_by_hop(self) -> None:
         attempts, effects = [("t", 0)] * 3 + [("t", 1)], [("t", 0), ("t", 0), ("t", 1)]
-        verdict = self.judge(entry(hops=2), attempts=attempts, effects=effects)
-        self.assertEqual((verdict.duplicate_deliveries, verdict.duplicate_effects), (2, 1))
+        evaluation = self.evaluate(entry(hops=2), attempts=attempts, effects=effects)
+        self.assertEqual((evaluation.duplicate_deliveries, evaluation.duplicate_effects), (2, 1))
 
-    def test_what_nobody_sent_is_a_problem(self) -> None:
-        self.assertIn("nobody sent", self.judge(entry(), effects=[("t", 0), ("u", 0)]).problems[0])
+    def test_a_job_that_was_never_sent_is_a_problem(self) -> None:
+        self.assertIn("never sent", self.evaluate(entry(), effects=[("t", 0), ("u", 0)]).problems[0])
 
     def test_a_wrong_answer_is_a_problem(self) -> None:
-        self.assertIn("wrong answer", self.judge(entry(wrong=True)).problems[0])
+        self.assertIn("wrong answer", self.evaluate(entry(wrong=True)).problems[0])
 
 
-class LedgerTests(SynchronousTestCase):
+class SentJobsTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.ledger = Ledger()
+        self.sent_jobs = SentJobs()
         future = JobFuture("j", "WB:*", lambda: None, lambda error: None)
         self.promise = JobPromise(future)
         self.entry = entry(ended=None, durable=True)
-        self.ledger.enter(self.entry, future)
+        self.sent_jobs.enter(self.entry, future)
 
     def test_a_job_under_way_is_open(self) -> None:
-        self.assertEqual((self.ledger.open, self.entry.ended, self.entry.stored), (1, None, False))
+        self.assertEqual((self.sent_jobs.open, self.entry.ended, self.entry.stored), (1, None, False))
 
-    def test_a_stored_job_says_so(self) -> None:
+    def test_a_stored_job_is_recorded_as_stored(self) -> None:
         self.promise.stored()
         self.assertTrue(self.entry.stored)
 
@@ -118,7 +118,7 @@ class LedgerTests(SynchronousTestCase):
         self.promise.succeeded("WB:1", "t")
         self.assertFalse(self.entry.wrong)
         self.assertIsNotNone(self.entry.ended)
-        self.assertEqual(self.ledger.open, 0)
+        self.assertEqual(self.sent_jobs.open, 0)
 
     def test_another_answer(self) -> None:
         self.promise.succeeded("WB:1", "u")
@@ -128,55 +128,55 @@ class LedgerTests(SynchronousTestCase):
         self.promise.failed(JobTimeout("late"))
         self.assertIsInstance(self.entry.error, JobTimeout)
         self.assertFalse(self.entry.wrong)
-        self.assertEqual(self.ledger.open, 0)
+        self.assertEqual(self.sent_jobs.open, 0)
 
 
-class BookTests(SynchronousTestCase):
+class ExecutionLogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = Path(self.mktemp())
-        self.book = Book(self.path)
-        self.addCleanup(self.book.close)
+        self.executions = ExecutionLog(self.path)
+        self.addCleanup(self.executions.close)
 
     def job(self, id: str = "j", hop: int = 0) -> Job:
         return Job(id, {"token": "t"}, ["WB:*", "WC:*"], hop, "WA:1", "WA:1", 0.0)
 
     def test_it_keeps_attempts_in_the_order_of_their_times(self) -> None:
         for worker, at in (("WB:2", 2.0), ("WB:1", 1.0)):
-            self.book.attempt(self.job(), worker, at)
+            self.executions.attempt(self.job(), worker, at)
         attempts = [Attempt("t", 0, "WB:1", 1.0), Attempt("t", 0, "WB:2", 2.0)]
-        self.assertEqual(self.book.attempts(), attempts)
+        self.assertEqual(self.executions.attempts(), attempts)
 
     def test_the_same_hop_twice_is_one_effect(self) -> None:
         for hop in (0, 0, 1):
-            self.book.effect(self.job(hop=hop))
-        self.assertEqual(self.book.effects(), [("t", 0), ("t", 1)])
+            self.executions.effect(self.job(hop=hop))
+        self.assertEqual(self.executions.effects(), [("t", 0), ("t", 1)])
 
     def test_a_job_under_two_keys_has_two_effects(self) -> None:
         for id in ("j", "k"):
-            self.book.effect(self.job(id))
-        self.assertEqual(self.book.effects(), [("t", 0), ("t", 0)])
+            self.executions.effect(self.job(id))
+        self.assertEqual(self.executions.effects(), [("t", 0), ("t", 0)])
 
-    def test_it_counts_what_a_worker_ran_twice(self) -> None:
+    def test_it_counts_hops_that_a_worker_started_twice(self) -> None:
         for worker in ("WB:1", "WB:2"):
-            self.book.attempt(self.job(), worker, 1.0)
-        self.assertEqual(self.book.repeated(), 0)
-        self.book.attempt(self.job(), "WB:1", 2.0)
-        self.assertEqual(self.book.repeated(), 1)
+            self.executions.attempt(self.job(), worker, 1.0)
+        self.assertEqual(self.executions.repeated(), 0)
+        self.executions.attempt(self.job(), "WB:1", 2.0)
+        self.assertEqual(self.executions.repeated(), 1)
 
     def test_processes_share_it(self) -> None:
-        other = Book(self.path)
+        other = ExecutionLog(self.path)
         self.addCleanup(other.close)
         other.sends("a", 1.0)
         other.sends("b", 2.0)
         other.ends("b", 3.0, "late")
-        going, ended = self.book.sent()
+        going, ended = self.executions.sent()
         self.assertEqual((going.token, going.ended, going.error), ("a", None, None))
         self.assertEqual((ended.token, ended.ended), ("b", 3.0))
         self.assertIsInstance(ended.error, JobError)
 
 
 class ReportTests(SynchronousTestCase):
-    def test_percentiles_are_values_that_came(self) -> None:
+    def test_a_percentile_is_one_of_the_values(self) -> None:
         values = [float(n) for n in range(1, 101)]
         self.assertEqual([percentile(values, share) for share in (0.5, 0.99, 1.0)], [50, 99, 100])
         self.assertEqual(percentile([7.0], 0.5), 7)
@@ -188,15 +188,15 @@ class ReportTests(SynchronousTestCase):
         result.problems.append("lost")
         self.assertFalse(result.passed)
 
-    def test_what_is_written_has_what_others_read(self) -> None:
+    def test_the_written_results_have_the_keys_that_others_read(self) -> None:
         path = Path(self.mktemp()) / "results.json"
-        write([Result(1, "kill", False, Verdict(jobs=3))], path)
+        write([Result(1, "kill", False, Evaluation(jobs=3))], path)
         (written,) = json.loads(path.read_text())
         expected = {"fault": "kill", "jobs": 3, "lost": 0, "failed": 0, "duplicate_deliveries": 0}
         expected |= {"duplicate_effects": 0, "passed": True}
         self.assertEqual({name: written[name] for name in expected}, expected)
 
-    def test_the_table_is_as_wide_as_its_cells(self) -> None:
+    def test_the_columns_of_the_table_are_as_wide_as_their_cells(self) -> None:
         text = table(
             [Result(1, "kill", False, problems=["lost"]), Result(12, "stop all", True, recovery=[1.0])]
         )
@@ -207,10 +207,10 @@ class ReportTests(SynchronousTestCase):
         self.assertTrue(lines[3].endswith("NO"))
         self.assertIn("1.00 / 1.00 / 1.00", lines[4])
 
-    def test_the_page_says_what_was_run_and_what_holds(self) -> None:
+    def test_the_page_contains_the_run_and_its_results(self) -> None:
         results = [
             Result(
-                1, "kill", False, Verdict(jobs=1234), promise="They run.", broker="RabbitMQ 4", seconds=90
+                1, "kill", False, Evaluation(jobs=1234), promise="They run.", broker="RabbitMQ 4", seconds=90
             ),
             Result(2, "stop", False, problems=["lost"], promise="They go on.", seconds=90),
         ]
@@ -220,13 +220,13 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("     - They run.\n     - 1,234\n", text)
         self.assertIn("     - **Not passed.** They go on.\n", text)
 
-    def test_every_line_of_the_page_has_as_many_cells_as_its_head(self) -> None:
+    def test_every_line_of_the_page_has_as_many_cells_as_the_heading(self) -> None:
         lines = page([Result(1, "kill", False).as_dict()], date(2026, 11, 3)).splitlines()
         head, row = (number for number, line in enumerate(lines) if line.startswith("   * - "))
         self.assertEqual(row - head, len(lines) - row)
         self.assertEqual(len(HEAD[2].split()) - 1, row - head)
 
-    def test_of_several_runs_the_last_that_has_a_row_counts(self) -> None:
+    def test_the_last_run_of_a_row_counts(self) -> None:
         paths = [Path(self.mktemp()) for _ in range(2)]
         write([Result(1, "kill", False, problems=["lost"]), Result(2, "stop", False)], paths[0])
         again = {"kills": 2000, "each": [1, 2], "the first time": ["it took 5 s"]}
@@ -237,7 +237,7 @@ class ReportTests(SynchronousTestCase):
         self.assertIn("2 of 2 rows passed", said.getvalue())
         self.assertIn("- row 1: kills: 2,000; each: 1, 2; the first time: it took 5 s\n", said.getvalue())
 
-    def test_a_row_that_cannot_be_played_has_not_passed_and_fails_where_it_must_be_played(self) -> None:
+    def test_a_row_that_cannot_be_run_has_not_passed_and_fails_where_it_must_be_run(self) -> None:
         result = Result(5, "part", False, unavailable="no nft")
         self.assertFalse(result.passed)
         self.patch(os, "environ", {})
@@ -250,12 +250,12 @@ class ReportTests(SynchronousTestCase):
         self.assertFalse(acceptable(Result(5, "part", False, problems=["lost"])))
         self.assertTrue(acceptable(Result(5, "part", False)))
 
-    def test_only_what_was_late_and_lost_nothing_may_be_played_again(self) -> None:
+    def test_only_a_late_row_without_losses_may_be_run_again(self) -> None:
         late = Result(2, "kill", True, problems=["it took 20 s"])
         self.assertTrue(late.only_late)
         self.assertFalse(Result(2, "kill", True).only_late)
-        for verdict in (Verdict(lost=1), Verdict(failed=1), Verdict(duplicate_effects=1)):
-            self.assertFalse(Result(2, "kill", True, verdict, problems=["it took 20 s"]).only_late)
+        for evaluation in (Evaluation(lost=1), Evaluation(failed=1), Evaluation(duplicate_effects=1)):
+            self.assertFalse(Result(2, "kill", True, evaluation, problems=["it took 20 s"]).only_late)
 
 
 class DocumentationTests(SynchronousTestCase):
@@ -267,58 +267,58 @@ class DocumentationTests(SynchronousTestCase):
         for name in named:
             self.assertTrue(callable(namedAny(name)), name)
 
-    def test_every_row_and_mechanism_is_there(self) -> None:
+    def test_every_row_and_mechanism_is_documented(self) -> None:
         rows.load()
         for number in ROWS:
             self.assertIn(f"\n{number}. ", self.text)
-        taken_out = re.findall(r"^     - ``([a-z]+)``$", self.text, re.MULTILINE)
-        self.assertEqual(set(taken_out), sabotage.MECHANISMS.keys())
+        disabled = re.findall(r"^     - ``([a-z]+)``$", self.text, re.MULTILINE)
+        self.assertEqual(set(disabled), mechanisms.MECHANISMS.keys())
 
 
-class SabotageTests(SynchronousTestCase):
-    """Each mechanism is where the sabotage looks for it: what is taken out under a wrong name would stay in."""
+class MechanismTests(SynchronousTestCase):
+    """Tests that each mechanism exists under the name that is disabled. Otherwise it would stay enabled."""
 
-    def test_only_what_is_there_is_replaced(self) -> None:
-        for name in sabotage.MECHANISMS:
-            self.patch(os, "environ", {sabotage.WITHOUT: name})
+    def test_every_disabled_mechanism_exists(self) -> None:
+        for name in mechanisms.MECHANISMS:
+            self.patch(os, "environ", {mechanisms.WITHOUT: name})
             replaced: list[tuple[type, str]] = []
-            sabotage.take_out(lambda owner, what, by: replaced.append((owner, what)))  # noqa: B023
+            mechanisms.disable(lambda owner, what, by: replaced.append((owner, what)))  # noqa: B023
             self.assertTrue(replaced)
             for owner, what in replaced:
                 self.assertIn(what, vars(owner))
 
-    def test_nothing_is_replaced_otherwise(self) -> None:
+    def test_nothing_is_disabled_by_default(self) -> None:
         self.patch(os, "environ", {})
-        sabotage.take_out(lambda owner, what, by: self.fail(what))
+        mechanisms.disable(lambda owner, what, by: self.fail(what))
 
 
 class MutationTests(SynchronousTestCase):
-    def test_a_stream_falls_into_its_frames(self) -> None:
+    def test_a_stream_is_split_into_its_frames(self) -> None:
         stream = PROTOCOL_HEADER + HEARTBEAT * 3
         self.assertEqual(list(frames(stream)), [PROTOCOL_HEADER + HEARTBEAT, HEARTBEAT, HEARTBEAT])
 
-    def test_bytes_differ(self) -> None:
+    def test_mutated_bytes_differ(self) -> None:
         chance = random.Random(1)
         for data in (b"", b"a" * 100):
             self.assertNotIn(data, [bytes_mutated(chance, data) for _ in range(1000)])
 
-    def test_a_seed_gives_the_same_letters_again(self) -> None:
-        one, other = (Letters(7, "WB:1", "SystemManager:1") for _ in range(2))
+    def test_the_same_seed_gives_the_same_messages(self) -> None:
+        one, other = (InvalidMessages(7, "WB:1", "SystemManager:1") for _ in range(2))
         self.assertEqual([one.next() for _ in range(500)], [other.next() for _ in range(500)])
 
 
 class End(Protocol):
-    """One end of a connection: what it heard, and whether it is gone."""
+    """One end of a connection: it stores the received bytes, and whether the connection is closed."""
 
     def __init__(self) -> None:
         self.heard = b""
-        self.gone = False
+        self.closed = False
 
     def dataReceived(self, data: bytes) -> None:
         self.heard += data
 
     def connectionLost(self, reason: Any = None) -> None:
-        self.gone = True
+        self.closed = True
 
 
 class ProxyTests(TestCase):
@@ -338,16 +338,16 @@ class ProxyTests(TestCase):
     async def end(self) -> None:
         self.proxy.thaw()
         await self.proxy.close()
-        await self.until(lambda: all(end.gone for end in self.far))
+        await self.until(lambda: all(end.closed for end in self.far))
 
     async def connect(self) -> Any:
         near = await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.proxy.port), End())
-        self.addCleanup(self.until_gone, near)
+        self.addCleanup(self.until_closed, near)
         return near
 
-    async def until_gone(self, near: Any) -> None:
+    async def until_closed(self, near: Any) -> None:
         near.transport.abortConnection()
-        await self.until(lambda: near.gone)
+        await self.until(lambda: near.closed)
 
     async def until(self, holds: Any) -> None:
         while not holds():
@@ -359,22 +359,22 @@ class ProxyTests(TestCase):
         await self.until(lambda: self.far and self.far[-1].heard == b"hello")
         return near, self.far[-1]
 
-    async def test_bytes_go_both_ways(self) -> None:
+    async def test_bytes_are_forwarded_in_both_directions(self) -> None:
         near, far = await self.connected()
         far.transport.write(b"welcome")
         await self.until(lambda: near.heard == b"welcome")
 
-    async def test_frozen_bytes_wait_and_nobody_hears_of_an_end(self) -> None:
+    async def test_a_frozen_proxy_forwards_neither_bytes_nor_a_close(self) -> None:
         near, far = await self.connected()
         self.proxy.freeze()
         near.transport.write(b", again")
         near.transport.loseConnection()
-        await self.until(lambda: near.gone and self.proxy.lost)
-        self.assertEqual((far.heard, far.gone), (b"hello", False))
+        await self.until(lambda: near.closed and self.proxy.lost)
+        self.assertEqual((far.heard, far.closed), (b"hello", False))
         self.proxy.thaw()
-        await self.until(lambda: far.gone)
+        await self.until(lambda: far.closed)
 
-    async def test_thawed_bytes_arrive(self) -> None:
+    async def test_a_proxy_that_is_no_longer_frozen_forwards_the_bytes(self) -> None:
         near, far = await self.connected()
         self.proxy.freeze()
         near.transport.write(b", again")
@@ -382,11 +382,11 @@ class ProxyTests(TestCase):
         self.proxy.thaw()
         await self.until(lambda: far.heard == b"hello, again")
 
-    async def test_a_torn_connection_ends_amid_the_bytes(self) -> None:
+    async def test_tear_after_closes_a_connection_within_the_bytes(self) -> None:
         near, far = await self.connected()
         self.proxy.tear_after = 8
         near.transport.write(b", again")
-        await self.until(lambda: far.gone and near.gone)
+        await self.until(lambda: far.closed and near.closed)
         self.assertEqual(far.heard, b"hello, a")
 
     async def test_delayed_bytes_arrive_in_order(self) -> None:
@@ -396,13 +396,13 @@ class ProxyTests(TestCase):
             near.transport.write(piece)
         await self.until(lambda: far.heard == b"hello, again")
 
-    async def test_reset_connections_are_gone_at_both_ends(self) -> None:
+    async def test_a_reset_closes_both_ends(self) -> None:
         near, far = await self.connected()
         self.proxy.reset()
-        await self.until(lambda: near.gone and far.gone)
+        await self.until(lambda: near.closed and far.closed)
 
-    async def test_who_is_refused_is_gone_at_once(self) -> None:
+    async def test_a_refused_connection_is_closed_at_once(self) -> None:
         self.proxy.refuse = True
         near = await self.connect()
-        await self.until(lambda: near.gone)
+        await self.until(lambda: near.closed)
         self.assertEqual(self.far, [])

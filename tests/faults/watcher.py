@@ -1,4 +1,4 @@
-"""Looks at a broker, through a connection of its own."""
+"""Reads the state of a broker through a connection of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from txmicro.amqp.errors import ChannelClosed
 
 
 class Watcher:
-    """See the module. It connects when it is asked something, and again after a loss."""
+    """Reads the state of queues. It connects when it is first used, and again after a loss."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -21,17 +21,19 @@ class Watcher:
         self._channel: Channel | None = None
 
     async def consumers(self, queue: str) -> int:
-        """How many consumers *queue* has; -1: there is no such queue, or no broker."""
+        """Return how many consumers *queue* has; -1: the queue does not exist, or the broker cannot be reached."""
         reply = await self._passive(queue)
         return -1 if reply is None else int(reply.consumer_count)
 
     async def messages(self, queue: str) -> int:
-        """How many messages are ready in *queue*; -1: there is no such queue, or no broker."""
+        """Return how many messages are ready in *queue*; -1: the queue does not exist, or the broker cannot be
+        reached.
+        """
         reply = await self._passive(queue)
         return -1 if reply is None else int(reply.message_count)
 
     async def channel(self) -> Channel:
-        """A fresh channel, to do what one likes with."""
+        """Return a new channel."""
         return await self._connect()
 
     async def _passive(self, queue: str) -> Any:
@@ -40,7 +42,7 @@ class Watcher:
             return await channel.queue_declare(queue=queue, passive=True)
         except ChannelClosed:
             self._channel = None
-        except Exception:  # it is not there, or goes: that is an answer
+        except Exception:  # the queue does not exist, or the connection is lost: -1 says so
             self.close()
         return None
 
@@ -53,7 +55,7 @@ class Watcher:
         return self._channel
 
     def close(self) -> None:
-        """Be gone."""
+        """Close the connection."""
         if self._client is not None:
             self._client.abort()
         self._client = self._channel = None

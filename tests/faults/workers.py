@@ -1,4 +1,4 @@
-"""The workers of the suite's processes."""
+"""The workers of the suite's child processes."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from txmicro.protocol.job import Forward, Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.worker import Worker
 
-from . import sabotage
-from .ledger import Book
+from . import mechanisms
+from .records import ExecutionLog
 
-BOOK = "FAULTS_BOOK"
-"""The environment's variable that says where the :class:`Book` is."""
+EXECUTION_LOG = "FAULTS_EXECUTION_LOG"
+"""The environment variable with the path of the :class:`ExecutionLog`."""
 
 reactor: Any = _reactor
-sabotage.take_out()
+mechanisms.disable()
 
 
 class Effect(Worker):
-    """Notes the attempt, takes the milliseconds that the job says, and notes the effect.
+    """Records the attempt, works for the milliseconds in the job, and records the effect.
 
-    A job's data: ``token``, ``ms``, ``kill`` (die, instead), ``to`` (forward it, through these addresses), ``fails``
-    (that many attempts, of which nothing is noted).
+    A job's data: ``token``; ``ms``; ``kill``: kill the process instead; ``to``: forward the job through these
+    addresses; ``fails``: fail that many attempts, which have no effect.
     """
 
     type = "WB"
     retry = RetryPolicy(steps=(0.5, 1.0, 2.0, 4.0))
 
     def opened(self) -> None:
-        self.book = Book(Path(os.environ[BOOK]))
+        self.executions = ExecutionLog(Path(os.environ[EXECUTION_LOG]))
 
     async def do_job(self, job: Job) -> Any:
         if job.tries < job.data.get("fails", 0):
             raise JobError("not yet", retryable=True)
-        self.book.attempt(job, self.id, time.monotonic())
+        self.executions.attempt(job, self.id, time.monotonic())
         if job.data.get("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         await deferLater(reactor, job.data["ms"] / 1000)
-        self.book.effect(job)
+        self.executions.effect(job)
         if job.data.get("to"):
             first, *rest = job.data["to"]
             return Forward(first, {**job.data, "to": rest})
@@ -54,13 +54,13 @@ class Effect(Worker):
 
 
 class Source(Worker):
-    """A sender in a process of its own: sends jobs in a steady stream, until it is stopped; the book hears of them."""
+    """Sends jobs in a steady stream until it is stopped, and records them in the execution log."""
 
     type = "SOURCE"
     every = 0.05
 
     def opened(self) -> None:
-        self.book = Book(Path(os.environ[BOOK]))
+        self.executions = ExecutionLog(Path(os.environ[EXECUTION_LOG]))
         self.count = 0
         self.stream = LoopingCall(self.send_one)
         self.stream.start(self.every, now=False)
@@ -68,12 +68,12 @@ class Source(Worker):
     def send_one(self) -> None:
         self.count += 1
         token = f"{self.id}/{self.count}"
-        self.book.sends(token, time.monotonic())
+        self.executions.sends(token, time.monotonic())
         job = self.send("WB:*", {"token": token, "ms": 10}, timeout=180).when_done()
         job.addCallbacks(lambda _: None, lambda failure: repr(failure.value))
-        job.addCallback(lambda error: self.book.ends(token, time.monotonic(), error))
+        job.addCallback(lambda error: self.executions.ends(token, time.monotonic(), error))
 
     def do_job(self, job: Job) -> None:
-        """Asked to: send no more."""
+        """Stop sending."""
         if self.stream.running:
             self.stream.stop()

@@ -1,4 +1,4 @@
-"""The rows, by what breaks in them."""
+"""The rows, one module for each kind of fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong input, very much of it: in memory, and over TCP."""
+"""Rows: very much invalid input, in memory and over TCP."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
-from tests.faults.mutations import Letters, bytes_mutated, frames
+from tests.faults.context import RowContext, pause, until
+from tests.faults.mutations import InvalidMessages, bytes_mutated, frames
 from tests.faults.processes import resident
 from tests.faults.row import row
-from tests.faults.stage import Stage, pause, until
 from tests.faults.watcher import Watcher
 from tests.support.rabbitmq import HOST, free_port, reactor
 from txmicro.amqp.channel import Channel
@@ -37,12 +37,12 @@ from txmicro.worker import Worker
 MIB = 1 << 20
 SEED = 20
 SLOWEST = 10.0
-"""Seconds that a hundred wrong inputs may take before it is called a hang."""
+"""Seconds that a hundred inputs may take. A longer time is reported as a hang."""
 GROWTH = 128 * MIB
 
 
 class Echo(Worker):
-    """Returns what it gets."""
+    """Returns its data."""
 
     type = "WF"
 
@@ -55,37 +55,43 @@ class Echo(Worker):
     "≥ 1,000,000 mutated frames, properties and bodies in memory, 10,000 over TCP",
     "Bad input never crashes, hangs or leaks.",
 )
-async def wrong_input(stage: Stage) -> None:
-    """Half against worker and manager, a quarter each against the embedded broker and the client; then over TCP."""
-    count = 40_000 if stage.quick else 1_000_000
-    over_tcp = 2_000 if stage.quick else 10_000
-    await stage.workers(1)
-    alive = stage.send(ms=1)
-    with _listening(stage):
+async def wrong_input(context: RowContext) -> None:
+    """Send half to worker and manager, a quarter each to the embedded broker and the client; then over TCP."""
+    count = 40_000 if context.quick else 1_000_000
+    over_tcp = 2_000 if context.quick else 10_000
+    await context.workers(1)
+    alive = context.send(ms=1)
+    with _listening(context):
         before = resident(os.getpid())
-        letters, wrong_frames = _System(stage), _Streams()
+        messages, wrong_frames = _System(context), _Streams()
         done = [
-            await _often(stage, count // 2, letters.hundred),
-            await _often(stage, count // 4, wrong_frames.to_broker),
-            await _often(stage, count // 4, wrong_frames.to_client),
+            await _often(context, count // 2, messages.hundred),
+            await _often(context, count // 4, wrong_frames.to_broker),
+            await _often(context, count // 4, wrong_frames.to_client),
         ]
-        letters.close()
+        messages.close()
         grown = resident(os.getpid()) - before
-    done.append(await _to_processes(stage, over_tcp // 2))
-    done.append(await _to_broker_process(stage, over_tcp // 2))
-    await until(lambda: alive.ended, 60, "jobs are done beside it")
-    kinds = ("letters", "frames to the broker", "frames to the client", "letters over TCP", "frames over TCP")
+    done.append(await _to_processes(context, over_tcp // 2))
+    done.append(await _to_broker_process(context, over_tcp // 2))
+    await until(lambda: alive.ended, 60, "jobs are done in the meantime")
+    kinds = (
+        "messages",
+        "frames to the broker",
+        "frames to the client",
+        "messages over TCP",
+        "frames over TCP",
+    )
     for kind, number in zip(kinds, done, strict=True):
-        stage.measured(kind, number)
-    stage.measured("growth (MiB)", grown // MIB)
-    stage.require(sum(done[:3]) >= count, f"only {sum(done[:3])} inputs in memory")
-    stage.require(sum(done[3:]) >= over_tcp, f"only {sum(done[3:])} inputs over TCP")
-    stage.require(grown < GROWTH, f"memory grew by {grown // MIB} MiB")
+        context.measured(kind, number)
+    context.measured("growth (MiB)", grown // MIB)
+    context.require(sum(done[:3]) >= count, f"only {sum(done[:3])} inputs in memory")
+    context.require(sum(done[3:]) >= over_tcp, f"only {sum(done[3:])} inputs over TCP")
+    context.require(grown < GROWTH, f"memory grew by {grown // MIB} MiB")
 
 
 @contextmanager
-def _listening(stage: Stage) -> Iterator[None]:
-    """What is logged as a failure of ours is a problem."""
+def _listening(context: RowContext) -> Iterator[None]:
+    """Record each failure that txmicro logs as a problem."""
     said: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -99,26 +105,26 @@ def _listening(stage: Stage) -> Iterator[None]:
         yield
     finally:
         globalLogPublisher.removeObserver(observer)
-        stage.require(not said, f"{len(said)} failures were logged, as: {said[:1]}")
+        context.require(not said, f"{len(said)} failures were logged, as: {said[:1]}")
 
 
-async def _often(stage: Stage, count: int, hundred: Callable[[], int]) -> int:
-    """Call *hundred* until it has done *count*, and give everything else its turn in between; gives how many."""
+async def _often(context: RowContext, count: int, hundred: Callable[[], int]) -> int:
+    """Call *hundred* until it has sent *count* inputs, with turns of the reactor in between; return how many."""
     done, slowest = 0, 0.0
     while done < count:
         began = time.monotonic()
         done += hundred()
         slowest = max(slowest, time.monotonic() - began)
         await pause(0)
-    stage.require(slowest < SLOWEST, f"a hundred inputs took {slowest:.1f} s")
+    context.require(slowest < SLOWEST, f"a hundred inputs took {slowest:.1f} s")
     return done
 
 
 class _System:
-    """A worker and a manager in memory, on a clock of their own, and a stranger who writes to them."""
+    """A worker and a manager in memory, on a clock of their own, and a connection that sends to them."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, context: RowContext) -> None:
+        self._context = context
         self._clock = Clock()
         self._broker = BrokerFactory(self._clock)
         self._worker, self._manager, sender = Echo(), SystemManager(), Worker("WS")
@@ -131,7 +137,7 @@ class _System:
         self._advance(1)
         self._worker.subscribe("#", lambda topic, data: None)
         self._channel = self._stranger()
-        self._letters = Letters(SEED, self._worker.id, self._manager.id)
+        self._messages = InvalidMessages(SEED, self._worker.id, self._manager.id)
         self._rounds = 0
 
     def _advance(self, seconds: float) -> None:
@@ -147,12 +153,12 @@ class _System:
         return opened[0]
 
     def hundred(self) -> int:
-        """A hundred letters; and now and then a look at who got them."""
+        """Send a hundred messages; sometimes check that worker and manager still work."""
         for _ in range(100):
-            exchange, key, properties, body = self._letters.next()
+            exchange, key, properties, body = self._messages.next()
             self._channel.publish(self._channel.publisher(exchange, key), properties, body)
         self._advance(0.2)
-        self._stage.require(not self._channel.closed, "the broker takes no more letters")
+        self._context.require(not self._channel.closed, "the broker has closed the channel")
         self._rounds += 1
         if self._rounds % 20 == 0:
             self._channel.queue_purge(queue="txmicro.dead.WF")
@@ -166,18 +172,18 @@ class _System:
             job.when_done().addBoth(answers.append)
         self._advance(12)
         right = answers == [self._rounds] * 2
-        self._stage.require(right, f"after {self._rounds * 100} letters the worker says {answers}")
-        self._stage.require(self._worker.id in self._manager.registry, "the manager has lost the worker")
+        self._context.require(right, f"after {self._rounds * 100} messages the worker answers {answers}")
+        self._context.require(self._worker.id in self._manager.registry, "the manager has lost the worker")
 
     def close(self) -> None:
-        """Stop it all."""
+        """Stop worker, manager and broker."""
         self._bus.stopService()
         self._advance(60)
         self._broker.close()
 
 
 class _Tap(Protocol):
-    """Passes on to another protocol what its connection brings, and keeps it."""
+    """Passes the received bytes on to another protocol, and stores them."""
 
     def __init__(self, protocol: Any) -> None:
         self._protocol = protocol
@@ -195,7 +201,7 @@ class _Tap(Protocol):
 
 
 class _Streams:
-    """What client and broker say to each other in a session, and variations on it."""
+    """A recorded session of client and broker, and mutations of it."""
 
     def __init__(self) -> None:
         self._chance = random.Random(SEED)
@@ -224,12 +230,12 @@ class _Streams:
             channel.publish(channel.publisher("x", key, True), properties, b"body" * 20)
 
     def to_broker(self) -> int:
-        """A session with the embedded broker, in which about all goes wrong; gives how many frames did."""
+        """Run a session of which most is invalid with the embedded broker; return the number of frames."""
         server: Any = self._broker.buildProtocol(None)
         return self._play(server, self._said)
 
     def to_client(self) -> int:
-        """The same with our client."""
+        """Run such a session with txmicro's client; return the number of frames."""
         client: Any = Connection(vhost="/", username="guest", password="guest", clock=self._clock)
         client.lost().addErrback(lambda _: None)
         client.ready().addCallbacks(
@@ -238,7 +244,7 @@ class _Streams:
         return self._play(client, self._answered)
 
     def wrong_session(self) -> tuple[bytes, int]:
-        """What a client says, gone wrong from some frame on; and how many frames are."""
+        """Return a client's bytes that are invalid after some frame, and the number of frames."""
         right = self._chance.randrange(len(self._said))
         wrong = [bytes_mutated(self._chance, frame) for frame in self._said[right:]]
         return b"".join([*self._said[:right], *wrong]), len(wrong)
@@ -264,35 +270,35 @@ class _Streams:
 _CLOSED = Failure(ConnectionDone())
 
 
-async def _to_processes(stage: Stage, count: int) -> int:
-    """Wrong letters through a real broker to a worker and a manager in their own processes."""
-    manager = await stage.manager()
-    worker = await stage.spawn("WF", "tests.faults.rows.fuzz:Echo").ready()
+async def _to_processes(context: RowContext, count: int) -> int:
+    """Send invalid messages through a real broker to a worker and a manager in their own processes."""
+    manager = await context.manager()
+    worker = await context.spawn("WF", "tests.faults.rows.fuzz:Echo").ready()
     before = [child.memory() for child in (worker, manager)]
-    letters = Letters(SEED + 1, worker.id, "SystemManager:1")
-    watcher = Watcher(stage.node.port)
-    stage.at_end(watcher.close)
+    messages = InvalidMessages(SEED + 1, worker.id, "SystemManager:1")
+    watcher = Watcher(context.node.port)
+    context.at_end(watcher.close)
     channel: Any = None
     for number in range(count):
         if channel is None or channel.closed:
             channel = await watcher.channel()
-        exchange, key, properties, body = letters.next()
+        exchange, key, properties, body = messages.next()
         channel.publish(channel.publisher(exchange, key), properties, body)
         if number % 50 == 0:
             await pause(0.01)
-    answer = await stage.sender.send(worker.id, "well", timeout=60)
-    stage.require(answer == "well", "the worker does not do its job after wrong letters over TCP")
+    answer = await context.sender.send(worker.id, "well", timeout=60)
+    context.require(answer == "well", "the worker does not do its job after invalid messages over TCP")
     grown = max(child.memory() - was for child, was in zip((worker, manager), before, strict=True))
-    stage.require(grown < GROWTH, f"a process grew by {grown // MIB} MiB")
+    context.require(grown < GROWTH, f"a process grew by {grown // MIB} MiB")
     await pause(2)
-    await stage.node.ctl("purge_queue", "txmicro.dead.WF")
+    await context.node.ctl("purge_queue", "txmicro.dead.WF")
     return count
 
 
-async def _to_broker_process(stage: Stage, count: int) -> int:
-    """Wrong frames to an embedded broker in its own process."""
+async def _to_broker_process(context: RowContext, count: int) -> int:
+    """Send invalid frames to an embedded broker in its own process."""
     port = free_port()
-    broker = stage.launch("broker", ["txmicro-broker"], {"TXMICRO_BROKER_LISTEN_PORT": str(port)})
+    broker = context.launch("broker", ["txmicro-broker"], {"TXMICRO_BROKER_LISTEN_PORT": str(port)})
     endpoint = TCP4ClientEndpoint(reactor, HOST, port, timeout=5)
     streams, done = _Streams(), 0
     await _listens(endpoint)
@@ -308,8 +314,8 @@ async def _to_broker_process(stage: Stage, count: int) -> int:
     await cooperate(one()).whenDone()
     await _listens(endpoint)
     grown = broker.memory() - before
-    stage.require(broker.alive, "the embedded broker has ended")
-    stage.require(grown < GROWTH, f"the embedded broker grew by {grown // MIB} MiB")
+    context.require(broker.alive, "the embedded broker has ended")
+    context.require(grown < GROWTH, f"the embedded broker grew by {grown // MIB} MiB")
     return done
 
 
@@ -319,7 +325,7 @@ def _say(protocol: Any, data: bytes) -> None:
 
 
 async def _listens(endpoint: Any) -> None:
-    """Wait until it takes a connection."""
+    """Wait until the endpoint accepts a connection."""
     deadline = time.monotonic() + 30
     while True:
         try:

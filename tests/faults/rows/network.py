@@ -1,13 +1,13 @@
-"""What is between a worker and its broker freezes, is slow, and breaks."""
+"""Row: the connection between a worker and its broker freezes, is slow, and breaks."""
 
 from __future__ import annotations
 
 import random
 import time
 
+from tests.faults.context import Load, RowContext, pause, until, url_of
 from tests.faults.proxy import Proxy
 from tests.faults.row import row
-from tests.faults.stage import Load, Stage, pause, until, url_of
 
 HEARTBEAT = 2
 
@@ -15,28 +15,28 @@ HEARTBEAT = 2
 @row(
     6,
     "a proxy freezes (no FIN), delays, drops, resets mid-frame",
-    "The connection to a silent broker is given up within two heartbeats.",
+    "The connection to a silent broker is closed within two heartbeats.",
 )
-async def proxied(stage: Stage) -> None:
-    """Two workers, one of them behind a proxy, which does each of these, again and again."""
-    rounds = 1 if stage.quick else 6
-    stage.timeout = 40
-    proxy = Proxy(stage.node.port)
-    stage.at_end(proxy.close)
-    await stage.manager()
-    stage.settings["TXMICRO_HEARTBEAT"] = str(HEARTBEAT)
-    await stage.workers(1)
-    await stage.workers(1, TXMICRO_BROKER_URL=url_of(stage.node, proxy.port))
-    load = Load(50, lambda n: stage.send(durable=n % 3 == 0, ms=30))
+async def proxied(context: RowContext) -> None:
+    """Run two workers, one of them through a proxy that causes each of these faults repeatedly."""
+    rounds = 1 if context.quick else 6
+    context.timeout = 40
+    proxy = Proxy(context.node.port)
+    context.at_end(proxy.close)
+    await context.manager()
+    context.settings["TXMICRO_HEARTBEAT"] = str(HEARTBEAT)
+    await context.workers(1)
+    await context.workers(1, TXMICRO_BROKER_URL=url_of(context.node, proxy.port))
+    load = Load(50, lambda n: context.send(durable=n % 3 == 0, ms=30))
     for _ in range(rounds):
         await pause(1)
-        await _freeze(stage, proxy)
-        await stage.consumers_back(2)
+        await _freeze(context, proxy)
+        await context.consumers_back(2)
         proxy.delay = 0.3
         await pause(3)
         proxy.delay = 0.0
         proxy.reset()
-        await stage.consumers_back(2)
+        await context.consumers_back(2)
         proxy.tear_after = random.randrange(1000, 20_000)
         await pause(4)
         proxy.tear_after = None
@@ -44,18 +44,20 @@ async def proxied(stage: Stage) -> None:
         proxy.reset()
         await pause(1)
         proxy.refuse = False
-        await stage.consumers_back(2)
+        await context.consumers_back(2)
     load.stop()
-    slowest = max(stage.result.recovery)
-    stage.require_within(2 * HEARTBEAT, slowest, "to notice a frozen connection")
+    slowest = max(context.result.recovery)
+    context.require_within(2 * HEARTBEAT, slowest, "to notice a frozen connection")
 
 
-async def _freeze(stage: Stage, proxy: Proxy) -> None:
-    """Freeze, until the worker has given up both its connections; note how long that took."""
-    open_now = len(proxy.pairs)
+async def _freeze(context: RowContext, proxy: Proxy) -> None:
+    """Freeze until the worker has closed both its connections; record how long that took."""
+    open_now = len(proxy.connections)
     proxy.lost.clear()
     proxy.freeze()
     began = time.monotonic()
-    await until(lambda: len(proxy.lost) >= open_now, 30, "the worker notices that its broker is silent")
-    stage.recovered(max(proxy.lost) - began)
+    await until(
+        lambda: len(proxy.lost) >= open_now, 30, "the worker closes the connection to its silent broker"
+    )
+    context.recovered(max(proxy.lost) - began)
     proxy.thaw()

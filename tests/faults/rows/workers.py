@@ -1,4 +1,4 @@
-"""Workers die, are poisoned, replaced, or go for good."""
+"""Rows: workers are killed, run poison jobs, are replaced, or leave for good."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import random
 import time
 from itertools import pairwise
 
+from tests.faults.context import Load, RowContext, pause, until
 from tests.faults.processes import Child
 from tests.faults.row import row
-from tests.faults.stage import Load, Stage, pause, until
 from tests.faults.watcher import Watcher
 from txmicro.errors import JobError, NoWorkerAvailable
 from txmicro.protocol.topology import DELIVERY_LIMIT
@@ -19,93 +19,93 @@ from txmicro.protocol.topology import DELIVERY_LIMIT
     "kill -9 a worker mid-job, ≥ 200 times under load",
     "A killed worker's jobs run elsewhere within 2 s and a round trip.",
 )
-async def kill_workers(stage: Stage) -> None:
-    """Every third of a second or so one of four workers is killed, and another one started.
+async def kill_workers(context: RowContext) -> None:
+    """Kill one of four workers about three times per second, and start another one.
 
-    Copies younger than 1.8 s come back from the broker at once; of the long jobs only a probe finds out.
+    The broker returns copies younger than 1.8 s at once. Only a probe detects the loss of a longer job.
     """
-    kills = 20 if stage.quick else 200
-    await stage.manager()
-    team = await stage.workers(4)
-    load = Load(100, lambda n: stage.send(durable=n % 3 == 0, ms=LONG if n % 21 == 1 else 200))
+    kills = 20 if context.quick else 200
+    await context.manager()
+    workers = await context.workers(4)
+    load = Load(100, lambda n: context.send(durable=n % 3 == 0, ms=LONG if n % 21 == 1 else 200))
     killed: list[tuple[str, float]] = []
     while len(killed) < kills:
         await pause(0.3)
-        victim = team.pop(random.randrange(len(team)))
+        victim = workers.pop(random.randrange(len(workers)))
         killed.append((victim.id, time.monotonic()))
         await victim.kill()
-        team.append(await stage.spawn().ready())
+        workers.append(await context.spawn().ready())
     load.stop()
-    await until(lambda: not stage.ledger.open, stage.timeout, "every send ended")
-    _rerun(stage, killed)
+    await until(lambda: not context.sent_jobs.open, context.timeout, "every job has ended")
+    _rerun(context, killed)
 
 
 LONG = 2500
-"""Milliseconds of a job that still runs when the broker has long forgotten its copy. None is durable: it would meet so
-many deaths that it is rightly taken for poison."""
+"""Milliseconds of a job that outlives the TTL of its copy at the broker. None of them is durable: such a job would
+meet so many killed workers that it is quarantined as poison.
+"""
 
 
-def _rerun(stage: Stage, killed: list[tuple[str, float]]) -> None:
-    """How long after its worker's death each interactive job that ran there began elsewhere."""
+def _rerun(context: RowContext, killed: list[tuple[str, float]]) -> None:
+    """Record how long after its worker's death each interactive job was started elsewhere."""
     deaths = dict(killed)
     began: dict[str, list[tuple[str, float]]] = {}
-    for attempt in stage.book.attempts():
+    for attempt in context.executions.attempts():
         began.setdefault(attempt.token, []).append((attempt.worker, attempt.at))
     for token, attempts in began.items():
         for (worker, _), (_, again) in pairwise(attempts):
-            if worker in deaths and not stage.ledger.entries[token].durable:
-                stage.recovered(max(0.0, again - deaths[worker]))
-    slowest = stage.result.summary().get("p99", 0.0)
-    stage.measured("kills", len(killed))
-    stage.require(stage.result.recovery, "no worker was killed amid a job")
-    stage.require_within(2.5, slowest, "running elsewhere, at p99,")
+            if worker in deaths and not context.sent_jobs.entries[token].durable:
+                context.recovered(max(0.0, again - deaths[worker]))
+    slowest = context.result.summary().get("p99", 0.0)
+    context.measured("kills", len(killed))
+    context.require(context.result.recovery, "no worker was killed during a job")
+    context.require_within(2.5, slowest, "the start elsewhere, at p99,")
 
 
 @row(
     9,
     "a poison job that kills its worker each time",
-    "It is given up after exactly its limit, and takes no other job with it.",
+    "It is quarantined after exactly its limit, and no other job is lost with it.",
 )
-async def poison(stage: Stage) -> None:
-    """Poison among durable jobs; whoever dies of it is replaced at once.
+async def poison(context: RowContext) -> None:
+    """Send poison among durable jobs, and replace each worker that it kills at once.
 
-    One after the other: with another one at the same worker, it might die before it is run, and that counts too.
+    One after the other: a second one at the same worker might be killed before it is run, and that counts, too.
     """
-    poisons = 2 if stage.quick else 5
-    await stage.manager()
-    team = await stage.workers(3)
-    replacing = stage.keep_up(team)
-    load = Load(40, lambda n: stage.send(durable=True, ms=50))
+    poisons = 2 if context.quick else 5
+    await context.manager()
+    workers = await context.workers(3)
+    replacing = context.keep_running(workers)
+    load = Load(40, lambda n: context.send(durable=True, ms=50))
     await pause(2)
-    stage.timeout = 30 if stage.quick else 60
-    watcher = Watcher(stage.node.port)
-    stage.at_end(watcher.close)
+    context.timeout = 30 if context.quick else 60
+    watcher = Watcher(context.node.port)
+    context.at_end(watcher.close)
     dead = "txmicro.dead.WB"
-    doomed = []
+    kills_worker = []
     buried = 0
     for number in range(poisons):
-        doomed.append(stage.send(durable=True, kill=True))
+        kills_worker.append(context.send(durable=True, kill=True))
         deadline = time.monotonic() + 60
         while buried <= number and time.monotonic() < deadline:
             await pause(0.2)
             buried = await watcher.messages(dead)
     load.stop()
-    await until(lambda: not stage.ledger.open, stage.timeout + 30, "every send ended")
+    await until(lambda: not context.sent_jobs.open, context.timeout + 30, "every job has ended")
     await pause(1)
     replacing()
-    tokens = {entry.token for entry in doomed}
-    deaths = [attempt.token for attempt in stage.book.attempts() if attempt.token in tokens]
-    stage.measured("attempts of each poison", sorted({deaths.count(token) for token in tokens}))
-    stage.require(buried == poisons, f"{buried} of {poisons} poison jobs are among the dead letters")
-    stage.require(
+    tokens = {entry.token for entry in kills_worker}
+    deaths = [attempt.token for attempt in context.executions.attempts() if attempt.token in tokens]
+    context.measured("attempts of each poison", sorted({deaths.count(token) for token in tokens}))
+    context.require(buried == poisons, f"{buried} of {poisons} poison jobs are among the dead letters")
+    context.require(
         {deaths.count(token) for token in tokens} == {DEATHS}, f"a poison job ran other than {DEATHS} times"
     )
-    await stage.node.ctl("purge_queue", dead)
+    await context.node.ctl("purge_queue", dead)
 
 
 DEATHS = 1 + DELIVERY_LIMIT
-"""Attempts of a job that kills its worker: one in the durable queue; then, in quarantine, as many as it may come
-back."""
+"""Attempts of a job that kills its worker: one in the durable queue, then DELIVERY_LIMIT in quarantine."""
 
 
 @row(
@@ -113,29 +113,29 @@ back."""
     "routing slip of four hops, a kill at each",
     "Every hop has an owner, and its effect happens once.",
 )
-async def slip(stage: Stage) -> None:
-    """Jobs go through W1 to W4, and one worker of each is killed amid them, again and again."""
-    rounds = 3 if stage.quick else 15
+async def slip(context: RowContext) -> None:
+    """Send jobs through W1 to W4, and kill one worker of each type during its jobs, repeatedly."""
+    rounds = 3 if context.quick else 15
     kinds = ["W1", "W2", "W3", "W4"]
-    await stage.manager()
-    teams = {kind: await stage.workers(2, kind) for kind in kinds}
+    await context.manager()
+    groups = {kind: await context.workers(2, kind) for kind in kinds}
     addresses = [f"{kind}:*" for kind in kinds]
 
     def send(n: int) -> None:
         if n % 2:
-            stage.send(addresses, hops=4, ms=60, durable=n % 4 == 1)
+            context.send(addresses, hops=4, ms=60, durable=n % 4 == 1)
         else:
-            stage.send(addresses[0], hops=4, ms=60, to=addresses[1:])
+            context.send(addresses[0], hops=4, ms=60, to=addresses[1:])
 
     load = Load(15, send)
     for _ in range(rounds):
         for kind in kinds:
             await pause(0.3)
-            victim: Child = teams[kind].pop(0)
+            victim: Child = groups[kind].pop(0)
             await victim.kill()
-            teams[kind].append(await stage.spawn(kind).ready())
+            groups[kind].append(await context.spawn(kind).ready())
     load.stop()
-    stage.measured("kills", rounds * len(kinds))
+    context.measured("kills", rounds * len(kinds))
 
 
 @row(
@@ -143,43 +143,44 @@ async def slip(stage: Stage) -> None:
     "rolling restart of 20 workers under load",
     "A worker that stops finishes what it has, and gives back nothing that it has started.",
 )
-async def rolling(stage: Stage) -> None:
-    """Each is replaced: a new one starts, then the old one is told to stop."""
-    count = 6 if stage.quick else 20
-    await stage.manager()
-    team = await stage.workers(count)
-    load = Load(100, lambda n: stage.send(durable=n % 3 == 0, ms=50))
-    for old in list(team):
-        await stage.spawn().ready()
+async def rolling(context: RowContext) -> None:
+    """Replace each worker: start a new one, then stop the old one."""
+    count = 6 if context.quick else 20
+    await context.manager()
+    workers = await context.workers(count)
+    load = Load(100, lambda n: context.send(durable=n % 3 == 0, ms=50))
+    for old in list(workers):
+        await context.spawn().ready()
         status = await old.stop()
-        stage.require(status in (0, -15), f"{old.id} ended with status {status}")
+        context.require(status in (0, -15), f"{old.id} ended with status {status}")
     load.stop()
-    await stage.settled()
-    stage.require(not stage.duplicates(), f"{stage.duplicates()} jobs were delivered again")
+    await context.settled()
+    context.require(not context.duplicates(), f"{context.duplicates()} jobs were delivered again")
 
 
 @row(
     16,
-    "the last worker of a type goes",
-    "Senders are told within two retry intervals that no worker is there.",
+    "the last worker of a type leaves",
+    "Senders are told within two retry intervals that there is no worker.",
     may_fail=(JobError,),
 )
-async def last_worker(stage: Stage) -> None:
-    """Killed or stopped: jobs that are sent afterwards fail with NoWorkerAvailable within two retry intervals."""
-    rounds = 4 if stage.quick else 20
+async def last_worker(context: RowContext) -> None:
+    """Kill or stop the last worker. Later jobs must fail with NoWorkerAvailable within two retry intervals."""
+    rounds = 4 if context.quick else 20
     limit = 4.0
-    await stage.manager()
+    await context.manager()
     for number in range(rounds):
-        (only,) = await stage.workers(1)
-        done = stage.send(ms=1)
-        await until(lambda: done.ended, 10, "a worker that is there does its job")  # noqa: B023
+        (only,) = await context.workers(1)
+        done = context.send(ms=1)
+        await until(lambda: done.ended, 10, "the last worker does its job")  # noqa: B023
         await (only.stop() if number % 2 else only.kill())
-        entries = [stage.send(ms=1) for _ in range(20)]
-        await until(lambda: all(entry.ended for entry in entries), 60, "jobs for nobody end")  # noqa: B023
+        entries = [context.send(ms=1) for _ in range(20)]
+        await until(lambda: all(entry.ended for entry in entries), 60, "jobs without a worker end")  # noqa: B023
         for entry in entries:
-            stage.recovered((entry.ended or 0) - entry.sent)
-            stage.require(
-                isinstance(entry.error, NoWorkerAvailable), f"a job for nobody ended with {entry.error!r}"
+            context.recovered((entry.ended or 0) - entry.sent)
+            context.require(
+                isinstance(entry.error, NoWorkerAvailable),
+                f"a job without a worker ended with {entry.error!r}",
             )
-    slowest = max(stage.result.recovery)
-    stage.require_within(limit, slowest, "a typed error")
+    slowest = max(context.result.recovery)
+    context.require_within(limit, slowest, "a typed error")

@@ -1,4 +1,4 @@
-"""Where a row is played: a broker, a sender in this process, and workers in processes of their own."""
+"""The context of a row: a broker, a sender in this process, and workers in processes of their own."""
 
 from __future__ import annotations
 
@@ -24,36 +24,37 @@ from txmicro.metrics import Metrics
 from txmicro.protocol.address import Ids
 from txmicro.worker import Worker
 
-from .ledger import Book, Entry, Ledger, judge
 from .processes import Child
+from .records import ExecutionLog, SentJob, SentJobs, evaluate
 from .report import Result
-from .row import Row, Unmet
+from .row import Row, TimedOut
 from .watcher import Watcher
-from .workers import BOOK
+from .workers import EXECUTION_LOG
 
 WORKER = "tests.faults.workers:Effect"
 PATIENCE, QUICK_PATIENCE = 120.0, 45.0
-"""Seconds that everything has to come to its end when the faults are over."""
+"""Seconds within which all jobs must end after the faults."""
 
 LISTING_LAG = 3.0
-"""Seconds that queues must be listed as empty: what ``rabbitmqctl list_queues`` shows may be 2 seconds old."""
+"""Seconds that queues must be listed as empty: ``rabbitmqctl list_queues`` may be 2 seconds out of date."""
 
 
 class Sender(Worker):
-    """Sends the jobs of the row; the ledger hears of their failures."""
+    """Sends the jobs of the row. Their failures are recorded with the jobs."""
 
     type = "SENDER"
 
     def treat_error(self, error: JobError) -> None:
-        """The ledger has it."""
+        """Do nothing: the failure is recorded already."""
 
 
-class Stage:
-    """See the module.
+class RowContext:
+    """The broker, the processes and the jobs of a row.
 
-    :ivar result: what the row found. :ivar quick: whether to do less than a full run.
-    :ivar timeout: seconds that a job's sender waits for its end.
-    :ivar patience: seconds that everything has to come to its end when the faults are over.
+    :ivar result: the result of the row.
+    :ivar quick: whether to do less than a full run.
+    :ivar timeout: seconds that the sender of a job waits for its end.
+    :ivar patience: seconds within which all jobs must end after the faults.
     """
 
     def __init__(self, row: Row, result: Result, directory: Path) -> None:
@@ -65,12 +66,12 @@ class Stage:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         self.directory = directory.absolute()
-        self.ledger = Ledger()
-        self.book = Book(self.directory / "book.db")
+        self.sent_jobs = SentJobs()
+        self.executions = ExecutionLog(self.directory / "executions.db")
         self.ids = Ids()
         self.children: list[Child] = []
         self.settings = {
-            BOOK: str(self.directory / "book.db"),
+            EXECUTION_LOG: str(self.directory / "executions.db"),
             "TXMICRO_METRICS_PORT": "0",
             "TXMICRO_KEEPALIVE": "2000",
             "TXMICRO_GRACE": "20",
@@ -82,12 +83,12 @@ class Stage:
         self._tokens = 0
         self._over = False
 
-    # Its life
+    # Start and stop
 
     async def open(self, nodes: list[Node]) -> None:
-        """Start the brokers, and the sender."""
+        """Start the brokers and the sender."""
         self.nodes = nodes
-        # At once: of a cluster on RabbitMQ 4, a node that is started alone waits for the others and listens to nobody.
+        # All nodes start together: in a cluster on RabbitMQ 4, a node waits for the others before it listens.
         await gatherResults([node.start() for node in nodes], consumeErrors=True)
         self.settings["TXMICRO_BROKER_URL"] = ",".join(map(url_of, nodes))
         bus = await self.join(self.sender)
@@ -117,11 +118,11 @@ class Stage:
         return bus
 
     def at_end(self, function: Callable[[], Any]) -> None:
-        """Call *function* when the row is over and all processes are gone; what it returns is waited for."""
+        """Call *function* at the end of the row, after all processes have ended, and wait for its result."""
         self._closing.append(function)
 
     async def close(self) -> None:
-        """Stop everything, whatever state it is in."""
+        """Stop everything in any state."""
         self._over = True
         stopping = [bus.stopService().addTimeout(20, reactor) for bus in self.buses if bus.running]
         await _quietly(gatherResults(stopping, consumeErrors=True))
@@ -131,7 +132,7 @@ class Stage:
             shutil.rmtree(node.directory, ignore_errors=True)
         for function in reversed(self._closing):
             await _quietly(function())
-        self.book.close()
+        self.executions.close()
 
     # Processes
 
@@ -141,7 +142,7 @@ class Stage:
         return self.launch(id, ["txmicro-worker", "--type", kind, "--class", what, "--id", id], settings)
 
     def launch(self, id: str, arguments: list[str], settings: dict[str, str]) -> Child:
-        """Start a daemon of twistd's, and do not wait for it."""
+        """Start a daemon under twistd, and do not wait for it."""
         child = Child(id, self.directory / f"{id.replace(':', '-')}.log")
         child.spawn(arguments, self.settings | settings)
         self.children.append(child)
@@ -170,15 +171,15 @@ class Stage:
         hops: int = 1,
         by: Worker | None = None,
         **more: Any,
-    ) -> Entry:
-        """Send a job and enter it into the ledger. *by*: who sends it; *more* is added to its data."""
+    ) -> SentJob:
+        """Send a job and record it. *by* is the sender; *more* is added to its data."""
         self._tokens += 1
         token = f"t{self._tokens}"
-        doomed = bool(more.get("kill"))
-        entry = Entry(token, durable, hops, time.monotonic(), doomed)
+        kills_worker = bool(more.get("kill"))
+        entry = SentJob(token, durable, hops, time.monotonic(), kills_worker)
         data = {"token": token, "ms": ms, **more}
         sender = by or self.sender
-        self.ledger.enter(entry, sender.send(address, data, timeout=self.timeout, durable=durable))
+        self.sent_jobs.enter(entry, sender.send(address, data, timeout=self.timeout, durable=durable))
         return entry
 
     def spawn_source(self) -> Child:
@@ -186,99 +187,108 @@ class Stage:
         return self.spawn("SOURCE", "tests.faults.workers:Source")
 
     async def stop_source(self, source: Child) -> None:
-        """Have it send no more, wait until its jobs have ended, and enter them into the ledger."""
+        """Stop the sending, wait until the jobs of *source* have ended, and record them."""
         await self.sender.send(source.id, timeout=60)
 
         def ended() -> bool:
-            return all(entry.ended is not None for entry in self.book.sent())
+            return all(entry.ended is not None for entry in self.executions.sent())
 
-        await until(ended, 200, "every send of the other process ended", every=1.0)
-        self.ledger.entries |= {entry.token: entry for entry in self.book.sent()}
+        await until(ended, 200, "every job of the other process has ended", every=1.0)
+        self.sent_jobs.entries |= {entry.token: entry for entry in self.executions.sent()}
 
     async def settled(self) -> None:
-        """Wait until every send has ended."""
-        await until(lambda: not self.ledger.open, self.timeout + self.patience, "every send ended", every=0.2)
+        """Wait until every job has ended at its sender."""
+        await until(
+            lambda: not self.sent_jobs.open,
+            self.timeout + self.patience,
+            "every job has ended",
+            every=0.2,
+        )
 
-    def keep_up(self, team: list[Child]) -> Callable[[], None]:
-        """Start a worker for each of *team* that ends, and so on; until the function that this gives is called."""
+    def keep_running(self, workers: list[Child]) -> Callable[[], None]:
+        """Start a new worker for each of *running* that ends, until the returned function is called."""
         going = [True]
 
         def replace(_: Any, dead: Child) -> None:
             if going[0] and not self._over:
-                team.remove(dead)
+                workers.remove(dead)
                 child = self.spawn()
-                team.append(child)
+                workers.append(child)
                 watch(child)
 
         def watch(child: Child) -> None:
             child.when_ended().addCallback(replace, child)
 
-        for child in team:
+        for child in workers:
             watch(child)
         return lambda: going.__setitem__(0, False)
 
-    # What stands on the broker
+    # Queues and exchanges
 
     async def delete_durable(self, queue: str) -> None:
-        """Delete a queue with the durable jobs in it: what was sent by then and is not done may be lost with it."""
+        """Delete a queue. The durable jobs that were sent before and have not ended may be lost with it."""
         watcher = Watcher(self.node.port)
         try:
             await (await watcher.channel()).queue_delete(queue=queue)
-            self.ledger.deleted()
+            self.sent_jobs.deleted()
         finally:
             watcher.close()
 
-    # Findings
+    # Results
 
     def duplicates(self) -> int:
-        """How many deliveries of a hop came after its first."""
-        attempts = [(attempt.token, attempt.hop) for attempt in self.book.attempts()]
+        """Return how many deliveries of a hop came after its first."""
+        attempts = [(attempt.token, attempt.hop) for attempt in self.executions.attempts()]
         return len(attempts) - len(set(attempts))
 
     def require(self, holds: Any, problem: str) -> None:
-        """Note *problem* unless it *holds*."""
+        """Record *problem* unless *holds* is true."""
         if not holds:
             self.result.problems.append(problem)
 
     def require_within(self, limit: float, seconds: float, what: str) -> None:
-        """Note that *what* took longer than *limit*, which is threefold in a quick run: CI's machines do other work."""
+        """Record a problem if *what* took longer than *limit*. A quick run allows three times that, for CI's
+        machines.
+        """
         most = limit * 3 if self.quick else limit
-        self.require(seconds <= most, f"{what} took {seconds:.2f} s, not at most {most:g}")
+        self.require(seconds <= most, f"{what} took {seconds:.2f} s, more than {most:g}")
 
     def recovered(self, seconds: float) -> None:
-        """Note how long a recovery took."""
+        """Record how long a recovery took."""
         self.result.recovery.append(seconds)
 
     def measured(self, name: str, value: Any) -> None:
-        """Note a figure."""
+        """Record a figure."""
         self.result.measured[name] = value
 
     async def finish(self) -> None:
-        """Wait until all has come to its end, and judge."""
+        """Wait until all jobs have ended, and evaluate them."""
         try:
             await self.settled()
             await self._until_done()
             await self._until_empty()
-        except Unmet as error:
+        except TimedOut as error:
             self.result.problems.append(str(error))
-        self.judge()
+        self.evaluate()
 
-    def judge(self) -> None:
-        """Compare the ledger with the book."""
-        attempts = [(attempt.token, attempt.hop) for attempt in self.book.attempts()]
-        verdict = judge(self.ledger.entries.values(), attempts, self.book.effects())
-        self.result.verdict = verdict
-        self.result.problems += verdict.problems[:10]
-        self.require(verdict.jobs, "no job was sent")
-        if verdict.deleted:
-            self.measured("stored jobs that went with a deleted queue", verdict.deleted)
-        self.require(not verdict.lost, f"{verdict.lost} jobs were lost")
-        self.require(not verdict.duplicate_effects, f"{verdict.duplicate_effects} effects came twice")
-        failed = [entry for entry in self.ledger.entries.values() if entry.has_failed]
+    def evaluate(self) -> None:
+        """Compare the jobs that were sent with the execution log."""
+        attempts = [(attempt.token, attempt.hop) for attempt in self.executions.attempts()]
+        evaluation = evaluate(self.sent_jobs.entries.values(), attempts, self.executions.effects())
+        self.result.evaluation = evaluation
+        self.result.problems += evaluation.problems[:10]
+        self.require(evaluation.jobs, "no job was sent")
+        if evaluation.deleted:
+            self.measured("stored jobs that went with a deleted queue", evaluation.deleted)
+        self.require(not evaluation.lost, f"{evaluation.lost} jobs were lost")
+        self.require(
+            not evaluation.duplicate_effects, f"{evaluation.duplicate_effects} effects were duplicated"
+        )
+        failed = [entry for entry in self.sent_jobs.entries.values() if entry.has_failed]
         wrongly = [repr(entry.error) for entry in failed if not isinstance(entry.error, self.row.may_fail)]
         self.require(not wrongly, f"{len(wrongly)} jobs failed: {'; '.join(sorted(set(wrongly))[:3])}")
-        again = self.book.repeated()
-        self.require(not again, f"{again} times a worker ran what it had run before")
+        again = self.executions.repeated()
+        self.require(not again, f"{again} hops were started twice by the same worker")
         loud = [child.id for child in self.children if child.complaints]
         self.require(not loud, f"logged exceptions: {', '.join(loud[:5])}")
 
@@ -286,8 +296,8 @@ class Stage:
         """Durable jobs may be done after their senders have stopped waiting."""
 
         def left() -> int:
-            effects = self.book.effects()
-            return judge(self.ledger.entries.values(), (), effects).lost
+            effects = self.executions.effects()
+            return evaluate(self.sent_jobs.entries.values(), (), effects).lost
 
         deadline = time.monotonic() + self.patience
         while left() and time.monotonic() < deadline:
@@ -299,19 +309,19 @@ class Stage:
         while time.monotonic() - empty_since < LISTING_LAG:
             full = [text for node in self.nodes for text in await full_queues(node)]
             if full and time.monotonic() > deadline:
-                raise Unmet(f"queues are not empty: {', '.join(full[:5])}")
+                raise TimedOut(f"queues are not empty: {', '.join(full[:5])}")
             empty_since = math.inf if full else min(empty_since, time.monotonic())
             await deferLater(reactor, 1.0)
 
     async def consumers_back(self, count: int, kind: str = "WB", seconds: float = 30.0) -> float:
-        """Wait until *count* workers consume both lanes of *kind*; gives the seconds that took."""
+        """Wait until *count* workers consume both lanes of *kind*; return the seconds that it took."""
         began = time.monotonic()
         queues = (f"txmicro.jobs.{kind}", f"txmicro.jobs.{kind}.durable", f"txmicro.quarantine.{kind}")
         watcher = Watcher(self.node.port)
         try:
             while [await watcher.consumers(queue) for queue in queues] != [count] * len(queues):
                 if time.monotonic() - began > seconds:
-                    raise Unmet(f"not all {count} consumers came back within {seconds:g} s")
+                    raise TimedOut(f"not all {count} consumers came back within {seconds:g} s")
                 await deferLater(reactor, 0.05)
         finally:
             watcher.close()
@@ -319,9 +329,10 @@ class Stage:
 
 
 class Load:
-    """Jobs in a steady stream.
+    """Sends jobs in a steady stream.
 
-    :param rate: jobs per second. :param send: sends one; called with its number.
+    :param rate: jobs per second.
+    :param send: sends one job; called with its number.
     """
 
     TICK = 0.05
@@ -346,7 +357,7 @@ class Load:
         self.error = failure
 
     def stop(self) -> None:
-        """Send no more; raises what ``send`` raised."""
+        """Stop sending; raise the error that ``send`` raised."""
         if self._loop.running:
             self._loop.stop()
         if self.error is not None:
@@ -354,41 +365,41 @@ class Load:
 
 
 def url_of(node: Node, port: int = 0) -> str:
-    """Where *node* is, itself or through a proxy on *port*."""
+    """Return the URL of *node*, or of a proxy to it on *port*."""
     return f"amqp://guest:guest@{node.host}:{port or node.port}/%2f"
 
 
 async def until(holds: Callable[[], Any], seconds: float, what: str, every: float = 0.05) -> float:
-    """Wait until *holds()*, looking *every* so many seconds; gives the seconds that took; raises Unmet."""
+    """Wait until *holds()*, called *every* so many seconds. Return the seconds that it took; raise TimedOut."""
     began = time.monotonic()
     while not holds():
         if time.monotonic() - began > seconds:
-            raise Unmet(f"waited {seconds:g} s in vain: {what}")
+            raise TimedOut(f"not within {seconds:g} s: {what}")
         await deferLater(reactor, every)
     return time.monotonic() - began
 
 
 async def full_queues(node: Node) -> list[str]:
-    """The queues of *node* that hold messages, ready or not acknowledged, each with their number."""
+    """Return the queues of *node* that contain messages, ready or unacknowledged, each with their number."""
     listed = await node.ctl("list_queues", "--formatter", "json", "name", "messages")
     return [f"{queue['name']} ({queue['messages']})" for queue in json.loads(listed) if queue["messages"]]
 
 
 async def within(seconds: float, waiting: Deferred[Any], what: str) -> Any:
-    """The result of *waiting*; raises Unmet when that takes longer."""
+    """Return the result of *waiting*; raise TimedOut if it takes longer than *seconds*."""
     try:
         return await waiting.addTimeout(seconds, reactor)
     except TimeoutError:
-        raise Unmet(f"waited {seconds:g} s in vain: {what}") from None
+        raise TimedOut(f"not within {seconds:g} s: {what}") from None
 
 
 async def pause(seconds: float) -> None:
-    """Let time pass."""
+    """Wait for *seconds* of real time."""
     await deferLater(reactor, seconds)
 
 
 async def _quietly(waiting: Any) -> None:
-    """Wait for it, whatever comes of it: the row is over."""
+    """Wait for the end, and ignore a failure: the row is over."""
     if isinstance(waiting, Deferred):
         waiting.addErrback(lambda _: None)
         await waiting

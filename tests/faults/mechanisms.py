@@ -1,7 +1,7 @@
-"""txmicro with one mechanism taken out: the rows that rest on it must then fail, or they prove nothing.
+"""Disables one mechanism of txmicro. The rows that test the mechanism must then fail, or they prove nothing.
 
-``python -m tests.faults --row 2 --quick --without probes``; the sender in the suite's process and all its workers
-then lack it. Only here: the product knows nothing of this.
+``python -m tests.faults --row 2 --quick --without probes`` disables it in the sender of the suite's process and in
+all its workers. txmicro itself has no such switch.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from txmicro.sending.confirmed import ConfirmedPublisher
 from txmicro.sending.outbox import Outbox
 
 WITHOUT = "FAULTS_WITHOUT"
-"""The environment's variable that names what is taken out."""
+"""The environment variable with the name of the mechanism to disable."""
 
 Replace = Callable[[type, str, Callable[..., Any]], object]
-"""``setattr``, or a test's ``patch``, which takes itself back."""
+"""``setattr``, or ``patch`` of a test case, which restores the attribute."""
 
 
 def _nothing(*_: Any) -> None:
@@ -31,7 +31,7 @@ def _nothing(*_: Any) -> None:
 
 
 def _memory(replace: Replace) -> None:
-    """Nobody remembers which jobs it has done."""
+    """Do not remember which jobs are done."""
     succeeded = DurableIntake.succeeded
 
     @wraps(succeeded)
@@ -44,18 +44,18 @@ def _memory(replace: Replace) -> None:
 
 
 def _probes(replace: Replace) -> None:
-    """Who took a job is never asked about it."""
+    """Do not probe the worker that took a job."""
     replace(Outbox, "_probe_takers", _nothing)
 
 
 def _republish(replace: Replace) -> None:
-    """What was not confirmed is not published again."""
+    """Do not publish again what was not confirmed."""
     replace(ConfirmedPublisher, "_failed", _nothing)
     replace(ConfirmedPublisher, "_sweep", _nothing)
 
 
 def _quarantine(replace: Replace) -> None:
-    """What was delivered before is tried again among the others."""
+    """Do not quarantine a job that was delivered before."""
     arrived = DurableIntake.arrived
 
     @wraps(arrived)
@@ -67,16 +67,16 @@ def _quarantine(replace: Replace) -> None:
 
 
 def _redeclare(replace: Replace) -> None:
-    """What stood once is taken to stand for ever."""
+    """Do not declare again what was declared before."""
     declare, declare_exchange = RobustChannel.declare, RobustChannel.declare_exchange
-    stood: set[tuple[RobustChannel, str]] = set()
+    declared: set[tuple[RobustChannel, str]] = set()
 
     def once(declare: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(declare)
         async def declare_once(self: RobustChannel, *arguments: Any) -> None:
             what = self, arguments[-1].name  # a queue, or an exchange
-            if what not in stood:
-                stood.add(what)
+            if what not in declared:
+                declared.add(what)
                 await declare(self, *arguments)
 
         return declare_once
@@ -94,8 +94,8 @@ MECHANISMS: Final[dict[str, Callable[[Replace], None]]] = {
 }
 
 
-def take_out(replace: Replace = setattr) -> None:
-    """Take out what the environment says, if anything."""
+def disable(replace: Replace = setattr) -> None:
+    """Disable the mechanism that the environment names, if any."""
     name = os.environ.get(WITHOUT)
     if name:
         MECHANISMS[name](replace)
