@@ -60,7 +60,7 @@ class SystemManager(Service):
         self._inquiries: dict[str, set[str]] = {}
         self._checks: dict[str, Deferred[None]] = {}
         self._log_once = LogOnce()
-        self._lost = self._heard_itself = False
+        self._lost = self._keepalive_returned = False
         self._settled = 0.0
 
     def startService(self) -> None:
@@ -78,7 +78,7 @@ class SystemManager(Service):
         self._publisher = self.channel.publisher
         self._ready: Once[SystemManager] = Once()
         self.channel.open(self, self).addCallbacks(lambda _: self._ready.happen(self), self._refused)
-        self._keepalive = LoopingCall(self._round)
+        self._keepalive = LoopingCall(self._send_keepalive)
         self._keepalive.clock = bus.clock
         if bus.config.keepalive:
             self._keepalive.start(bus.config.keepalive / 1000, now=False)
@@ -103,11 +103,13 @@ class SystemManager(Service):
 
     # Keepalives
 
-    def _round(self) -> None:
+    def _send_keepalive(self) -> None:
         """Send a keepalive, and remove workers that missed too many. Never raise, because that would end the loop."""
         try:
             if self.channel.ready:
-                for gone in self.registry.round(self.bus.config.keepalive / 1000, heard=self._heard_itself):
+                for gone in self.registry.keepalive(
+                    self.bus.config.keepalive / 1000, transmitted=self._keepalive_returned
+                ):
                     self._declare_gone(gone)
                 self._ask_all()
         except Exception:
@@ -117,7 +119,7 @@ class SystemManager(Service):
 
     def _ask_all(self) -> None:
         """Ask all workers to announce themselves. The question returns here, too: if not, nobody has received it."""
-        self._heard_itself = False
+        self._keepalive_returned = False
         if self.bus.writable:
             self._publisher.notify(_GET_ALL, {})
 
@@ -156,7 +158,7 @@ class SystemManager(Service):
     def notified(self, topic: str, body: Any) -> None:
         """Handle a notification."""
         if topic == _GET_ALL:
-            self._heard_itself = True
+            self._keepalive_returned = True
         elif topic == "worker.next":
             self._inquired(Inquiry.from_body(body))
         elif topic == "worker.list":
@@ -167,12 +169,12 @@ class SystemManager(Service):
             self._left(Deletion.from_body(body, topic))
 
     def _joined(self, worker: Announcement) -> None:
-        if self.registry.heard(worker):
+        if self.registry.add(worker):
             self.log.info("{worker} is on the bus", worker=worker.id)
             self._count()
 
     def _left(self, deletion: Deletion) -> None:
-        if self.registry.deleted(deletion.id) is not None:
+        if self.registry.remove(deletion.id) is not None:
             self.log.info("{worker} has left: {reason}", worker=deletion.id, reason=deletion.reason)
             self._count()
 

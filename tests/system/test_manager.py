@@ -53,10 +53,10 @@ class RegistryTests(SystemTestCase):
         self.process(manager, config=ALIVE)
         self.process(worker)
 
-        def broken(period: float, heard: bool) -> Any:
+        def broken(period: float, transmitted: bool) -> Any:
             raise OSError
 
-        self.patch(manager.registry, "round", broken)
+        self.patch(manager.registry, "keepalive", broken)
         self.advance(2.5)
         self.assertGreaterEqual(len(self.flushLoggedErrors(OSError)), 2)
 

@@ -205,7 +205,7 @@ class LossTests(RecoveryTestCase):
         manager = SystemManager()
         self.process(manager)
         self.restart_broker()
-        manager.registry.deleted(worker.id)
+        manager.registry.remove(worker.id)
         self.advance(5)
         self.assertIn(worker.id, manager.registry)
 

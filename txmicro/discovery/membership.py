@@ -36,7 +36,7 @@ class Membership:
         self._announced = False
         self._askers: list[Deferred[list[dict[str, Any]]]] = []
         self.peers = Registry(clock)
-        self.peers.heard(me())
+        self.peers.add(me())
 
     @staticmethod
     def topics(kind: str) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class Membership:
     def told_peers(self, body: Any) -> None:
         """Handle the list of peers that the oldest peer sends to a new worker."""
         for peer in messages.get(body, "peers", list):
-            self.peers.heard(Announcement.from_body(peer))
+            self.peers.add(Announcement.from_body(peer))
 
     def notified(self, topic: str, body: Any) -> None:
         """Handle a notification."""
@@ -108,7 +108,7 @@ class Membership:
             self._met_duplicate()
             return
         led = self.leads
-        if self.peers.heard(peer) and led:
+        if self.peers.add(peer) and led:
             peers = [known.body() for known in self.peers.of_type(self.type) if known.id != peer.id]
             self._post.reply(peer.id, messages.PEERS, "", self._post.encode({"peers": peers}))
 
@@ -119,7 +119,7 @@ class Membership:
 
     def _left(self, deletion: Deletion) -> None:
         if deletion.id != self.id:
-            self.peers.deleted(deletion.id)
+            self.peers.remove(deletion.id)
         elif self._announced:
             self.log.warn(
                 "{worker} was removed from the list of workers, but is running; it is announced again",

@@ -73,7 +73,7 @@ class Registry:
         self._limit = limit
         self._entries: dict[str, _Entry] = {}
         self._types: dict[str, dict[str, _Entry]] = {}  # with types that have no workers any more
-        self._last_round: float | None = None
+        self._last_keepalive: float | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -81,7 +81,7 @@ class Registry:
     def __contains__(self, id: object) -> bool:
         return id in self._entries
 
-    def heard(self, announcement: Announcement) -> bool:
+    def add(self, announcement: Announcement) -> bool:
         """Add a worker, or replace its announcement, and return whether it is new.
 
         :raise RegistryFull: it is new, and the registry is full.
@@ -96,7 +96,7 @@ class Registry:
         self._of(announcement.type)[announcement.id] = entry
         return new
 
-    def deleted(self, id: str) -> Announcement | None:
+    def remove(self, id: str) -> Announcement | None:
         """Remove the worker *id*, and return its announcement; None: it is not known."""
         entry = self._entries.pop(id, None)
         if entry is None:
@@ -104,18 +104,20 @@ class Registry:
         del self._types[entry.announcement.type][id]
         return entry.announcement
 
-    def round(self, period: float, *, heard: bool = True) -> list[Announcement]:
+    def keepalive(self, period: float, *, transmitted: bool = True) -> list[Announcement]:
         """Count the workers that did not answer the last keepalive, because the next one is sent now.
 
-        Remove and return the workers that missed too many. A round that is late by more than half the period counts
+        Remove and return the workers that missed too many. A keepalive that is late by more than half the period counts
         nothing: this process was blocked, and answers of the workers may not have been read yet.
 
         :param period: the interval between keepalives, in seconds.
-        :param heard: whether the last keepalive was transmitted. If not, no worker has missed it.
+        :param transmitted: whether the last keepalive was transmitted. If not, no worker has missed it.
         """
         now = self._clock.seconds()
-        in_time = heard and self._last_round is not None and now - self._last_round <= _LATE * period
-        self._last_round = now
+        in_time = (
+            transmitted and self._last_keepalive is not None and now - self._last_keepalive <= _LATE * period
+        )
+        self._last_keepalive = now
         gone = []
         for entry in self._entries.values():
             if in_time and not entry.answered:
@@ -124,7 +126,7 @@ class Registry:
             if entry.misses >= self._gone_after:
                 gone.append(entry.announcement)
         for announcement in gone:
-            self.deleted(announcement.id)
+            self.remove(announcement.id)
         return gone
 
     def get(self, id: str) -> Announcement | None:

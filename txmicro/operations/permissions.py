@@ -130,10 +130,10 @@ def _operator_rights(operator: Operator) -> dict[str, str]:
 
 def _topics(role: Role) -> list[dict[str, str]]:
     kind = re.escape(role.kind)
-    heard = (rf"worker\.new\.{kind}", rf"worker\.del\.{kind}", r"worker\.del", r"worker\.getAll")
-    said = (rf"worker\.new\.{kind}", rf"worker\.new\.resend\.{kind}", rf"worker\.del\.{kind}", *_ASKING)
+    readable = (rf"worker\.new\.{kind}", rf"worker\.del\.{kind}", r"worker\.del", r"worker\.getAll")
+    writable = (rf"worker\.new\.{kind}", rf"worker\.new\.resend\.{kind}", rf"worker\.del\.{kind}", *_ASKING)
     return [
-        _topic(role.kind, topology.NOTIFICATIONS, said, heard),
+        _topic(role.kind, topology.NOTIFICATIONS, writable, readable),
         _topic(
             role.kind,
             topology.EVENTS,
@@ -144,10 +144,10 @@ def _topics(role: Role) -> list[dict[str, str]]:
 
 
 def _manager_topics() -> list[dict[str, str]]:
-    heard = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll")
-    said = (r"worker\.getAll", rf"worker\.del\.{_TYPE}")
+    readable = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll")
+    writable = (r"worker\.getAll", rf"worker\.del\.{_TYPE}")
     return [
-        _topic(MANAGER, topology.NOTIFICATIONS, said, heard),
+        _topic(MANAGER, topology.NOTIFICATIONS, writable, readable),
         _topic(MANAGER, topology.EVENTS, (_LOG_LINES,), ()),
     ]
 

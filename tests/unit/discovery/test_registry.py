@@ -20,12 +20,12 @@ class RegistryCase(SynchronousTestCase):
 
     def hear(self, *ids: str) -> None:
         for id in ids:
-            self.registry.heard(worker(id))
+            self.registry.add(worker(id))
 
     def round(self, after: float = 10.0) -> list[str]:
         """A keepalive goes out *after* so many seconds; the ids of the workers that are gone."""
         self.clock.advance(after)
-        return [announcement.id for announcement in self.registry.round(10.0)]
+        return [announcement.id for announcement in self.registry.keepalive(10.0)]
 
     def states(self) -> dict[str, str]:
         return {body["id"]: body["state"] for body in self.registry.listing()}
@@ -33,29 +33,29 @@ class RegistryCase(SynchronousTestCase):
 
 class WhoIsThereTests(RegistryCase):
     def test_a_worker_is_new_once(self) -> None:
-        self.assertTrue(self.registry.heard(worker("WB:1")))
-        self.assertFalse(self.registry.heard(worker("WB:1")))
+        self.assertTrue(self.registry.add(worker("WB:1")))
+        self.assertFalse(self.registry.add(worker("WB:1")))
         self.assertEqual(len(self.registry), 1)
         self.assertIn("WB:1", self.registry)
         self.assertNotIn("WB:2", self.registry)
 
     def test_the_latest_announcement_counts(self) -> None:
         self.hear("WB:1")
-        self.registry.heard(worker("WB:1", host="there"))
+        self.registry.add(worker("WB:1", host="there"))
         for known in (self.registry.get("WB:1"), self.registry.eldest("WB"), *self.registry.of_type("WB")):
             self.assertEqual(known, worker("WB:1", host="there"))
 
     def test_a_deleted_worker_is_forgotten(self) -> None:
         self.hear("WB:1", "WB:2")
-        self.assertEqual(self.registry.deleted("WB:1"), worker("WB:1"))
-        self.assertIsNone(self.registry.deleted("WB:1"))
+        self.assertEqual(self.registry.remove("WB:1"), worker("WB:1"))
+        self.assertIsNone(self.registry.remove("WB:1"))
         self.assertIsNone(self.registry.get("WB:1"))
         self.assertEqual(self.registry.of_type("WB"), [worker("WB:2")])
-        self.assertTrue(self.registry.heard(worker("WB:1")))
+        self.assertTrue(self.registry.add(worker("WB:1")))
 
     def test_workers_of_a_type_come_eldest_first(self) -> None:
         for id, started in (("WB:c", 2), ("WB:b", 1), ("WB:a", 2), ("WC:d", 0)):
-            self.registry.heard(worker(id, started))
+            self.registry.add(worker(id, started))
         self.assertEqual([known.id for known in self.registry.of_type("WB")], ["WB:b", "WB:a", "WB:c"])
         self.assertEqual(self.registry.eldest("WB"), worker("WB:b", 1))
         self.assertEqual(self.registry.of_type("WX"), [])
@@ -64,8 +64,8 @@ class WhoIsThereTests(RegistryCase):
     def test_a_type_that_lost_its_workers_counts_zero(self) -> None:
         self.assertEqual(self.registry.counts(), {})
         self.hear("WB:1", "WB:2", "WC:1")
-        self.registry.deleted("WB:1")
-        self.registry.deleted("WC:1")
+        self.registry.remove("WB:1")
+        self.registry.remove("WC:1")
         self.assertEqual(self.registry.counts(), {"WB": 1, "WC": 0})
 
     def test_the_listing(self) -> None:
@@ -138,12 +138,12 @@ class FloodTests(RegistryCase):
         self.assertRaises(RegistryFull, self.hear, "WB:3")
         self.hear("WB:1")
         self.assertEqual((len(self.registry), self.registry.counts()), (2, {"WB": 2}))
-        self.registry.deleted("WB:2")
+        self.registry.remove("WB:2")
         self.hear("WB:3")
 
     def test_types_that_lost_their_workers_are_forgotten_when_there_are_too_many(self) -> None:
         self.registry = Registry(self.clock, limit=2)
         for id in ("WB:1", "WC:1", "WD:1"):
             self.hear(id)
-            self.registry.deleted(id)
+            self.registry.remove(id)
         self.assertEqual(self.registry.counts(), {"WD": 0})
