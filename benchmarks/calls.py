@@ -115,8 +115,8 @@ def _watch(counts: Counts, worker: Bus, sender: Bus) -> None:
     for bus, reads, writes in ((worker, "take", "answer"), (sender, "result", "send")):
         session: Any = bus.session
         session.consuming.dataReceived = counts.during(reads, session.consuming.dataReceived)
-        session.publishing._flush = counts.during(writes, session.publishing._flush)
-        session.consuming._flush = counts.during("settle", session.consuming._flush)
+        session.publishing.writer._flush = counts.during(writes, session.publishing.writer._flush)
+        session.consuming.writer._flush = counts.during("settle", session.consuming.writer._flush)
         for client in (session.publishing, session.consuming):
             client.transport.write = counts.during("", client.transport.write)
     deliveries: Any = worker.session.consuming._reader  # type: ignore[union-attr]

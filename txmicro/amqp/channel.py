@@ -20,6 +20,7 @@ from txmicro.util.once import Once
 from .confirms import Confirms, Identity
 from .deliveries import Deliveries
 from .errors import COMMAND_INVALID, ChannelClosed, FrameError, InvalidArgument, Returned, closed_by
+from .frame_writer import FrameWriter
 from .frames import HEADER_OVERHEAD, ack_frame, content_frames, method_frame, publish_prefix, reject_frame
 from .methods import Deliver
 from .properties import Properties
@@ -53,6 +54,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     def __init__(self, id: int, outgoing: Any, client: Any) -> None:
         super().__init__(id, outgoing, client)
         self.closed: bool
+        self._writer: FrameWriter = client.writer
         self.reason: TxmicroError | None = None
         self.on_return: OnReturn | None = None
         self._calls: deque[tuple[Any, Deferred[Any]]] = deque()
@@ -129,7 +131,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         Acknowledgements are sent at the end of this turn of the reactor, together.
         """
         if self.reason is None and self._deliveries.done(delivery_tag):
-            self.client.acks_due(self)
+            self._writer.write_acks_later(self)
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
         """Return a message to its queue, or move it to the dead letters when not *requeue*.
@@ -139,7 +141,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         if self.reason is None:
             self._deliveries.rejected(delivery_tag)
             self.write_acks()
-            self.client.write(reject_frame(self.id, delivery_tag, requeue))
+            self._writer.write(reject_frame(self.id, delivery_tag, requeue))
 
     # Publishing.
 
@@ -161,7 +163,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         """
         if self.reason is not None:
             raise self.reason
-        self.client.write(self._frames(prefix, properties, body))
+        self._writer.write(self._frames(prefix, properties, body))
         if self._confirms is not None:
             self._confirms.skip()
 
@@ -192,7 +194,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         if self._confirms is None:
             return fail(InvalidArgument("the channel is not in confirm mode: call confirm_select() first"))
         try:
-            self.client.write(self._frames(prefix, properties, body))
+            self._writer.write(self._frames(prefix, properties, body))
         except InvalidArgument:
             return fail()
         return self._confirms.published(Identity(prefix, message_id))
@@ -230,7 +232,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
                 )
             )
         self.write_acks()
-        self.client.write(data)
+        self._writer.write(data)
         if not method.responses or getattr(frame, "nowait", False):
             return succeed(None)
         answer: Deferred[Any] = Deferred()
@@ -280,7 +282,7 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
         """Write the acknowledgements that are due."""
         if self.reason is None:
             for tag, multiple in self._deliveries.take():
-                self.client.write(ack_frame(self.id, tag, multiple))
+                self._writer.write(ack_frame(self.id, tag, multiple))
 
     def returned(self, method: Any, properties: Properties, body: bytes) -> None:
         """Note that the broker returned a message, because there is no queue for it."""

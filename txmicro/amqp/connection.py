@@ -15,7 +15,7 @@ from pamqp.commands import Basic
 from pamqp.commands import Channel as ChannelMethods
 from pamqp.commands import Connection as ConnectionMethods
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IPushProducer, ITCPTransport, IWriteDescriptor
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txamqp.client import TwistedDelegate
@@ -40,6 +40,7 @@ from .errors import (
 )
 from .flush_scheduler import FlushScheduler
 from .frame_reader import FrameReader
+from .frame_writer import FrameWriter
 from .frames import BODY_MAX, FRAME_MAX, HEARTBEAT, PROTOCOL_HEADER, method_frame
 from .handshake import CHANNEL_MAX, Handshake, Limits
 from .heartbeat import Heartbeat
@@ -101,6 +102,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
     :param connection_name: the name that the broker's tools show.
     :param body_max: the largest message to accept, in bytes.
     :param scheduler: shared by the connections of this process; None: one of its own.
+    :ivar writer: sends the connection's frames.
     :ivar server_properties: what the broker tells about itself; empty before.
     :ivar blocked: whether the broker accepts no messages, because of a memory or disk alarm.
     :ivar paused: whether the transport's buffer is full.
@@ -132,6 +134,10 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.frame_max = frame_max
         self.channel_max = channel_max or CHANNEL_MAX
         self.server_properties: dict[str, Any] = {}
+        self._heartbeat_wanted = heartbeat
+        self._heartbeat = Heartbeat(clock, self._send_heartbeat, self._broker_silent, SILENT_MAX)
+        self._scheduler = scheduler or FlushScheduler(clock)
+        self.writer = FrameWriter(self._scheduler, self._heartbeat)
         self.channels: dict[int, Channel]
         self.channels[0] = self.channelFactory(0, self.outgoing, self)
         self.blocked = False
@@ -142,16 +148,9 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self._handshake = Handshake(external=external, connection_name=connection_name)
         self.mechanism = self._handshake.mechanism
         self.response: str | None = "" if external else f"\0{username}\0{password}"
-        self._heartbeat_wanted = heartbeat
-        self._heartbeat = Heartbeat(clock, self._send_heartbeat, self._broker_silent, SILENT_MAX)
         self._reader = FrameReader(
             self._method, self._content, lambda: None, frame_max=frame_max, body_max=body_max
         )
-        self._out: list[bytes] = []
-        self._acking: list[Channel] = []
-        self._scheduler = scheduler or FlushScheduler(clock)
-        self._scheduled = False  # whether the scheduler will call _flush
-        self._direct = False  # whether the transport can send at once
         self._aborting: Timer | None = None
         self._last_channel = 0
         self._reason: TxmicroError | None = None
@@ -213,16 +212,9 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self._end(ConnectionLost("aborted by this side"))
         self.transport.abortConnection()
 
-    def write(self, data: bytes) -> None:
-        """Send *data*, whole frames, together with all that is written in this turn of the reactor."""
-        self._out.append(data)
-        if not self._scheduled:
-            self._flush_later()
-
     def flush(self) -> None:
         """Send what was written now, instead of at the end of this turn."""
-        self._scheduler.cancel(self._flush)
-        self._flush()
+        self.writer.flush()
 
     # For the transport.
 
@@ -232,9 +224,9 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
             self.transport.setTcpNoDelay(
                 True
             )  # a turn's output is one write: waiting for more only delays it
-        self._direct = IWriteDescriptor.providedBy(self.transport)
+        self.writer.start(self.transport)
         self.transport.registerProducer(self, True)
-        self.write(PROTOCOL_HEADER)
+        self.writer.write(PROTOCOL_HEADER)
         opening: Deferred[Any] = self.start(self.response, self.mechanism)
         opening.addCallbacks(self._opened, lambda _: None)  # connectionLost reports a failure
 
@@ -257,8 +249,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if self._reason is None:
             error = self._handshake.explain(error)
         cause = self._fail(error)
-        self._out.clear()
-        self._scheduler.cancel(self._flush)
+        self.writer.stop()
         if self._aborting is not None and self._aborting.active():
             self._aborting.cancel()
         self.disconnected.fire()
@@ -308,12 +299,6 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self._set_writable(blocked, self.paused)
         if self.on_blocked is not None:
             self.on_blocked(blocked)
-
-    def acks_due(self, channel: Channel) -> None:
-        """Have *channel* write its acknowledgements at the end of this turn."""
-        self._acking.append(channel)
-        if not self._scheduled:
-            self._flush_later()
 
     def channel_failed(self, channel: Channel, _reason: TxmicroError) -> None:
         """Forget *channel*, which is closed."""
@@ -370,27 +355,6 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
 
     # Inside: what is sent.
 
-    def _flush_later(self) -> None:
-        self._scheduled = True
-        self._scheduler.schedule(self._flush)
-
-    def _write_acks(self) -> None:
-        for channel in self._acking:
-            channel.write_acks()
-        self._acking.clear()
-
-    def _flush(self) -> None:
-        self._write_acks()
-        self._scheduled = False
-        if self._out:
-            out, self._out = self._out, []
-            self._heartbeat.wrote = True
-            self.transport.write(out[0] if len(out) == 1 else b"".join(out))
-            if self._direct and not self.closed:
-                # The reactor would do so in its next round only. If it fails, the reactor notices that, too. The last
-                # write before a close is left to the reactor, which closes the transport after it.
-                self.transport.doWrite()
-
     def _send_heartbeat(self) -> None:
         self.transport.write(HEARTBEAT)
 
@@ -416,7 +380,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         return reason
 
     def _send_close(self, reason: TxmicroError) -> None:
-        self._write_acks()  # after the close, the broker would ignore them
+        self.writer.write_acks()  # after the close, the broker would ignore them
         closing = self.channels[0].connection_close(reply_code=200)
         closing.addCallbacks(lambda _: self._end(reason), lambda _: None)
         for channel in self.channels.values():
@@ -430,7 +394,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.log.warn(
             "The broker violated the AMQP protocol, so the connection is closed: {error}", error=error
         )
-        self.write(method_frame(0, ConnectionMethods.Close(error.code, error.message[:250], 0, 0)))
+        self.writer.write(method_frame(0, ConnectionMethods.Close(error.code, error.message[:250], 0, 0)))
         self._end(error)
 
     def _end(self, reason: TxmicroError) -> None:
@@ -438,7 +402,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         if self.closed:
             return
         self._fail(reason)
-        self.flush()
+        self.writer.flush()
         self._abort_in(CLOSE_TIMEOUT)
         self.transport.unregisterProducer()  # a paused producer would keep the transport open
         self.transport.loseConnection()
@@ -447,6 +411,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         """Read and send nothing from now on; return the first reason for which the connection ends."""
         cause = self._reason = self._reason or reason
         self.closed = True
+        self.writer.close()
         self.response = None
         self._heartbeat.stop()
         self.started.fail_if_not_fired(cause)

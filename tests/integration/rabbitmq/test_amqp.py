@@ -203,7 +203,7 @@ class RabbitMQ(TestCase):
         self.assertIs(await declaring, error)
 
     async def test_a_malformed_frame_ends_the_connection_on_both_sides(self) -> None:
-        self.client.write(b"\x01\0\x01\0\0\0\0\xcf")
+        self.client.writer.write(b"\x01\0\x01\0\0\0\0\xcf")
         error = await self.client.lost()
         self.assertIsInstance(error, ConnectionClosed)
         self.assertEqual(getattr(error, "reply_code", None), 501)
