@@ -170,7 +170,7 @@ class _JobGauges(Collector):
     """The gauges of jobs, by service. They are read from the workers on each scrape, so that a job costs nothing."""
 
     def __init__(self) -> None:
-        self.workers: dict[str, list[JobCounts]] = {}
+        self.workers: dict[str, dict[JobCounts, None]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the gauges, as the registry asks for them."""
@@ -301,11 +301,11 @@ class ServiceMetrics:
 
     def add_job_counts(self, worker: JobCounts) -> None:
         """Count the jobs of *worker* in the gauges of this service, until :meth:`remove_job_counts`."""
-        self._metrics.job_gauges.workers.setdefault(self._name, []).append(worker)
+        self._metrics.job_gauges.workers.setdefault(self._name, {})[worker] = None
 
     def remove_job_counts(self, worker: JobCounts) -> None:
         """Stop counting the jobs of *worker*. The gauges of a service without workers stay, at 0."""
-        self._metrics.job_gauges.workers[self._name].remove(worker)
+        self._metrics.job_gauges.workers[self._name].pop(worker, None)
 
     def set_worker_count(self, type: str, count: int) -> None:
         """Set the number of connected workers of *type*."""

@@ -48,7 +48,7 @@ class Worker(Service):
     """A worker: it announces itself, runs jobs of its type, and sends jobs to other workers.
 
     Subclass it and write ``do_job``, or pass a function: ``Worker("Invoices", do_job=send_invoice)``. A worker without
-    a handler runs no jobs and only sends. Add it to a :class:`txmicro.bus.connections.Bus` with ``setServiceParent``.
+    a handler runs no jobs and only sends. Add it to a :class:`~txmicro.Bus` with ``setServiceParent``.
 
     :cvar type: the worker's type.
     :cvar threads: whether ``do_job`` is a plain function that blocks, to be run in one of the worker's threads.
@@ -71,8 +71,9 @@ class Worker(Service):
     do_job: JobHandler | None = None
     """The handler: a coroutine function, a function that returns a Deferred, or a plain function.
 
-    Its return value is the job's result, or a :class:`~txmicro.protocol.job.Forward` to the next worker. The job
-    fails with what it raises."""
+    Its return value is the job's result, or a :class:`~txmicro.Forward` to the next worker. The job fails with what it
+    raises.
+    """
 
     log = Logger()
 

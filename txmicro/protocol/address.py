@@ -1,4 +1,4 @@
-"""Worker types, worker ids and addresses: ``WB``, ``WB:1795449588399-3fa9``, ``WB:*``."""
+"""Worker types, worker ids and addresses: ``Invoices``, ``Invoices:1795449588399-3fa9``, ``Invoices:*``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Address(NamedTuple):
-    """Where a job goes: any worker of ``type`` (``name`` is ``*``), or the one called ``type:name``."""
+    """Where a job goes: to any worker of a type, or to one worker.
+
+    :ivar type: the worker type.
+    :ivar name: the rest of the worker's id; ``*``: any worker of the type.
+    """
 
     type: str
     name: str
@@ -30,14 +34,14 @@ class Address(NamedTuple):
 
     @property
     def any(self) -> bool:
-        """Whether any worker of the type may take it."""
+        """Whether the job goes to any worker of the type."""
         return self.name == ANY
 
 
 def parse(text: str) -> Address:
-    """Read ``TYPE:*`` or a worker id; raises :class:`AddressError`."""
+    """Return the address that *text* is: ``TYPE:*`` or a worker id. Raises :class:`~txmicro.errors.AddressError`."""
     if not isinstance(text, str):
-        raise _no_address(text)
+        raise _not_an_address(text)
     return _parse(text)
 
 
@@ -45,37 +49,38 @@ def parse(text: str) -> Address:
 def _parse(text: str) -> Address:
     kind, colon, name = text.partition(":")
     if not (colon and _TYPE.fullmatch(kind) and (name == ANY or _NAME.fullmatch(name))):
-        raise _no_address(text)
+        raise _not_an_address(text)
     return Address(kind, name)
 
 
-def _no_address(text: object) -> AddressError:
+def _not_an_address(text: object) -> AddressError:
     return AddressError(
-        f"{show(text)} is no address: expected TYPE:* or a worker id such as WB:1795449588399-3fa9"
+        f"{show(text)} is not a valid address: expected TYPE:* or a worker id such as TYPE:1795449588399-3fa9"
     )
 
 
 def parse_id(text: str) -> Address:
-    """Read a worker id; raises :class:`AddressError`."""
+    """Return the address that *text*, a worker id, is. Raises :class:`~txmicro.errors.AddressError`."""
     address = parse(text)
     if address.any:
-        raise AddressError(f"{text} is no worker id: it addresses any worker of its type")
+        raise AddressError(f"{text} is not a valid worker id: it addresses any worker of its type")
     return address
 
 
 def check_type(text: str) -> str:
-    """Give back *text* if it is a worker type; raises :class:`AddressError`."""
+    """Return *text* if it is a valid worker type. Raises :class:`~txmicro.errors.AddressError`."""
     if not (isinstance(text, str) and _TYPE.fullmatch(text)):
         raise AddressError(
-            f"{show(text)} is no worker type: expected a letter, then up to 63 letters, digits, _ or -"
+            f"{show(text)} is not a valid worker type: expected a letter, then up to 63 letters, digits, _ or -"
         )
     return text
 
 
 class Ids:
-    """Fresh ids of workers and jobs.
+    """Makes the ids of workers and jobs.
 
-    :param time: Unix time in seconds. :param randbits: a number of that many random bits.
+    :param time: returns the Unix time, in seconds.
+    :param randbits: returns a random number of that many bits.
     """
 
     def __init__(
@@ -88,9 +93,9 @@ class Ids:
         self._count = itertools.count(1)
 
     def worker(self, kind: str) -> str:
-        """An id for a worker of type *kind*: 13-digit milliseconds of now, 4 hex digits."""
+        """Return a new id for a worker of type *kind*: its type, 13 digits of milliseconds, and 4 random hex digits."""
         return f"{check_type(kind)}:{int(self.time() * 1000):013d}-{self._randbits(16):04x}"
 
     def job(self) -> str:
-        """An id for a job."""
+        """Return a new id for a job."""
         return f"{self._jobs}{next(self._count):x}"

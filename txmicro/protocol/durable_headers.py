@@ -1,4 +1,4 @@
-"""The headers of a durable job's message."""
+"""The headers of a durable job's message. :doc:`/reference/wire` explains them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from typing import Any, Final
 
 from .failures import describe, from_header, to_header
 
-# Headers of a durable job's message.
-ATTEMPT: Final = "txmicro-attempt"  # 1 at first
-ATTEMPTS: Final = "txmicro-attempts"  # how many its sender wants, if it said so
-EXPIRES: Final = "txmicro-expires"  # Unix time in ms after which it is not started any more
-STORED: Final = "txmicro-stored"  # Unix time in ms at which it was sent first
-FAILURE: Final = "txmicro-failure"  # the last failure, as failures.to_header has it
-REASON: Final = "txmicro-reason"  # why it was given up
-FAILED: Final = "txmicro-failed"  # Unix time in ms of the last failure
-REQUEUED: Final = "txmicro-requeued"  # Unix time in ms at which an operator began to have it tried again
+ATTEMPT: Final = "txmicro-attempt"  # the number of the attempt; 1 is the first
+ATTEMPTS: Final = "txmicro-attempts"  # how many attempts the sender asked for
+EXPIRES: Final = "txmicro-expires"  # when it expires, in ms of Unix time
+STORED: Final = "txmicro-stored"  # when it was sent first, in ms of Unix time
+FAILURE: Final = "txmicro-failure"  # the last failure, as failures.to_header returns it
+REASON: Final = "txmicro-reason"  # why it was moved to the dead letters
+FAILED: Final = "txmicro-failed"  # when it failed last, in ms of Unix time
+REQUEUED: Final = "txmicro-requeued"  # when an operator requeued it, in ms of Unix time
 TRACEPARENT: Final = "traceparent"
 
 _NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED, REQUEUED)
 _LARGEST: Final = 2**53
 
-COUNT: Final = "x-delivery-count"  # the broker's word for how often it came back
+COUNT: Final = "x-delivery-count"  # how often it came back, says the broker
 
-# Why a job was given up; besides, the broker says ``delivery_limit`` and ``expired`` in ``x-death``.
+# The values of REASON. The broker says ``delivery_limit`` and ``expired`` in ``x-death``, too.
 DEATHS: Final = "delivery_limit"
 EXHAUSTED: Final = "attempts"
 NOT_RETRYABLE: Final = "failed"
@@ -30,24 +29,24 @@ UNREADABLE: Final = "unreadable"
 EXPIRED: Final = "expired"
 
 ATTEMPTS_MAX: Final = _LARGEST - 1
-"""The largest number that is believed of a header."""
+"""The largest number that a header may have."""
 
 LONGEST_TTL: Final = 2**32 - 1
-"""The largest ``expiration``, in milliseconds (49 days): RabbitMQ closes the channel at more."""
+"""The largest ``expiration``, in milliseconds (49 days): RabbitMQ closes the channel if it is larger."""
 
 
 def number(headers: dict[str, Any], name: str, default: int) -> int:
-    """A header that is a whole number, whatever a stranger wrote there."""
+    """Return the header *name* if it is a valid whole number, else *default*: any program may have written it."""
     value = headers.get(name)
     usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
     return value if usable and isinstance(value, int) else default
 
 
 def lasting(headers: dict[str, Any]) -> dict[str, Any]:
-    """The headers that stay with a job on its way through our queues: our own, in their shape.
+    """Return the headers that a job keeps when it moves to another queue of its type: those of this module, if valid.
 
-    Nothing else: the broker's ``x-`` ones start anew, and ``CC``, by which a sender has a broker copy a message
-    elsewhere, is for nobody to say at exchanges that only workers of the type may write to.
+    No others. The broker writes its own ``x-`` headers anew. With ``CC`` a sender could have the broker copy the
+    message from exchanges that only workers of the type may publish to.
     """
     kept: dict[str, Any] = {name: number(headers, name, 0) for name in _NUMBERS if number(headers, name, 0)}
     if isinstance(headers.get(FAILURE), dict):

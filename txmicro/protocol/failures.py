@@ -1,8 +1,8 @@
-"""How a failed job's error travels: as data in a reply or a header, never as a pickled object.
+"""How the error of a failed job travels: as data in a reply or a header, never as a pickled object.
 
-The fields of a :class:`~txmicro.errors.JobError` go along: the attributes of the instance whose names do not begin
-with an underscore. One that not every format of :mod:`txmicro.protocol.codec` can carry, or that is too
-large, is left out.
+The fields of a :class:`~txmicro.errors.JobError` travel, too: the attributes of the instance whose names do not begin
+with an underscore. A field is left out if it is too large, or if a format of :mod:`txmicro.protocol.codec` cannot carry
+it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from .codec.json import JSON
 from .codec.messagepack import MESSAGEPACK
 
 MESSAGE_MAX: Final = 8_192
-"""Characters of a failure's message that travel."""
+"""Characters of an error's message that travel."""
+
 FIELDS_MAX: Final = 8_192
-"""Bytes of a failure's fields that travel, in JSON."""
+"""Bytes of an error's fields that travel, in JSON."""
+
 HEADER_TEXT: Final = 500
-"""Characters of each text of a failure in a header: all headers of a message must fit into one frame."""
+"""Characters of each text of an error in a header: all headers of a message must fit into one frame."""
+
 HEADER_FIELDS: Final = 2_000
-"""Bytes of its fields there."""
+"""Bytes of an error's fields in a header, in JSON."""
 
 _STATUSES: Final = range(400, 600)
 
 
 class ErrorData(TypedDict):
-    """A failure as it travels: part of a reply's body. The module tells errors of one name apart."""
+    """An error as it travels, as part of a reply's body. The module tells errors of the same name apart."""
 
     type: str
     module: str
@@ -45,13 +48,13 @@ class ErrorData(TypedDict):
     fields: dict[str, Any]
 
 
-_OURS: Final = frozenset(ErrorData.__annotations__)  # what is told of every error is not a field of one
+_NOT_FIELDS: Final = frozenset(ErrorData.__annotations__)  # what every error has is not a field
 
 
 def describe(error: BaseException, worker: str | None) -> ErrorData:
-    """Turn *error* into what travels; *worker* is the id of the worker it happened at.
+    """Return *error* as it travels. Never raises, and every format can carry the result.
 
-    Never raises, and every format can carry the outcome, whatever the error holds.
+    :param worker: id of the worker where the error happened; None: at the sender.
     """
     if isinstance(error, JobError):
         return ErrorData(
@@ -78,12 +81,12 @@ def describe(error: BaseException, worker: str | None) -> ErrorData:
 
 
 def type_name(error: BaseException) -> str:
-    """Return what :func:`describe` tells of *error*'s type."""
+    """Return the name that :func:`describe` gives the type of *error*."""
     return error.type if isinstance(error, JobError) else type(error).__name__
 
 
 def http_status(error: Any) -> int:
-    """Return the HTTP status of *error*, a :class:`~txmicro.errors.JobError`; 500 if it says none that is one."""
+    """Return the HTTP status of *error*, a :class:`~txmicro.errors.JobError`; 500 if it has no valid one."""
     return _status(error.http_status)
 
 
@@ -92,17 +95,17 @@ def _status(value: Any) -> int:
 
 
 def text_of(error: JobError) -> str:
-    """Return the message of *error* as text that every format carries, whatever it is; never raises."""
+    """Return the message of *error* as text that every format can carry. Never raises."""
     return _text(error.message) or _text(error)
 
 
 def _fitting(fields: Mapping[Any, Any], most: int) -> dict[str, Any]:
-    """Those of *fields* that every format carries, as they arrive, of up to *most* bytes in all."""
+    """Return those of *fields* that every format can carry, as they arrive, of up to *most* bytes in total."""
     fitting: dict[str, Any] = {}
     for name, value in _named(fields):
         try:
             data, *_ = (codec.encode({"": {"": {"": {name: value}}}}) for codec in (JSON, BSON, MESSAGEPACK))
-        except Exception:  # whatever it holds, the error itself travels  # noqa: S112
+        except Exception:  # the error travels without the field  # noqa: S112
             continue
         if len(data) <= most:
             most -= len(data)
@@ -111,9 +114,14 @@ def _fitting(fields: Mapping[Any, Any], most: int) -> dict[str, Any]:
 
 
 def _named(fields: Mapping[Any, Any]) -> Iterable[tuple[str, Any]]:
-    """Those of *fields* whose names a field may have."""
+    """Yield those of *fields* whose name is valid for a field."""
     for name, value in list(fields.items()):
-        if isinstance(name, str) and name.isidentifier() and not name.startswith("_") and name not in _OURS:
+        if (
+            isinstance(name, str)
+            and name.isidentifier()
+            and not name.startswith("_")
+            and name not in _NOT_FIELDS
+        ):
             yield name, value
 
 
@@ -122,27 +130,28 @@ def _text(value: object) -> str:
 
 
 def rebuild(failure: Any) -> JobError:
-    """Return the error that a reply's ``failure`` describes: its registered type, or :class:`RemoteError`.
+    """Return the error that *failure*, an :class:`ErrorData`, describes. Never raises.
 
-    A class's own constructor is not called: what it takes is its own business, and it has run at the worker.
-    Never raises: a description of the wrong shape (another program's, a mistake) is a RemoteError too.
+    Its class is the registered one of that name, or else :class:`~txmicro.errors.RemoteError`. So is that of an invalid
+    description, which another program may have sent. The constructor of the class is not called: its arguments are
+    unknown here, and it has run at the worker.
     """
     if not isinstance(failure, dict):
-        return RemoteError(f"a failure without a description: {show(failure)}")
+        return RemoteError(f"a failure without a valid description: {show(failure)}")
     kind, message, worker = (failure.get(name) for name in ("type", "message", "worker"))
     kind = kind if isinstance(kind, str) else "RemoteError"
     message = message if isinstance(message, str) else show(message)
     worker = worker if isinstance(worker, str) else None
     error = _blank(failure.get("module"), kind)
     JobError.__init__(error, message, worker=worker, retryable=failure.get("retryable") is True)
-    if "public" in failure:  # programs that do not say it leave it to the type
+    if "public" in failure:  # otherwise the class says it
         vars(error).update(http_status=_status(failure.get("http_status")), public=failure["public"] is True)
     _set_fields(error, failure.get("fields"))
     return error
 
 
 def _set_fields(error: JobError, fields: Any) -> None:
-    """Give *error* its fields. None of them takes the place of a method or a property."""
+    """Give *error* its fields. A field does not replace a method or a property."""
     if not isinstance(fields, dict):
         return
     if isinstance(error, RemoteError):
@@ -155,7 +164,7 @@ def _set_fields(error: JobError, fields: Any) -> None:
 
 
 def to_header(failure: ErrorData) -> dict[str, Any]:
-    """Return *failure* as a durable job's header has it: its texts cut, its fields one text, in JSON."""
+    """Return *failure* as a durable job's header has it: its texts are cut, and its fields are one text, in JSON."""
     cut = {name: value[:HEADER_TEXT] if isinstance(value, str) else value for name, value in failure.items()}
     return {**cut, "fields": JSON.encode(_fitting(failure["fields"], HEADER_FIELDS)).decode()}
 
@@ -171,7 +180,7 @@ def from_header(header: Any) -> JobError:
 
 
 def _blank(module: Any, kind: str) -> JobError:
-    """An error of the type that is called *kind*, without anything else."""
+    """Return an error of the class that is called *kind*, without attributes."""
     known = JobError.types.get(f"{module}:{kind}") or JobError.types.get(kind)
     if known is None or issubclass(known, RemoteError):
         return RemoteError(type=kind)

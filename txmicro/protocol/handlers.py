@@ -8,7 +8,7 @@ from typing import Any
 from .job import Job
 
 JobHandler = Callable[[Job], Any]
-"""Runs a job: ``do_job``. Returns the result, a :class:`~txmicro.protocol.job.Forward`, or a Deferred or coroutine."""
+"""Runs a job: ``do_job``. Returns the result, a :class:`~txmicro.Forward`, or a Deferred or coroutine."""
 
 EventHandler = Callable[[str, Any], Any]
 """Is called with the topic and the data of an event. May return a Deferred or a coroutine."""

@@ -1,4 +1,4 @@
-"""A message for the broker to keep, and why it cannot be kept."""
+"""A message that the broker is to keep, and the errors of publishing it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from txmicro.errors import TxmicroError
 
 
 class Unroutable(TxmicroError):
-    """What ``publish`` fails with when the broker has no queue for a parcel."""
+    """The broker has no queue for a parcel."""
 
 
 class Forbidden(Unroutable):
-    """What ``publish`` fails with when a parcel may not be sent there."""
+    """The broker's permissions do not let this process publish a parcel to its exchange."""
 
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """A message for the broker to keep.
+    """A message that the broker is to keep.
 
-    :ivar kind: the message's type. :ivar key: its id, the same at every attempt.
-    :ivar expiration: milliseconds that it may stay in the queue; None: for ever.
-    :ivar content_type: of a body that another process wrote; None: this process's format.
-    :ivar patient: whether to go on when there is no queue for it, as it is one of ours and will be back, or when
-        the broker does not take as much any more: it has it, and must not lose it.
+    :ivar exchange: the exchange to publish it to.
+    :ivar kind: the message's type.
+    :ivar key: the message's id, the same at every attempt.
+    :ivar expiration: milliseconds that it may stay in the queue; None: it does not expire.
+    :ivar content_type: the format of a body that another process encoded; None: this process's format.
+    :ivar patient: whether to try again when there is no queue for it or it is too large. The broker has the message in
+        another queue, from which it must not be lost; and the queue is one that workers declare.
     """
 
     exchange: str

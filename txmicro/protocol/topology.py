@@ -1,7 +1,7 @@
-"""What stands on the broker: the names, and what is declared, as data.
+"""The exchanges and queues: their names, and their declarations as data.
 
-Pure functions of a worker and of what the broker says it is. Nothing that a RabbitMQ 4 denies is in here
-when its server properties say that it is one.
+Pure functions of a worker and of the broker's features. Nothing is declared that a RabbitMQ denies whose server
+properties tell its version. :doc:`/reference/wire` lists all names.
 """
 
 from __future__ import annotations
@@ -15,109 +15,112 @@ NOTIFICATIONS: Final = "txmicro.notifications"
 EVENTS: Final = "txmicro.events"
 
 DURABLE_KEY: Final = "durable"
-"""The durable lane's key on a type's exchange. On :func:`durable_exchange` also: to be tried again."""
+"""The routing key of durable jobs, on a type's exchange. On :func:`durable_exchange`: of jobs to be tried again."""
 
 QUARANTINE: Final = "quarantine"
 DEAD: Final = "dead"
 
 DELIVERY_LIMIT: Final = 5
-"""How often a job may come back from a worker that died over it, one at a time, before it is given up."""
+"""How often a job may come back to the quarantine, from workers that died with it, before it is given up."""
 
 UNLIMITED: Final = 1_000_000
-"""Returns that a queue of ours bears where it is not for the broker to give a job up: RabbitMQ 4 allows 20 unless
-told otherwise, and a word for "no limit" that older ones understand there is not.
+"""The delivery limit of queues from which the broker must not drop jobs.
+
+RabbitMQ 4 has a limit of 20 by default, and older versions have no value for "no limit".
 """
 
 UNUSED: Final = 10_000
-"""Milliseconds that a shared quorum queue without consumers stays: jobs that find it are not told that nobody is there.
-"""
+"""Milliseconds that a shared quorum queue exists without consumers. Jobs that reach it then are not returned."""
 
 COPY_TTL: Final = 1.8
-"""Seconds that an interactive copy lives at the broker: less than the sender's retry, which replaces it."""
+"""Seconds until a copy of an interactive job expires at the broker: less than the sender's retry interval."""
 
 
 def durable_queue(kind: str) -> str:
-    """Durable jobs for any worker of the type."""
+    """Return the name of the queue of durable jobs for any worker of type *kind*."""
     return f"txmicro.jobs.{kind}.durable"
 
 
 def quarantine_queue(kind: str) -> str:
-    """Durable jobs that were delivered before, taken one at a time."""
+    """Return the name of the queue of durable jobs that were delivered before. They are consumed one at a time."""
     return f"txmicro.quarantine.{kind}"
 
 
 def dead_queue(kind: str) -> str:
-    """Durable jobs that were given up."""
+    """Return the name of the queue of dead letters: durable jobs that were given up."""
     return f"txmicro.dead.{kind}"
 
 
 def operator_queue(kind: str) -> str:
-    """Who has declared it, exclusively, is the one operator at work on the type's dead letters; it stays empty."""
+    """Return the name of a queue that is always empty: it is a lock, held by the operator who has declared it."""
     return f"txmicro.dead.{kind}.operator"
 
 
 def retry_key(step: float) -> str:
-    """The key of jobs that wait *step* seconds for their next attempt."""
+    """Return the routing key of jobs that wait *step* seconds for their next attempt."""
     return f"retry.{round(step * 1000)}"
 
 
 def retry_step(key: str) -> float | None:
-    """The seconds that jobs of this key wait for their next attempt; None: it is the key of something else."""
+    """Return the seconds that jobs of this routing key wait for their next attempt; None: it is not such a key."""
     name, _, milliseconds = key.partition(".")
     return int(milliseconds) / 1000 if name == "retry" and milliseconds.isdigit() and key.isascii() else None
 
 
 def retry_queue(kind: str, step: float) -> str:
-    """Durable jobs that wait *step* seconds for their next attempt."""
+    """Return the name of the queue of durable jobs that wait *step* seconds for their next attempt."""
     return f"txmicro.retry.{kind}.{round(step * 1000)}"
 
 
 def durable_exchange(kind: str) -> str:
-    """Where a type's durable jobs move from one of its queues to another: only its workers and operators publish."""
+    """Return the exchange through which durable jobs move between a type's queues. Only its workers publish to it."""
     return f"txmicro.durable.{kind}"
 
 
 def to_exchange(kind: str) -> str:
-    """Where jobs for type *kind* are published."""
+    """Return the exchange that jobs for type *kind* are published to."""
     return f"txmicro.to.{kind}"
 
 
 def replies_exchange(kind: str) -> str:
-    """Where acks and results for workers of type *kind* are published."""
+    """Return the exchange that control messages for workers of type *kind* are published to."""
     return f"txmicro.replies.{kind}"
 
 
 def jobs_queue(kind: str) -> str:
-    """Interactive copies for any worker of the type."""
+    """Return the name of the queue of interactive jobs for any worker of type *kind*."""
     return f"txmicro.jobs.{kind}"
 
 
 def direct_queue(worker: str) -> str:
-    """Interactive copies for one worker."""
+    """Return the name of the queue of interactive jobs for one worker."""
     return f"txmicro.direct.{worker}"
 
 
 def inbox_queue(worker: str) -> str:
-    """One worker's control messages."""
+    """Return the name of the queue of one worker's control messages."""
     return f"txmicro.inbox.{worker}"
 
 
 def events_queue(subscriber: str, pattern: str) -> str:
-    """One subscription of a worker, or (a type) of a group. The pattern stands as its hash: names are plain words."""
+    """Return the name of the queue of a subscription, of a worker or of a type. It has a hash of the pattern."""
     return f"txmicro.events.{subscriber}.{hashlib.sha256(pattern.encode()).hexdigest()[:12]}"
 
 
 TRANSIENT_DENIED: Final = "transient_nonexcl_queues"
-"""What the broker's words have in them when it closes the connection because a transient queue was declared that is
-not exclusive: the name of the feature, which it deprecates (https://www.rabbitmq.com/docs/deprecated-features)."""
+"""The name of a feature that RabbitMQ deprecates: transient queues that are not exclusive.
+
+It is in the broker's text when it closes the connection because such a queue was declared
+(https://www.rabbitmq.com/docs/deprecated-features).
+"""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What a broker can do, by its server properties.
+    """What a broker can do.
 
-    :ivar transient_queues: queues that several connections use and that go with the last of them.
-    :ivar safe_dead_letters: quorum queues that dead-letter at least once, and whose messages expire.
+    :ivar transient_queues: whether it has queues that several connections use and that the last of them deletes.
+    :ivar safe_dead_letters: whether its quorum queues dead-letter at least once, and let messages expire.
     """
 
     product: str = ""
@@ -127,12 +130,12 @@ class Features:
 
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> Features:
-        """Read connection.start's server-properties.
+        """Return the features of a broker with these server properties (of AMQP's ``connection.start``).
 
-        In a cluster of RabbitMQ 4.3 a transient queue cannot be declared again after its node's death: that
-        hangs (seen on 4.3.6, for more than 15 s), while older ones and the embedded broker declare it on another
-        node at once. Where they are forbidden (:data:`TRANSIENT_DENIED`), no property says so. At
-        least once dead-lettering and message TTL in quorum queues came with 3.10
+        In a cluster of RabbitMQ 4.3 a transient queue cannot be declared again after the death of its node: the
+        declaration hangs (seen with 4.3.6, for more than 15 s). Older versions and the embedded broker declare it on
+        another node at once. No property says whether transient queues are denied (:data:`TRANSIENT_DENIED`).
+        Dead-lettering at least once, and message TTL in quorum queues, came with 3.10
         (https://www.rabbitmq.com/docs/quorum-queues).
         """
         product = str(properties.get("product", ""))
@@ -147,7 +150,7 @@ class Features:
 
 @dataclass(frozen=True)
 class ExchangeDeclaration:
-    """An exchange; all of ours are durable."""
+    """An exchange. All exchanges of txmicro are durable."""
 
     name: str
     kind: str = "direct"
@@ -155,7 +158,10 @@ class ExchangeDeclaration:
 
 @dataclass(frozen=True)
 class QueueDeclaration:
-    """A queue and what binds it: (exchange, routing key)."""
+    """A queue.
+
+    :ivar bindings: pairs of an exchange and a routing key.
+    """
 
     name: str
     bindings: tuple[tuple[str, str], ...]
@@ -166,27 +172,27 @@ class QueueDeclaration:
 
 
 SHARED: Final = (ExchangeDeclaration(NOTIFICATIONS, "topic"), ExchangeDeclaration(EVENTS, "topic"))
-"""What all types use; declared by whoever does not find them."""
+"""The exchanges that all types use. A worker that does not find them declares them."""
 
 
 def exchanges(kind: str) -> tuple[ExchangeDeclaration, ...]:
-    """What a worker of type *kind* declares before its queues."""
+    """Return the exchanges that a worker of type *kind* declares before its queues."""
     return ExchangeDeclaration(to_exchange(kind)), ExchangeDeclaration(replies_exchange(kind))
 
 
 def inbox(worker: str, kind: str, topics: tuple[str, ...]) -> QueueDeclaration:
-    """The inbox of *worker*, which also hears the notifications on *topics*."""
+    """Return the queue of control messages for *worker*, and of the notifications on *topics*."""
     heard = tuple((NOTIFICATIONS, topic) for topic in topics)
     return QueueDeclaration(inbox_queue(worker), ((replies_exchange(kind), worker), *heard), exclusive=True)
 
 
 def direct(worker: str, kind: str) -> QueueDeclaration:
-    """The queue of interactive copies for *worker* alone."""
+    """Return the queue of interactive jobs for *worker*."""
     return QueueDeclaration(direct_queue(worker), ((to_exchange(kind), worker),), exclusive=True)
 
 
 def _shared(name: str, bindings: tuple[tuple[str, str], ...], features: Features) -> QueueDeclaration:
-    """A queue that several workers consume and that goes when the last has gone."""
+    """Return a queue that several workers consume, and that is deleted when the last of them stops."""
     if features.transient_queues:
         return QueueDeclaration(name, bindings, auto_delete=True)
     return QueueDeclaration(
@@ -195,16 +201,16 @@ def _shared(name: str, bindings: tuple[tuple[str, str], ...], features: Features
 
 
 def jobs(kind: str, features: Features) -> QueueDeclaration:
-    """The queue of interactive copies for any worker of type *kind*.
+    """Return the queue of interactive jobs for any worker of type *kind*.
 
-    Transient and auto-delete, so that it comes back at once on another node when its home node dies; a broker
-    that denies those gets a quorum queue that expires.
+    It is transient and auto-delete, so that workers declare it on another node at once when its node dies. On a broker
+    without such queues it is a quorum queue that expires.
     """
     return _shared(jobs_queue(kind), ((to_exchange(kind), "*"),), features)
 
 
 def events(worker: str, kind: str, pattern: str, group: bool, features: Features) -> QueueDeclaration:
-    """The queue of one subscription: the worker's own, or (*group*) its type's."""
+    """Return the queue of a subscription: of the worker, or (*group*) of its type."""
     bindings = ((EVENTS, pattern),)
     if group:
         return _shared(events_queue(kind, pattern), bindings, features)
@@ -215,13 +221,14 @@ def events(worker: str, kind: str, pattern: str, group: bool, features: Features
 
 
 def durable_queues(kind: str, features: Features) -> tuple[QueueDeclaration, ...]:
-    """The queues of the durable lane of type *kind* that always are there, those first that others lead to.
+    """Return the queues of durable jobs of type *kind* that always exist, in the order of their declaration.
 
-    A job is stored, and may expire, while no worker is there to declare anything; and all workers must consume the
-    quarantine, as the one that declares it may die next. Only a worker puts jobs into the :func:`retry` queues.
+    They must exist before they are needed: a job is stored, and may expire, while no worker is connected. All workers
+    consume the quarantine, as the one that declares it may die next. The :func:`retry` queues are declared when a
+    worker first needs them.
 
-    No type shares any with another, because whoever may write where a message is only passing can choose where
-    it goes from there (``CC``, or a queue of his own that dead-letters).
+    No queue is shared between types. A user who may publish to an exchange that a message passes through can choose
+    where the message goes from there: with ``CC``, or with a queue that dead-letters.
     """
     own = durable_exchange(kind)
     to_dead = _dead_letters(own, DEAD, features)
@@ -243,7 +250,7 @@ def _quorum(name: str, bindings: tuple[tuple[str, str], ...], **arguments: Any) 
 
 
 def retry(kind: str, step: float, features: Features) -> QueueDeclaration:
-    """The queue in which jobs of type *kind* wait *step* seconds for their next attempt."""
+    """Return the queue in which jobs of type *kind* wait *step* seconds for their next attempt."""
     own = durable_exchange(kind)
     arguments = {"x-message-ttl": round(step * 1000), **_dead_letters(own, DURABLE_KEY, features)}
     name, bindings = retry_queue(kind, step), ((own, retry_key(step)),)
@@ -251,7 +258,7 @@ def retry(kind: str, step: float, features: Features) -> QueueDeclaration:
         return _quorum(name, bindings, **arguments)
     return QueueDeclaration(
         name, bindings, durable=True, arguments=arguments
-    )  # in quorum queues nothing expires there
+    )  # its quorum queues let nothing expire
 
 
 def _dead_letters(exchange: str, key: str, features: Features) -> dict[str, Any]:

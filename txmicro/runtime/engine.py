@@ -229,7 +229,7 @@ class Engine:
     def send(
         self, slip: list[str], data: Any, timeout: float, traceparent: str | None, redeliver: bool
     ) -> JobFuture:
-        """Send a job along *slip*, as :meth:`txmicro.worker.Worker.send` describes."""
+        """Send a job along *slip*, as :meth:`txmicro.Worker.send` describes."""
         job = self._job(slip, data, timeout, traceparent)
         job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
@@ -239,7 +239,7 @@ class Engine:
     def send_durable(
         self, slip: list[str], data: Any, timeout: float, traceparent: str | None, terms: Terms
     ) -> JobFuture:
-        """Have the broker keep a job, as :meth:`txmicro.worker.Worker.send` describes."""
+        """Have the broker keep a job, as :meth:`txmicro.Worker.send` describes."""
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)

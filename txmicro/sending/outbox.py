@@ -302,8 +302,8 @@ class Outbox:
     def nobody(self, address: str) -> None:
         """Fail the untaken jobs for *address* with :class:`~txmicro.errors.NoWorkerAvailable`: no worker runs them.
 
-        Jobs wait on that a worker which is not connected may have: one took them before, or several copies did not come
-        back, so that there was a queue for longer than a worker needs to acknowledge them.
+        Jobs wait on that a worker which is not connected may have. One took them before, or several copies did not come
+        back: there was a queue for longer than a worker needs to acknowledge them.
         """
         untaken = [job.key for job in self._dispatch.untaken(address) if not may_have_run(job)]
         for job in self._end(untaken):

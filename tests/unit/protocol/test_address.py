@@ -33,7 +33,7 @@ class Parsing(SynchronousTestCase):
 
     def test_an_id_is_of_one_worker(self) -> None:
         error = self.assertRaises(AddressError, parse_id, "WB:*")
-        self.assertEqual(str(error), "WB:* is no worker id: it addresses any worker of its type")
+        self.assertEqual(str(error), "WB:* is not a valid worker id: it addresses any worker of its type")
 
     def test_the_message_is_short_and_says_what_was_expected(self) -> None:
         deep: Any = []
