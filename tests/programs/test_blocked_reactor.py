@@ -1,4 +1,4 @@
-"""A handler that blocks the event loop is named, while it does."""
+"""A handler that blocks the event loop is named in the log while it does."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def job() -> Job:
 
 
 class Handler(Worker):
-    """Blocks by looking at what blocks."""
+    """A worker whose handler returns what its own thread is doing."""
 
     type = "WB"
     wait: Deferred[None]
@@ -47,7 +47,7 @@ class Handler(Worker):
         return await self.look()
 
     async def look(self) -> Any:
-        """It is awaited, so the handler is on the stack."""
+        """Be awaited, so that the handler is on the stack."""
         return find_blocking(sys._getframe())
 
 
@@ -60,7 +60,7 @@ class FindBlockingTests(SynchronousTestCase):
         handler = Handler(id="WB:1")
         handler.wait = Deferred()
         waiting = Deferred.fromCoroutine(handler.do_job(job()))
-        handler.wait.callback(None)  # whoever calls it is on the stack too
+        handler.wait.callback(None)  # the caller is on the stack, too
         found = self.successResultOf(waiting)
         self.assertEqual(
             (found.name, found.worker),

@@ -1,4 +1,4 @@
-"""The operator's command as a process, on RabbitMQ and on the embedded broker over TCP."""
+"""The ``txmicro`` command as a process, on RabbitMQ and on the embedded broker over TCP."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from txmicro.worker import Worker
 
 
 class Refused(JobError):
-    """Not worth another attempt."""
+    """A failure that is not tried again."""
 
 
 class Fickle(Worker):
-    """Refuses jobs until it is told not to. Its type is of this test alone, as the broker's dead outlive tests."""
+    """Refuses jobs until ``works`` is set. Its type is used by one test only: dead letters outlive tests."""
 
     def __init__(self) -> None:
         super().__init__(f"D{uuid4().hex[:12]}")
@@ -46,7 +46,7 @@ class Fickle(Worker):
 
 
 class Operating(Live):
-    """A worker gives jobs up, and operators look after them."""
+    """Dead letters, and the commands for them."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
@@ -54,15 +54,15 @@ class Operating(Live):
         await self.start(self.sender, self.worker)
 
     async def give_up(self, number: int) -> list[str]:
-        """Have so many jobs given up; gives their ids."""
+        """Send *number* jobs that become dead letters, and return their ids."""
         jobs = [self.sender.send(f"{self.worker.type}:*", n, durable=True) for n in range(number)]
         await gatherResults([job.when_done().addErrback(lambda error: error.trap(Refused)) for job in jobs])
-        # A failure is told before the broker has confirmed the letter.
+        # The sender gets the failure before the broker has confirmed the dead letter.
         await self.until(lambda: not self.worker._running_engine.lane.intake, "all are dead letters")
         return [job.id for job in jobs]
 
     async def txmicro(self, line: str, **settings: str) -> tuple[str, str, int]:
-        """What the program says on stdout and on stderr, and its status."""
+        """Run the program, and return its stdout, its stderr and its status."""
         command, _, rest = line.partition(" ")
         words = ["dead", command, self.worker.type, *rest.split()]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TXMICRO_")}
@@ -71,13 +71,13 @@ class Operating(Live):
         return out.decode(), err.decode(), status
 
     async def done(self, line: str) -> str:
-        """What it says when it does it."""
+        """Run a command that succeeds, and return its stdout."""
         out, err, status = await self.txmicro(line)
         self.assertEqual((err, status), ("", cli.DONE))
         return out
 
     async def listed(self) -> list[str]:
-        """The ids of the jobs that are listed, sorted."""
+        """Return the ids of the listed jobs, sorted."""
         letters = json.loads(await self.done("list --limit 1000 --json"))["letters"]
         return sorted(letter["id"].removesuffix("/0") for letter in letters)
 
@@ -109,13 +109,13 @@ class Operating(Live):
         self.assertEqual(await self.listed(), [])
 
     async def test_letters_that_are_added_meanwhile(self) -> None:
-        """The worker gives up again all that is requeued, and more: none is lost, none is there twice."""
+        """Requeued jobs become dead letters again, and more arrive: none is lost, none exists twice."""
         ids = await self.give_up(100)
         requeuing = Deferred.fromCoroutine(self.done("requeue --all"))
         more = await self.give_up(50)
         requeued = await requeuing
         self.assertGreaterEqual(int(requeued.split()[0]), 100)
-        for _ in range(20):  # what was requeued last may be on its way back
+        for _ in range(20):  # the last ones may not have failed again yet
             listed = await self.listed()
             if len(listed) >= 150:
                 break
@@ -216,10 +216,10 @@ class LaunchTests(SynchronousTestCase):
 
 
 class PipeTests(SynchronousTestCase):
-    """Nobody reads what it says, as behind ``| head``."""
+    """Nobody reads the output, as behind ``| head``."""
 
     def leave(self, *words: str) -> tuple[int, bytes]:
-        """The status and what it says on stderr."""
+        """Run the program without a reader of its stdout, and return its status and its stderr."""
         reading, writing = os.pipe()
         os.close(reading)
         with open(writing, "wb") as out:

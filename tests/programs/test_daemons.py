@@ -1,3 +1,5 @@
+"""The daemons as processes, with the movies example."""
+
 from __future__ import annotations
 
 import json
@@ -18,7 +20,7 @@ METROPOLIS = {"title": "Metropolis", "year": 1927}
 
 
 class Watching(Protocol):
-    """A connection that tells of its end."""
+    """A connection that fires ``lost`` at its end."""
 
     def __init__(self) -> None:
         self.gone: Deferred[None] = Deferred()
@@ -28,7 +30,7 @@ class Watching(Protocol):
 
 
 class SystemMixin:
-    """REST, pilot and DB in three processes; which broker they use, the subclass says."""
+    """The REST, pilot and DB workers in three processes, with the broker of the subclass."""
 
     directory: Any
     settings: dict[str, str]
@@ -36,11 +38,11 @@ class SystemMixin:
     assertEqual: Any
 
     async def start_broker(self) -> str:
-        """Start it; gives its URL."""
+        """Start the broker, and return its URL."""
         raise NotImplementedError
 
     async def restart_broker(self) -> None:
-        """Kill it, and start it again."""
+        """Kill the broker, and start it again."""
         raise NotImplementedError
 
     async def start(self, daemon: str) -> Program:
@@ -49,7 +51,7 @@ class SystemMixin:
         return program
 
     async def start_system(self) -> None:
-        """In an order in which nobody finds the one that he needs."""
+        """Start the processes in an order in which each one misses those that it needs."""
         self.rest_port = free_port()
         self.settings |= {
             "TXMICRO_BROKER_URL": await self.start_broker(),
@@ -64,7 +66,7 @@ class SystemMixin:
             await self.manager.says(f"{kind}:.* is on the bus")
 
     async def check_answers(self) -> None:
-        """Store a movie and find it again."""
+        """Store a movie, and find it again."""
         url = f"http://127.0.0.1:{self.rest_port}/movies/"
         answer = await treq.post(url, json=METROPOLIS, persistent=False)
         stored = await answer.json()

@@ -1,4 +1,4 @@
-"""The log of real daemons, in the foreground and in the background, on a terminal, in files and in syslog."""
+"""The log of daemons as processes: in the foreground and background, on a terminal, in files and in syslog."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ for name in null random urandom; do touch "$0/$name"; mount --bind "/dev/$name" 
 mount --rbind "$0" /dev
 exec "$@"
 """
-"""Runs a command where the folder is ``/dev``, so that what syslog writes to is ours."""
+"""Runs a command with the test's folder as ``/dev``, so that it writes to the test's syslog socket."""
 
 SILENT = {"TXMICRO_LOG_LEVEL": "warn", "TXMICRO_WORKER_LOG": "false"}
 
 
 class ObeyingTests(ProgramTestCase):
-    """``log_level``, ``Worker_log``, masking and escaping hold, wherever the log goes."""
+    """``log_level``, ``Worker_log``, masking and escaping apply wherever the log is written."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -64,12 +64,12 @@ class ObeyingTests(ProgramTestCase):
             self.assertNotIn(unsaid, text)
 
     async def until(self, condition: Any) -> None:
-        """Wait for what another process does to a file."""
+        """Wait until another process has written to a file."""
         while not condition():
             await deferLater(reactor, 0.02)
 
     async def in_background(self, *words: str) -> None:
-        """Start a daemon there, to be stopped at the end."""
+        """Start a daemon in the test's folder, which is stopped at the end of the test."""
         starting = self.run_program("twistd", *words, "txmicro-worker", "--class", "talking:Talking")
         self.assertEqual(await starting.ended(), 0, starting.output)
         pid = int((self.directory / "txmicro-worker-talking-Talking.pid").read_text())
@@ -108,7 +108,7 @@ class ObeyingTests(ProgramTestCase):
         dev = self.directory / "dev"
         dev.mkdir()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
-            listening.bind(os.path.relpath(dev / "log"))  # absolute ones are often too long
+            listening.bind(os.path.relpath(dev / "log"))  # absolute paths are often too long
             listening.setblocking(False)
             worker = self.run_program(
                 *("/usr/bin/unshare", *NAMESPACES, "sh", "-c", OWN_DEV, str(dev)),

@@ -1,3 +1,5 @@
+"""The demo as a program, and its parts."""
+
 from __future__ import annotations
 
 import json
@@ -28,7 +30,7 @@ METRICS = (
 
 
 class MakeDemoTests(ProgramTestCase):
-    """What ``make demo`` runs, as a process."""
+    """The program that ``make demo`` runs."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -74,7 +76,7 @@ class MakeDemoTests(ProgramTestCase):
 
 
 class System:
-    """A system whose end a test decides."""
+    """A system that ends when a test says so."""
 
     def __init__(self, *statuses: int | None) -> None:
         self._statuses = list(statuses)
@@ -97,7 +99,7 @@ class DemoTestCase(SynchronousTestCase):
         self.patch(signal, "signal", lambda *_: None)
 
     def serve(self, **answers: tuple[int, str]) -> Config:
-        """A system whose answers to ``GET``, ``POST`` and ``metrics`` are these; gives its configuration."""
+        """Run a system with these responses to ``GET``, ``POST`` and ``metrics``, and return its configuration."""
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
@@ -110,7 +112,7 @@ class DemoTestCase(SynchronousTestCase):
             do_GET = do_POST = answer
 
             def log_message(self, *_: Any) -> None:
-                """Nothing."""
+                """Do nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         thread = Thread(target=server.serve_forever, args=(0.01,))
@@ -198,7 +200,7 @@ class WaitTests(DemoTestCase):
 
 class ProcessTests(DemoTestCase):
     def start(self, program: str) -> None:
-        """Let the system be *program*, in Python, that has said something."""
+        """Start *program*, in Python, as the system, and wait for its first output."""
         popen: Any = subprocess.Popen
 
         def start(_command: list[str], **options: Any) -> Any:

@@ -36,7 +36,7 @@ QUICK = (
     "unit.daemons.test_tap",
     "unit.test_config",
 )
-"""What is run of the sdist's tests, for time: all that read files or start programs of txmicro, but need no server.
+"""The tests of the sdist that are run, to save time: those that read files or start programs but need no server.
 
 All the others are imported too.
 """
@@ -44,7 +44,7 @@ NO_REGISTRY = "Could not find a version that satisfies"
 
 
 class Packages(NamedTuple):
-    """The two files, and the programs of an environment that has the wheel and what it needs, and nothing else."""
+    """The wheel, the sdist, and an environment that has only the wheel and its dependencies."""
 
     sdist: Path
     wheel: Path
@@ -52,7 +52,7 @@ class Packages(NamedTuple):
 
 
 def run(*command: object, cwd: Path | None = None) -> str:
-    """Run a program to its end; gives its output. Fails with it when the status is not 0."""
+    """Run a program to its end, and return its output. Raise with the output if the status is not 0."""
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("TXMICRO_", "PYTHON"))
     }
@@ -81,7 +81,7 @@ def packages(folder: Path) -> Packages:
 
 
 class PackageTestCase(ProgramTestCase):
-    """Runs the wheel's programs in an empty folder, with ports of their own."""
+    """The wheel's programs in an empty folder, with free ports."""
 
     timeout = 300
     folders = ()
@@ -160,7 +160,7 @@ class WheelTests(PackageTestCase):
 
 class ImageTests(PackageTestCase):
     def test_it_installs_the_same_files(self) -> None:
-        """As the first stage of the Dockerfile does."""
+        """Build as the first stage of the Dockerfile does."""
         stage = (ROOT / "Dockerfile").read_text().split("FROM ")[1]
         allowed = (ROOT / ".dockerignore").read_text().splitlines()
         source = self.directory / "source"

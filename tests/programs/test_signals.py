@@ -1,3 +1,5 @@
+"""The second signal to stop ends the process."""
+
 from __future__ import annotations
 
 import json
@@ -29,12 +31,12 @@ class Slow(Worker):
 
 
 class Stopping(Reactor):
-    """A reactor that counts how often it is crashed."""
+    """A reactor that counts the calls of ``crash``."""
 
     crashes = 0
 
     def crash(self) -> None:
-        """Count."""
+        """Count the call."""
         self.crashes += 1
 
 
@@ -47,7 +49,7 @@ class SecondSignalTests(SynchronousTestCase):
         self.before = [signal.getsignal(number) for number in SIGNALS]
 
     def stop(self) -> None:
-        """What the reactor does at the first one."""
+        """Do what the reactor does at the first signal."""
         self.reactor.triggers["before"]["shutdown"][0][0]()
 
     def test_nothing_is_changed_before_the_first(self) -> None:
@@ -86,9 +88,9 @@ class DaemonTests(ProgramTestCase):
         daemon = await self.start()
         ending: Any = daemon.signal(signal.SIGTERM)
         await daemon.says(r"stopping: waiting at most 30 s \(grace\) for 1 running job; a second signal")
-        while not ending.called:  # those of the first second are one with the first
+        while not ending.called:  # signals in the first second count as the first one
             transport: Any = daemon.transport
-            if transport.pid is not None:  # it has ended, and its output has not
+            if transport.pid is not None:  # the process may have ended before its output
                 os.kill(transport.pid, signal.SIGTERM)
             await deferLater(reactor, 0.1)
         self.assertEqual(await ending, -signal.SIGTERM)

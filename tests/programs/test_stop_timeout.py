@@ -1,4 +1,4 @@
-"""The process ends within its grace, whatever its handlers do."""
+"""A process ends in time, whatever its handlers do."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class DaemonTests(ProgramTestCase):
         self.assertNotIn("ending the process", daemon.output)
 
     async def test_threads_that_are_not_ours(self) -> None:
-        """Twisted waits for those of its pool, and Python for all others."""
+        """Twisted waits for the threads of its pool, and Python for all others."""
         daemon = await self.start("Others")
         self.assertEqual(await daemon.signal(signal.SIGTERM), STATUS)
         self.assertRegex(daemon.output, r"ending the process: it has not stopped within 10\.2 s")
@@ -106,7 +106,7 @@ class StopTimeoutTests(TestCase):
     async def test_it_waits_for_the_shutdown_and_then_ends_the_process(self) -> None:
         memory = Reactor()
         ended: Deferred[int] = Deferred()
-        before = threading.enumerate()  # other tests' processes may still be waiting for theirs
+        before = threading.enumerate()  # other tests may have left threads
         StopTimeout(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
         self.assertEqual([thread for thread in threading.enumerate() if thread not in before], [])
         for _ in range(2):
@@ -123,7 +123,7 @@ class StopTimeoutTests(TestCase):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         StopTimeout(memory, 0.0, lambda status: reactor.callFromThread(ended.callback, status))
         memory.run()
-        for _ in range(2):  # timeout(1) sends it to the process and to its group
+        for _ in range(2):  # as timeout(1) does: to the process, and to its group
             os.kill(os.getpid(), signal.SIGTERM)
         self.assertEqual(await ended, STATUS)
         self.assertEqual(heard, [signal.SIGTERM])

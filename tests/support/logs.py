@@ -16,7 +16,7 @@ TIME = 1795449588.25
 
 
 def listen(test: SynchronousTestCase) -> list[LogEvent]:
-    """Return what is logged from now on until *test* ends; it grows."""
+    """Return a list to which all log events are added until *test* ends."""
     events: list[LogEvent] = []
     observer: Any = events.append
     globalLogPublisher.addObserver(observer)
@@ -25,7 +25,7 @@ def listen(test: SynchronousTestCase) -> list[LogEvent]:
 
 
 def texts(events: Iterable[LogEvent], part: str = "") -> list[str]:
-    """Return what *events* say, of those that have *part* in it."""
+    """Return the texts of *events* that contain *part*."""
     said = [formatEvent(event) or "" for event in events]
     return [text for text in said if part in text]
 

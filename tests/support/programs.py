@@ -1,4 +1,4 @@
-"""Programs for tests: real processes, whose output and end can be waited for."""
+"""Programs as processes, whose output and end a test can wait for."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ reactor: Any = _reactor
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PATIENCE = 30.0
-"""Seconds after which a wait for a program has failed; on an idle machine they take about one."""
+"""Seconds after which a wait for a program fails. On an idle machine it takes about one."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Whoever runs the tests in a shell's background has them, and what they start, ignore Ctrl-C.
+    # Tests that run in the background of a shell, and the programs that they start, ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -41,27 +41,27 @@ class Program(ProcessProtocol):
         self._status: int | None = None
 
     def says(self, pattern: str) -> Deferred[re.Match[str]]:
-        """Wait until its output matches. Fires with the match; fails when it ends, or takes too long, without."""
+        """Wait until its output matches. Fires with the match; fails if the program ends before, or is too slow."""
         said: Deferred[re.Match[str]] = Deferred()
         self._waiting.append((re.compile(pattern), said))
         self._look()
         return said.addTimeout(PATIENCE, reactor, lambda *_: self._fail(f"does not say {pattern!r}"))
 
     def ended(self) -> Deferred[int]:
-        """Wait for its end. Fires with its status: the exit code, or minus the signal that ended it."""
+        """Wait for its end. Fires with the exit status, or with minus the signal that ended it."""
         ended: Deferred[int] = Deferred()
         self._ended.append(ended)
         self._tell_end()
         return ended.addTimeout(PATIENCE, reactor, lambda *_: self._fail("does not end"))
 
     def signal(self, number: int) -> Deferred[int]:
-        """Send a signal. Fires with the status once it has ended."""
+        """Send a signal. Fires with the exit status when the program has ended."""
         if self._status is None:
             os.kill(self.transport.pid, number)  # type: ignore[union-attr]
         return self.ended()
 
     def kill(self) -> Deferred[int]:
-        """Kill it (SIGKILL). Fires when it is gone."""
+        """Kill the program (SIGKILL). Fires when it has ended."""
         return self.signal(signal.SIGKILL)
 
     def _fail(self, what: str) -> Any:
@@ -119,7 +119,7 @@ class ProgramTestCase(TestCase):
         self.addCleanup(lambda: gatherResults([program.kill() for program in self._programs]))
 
     def run_program(self, *command: str, **settings: str) -> Program:
-        """Start it; the first word is a program in the folder ``bin``."""
+        """Start a program: the first word is its name in the folder ``bin``."""
         program = Program()
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TXMICRO_")}
         arguments = [str(self.bin / command[0]), *command[1:]]
@@ -134,5 +134,5 @@ class ProgramTestCase(TestCase):
         return program
 
     def twistd(self, line: str, **settings: str) -> Program:
-        """Start ``twistd -n`` with the rest of its command line."""
+        """Start ``twistd -n`` with *line* as the rest of its command line."""
         return self.run_program("twistd", "-n", *line.split(), **settings)

@@ -1,4 +1,4 @@
-"""An operator's work on dead letters: the commands, in memory."""
+"""The commands for dead letters, in memory."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ NOON_MS = int(NOON.timestamp()) * 1000
 
 
 class Refused(JobError):
-    """Not worth another attempt."""
+    """A failure that is not tried again."""
 
 
 class Fickle(Worker):
-    """Refuses jobs until it is told not to."""
+    """Refuses jobs until ``works`` is set."""
 
     type = "WB"
     retry = RetryPolicy(attempts=3, steps=(1.0, 2.0))
@@ -61,7 +61,7 @@ class Fickle(Worker):
 
 
 class LetterTests(SystemTestCase):
-    """What is read from a message, whoever wrote it."""
+    """A dead letter, read from a message that any program may have written."""
 
     def letter(self, body: bytes = b"{}", **properties: Any) -> DeadLetter:
         return DeadLetter(1, Properties(**properties), body)
@@ -165,7 +165,7 @@ class LetterTests(SystemTestCase):
 
 
 class CommandTestCase(SystemTestCase):
-    """A sender, a worker that gives jobs up, and operators."""
+    """A sender, a worker that refuses jobs, and the commands."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -192,13 +192,13 @@ class CommandTestCase(SystemTestCase):
         return (command or self.command()).run_on(cli.read(["dead", *line.split()]), [target], 10)
 
     def run_command(self, line: str, seconds: float = 1.0) -> str:
-        """Run a command that does it; gives its answer."""
+        """Run a command that succeeds, and return its output."""
         status = self.result(self.start(line), seconds)
         self.assertEqual((status, self.err.getvalue()), (cli.DONE, ""))
         return self.out.getvalue()
 
     def amid(self, act: Callable[[], Any]) -> None:
-        """Call *act* when an operator takes his twentieth letter."""
+        """Call *act* when a command reads its twentieth letter."""
         take = ModelChannel.get
         taken = 0
 
@@ -212,24 +212,24 @@ class CommandTestCase(SystemTestCase):
         self.patch(ModelChannel, "get", get)
 
     def refused(self, line: str, seconds: float = 1.0) -> str:
-        """Run a command that does not do it; gives what it complains of."""
+        """Run a command that fails, and return its errors."""
         self.assertEqual(self.result(self.start(line), seconds), cli.NOT_DONE)
         self.assertNotIn("guest:guest", self.err.getvalue())
         return self.err.getvalue()
 
     def listed(self, options: str = "") -> list[str]:
-        """The ids that a listing has."""
+        """Return the ids of the listed letters."""
         return [
             letter["id"] for letter in json.loads(self.run_command(f"list WB --json {options}"))["letters"]
         ]
 
     def ran(self) -> list[Any]:
-        """The data of the jobs that ran, from now on."""
+        """Return the data of the jobs that have run since the last call."""
         ran, self.worker.ran[:] = [job.data for job in self.worker.ran], []
         return ran
 
     def check_settled(self) -> None:
-        """Nothing is held by anybody, and nothing waits but dead letters."""
+        """Assert that no message is unacknowledged, and that only dead letters are queued."""
         for connection in self.broker.connections:
             for channel in connection.session.channels:
                 self.assertEqual(channel.unacked, {})
@@ -238,7 +238,7 @@ class CommandTestCase(SystemTestCase):
         self.assertNotIn("txmicro.dead.WB.operator", self.broker.model.queues)
 
     def put(self, body: bytes, **properties: Any) -> None:
-        """Put a letter of one's own making among the dead."""
+        """Publish a message as a dead letter."""
         self.broker.model.publish(
             topology.durable_exchange("WB"), topology.DEAD, Properties(**properties), body
         )
@@ -357,7 +357,7 @@ class RequeueTests(CommandTestCase):
         self.check_settled()
 
     def test_all_are_those_that_were_there_at_the_beginning(self) -> None:
-        """The worker gives them up again while the command is at it."""
+        """The worker refuses the jobs again while the command runs."""
         self.send(*range(2 * BATCH))
         self.ran()
         self.assertEqual(self.run_command("requeue WB --all"), f"{2 * BATCH} requeued\n")
@@ -395,7 +395,7 @@ class RequeueTests(CommandTestCase):
         self.assertEqual(self.listed(), [f"{job.id}/0"])
 
     def test_what_is_refused_amid_the_work_is_not_counted(self) -> None:
-        """A queue that is nearly full: some are requeued, the others stay, and none is both."""
+        """The queue is nearly full: some letters are requeued, the others stay, and none does both."""
         self.send(*range(5))
         self.stop(self.workers)
         model, session = self.broker.model, ModelSession(self.broker.model)
@@ -411,7 +411,7 @@ class RequeueTests(CommandTestCase):
 
 
 class CopiesTests(CommandTestCase):
-    """A letter is there twice when a connection breaks between confirm and acknowledgement."""
+    """A letter exists twice if the connection ends between confirm and acknowledgement."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -420,7 +420,7 @@ class CopiesTests(CommandTestCase):
         self.copy(0)
 
     def copy(self, number: int, later: int = 0) -> None:
-        """Put another one of a job's letter, which failed *later* seconds later, at the end."""
+        """Add a copy of a job's letter, which failed *later* seconds later, at the end of the queue."""
         queue = self.broker.model.queues[topology.dead_queue("WB")]
         key = f"{self.jobs[number].id}/0"
         [first] = [each for each in queue.ready if each.properties.message_id == key][:1]
@@ -476,7 +476,7 @@ class CopiesTests(CommandTestCase):
         self.check_settled()
 
     def test_what_was_requeued_and_fails_again_is_no_copy_of_itself(self) -> None:
-        """Although other letters vanished meanwhile, so that the command comes upon it."""
+        """Other letters are removed meanwhile, so that the command reads the letter again."""
         self.send(*range(3 * BATCH))
         queue = self.broker.model.queues[topology.dead_queue("WB")]
 
@@ -624,7 +624,7 @@ def _dial_without_heartbeats(target: Target, clock: Any, _heartbeat: int, name: 
 
 class CommandLineTests(SystemTestCase):
     def wrong(self, line: str, **environ: str) -> str:
-        """What it says of a wrong command line or configuration."""
+        """Return the errors of a wrong command line or configuration."""
         err = StringIO()
         command = cli.Command(Clock(), environ, StringIO(), err)
         self.assertEqual(self.successResultOf(command.run(line.split())), cli.WRONG)

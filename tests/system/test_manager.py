@@ -1,4 +1,4 @@
-"""The SystemManager: who is on the bus, and who cannot be reached."""
+"""The SystemManager: the list of workers, and its answers to inquiries."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ class RegistryTests(SystemTestCase):
         self.process(worker)
         self.process(peer)
         self.advance(1)
-        self.patch(worker._running_engine._control, "notified", lambda topic, body: None)  # it hangs
+        self.patch(
+            worker._running_engine._control, "notified", lambda topic, body: None
+        )  # as if it were blocked
         states = []
         for _ in range(5):
             self.advance(1)
@@ -253,7 +255,7 @@ class InquiryTests(SystemTestCase):
         self.assertEqual(len(self.errors), 1)
 
     def test_a_look_that_is_not_answered_ends_and_the_next_one_tells(self) -> None:
-        """As on RabbitMQ 4.3, which says nothing of a queue whose node is down."""
+        """As on RabbitMQ 4.3, which does not answer for a queue whose node is down."""
         sender = Worker("WA")
         self.process(sender)
         self.listen(sender)

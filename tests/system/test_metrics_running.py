@@ -1,4 +1,4 @@
-"""What running workers and managers count, and where: see :mod:`txmicro.metrics` for the labels."""
+"""The metrics of running workers and managers; :mod:`txmicro.metrics` describes the labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from txmicro.worker import Worker
 
 
 class Silent(Worker):
-    """Leaves it to the test what becomes of its jobs."""
+    """A worker whose jobs end as the test says."""
 
     def treat_error(self, error: JobError) -> None:
-        """It is counted, and that is what the test looks at."""
+        """Do nothing: the test reads the metrics."""
 
 
 async def work(job: Job) -> Any:
@@ -44,7 +44,7 @@ class Counting(SystemTestCase):
         return member.bus.metrics.registry.get_sample_value(f"microservices_{name}", labels)
 
     def errors(self, member: Worker | SystemManager) -> dict[str, float]:
-        """All errors that the process of *member* has counted, by their types."""
+        """Return the errors that the process of *member* has counted, by type."""
         return {
             sample.labels["error_type"]: sample.value
             for family in member.bus.metrics.registry.collect()
@@ -88,7 +88,7 @@ class GaugeTests(Counting):
 
 
 class SixTests(Counting):
-    """Every one of the six, at a worker and at a manager."""
+    """The six metrics of MicroServices.js, at a worker and at a manager."""
 
     def test_messages(self) -> None:
         self.result(self.sender.send("WB:*", 1).when_done())
@@ -125,7 +125,7 @@ class SixTests(Counting):
 
 
 class WhereTests(Counting):
-    """An error is counted once, where it happens, whether the job is awaited or not."""
+    """An error is counted once, where it happens, even if nobody awaits the job."""
 
     def test_what_fails_at_a_worker_is_counted_there(self) -> None:
         self.error(self.sender.send("WB:*", "fail").when_done(), JobError)
@@ -155,7 +155,7 @@ class WhereTests(Counting):
         job = self.sender.send("WB:*", "never", redeliver=False, timeout=60)
         self.advance(1)
         assert self.worker.bus.session is not None
-        self.way.broker = None  # it cannot come back
+        self.way.broker = None  # it cannot reconnect
         for client in (self.worker.bus.session.publishing, self.worker.bus.session.consuming):
             client.transport.abortConnection()
         self.error(job.when_done(), JobError, 20)
@@ -176,7 +176,7 @@ class WhereTests(Counting):
 
 class LaneTests(Counting):
     def test_jobs_that_are_sent_again(self) -> None:
-        self.stop(self.manager.bus)  # so that nobody says that there is no such worker
+        self.stop(self.manager.bus)  # otherwise it would report that there is no such worker
         self.sender.send("WX:*", timeout=10)
         self.advance(1)
         labels = {"service": "WA", "job_type": "interactive"}
@@ -185,7 +185,7 @@ class LaneTests(Counting):
         self.assertEqual(self.value(self.sender, "job_resends_total", **labels), 1)
 
     def test_durable_jobs_that_are_stored_again(self) -> None:
-        self.sender.send("WX:*", durable=True)  # its queue may only be late
+        self.sender.send("WX:*", durable=True)  # its queue may be declared later
         self.advance(1.5)
         labels = {"service": "WA", "job_type": "durable"}
         self.assertEqual(self.value(self.sender, "job_resends_total", **labels), 1)

@@ -1,3 +1,5 @@
+"""The configuration: files, environment variables, defaults, errors, masked passwords."""
+
 from __future__ import annotations
 
 import json
@@ -12,7 +14,7 @@ from txmicro.errors import ConfigError
 from txmicro.util.json_file import without_comments
 from txmicro.util.passwords import mask
 
-# The published sample of MicroServices.js.
+# The sample configuration of MicroServices.js.
 SAMPLE = """/**
 * Config file for every worker
 * keepalive: frequency of keepalive made by SystemManager
@@ -143,7 +145,7 @@ class Loading(ConfigCase):
 
 
 class Settings(ConfigCase):
-    """The program's own."""
+    """The program's own settings."""
 
     def test_they_come_from_the_file(self) -> None:
         given = {"dsn": "postgres://db", "Limits": {"rows": 5}, "on": True}

@@ -1,3 +1,5 @@
+"""The errors, and how they travel."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -31,14 +33,14 @@ class SoldOut(JobError):
 
 
 class WithFields(JobError):
-    """A user's error with a constructor of its own, which skips the base's."""
+    """A user's error whose constructor does not call that of the base class."""
 
     def __init__(self, sku: str, count: int) -> None:
         Exception.__init__(self, f"{count} of {sku}")
 
 
 class WithAttributes(JobError):
-    """A user's error that holds more than a text."""
+    """A user's error with attributes besides its text."""
 
     limit = 5
 
@@ -47,7 +49,7 @@ class WithAttributes(JobError):
         vars(self).update(fields)
 
     def method(self) -> int:
-        """Is none of its fields."""
+        """A property, which is not one of its fields."""
         return 1
 
 
@@ -89,7 +91,7 @@ class Tree(SynchronousTestCase):
 
 class Traveling(SynchronousTestCase):
     def journey(self, error: BaseException) -> JobError:
-        """*error* as it arrives; the same through every format."""
+        """Return *error* as it arrives, which is the same in every format."""
         failure = {"failure": describe(error, WORKER)}
         arrived = [
             codec.decode(codec.encode(dict(failure)))["failure"] for codec in (JSON, BSON, MESSAGEPACK)

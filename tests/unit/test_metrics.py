@@ -1,3 +1,5 @@
+"""The metrics: values, labels, limits."""
+
 from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest

@@ -1,4 +1,4 @@
-"""Users with only the rights that they need: the system works, and whoever has a user's password gets no further."""
+"""Users with only the rights that they need: the system works, and a stolen password allows nothing else."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class PermissionsTests(LiveTestCase):
         await super().setUp()
         broker: Any = self.broker
         self.node = broker.node
-        self.definitions = Path(self.node.directory) / "definitions.json"  # it may see no other folder
+        self.definitions = (
+            Path(self.node.directory) / "definitions.json"
+        )  # the node can read only its own folder
         self.definitions.write_text(json.dumps(definitions(MOVIES, VHOST, OPERATORS)))
         await self.node.ctl("import_definitions", str(self.definitions))
         for user in ("SystemManager", "operator", *(role.kind for role in MOVIES)):
@@ -77,13 +79,13 @@ class PermissionsTests(LiveTestCase):
         await self.node.ctl("delete_vhost", VHOST)
 
     async def begin(self, member: Member, **settings: Any) -> None:
-        """Start a process with *member*, as its type's user."""
+        """Start a process with *member*, as the user of its type."""
         user = f"{member.type}:{member.type}-password"
         self.launch(member, url=self.url(user=user, vhost=VHOST), **settings)
         await member.when_ready()
 
     async def movies(self) -> Worker:
-        """Start the example; gives its WA, without the HTTP."""
+        """Start the movies example, and return its WA, without HTTP."""
         self.manager, self.logger, rest = SystemManager(), LoggerWorker(), Worker("WA")
         self.database, self.pilot = DBWorker(), PilotWorker()
         self.log_file = Path(self.mktemp())
@@ -146,10 +148,10 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(await command.run(["queues", "prune", wb]), cli.DONE, said.getvalue())
         self.assertIn(f"removed txmicro.jobs.{wb}.durable", said.getvalue())
 
-    # Whoever has WB's password
+    # With WB's password
 
     async def intrude(self, attempt: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-        """What *attempt* comes to, on a channel of WB's."""
+        """Return the outcome of *attempt* on a channel of WB's user."""
         channel: Channel = await self.intruder.channel_open()
         await channel.confirm_select()
         return await attempt(channel, *arguments, **more)
@@ -236,7 +238,7 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
 
     async def test_nobody_believes_what_comes_by_another_topic_than_it_is_about(self) -> None:
-        """RabbitMQ 3 lets CC go to topics that the user has no right to; the message still says its own."""
+        """RabbitMQ 3 lets CC route to topics without a right, but the message still has its own routing key."""
         rest = await self.intruded()
         about = json.dumps({"id": rest.id, "type": "WA"}).encode()
         stranger = json.dumps({"id": "WA:stranger", "type": "WA"}).encode()
@@ -257,7 +259,7 @@ class PermissionsTests(LiveTestCase):
     # Operators
 
     async def operate(self, command: str, *words: str) -> tuple[int, str]:
-        """The status of ``txmicro dead``, and what it says."""
+        """Run ``txmicro dead``, and return its status and its output."""
         url = self.url(user="operator:operator-password", vhost=VHOST)
         said = StringIO()
         operating = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)

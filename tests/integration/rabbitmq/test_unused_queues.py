@@ -1,4 +1,4 @@
-"""Removing the durable queues of a type that is not used any more, on RabbitMQ and on the embedded broker over TCP."""
+"""``txmicro queues prune``, on RabbitMQ and on the embedded broker over TCP."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from txmicro.worker import Worker
 
 
 class Taker(Worker):
-    """Fails as often as the job says. Its type is of one test alone."""
+    """Fails as many times as the job says. Its type is used by one test only."""
 
     retry = RetryPolicy(attempts=2, steps=(0.1,))
 
@@ -49,7 +49,7 @@ class Pruning(Live):
         return await self.start(Taker(self.kind))
 
     async def was_here(self, *data: int) -> None:
-        """A worker of the type was here, and has done these jobs."""
+        """Start a worker of the type, have it do jobs with *data*, and stop it."""
         bus = await self.worker()
         for each in data:
             await self.send(each)
@@ -71,7 +71,7 @@ class Pruning(Live):
         return self.err.getvalue()
 
     async def exist(self) -> set[str]:
-        """Which of the type's queues there are."""
+        """Return the names of the type's queues that exist."""
         client = (await self.stranger()).channel.client
         found = set()
         for name in unused._names(self.kind, (0.1, 5)):
@@ -84,7 +84,7 @@ class Pruning(Live):
         return found
 
     async def amid(self) -> Deferred[int]:
-        """A command that has unbound the queue, and waits."""
+        """Return a running command that has unbound the queue, and waits."""
         running = self.run_command()
         waiting: list[Any] = []
 
@@ -166,7 +166,7 @@ class OnRabbitMQ(Pruning, LiveTestCase):
 
 
 class OnTheEmbeddedBroker(Pruning, LiveTestCase):
-    """On our own, over TCP."""
+    """On the embedded broker, over TCP."""
 
     def make_broker(self) -> LiveBroker:
         return Embedded()

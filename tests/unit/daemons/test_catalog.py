@@ -1,3 +1,5 @@
+"""The classes of worker types: found, unknown, not importable."""
+
 from __future__ import annotations
 
 import sys

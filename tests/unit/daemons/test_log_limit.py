@@ -1,3 +1,5 @@
+"""The limit of similar log events."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -90,7 +92,7 @@ class Limits(SynchronousTestCase):
         self.assertNotIn("log_failure", summary)
 
     def test_what_comes_while_the_number_is_told_is_counted_once(self) -> None:
-        def observe(event: LogEvent) -> None:  # a thread may log at this moment
+        def observe(event: LogEvent) -> None:  # a thread may log at the same time
             self.events.append(event)
             if "more" in event and len(self.events) == MOST + 1:
                 self.fail("meanwhile")

@@ -1,3 +1,5 @@
+"""The observers that write log events."""
+
 from __future__ import annotations
 
 import json
@@ -160,7 +162,7 @@ class Syslog(SynchronousTestCase):
 
 
 class OfOnesOwn(SynchronousTestCase):
-    """Observers that --logger names, which write events in their own way."""
+    """Observers that --logger names, which format events themselves."""
 
     def test_text_is_safe(self) -> None:
         stream = StringIO()

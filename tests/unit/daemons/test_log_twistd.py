@@ -1,3 +1,5 @@
+"""The log of twistd, with the configuration applied."""
+
 from __future__ import annotations
 
 import sys
@@ -23,12 +25,12 @@ kept: list[LogEvent] = []
 
 
 def keeping() -> Any:
-    """What --logger names: it makes an observer of the old kind, which keeps events."""
+    """Return a legacy observer, as --logger names one, that keeps its events."""
     return kept.append
 
 
 class WhereToTests(SynchronousTestCase):
-    """twistd logs where its command line says, and what the configuration says."""
+    """twistd logs to where its command line says, and only what the configuration says."""
 
     def setUp(self) -> None:
         self.reactor = Reactor()
@@ -39,7 +41,7 @@ class WhereToTests(SynchronousTestCase):
         kept.clear()
 
     def log_to(self, *words: str) -> None:
-        """Log an info, and a warning with a password, as the daemon of that command line."""
+        """Log an info and a warning with a password, as a daemon with the command line *words*."""
         options = parse(*words, "txmicro-broker")
         application: Any = Application("an-application")
         process = tap.broker.build(options.subOptions, self.reactor, {"TXMICRO_LOG_LEVEL": "warn"})

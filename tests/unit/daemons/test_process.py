@@ -1,3 +1,5 @@
+"""The services of a daemon's process: start, stop, exit status."""
+
 from __future__ import annotations
 
 import atexit
@@ -28,7 +30,7 @@ FREE_PORTS: dict[str, Any] = {"broker_listen_port": 0, "metrics_port": 0}
 
 
 class Reactor:
-    """The reactor, except that nothing stops it; what would is counted."""
+    """The reactor, whose ``stop`` only counts its calls."""
 
     def __init__(self) -> None:
         self.stops = 0
@@ -42,7 +44,7 @@ class Reactor:
 
 
 class Stopping(Service):
-    """A service that says when it is told to stop, and stops when told so."""
+    """A service that records when it is to stop, and stops when the test fires ``stopped``."""
 
     def __init__(self, name: str, said: list[str]) -> None:
         self.called = name
@@ -232,7 +234,7 @@ class PortTakenTests(ProcessTestCase):
 
 class LeaveTests(SynchronousTestCase):
     def leave(self, stream: Any) -> list[Any]:
-        """What happens at exit, with *stream* as the process's output."""
+        """Run the exit handler, with *stream* as the process's output."""
         handlers: list[Any] = []
         left: list[Any] = []
         self.patch(atexit, "register", lambda *handler: handlers.append(handler))

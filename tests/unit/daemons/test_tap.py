@@ -1,3 +1,5 @@
+"""The command lines of the daemons, and what they run."""
+
 from __future__ import annotations
 
 import gc
@@ -28,13 +30,13 @@ CONFIG = str(ETC / "config.json")
 
 
 class Counting(Worker):
-    """A worker that others can name."""
+    """A worker that a command line can name."""
 
     type = "WN"
 
 
 class Idle(Worker):
-    """A worker that could take no job."""
+    """A worker whose limits are not valid."""
 
     type = "WI"
     capacity = 0
@@ -42,14 +44,14 @@ class Idle(Worker):
 
 
 class Awkward(Worker):
-    """A worker whose class takes other arguments."""
+    """A worker whose constructor has other arguments."""
 
     def __init__(self) -> None:
         super().__init__("WN")
 
 
 def parse(*words: str) -> Any:
-    """The options of a whole command line after ``twistd``; its daemon's are in ``subOptions``."""
+    """Return the options of a command line after ``twistd``; those of the daemon are its ``subOptions``."""
     options = ServerOptions()
     options.parseOptions(words)
     return options
@@ -186,7 +188,7 @@ class BuildTests(BuildTestCase):
 
 
 class ConfigurationTests(BuildTestCase):
-    """Where the configuration comes from."""
+    """Which file and variables the configuration comes from."""
 
     def setUp(self) -> None:
         super().setUp()

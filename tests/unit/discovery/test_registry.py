@@ -1,4 +1,4 @@
-"""The registry: who is alive, suspect and gone, step by step."""
+"""The registry: workers that are alive, suspect and removed, step by step."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class RegistryCase(SynchronousTestCase):
         self.clock = Clock()
         self.registry = Registry(self.clock)
 
-    def hear(self, *ids: str) -> None:
+    def announce(self, *ids: str) -> None:
         for id in ids:
             self.registry.add(worker(id))
 
     def round(self, after: float = 10.0) -> list[str]:
-        """A keepalive goes out *after* so many seconds; the ids of the workers that are gone."""
+        """Send a keepalive *after* so many seconds, and return the ids of the workers that it removes."""
         self.clock.advance(after)
         return [announcement.id for announcement in self.registry.keepalive(10.0)]
 
@@ -40,13 +40,13 @@ class WhoIsThereTests(RegistryCase):
         self.assertNotIn("WB:2", self.registry)
 
     def test_the_latest_announcement_counts(self) -> None:
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.registry.add(worker("WB:1", host="there"))
         for known in (self.registry.get("WB:1"), self.registry.eldest("WB"), *self.registry.of_type("WB")):
             self.assertEqual(known, worker("WB:1", host="there"))
 
     def test_a_deleted_worker_is_forgotten(self) -> None:
-        self.hear("WB:1", "WB:2")
+        self.announce("WB:1", "WB:2")
         self.assertEqual(self.registry.remove("WB:1"), worker("WB:1"))
         self.assertIsNone(self.registry.remove("WB:1"))
         self.assertIsNone(self.registry.get("WB:1"))
@@ -63,15 +63,15 @@ class WhoIsThereTests(RegistryCase):
 
     def test_a_type_that_lost_its_workers_counts_zero(self) -> None:
         self.assertEqual(self.registry.counts(), {})
-        self.hear("WB:1", "WB:2", "WC:1")
+        self.announce("WB:1", "WB:2", "WC:1")
         self.registry.remove("WB:1")
         self.registry.remove("WC:1")
         self.assertEqual(self.registry.counts(), {"WB": 1, "WC": 0})
 
     def test_the_listing(self) -> None:
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.clock.advance(1.5)
-        self.hear("WC:1")
+        self.announce("WC:1")
         self.clock.advance(0.25)
         self.assertEqual(
             self.registry.listing(),
@@ -84,47 +84,47 @@ class WhoIsThereTests(RegistryCase):
 
 class KeepaliveTests(RegistryCase):
     def test_one_that_never_answers_is_suspect_and_then_gone(self) -> None:
-        self.hear("WB:1", "WC:1")
+        self.announce("WB:1", "WC:1")
         self.assertEqual(self.round(), [])
         for expected in ("alive", "suspect"):
-            self.hear("WC:1")
+            self.announce("WC:1")
             self.assertEqual(self.round(), [])
             self.assertEqual(self.states(), {"WB:1": expected, "WC:1": "alive"})
-        self.hear("WC:1")
+        self.announce("WC:1")
         self.assertEqual(self.round(), ["WB:1"])
         self.assertEqual(self.states(), {"WC:1": "alive"})
         self.assertEqual(self.registry.counts(), {"WB": 0, "WC": 1})
         self.assertEqual(self.round(), [])
 
     def test_an_answer_clears_a_suspect(self) -> None:
-        self.hear("WB:1")
+        self.announce("WB:1")
         for _ in range(3):
             self.round()
         self.assertEqual(self.states(), {"WB:1": "suspect"})
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.assertEqual(self.states(), {"WB:1": "alive"})
         self.assertEqual([self.round() for _ in range(4)], [[], [], [], ["WB:1"]])
 
     def test_a_worker_that_came_since_the_last_round_has_missed_none(self) -> None:
         self.round()
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.assertEqual([self.round() for _ in range(4)], [[], [], [], ["WB:1"]])
 
     def test_a_late_round_counts_nothing(self) -> None:
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.round()
         self.assertEqual([self.round(after=15.5) for _ in range(5)], [[]] * 5)
         self.assertEqual(self.states(), {"WB:1": "alive"})
         self.assertEqual([self.round(after=15) for _ in range(3)], [[], [], ["WB:1"]])
 
     def test_an_answer_to_an_earlier_keepalive_is_none_to_a_later_one(self) -> None:
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.round(after=100)
         self.assertEqual([self.round() for _ in range(3)], [[], [], ["WB:1"]])
 
     def test_other_limits(self) -> None:
         self.registry = Registry(self.clock, suspect_after=1, gone_after=2)
-        self.hear("WB:1")
+        self.announce("WB:1")
         self.round()
         self.round()
         self.assertEqual(self.states(), {"WB:1": "suspect"})
@@ -134,16 +134,16 @@ class KeepaliveTests(RegistryCase):
 class FloodTests(RegistryCase):
     def test_forged_announcements_are_refused_when_it_is_full(self) -> None:
         self.registry = Registry(self.clock, limit=2)
-        self.hear("WB:1", "WB:2")
-        self.assertRaises(RegistryFull, self.hear, "WB:3")
-        self.hear("WB:1")
+        self.announce("WB:1", "WB:2")
+        self.assertRaises(RegistryFull, self.announce, "WB:3")
+        self.announce("WB:1")
         self.assertEqual((len(self.registry), self.registry.counts()), (2, {"WB": 2}))
         self.registry.remove("WB:2")
-        self.hear("WB:3")
+        self.announce("WB:3")
 
     def test_types_that_lost_their_workers_are_forgotten_when_there_are_too_many(self) -> None:
         self.registry = Registry(self.clock, limit=2)
         for id in ("WB:1", "WC:1", "WD:1"):
-            self.hear(id)
+            self.announce(id)
             self.registry.remove(id)
         self.assertEqual(self.registry.counts(), {"WD": 0})

@@ -1,3 +1,5 @@
+"""The metrics page: its responses and its server."""
+
 from __future__ import annotations
 
 import json
