@@ -108,7 +108,8 @@ def decode_deliver(data: bytes, offset: int, end: int) -> Deliver:
     exchange = data[start:offset].decode("utf-8", "replace")
     start = offset + 1
     offset = start + data[offset]
-    _check_end(offset, end)
+    if offset != end:
+        raise _unfilled()
     return Deliver(
         consumer_tag,
         delivery_tag,
@@ -125,19 +126,20 @@ def _decode_publish(data: bytes, offset: int, end: int) -> Publish:
     start = offset + 1
     offset = start + data[offset]
     bits = data[offset]
-    _check_end(offset + 1, end)
+    if offset + 1 != end:
+        raise _unfilled()
     return Publish(exchange, data[start:offset].decode("utf-8", "replace"), bool(bits & 1), bool(bits & 2))
 
 
 def _decode_ack(data: bytes, offset: int, end: int) -> Ack:
     tag, multiple = _ack(data, offset)
-    _check_end(offset + 9, end)
+    if offset + 9 != end:
+        raise _unfilled()
     return Ack(tag, bool(multiple & 1))
 
 
-def _check_end(offset: int, end: int) -> None:
-    if offset != end:
-        raise FrameError("the method does not fill its frame", code=SYNTAX_ERROR)
+def _unfilled() -> FrameError:
+    return FrameError("the method does not fill its frame", code=SYNTAX_ERROR)
 
 
 def _read_shortstr(data: bytes, offset: int, _end: int) -> tuple[str, int]:
@@ -182,7 +184,8 @@ def _decoder(kind: type[base.Frame]) -> Callable[[bytes, int, int], base.Frame]:
                 bit = 0
                 value, offset = _READ_FIELD[field](data, offset, end)
                 setattr(method, name, value)
-        _check_end(offset, end)
+        if offset != end:
+            raise _unfilled()
         return method
 
     return decode

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from pamqp.commands import Basic
 
@@ -113,13 +113,19 @@ class Properties:
         try:
             (flags,) = _flags(data, offset)
             offset += 2
-            for index, read in _present(flags):
-                if read is None:
+            for index, kind in _present(flags):  # without a call for each field, except for tables
+                if kind == _TEXT:
                     start = offset + 1
                     offset = start + data[offset]
                     values[index] = data[start:offset].decode("utf-8", "replace")
+                elif kind == _OCTET:
+                    values[index] = data[offset]
+                    offset += 1
+                elif kind == _TIME:
+                    (values[index],) = _timestamp(data, offset)
+                    offset += 8
                 else:
-                    values[index], offset = read(data, offset, stop)
+                    values[index], offset = decode_table(data, offset, stop)
         except (IndexError, struct.error):
             offset = -1
         if offset != stop:  # also when a length exceeds the frame, because offsets only grow
@@ -173,22 +179,13 @@ class PropertiesTemplate:
         if message_id:
             flags |= _MESSAGE_ID
             id = shortstr(message_id)
-        time = _seconds(timestamp)
+        try:
+            time = _pack_timestamp(timestamp)
+        except struct.error:
+            raise _not_a_timestamp(timestamp) from None
         return b"".join(
             (_pack_flags(flags), self._before, table, self._between, expires, id, time, self._after)
         )
-
-
-_Read: TypeAlias = Callable[[bytes, int, int], tuple[Any, int]]
-_Write: TypeAlias = Callable[[Any], bytes]
-
-
-def _read_octet(data: bytes, offset: int, _end: int) -> tuple[int, int]:
-    return data[offset], offset + 1
-
-
-def _read_timestamp(data: bytes, offset: int, _end: int) -> tuple[int, int]:
-    return _timestamp(data, offset)[0], offset + 8
 
 
 def _octet(value: int) -> bytes:
@@ -204,16 +201,19 @@ def _seconds(value: int) -> bytes:
     try:
         return _pack_timestamp(value)
     except struct.error:
-        raise InvalidArgument(
-            f"{value!r:.100} is not a timestamp: expected whole seconds of Unix time"
-        ) from None
+        raise _not_a_timestamp(value) from None
 
 
-_KINDS: Final[dict[str, tuple[_Read | None, _Write]]] = {
-    "shortstr": (None, shortstr),  # decode() reads it without a call, because most properties are text
-    "octet": (_read_octet, _octet),
-    "table": (decode_table, encode_table),
-    "timestamp": (_read_timestamp, _seconds),
+def _not_a_timestamp(value: object) -> InvalidArgument:
+    return InvalidArgument(f"{value!r:.100} is not a timestamp: expected whole seconds of Unix time")
+
+
+_TEXT, _OCTET, _TIME, _TABLE = "shortstr", "octet", "timestamp", "table"
+_ENCODERS: Final[dict[str, Callable[[Any], bytes]]] = {
+    _TEXT: shortstr,
+    _OCTET: _octet,
+    _TIME: _seconds,
+    _TABLE: encode_table,
 }
 _NAMES: Final = Basic.Properties.attributes()
 _HEADERS: Final = Basic.Properties.flags["headers"]
@@ -221,16 +221,16 @@ _EXPIRATION: Final = Basic.Properties.flags["expiration"]
 _MESSAGE_ID: Final = Basic.Properties.flags["message_id"]
 _TIMESTAMP: Final = Basic.Properties.flags["timestamp"]
 _CLUSTER_ID: Final = _NAMES.index("cluster_id")  # deprecated, and the last one: it is skipped
-_READERS: Final = [_KINDS[Basic.Properties.amqp_type(name)][0] for name in _NAMES]
+_KINDS: Final = [Basic.Properties.amqp_type(name) for name in _NAMES]
 _WRITERS: Final = [
-    (Basic.Properties.flags[name], name, _KINDS[Basic.Properties.amqp_type(name)][1])
+    (Basic.Properties.flags[name], name, _ENCODERS[Basic.Properties.amqp_type(name)])
     for name in _NAMES[:_CLUSTER_ID]
 ]
 
 
 @cache  # few combinations of properties occur
-def _present(flags: int) -> list[tuple[int, _Read | None]]:
-    """Return the fields that *flags* announces, in their order on the wire: index, and reader."""
+def _present(flags: int) -> list[tuple[int, str]]:
+    """Return the fields that *flags* announces, in their order on the wire: index and type."""
     if flags & 3:
         raise FrameError(f"unknown property flags {flags:#06x}", code=SYNTAX_ERROR)
-    return [(index, _READERS[index]) for index in range(14) if flags & 0x8000 >> index]
+    return [(index, _KINDS[index]) for index in range(14) if flags & 0x8000 >> index]
