@@ -1,7 +1,7 @@
-"""What a broker must do for txmicro, told by pika, a client that nobody here wrote.
+"""The contract of a broker for txmicro, tested with pika, an independent client.
 
-A test case derives from :class:`BrokerContract` and trial's TestCase, and says where its broker is. Nothing
-here waits for time to pass: where something expires, its dead letter is awaited.
+A test case derives from :class:`BrokerContract` and trial's TestCase, and starts its broker. The tests do not wait
+for real time: they wait for the dead letter of a message that expires.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ BYE = Connection.Close(200, "bye", 0, 0)
 
 
 class BrokerContract:
-    """The tests. ``url`` is set by :meth:`start_broker`."""
+    """The tests of the contract. :meth:`start_broker` sets ``url``."""
 
     url: str
     timeout = 60
 
     @property
     def rabbitmq4(self) -> bool:
-        """Whether this is RabbitMQ 4 itself."""
+        """Return whether the broker is RabbitMQ 4."""
         properties = self.connection._impl.server_properties
         return properties["product"] == "RabbitMQ" and self.version >= (4,)
 
     async def start_broker(self) -> None:
-        """Have a broker run, and set ``url``."""
+        """Start a broker, and set ``url``."""
         raise NotImplementedError
 
     async def alarm(self, on: bool) -> None:
-        """Let the broker be short of memory, or no more."""
+        """Raise the broker's memory alarm, or end it."""
         raise NotImplementedError
 
     def setUp(self) -> Any:
@@ -70,7 +70,7 @@ class BrokerContract:
             if connection.closed is not None:
                 await connection.close()
 
-    # Words for what tests do:
+    # Helpers for tests
 
     def endpoint(self) -> TCP4ClientEndpoint:
         parameters = URLParameters(self.url)
@@ -90,7 +90,7 @@ class BrokerContract:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """The RabbitMQ that runs; the embedded broker follows 4.0 where they differ."""
+        """Return the version of RabbitMQ. The embedded broker behaves like 4.0 where versions differ."""
         properties = self.connection._impl.server_properties
         if properties["product"] != "RabbitMQ":
             return (4, 0)
@@ -100,7 +100,7 @@ class BrokerContract:
         return f"contract.{uuid4().hex}"
 
     async def declare(self, **declared: Any) -> str:
-        """A new queue, which goes with the connection unless told otherwise."""
+        """Declare a new queue, which is deleted with the connection by default; return its name."""
         declared.setdefault("exclusive", True)
         reply = await self.channel.queue_declare(self.name(), **declared)
         return str(reply.method.queue)
@@ -112,7 +112,7 @@ class BrokerContract:
         return name
 
     async def publish(self, key: str, body: bytes = b"", exchange: str = "", **properties: Any) -> None:
-        """Publish, mandatory, and wait for the confirm."""
+        """Publish with the mandatory flag, and wait for the confirm."""
         await self.channel.basic_publish(exchange, key, body, BasicProperties(**properties), mandatory=True)
 
     async def consume(self, queue: str, channel: Any = None, **options: Any) -> Any:
@@ -120,24 +120,24 @@ class BrokerContract:
         return deliveries
 
     async def count(self, queue: str) -> int:
-        """How many messages are ready."""
+        """Return how many messages are ready."""
         reply = await self.channel.queue_declare(queue, passive=True)
         return int(reply.method.message_count)
 
     async def count_elsewhere(self, queue: str) -> int:
-        """The same, asked on a fresh channel."""
+        """Return how many messages are ready, on a new channel."""
         self.channel = await self.open_channel()
         return await self.count(queue)
 
     async def bodies(self, queue: str) -> list[bytes]:
-        """Take all that is ready out of *queue*."""
+        """Take all ready messages from *queue*; return their bodies."""
         bodies = []
         while (message := await self.channel.basic_get(queue, auto_ack=True)) is not None:
             bodies.append(message.body)
         return bodies
 
     async def refusal(self, asked: Any) -> tuple[int, str]:
-        """The code and text with which the broker closes the channel on which *asked* was asked."""
+        """Return the code and text with which the broker closes the channel because of the request *asked*."""
         error = await self.failure(asked, ChannelClosedByBroker)
         return error.reply_code, error.reply_text
 
@@ -148,7 +148,7 @@ class BrokerContract:
             return error
         raise self.failureException(f"no {kind.__name__}")  # type: ignore[attr-defined]
 
-    # Publish and consume:
+    # Publish and consume
 
     async def test_a_message_arrives_as_it_was_sent(self: Any) -> None:
         exchange, queue = await self.declare_exchange(), await self.declare()
@@ -226,7 +226,7 @@ class BrokerContract:
         reply = await self.channel.queue_purge(queue)
         self.assertEqual((reply.method.message_count, await self.count(queue)), (3, 0))
 
-    # Prefetch and acknowledgements:
+    # Prefetch and acknowledgements
 
     async def test_prefetch_bounds_what_is_unacknowledged(self: Any) -> None:
         queue = await self.declare()
@@ -296,7 +296,7 @@ class BrokerContract:
         code, text = await self.refusal(self.channel.queue_purge(queue))
         self.assertEqual((code, text), (406, "PRECONDITION_FAILED - unknown delivery tag 7"))
 
-    # Confirms and returns:
+    # Confirms and returns
 
     async def test_an_unroutable_message_is_returned_and_confirmed(self: Any) -> None:
         exchange = await self.declare_exchange()
@@ -332,7 +332,7 @@ class BrokerContract:
         code, text = await self.refusal(other.queue_declare("", exclusive=True))
         self.assertEqual((code, text), (404, "NOT_FOUND - no exchange 'missing' in vhost '/'"))
 
-    # Routing:
+    # Routing
 
     async def routed(self, exchange: str, *keys: str) -> None:
         for key in keys:
@@ -473,7 +473,7 @@ class BrokerContract:
         name = self.name()
         declare = method_frame(1, Queue.Declare(queue=f"{name}@#")).replace(b"@#", b"\r\n")
         client = await self.raw(*self.hello(60), method_frame(1, Channel.Open()), declare)
-        await client.hear(name.encode() + bytes(8))  # pika waits for the name that it sent
+        await client.hear(name.encode() + bytes(8))  # pika waits for the name that it has sent
         await self.channel.queue_bind(f"{name}\n", "amq.\ndirect", name)
         await self.publish(name, b"x", "amq.direct")
         await self.channel.queue_delete(f"{name}\n")
@@ -491,10 +491,10 @@ class BrokerContract:
         self.assertEqual(await self.bodies(queue), [b"b.b"])
         await self.channel.exchange_delete(exchange)
 
-    # Time to live and dead letters:
+    # Time to live and dead letters
 
     async def dying(self, key: str | None = None, **arguments: Any) -> tuple[str, Any]:
-        """A queue with *arguments* whose dead letters go to the consumer that is given too."""
+        """Declare a queue with *arguments*; return it with the consumer of its dead letters."""
         dead = await self.declare()
         exchange = await self.declare_exchange("topic")
         await self.channel.queue_bind(dead, exchange, "#")
@@ -573,7 +573,7 @@ class BrokerContract:
             letter = await dead.get()
             await self.channel.basic_publish("", queue, letter.body, letter.properties)
         (death,) = letter.properties.headers["x-death"]
-        # RabbitMQ 4 believes no history that a client publishes.
+        # RabbitMQ 4 ignores an x-death header that a client publishes.
         self.assertEqual(death["count"], 1 if self.rabbitmq4 else 2)
 
     async def test_a_message_that_goes_round_by_itself_is_dropped(self: Any) -> None:
@@ -634,7 +634,7 @@ class BrokerContract:
         self.assertEqual(headers.get("x-delivery-count"), 1 if self.version < (4, 3) else None)
         self.assertTrue(message.method.redelivered)
 
-    # How queues and exchanges end:
+    # The end of queues and exchanges
 
     async def test_an_auto_delete_queue_goes_with_its_last_consumer(self: Any) -> None:
         queue = await self.declare(exclusive=False, auto_delete=True)
@@ -695,7 +695,7 @@ class BrokerContract:
         await self.channel.queue_delete(self.name())
         await self.channel.exchange_delete(self.name())
 
-    # What is refused:
+    # Refused requests
 
     async def test_a_queue_cannot_change(self: Any) -> None:
         queue = await self.declare(exclusive=False, arguments={"x-message-ttl": 1000})
@@ -825,7 +825,7 @@ class BrokerContract:
         await other.basic_publish("", queue, b"", BasicProperties(expiration="soon"))
         self.assertEqual((await self.refusal(other.queue_purge(queue)))[0], 406)
 
-    # The connection:
+    # The connection
 
     async def test_a_wrong_password_is_refused(self: Any) -> None:
         await self.failure(self.connect(credentials=PlainCredentials("guest", "wrong")), AMQPConnectionError)
@@ -861,13 +861,13 @@ class BrokerContract:
         await waiting
 
     async def raw(self, *methods: Any) -> Any:
-        """A client that sends our header and *methods*, and nothing more."""
+        """Return a client that sends the protocol header and *methods*, and nothing else."""
         client = await connectProtocol(self.endpoint(), Raw())
         client.transport.write(PROTOCOL_HEADER + b"".join(methods))
         return client
 
     def hello(self, heartbeat: int) -> list[bytes]:
-        """What a client says to be let in."""
+        """Return the frames with which a client logs in."""
         return [
             method_frame(0, method)
             for method in (
@@ -885,7 +885,7 @@ class BrokerContract:
         await client.hear(f"{code} - unknown exchange type 'magic'".encode())
         answer = method_frame(0, Connection.CloseOk()) if old else method_frame(1, Channel.CloseOk())
         client.transport.write(answer)
-        if not old:  # the connection goes on
+        if not old:  # the connection stays open
             client.transport.write(method_frame(0, BYE))
             await client.hear(method_frame(0, Connection.CloseOk()))
             client.transport.abortConnection()
@@ -923,7 +923,7 @@ class BrokerContract:
 
 
 class Raw(Protocol):
-    """A client without manners."""
+    """A client that sends raw bytes."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -931,7 +931,7 @@ class Raw(Protocol):
         self._awaited: list[tuple[bytes, Deferred[None]]] = []
 
     def hear(self, words: bytes) -> Deferred[None]:
-        """Fires once *words* have come."""
+        """Fire when the bytes *words* have been received."""
         heard: Deferred[None] = Deferred()
         self._awaited.append((words, heard))
         self.dataReceived(b"")

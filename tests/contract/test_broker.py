@@ -1,4 +1,4 @@
-"""The broker's contract, kept by ours and by RabbitMQ."""
+"""Runs the broker's contract with the embedded broker and with RabbitMQ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ reactor: Any = _reactor
 
 
 class EmbeddedBrokerTests(BrokerContract, TestCase):
-    """Our own, over TCP."""
+    """Tests the embedded broker, over TCP."""
 
     async def start_broker(self) -> None:
         self.broker = EmbeddedBroker(reactor, port=0)
@@ -33,7 +33,7 @@ class EmbeddedBrokerTests(BrokerContract, TestCase):
 
 
 class RabbitMQTests(BrokerContract, TestCase):
-    """RabbitMQ, where it is installed."""
+    """Tests RabbitMQ, where it is installed."""
 
     async def start_broker(self) -> None:
         self.rabbit: Node = await require_rabbitmq()

@@ -261,4 +261,4 @@ class SQLiteTests(TestCase):
         find.addBoth(cancelled.append)
         find.cancel()
         self.assertEqual(len(cancelled), 1)
-        await store.insert("late/0", {})  # the only thread of a database in memory is free again
+        await store.insert("late/0", {})  # the only thread of a database in memory is idle again

@@ -1,4 +1,4 @@
-"""Certificates for tests of TLS: an authority, and what it signs, written as PEM files."""
+"""Creates certificates for tests of TLS: a certification authority and its certificates, as PEM files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """An authority, with its certificate at *path*.
+    """A certification authority, with its certificate at *path*.
 
-    :param signer: who signs that; None: itself.
+    :param signer: the authority that signs its certificate; None: itself.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Authority:
         path.write_bytes(self.certificate.public_bytes(Encoding.PEM))
 
     def sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
-        """The certificate that *builder* describes, signed."""
+        """Sign the certificate that *builder* describes, and return it."""
         return builder.issuer_name(self._name).sign(self._key, hashes.SHA256())
 
     def issue(
@@ -51,7 +51,8 @@ class Authority:
     ) -> int:
         """Write a certificate for *name*, valid for 30 days, and its key to the end of the same file.
 
-        Gives its serial number. *hosts*: the hosts and addresses that it is for. *days_ago*: when it began.
+        Return its serial number. *hosts* are its host names and addresses. *days_ago* is the age of its start of
+        validity.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH

@@ -1,4 +1,4 @@
-"""Buses on the real reactor and a real broker: RabbitMQ, or the embedded one over TCP."""
+"""Runs buses on the real reactor and a real broker: RabbitMQ, or the embedded one over TCP."""
 
 from __future__ import annotations
 
@@ -35,37 +35,37 @@ from txmicro.worker import Worker
 Member = Worker | SystemManager
 
 PATIENCE = 30.0
-"""Seconds that :meth:`LiveTestCase.until` waits for what should come about much sooner."""
+"""Seconds that :meth:`LiveTestCase.until` waits at most. The conditions are usually met much sooner."""
 
 
 class LiveBroker(Protocol):
-    """A broker, and what befalls it."""
+    """A broker that a test can stop, kill and restart."""
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Return the port on which it listens."""
 
     async def start(self) -> None:
-        """Have it run; fails with SkipTest where it is not installed."""
+        """Start the broker; raise SkipTest where it is not installed."""
 
     async def stop(self) -> None:
-        """Be done with it."""
+        """Stop the broker at the end of the test."""
 
     async def kill(self) -> None:
-        """Let it die without a word."""
+        """Kill the broker without closing its connections."""
 
     async def come_back(self) -> None:
-        """Let it run again on the same port."""
+        """Start the broker again on the same port."""
 
     async def close_connections(self) -> None:
-        """Do what an operator does who closes all connections."""
+        """Close all connections, as an operator can."""
 
     async def delete_queue(self, name: str) -> None:
-        """Do what an operator does who deletes a queue, whoever owns it."""
+        """Delete a queue, as an operator can, regardless of its owner."""
 
 
 class RabbitMQ:
-    """The node that all tests share."""
+    """The RabbitMQ node that all tests share."""
 
     node: Node
 
@@ -77,7 +77,7 @@ class RabbitMQ:
         self.node = await require_rabbitmq()
 
     async def stop(self) -> None:
-        """Others go on with it."""
+        """Do nothing: other tests use the node, too."""
 
     async def kill(self) -> None:
         self.node.kill()
@@ -93,7 +93,7 @@ class RabbitMQ:
 
 
 class Embedded:
-    """Our own, in this process, over TCP."""
+    """The embedded broker, in this process, over TCP."""
 
     def __init__(self) -> None:
         self._broker = EmbeddedBroker(reactor, port=0)
@@ -129,7 +129,7 @@ class Embedded:
 
 @implementer(IStreamClientEndpoint)
 class Wire:
-    """The network between a process and the broker: it can be cut."""
+    """The network between a process and the broker. A test can interrupt it."""
 
     def __init__(self, port: int) -> None:
         self._endpoint = TCP4ClientEndpoint(reactor, HOST, port)
@@ -137,7 +137,7 @@ class Wire:
         self._whole = True
 
     def connect(self, factory: IProtocolFactory) -> Deferred[Any]:
-        """As the interface says."""
+        """Connect unless the network is interrupted (:class:`IStreamClientEndpoint`)."""
         if not self._whole:
             return fail(ConnectionRefusedError())
         connecting: Deferred[Any] = self._endpoint.connect(factory)
@@ -148,14 +148,14 @@ class Wire:
         return protocol
 
     def cut(self) -> None:
-        """Break all connections, and let nobody connect from now on."""
+        """Reset all connections, and fail all later ones."""
         self._whole = False
         for protocol in self._connected:
             protocol.transport.abortConnection()
 
 
 class Stranger:
-    """Somebody with a connection to the broker who keeps to no rules."""
+    """A connection to the broker that publishes any message, valid or not."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -175,7 +175,7 @@ class LiveTestCase(TestCase):
     timeout = 90
 
     def make_broker(self) -> LiveBroker:
-        """The broker to test on."""
+        """Return the broker to test on."""
         raise NotImplementedError
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -188,7 +188,7 @@ class LiveTestCase(TestCase):
         await gatherResults([bus.stopService() for bus in self.buses if bus.running])
         await self.broker.stop()
 
-    # Words for what tests do:
+    # Helpers for tests
 
     def url(self, *, port: int = 0, user: str = "guest:guest", vhost: str = "%2f") -> str:
         return f"amqp://{user}@{HOST}:{port or self.broker.port}/{vhost}"
@@ -227,7 +227,7 @@ class LiveTestCase(TestCase):
         return Stranger(channel)
 
     async def until(self, holds: Callable[[], Any], what: str) -> None:
-        """Wait until *holds()*; *what* it says is for the failure."""
+        """Wait until *holds()* is true; *what* describes that in the failure."""
         deadline = reactor.seconds() + PATIENCE
         while not holds():
             if reactor.seconds() > deadline:
@@ -235,7 +235,7 @@ class LiveTestCase(TestCase):
             await deferLater(reactor, 0.02)
 
     async def failed(self, waiting: Awaitable[Any], kind: type[Exception]) -> Any:
-        """The error of *kind* that *waiting* fails with."""
+        """Return the error of *kind* that *waiting* fails with."""
         try:
             result = await waiting
         except kind as error:
@@ -243,11 +243,11 @@ class LiveTestCase(TestCase):
         return self.fail(f"no {kind.__name__}, but {result!r:.200}")
 
     def lines(self, text: str) -> list[LogEvent]:
-        """What was logged that has *text* in it."""
+        """Return the log events whose text contains *text*."""
         return [event for event in self.events if text in (formatEvent(event) or "")]
 
 
-# What a mixin of live tests derives from: trial would run the tests of a subclass of LiveTestCase as they are.
+# The base of a mixin of live tests. If it were LiveTestCase, trial would run the tests of the mixin itself.
 if TYPE_CHECKING:
     Live = LiveTestCase
 else:

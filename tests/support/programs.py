@@ -30,8 +30,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 class Program(ProcessProtocol):
     """A process.
 
-    :ivar output: what it has written so far, to stdout and stderr.
-    :ivar errors: what of it to stderr.
+    :ivar output: its output so far, to stdout and stderr.
+    :ivar errors: its output to stderr.
     """
 
     def __init__(self) -> None:
@@ -100,9 +100,9 @@ class Program(ProcessProtocol):
 
 
 class ProgramTestCase(TestCase):
-    """Runs programs in a directory that has the project's ``etc``; kills them at the end.
+    """Runs programs in a directory with a copy of the project's ``etc``, and kills them at the end.
 
-    :ivar settings: the environment's ``TXMICRO_`` variables for them.
+    :ivar settings: the ``TXMICRO_`` variables of their environment.
     """
 
     timeout = 2 * PATIENCE

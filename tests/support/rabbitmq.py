@@ -40,12 +40,12 @@ from tests.support.certificates import Authority
 reactor: Any = _reactor
 
 BINARIES = Path(os.environ.get("TXMICRO_RABBITMQ_BIN", "/usr/lib/rabbitmq/bin"))
-"""The folder of the programs of the RabbitMQ to test with; ``.ci/rabbitmq4`` installs other versions than Debian's."""
+"""The folder of RabbitMQ's programs. ``.ci/rabbitmq4`` installs other versions than Debian's."""
 
 REQUIRED = "TXMICRO_REQUIRE_SERVICES"
 HOST = "127.0.0.1"
-# Everything is in one process group, which ends when its standard input does. So
-# nothing outlives the test run, however that ends.
+# All processes are in one group, which is killed when its standard input is closed. So they end with the test run,
+# however that ends.
 SCRIPT = """
 exec 3<&0 0</dev/null
 epmd >/dev/null 2>&1 3<&- &
@@ -53,41 +53,43 @@ epmd >/dev/null 2>&1 3<&- &
 exec "$0" 3<&-
 """
 START_TIMEOUT = 60.0
-"""Seconds that a node has to start; an idle machine takes about five."""
+"""Seconds within which a node has to start. An idle machine takes about five."""
 
 
 def installed() -> bool:
-    """Whether there is a RabbitMQ to run."""
+    """Return whether RabbitMQ is installed."""
     return (BINARIES / "rabbitmq-server").exists()
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
+    """Return a TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 class NodeError(Exception):
-    """The node did not do what it was told; the text has its output."""
+    """A command of the node failed. The message is its output."""
 
 
 class Node:
-    """One RabbitMQ node.
+    """A RabbitMQ node.
 
-    :param directory: for its data and logs; made if it is missing.
-    :param tls: whether it also speaks TLS, to who shows a certificate that ``authority`` has signed. Then there is
-        the mechanism EXTERNAL: the certificate's common name is the user.
-    :param settings: more lines of its configuration.
-    :ivar host: its address. :ivar port: where it speaks AMQP there. :ivar tls_port: where it does so through TLS.
+    :param directory: for its data and logs; created if it is missing.
+    :param tls: whether it also listens for TLS. The clients' certificates must be signed by ``authority``. With the
+        mechanism EXTERNAL, the certificate's common name is the user.
+    :param settings: further lines of its configuration.
+    :ivar host: its address.
+    :ivar port: its port for AMQP.
+    :ivar tls_port: its port for AMQP over TLS.
     """
 
     authority: Authority
     host = HOST
     prefix: tuple[str, ...] = ()
-    """What its commands begin with."""
+    """The words that its commands start with."""
     erlang = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
-    """Options of its virtual machine: one that leaves the processor to others."""
+    """Options of its virtual machine, which leave the processors to other programs."""
 
     def __init__(
         self, directory: Path, name: str = "txmicro", *, tls: bool = False, settings: str = ""
@@ -103,22 +105,22 @@ class Node:
 
     @property
     def url(self) -> str:
-        """Its address, as user guest."""
+        """Return its URL, with the user guest."""
         return f"amqp://guest:guest@{self.host}:{self.port}/"
 
     @property
     def running(self) -> bool:
-        """Whether its process lives."""
+        """Return whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
-    # Life:
+    # Start and stop
 
     @inlineCallbacks
     def start(self) -> Any:
-        """Start it. Fires with None once it takes connections; fails with :class:`NodeError`."""
+        """Start the node. Fire with None when it accepts connections; fail with :class:`NodeError`."""
         self._prepare()
         with (self.directory / "output").open("wb") as output:
-            # Not the reactor's spawnProcess: trial wants nothing in its reactor between tests.
+            # Not the reactor's spawnProcess: trial permits nothing in its reactor between tests.
             self._process = subprocess.Popen(
                 [*self.prefix, "/bin/sh", "-c", SCRIPT, str(BINARIES / "rabbitmq-server")],
                 stdin=subprocess.PIPE,
@@ -132,7 +134,7 @@ class Node:
 
     @inlineCallbacks
     def stop(self) -> Any:
-        """Stop it in good order. Fires with None when it is gone."""
+        """Stop the node in good order. Fire with None when it has stopped."""
         if self._process is not None:
             self._process.terminate()
             while self._process.poll() is None:
@@ -140,29 +142,29 @@ class Node:
             self.kill()
 
     def kill(self) -> None:
-        """Kill it and all its processes (SIGKILL), and wait until they are gone; nothing if it does not run."""
+        """Kill all its processes (SIGKILL) and wait for their end. Do nothing if it does not run."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process.stdin.close()
-            for _ in range(1000):  # the group's other processes die in their own time
+            for _ in range(1000):  # the group's other processes end a little later
                 if _refuses(self.host, self.port):
                     break
                 time.sleep(0.01)
 
     @inlineCallbacks
     def restart(self) -> Any:
-        """Stop it if it runs, and start it with the data that it had. Fires with None; fails as :meth:`start`."""
+        """Stop the node if it runs, and start it with its data. Fire with None; fail like :meth:`start`."""
         yield self.stop()
         yield self.start()
 
-    # Commands:
+    # Commands
 
     @inlineCallbacks
     def ctl(self, *arguments: str) -> Any:
-        """Run ``rabbitmqctl``. Fires with its output (str); fails with :class:`NodeError` on a bad exit."""
+        """Run ``rabbitmqctl``. Fire with its output (str); fail with :class:`NodeError` if it exits with an error."""
         words = [*self.prefix, str(BINARIES / "rabbitmqctl"), "-q", "-n", self.name, *arguments]
         out, err, code = yield getProcessOutputAndValue(
             words[0], words[1:], env=self._environment(), path=str(self.directory)
@@ -173,39 +175,39 @@ class Node:
 
     @inlineCallbacks
     def version(self) -> Any:
-        """Fires with the version of what is installed, which need not run: a tuple of numbers."""
+        """Fire with the installed version, a tuple of numbers. The node need not run."""
         said = yield self.ctl("version")
         return tuple(int(number) for number in re.findall(r"\d+", said)[:3])
 
     @inlineCallbacks
     def add_user(self, name: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> Any:
-        """Let *name*, whose password is its name, do what these expressions match. Fires with None."""
+        """Add the user *name*, whose password is the name, with these permissions. Fire with None."""
         if not re.search(rf"^{re.escape(name)}\t", (yield self.ctl("list_users")), re.MULTILINE):
             yield self.ctl("add_user", name, name)
         yield self.ctl("set_permissions", name, configure, write, read)
 
     @inlineCallbacks
     def queues(self) -> Any:
-        """Fires with all queues: a dict of name to number of ready messages."""
+        """Fire with all queues: a dict of names to the numbers of ready messages."""
         listed = yield self.ctl("list_queues", "--formatter", "json", "name", "messages_ready")
         return {queue["name"]: queue["messages_ready"] for queue in json.loads(listed)}
 
     def close_connections(self, reason: str = "test") -> Deferred[str]:
-        """Make it close all its clients' connections."""
+        """Close the connections of all clients. Fire with the command's output."""
         result: Deferred[str] = self.ctl("close_all_connections", reason)
         return result
 
     def delete_queue(self, name: str) -> Deferred[str]:
-        """Delete a queue under its consumers."""
+        """Delete a queue, also one with consumers. Fire with the command's output."""
         result: Deferred[str] = self.ctl("delete_queue", name)
         return result
 
     def set_memory_watermark(self, fraction: float) -> Deferred[str]:
-        """Raise the memory alarm (0) or end it (0.4, RabbitMQ's default)."""
+        """Raise the memory alarm (0) or end it (0.4, RabbitMQ's default). Fire with the command's output."""
         result: Deferred[str] = self.ctl("set_vm_memory_high_watermark", str(fraction))
         return result
 
-    # How:
+    # Implementation
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -285,7 +287,7 @@ def _refuses(host: str, port: int) -> bool:
 
 
 class _Probe(Protocol):
-    """Shows that somebody listens."""
+    """Detects that the port accepts connections."""
 
     def __init__(self) -> None:
         self.gone: Deferred[None] = Deferred()
@@ -299,10 +301,10 @@ _shared: dict[bool, Node] = {}
 
 @inlineCallbacks
 def require_rabbitmq(*, tls: bool = False) -> Any:
-    """The node that all tests share, running; *tls*: the one that they share which speaks TLS.
+    """Return the node that all tests share, started; with *tls*, the shared one that also listens for TLS.
 
-    Fires with the :class:`Node`; fails with SkipTest where RabbitMQ is not installed, with
-    :class:`NodeError` if it then must be (``TXMICRO_REQUIRE_SERVICES=1``) or does not start.
+    Fires with the :class:`Node`. Fails with SkipTest where RabbitMQ is not installed. Fails with :class:`NodeError`
+    if it is not installed but required (``TXMICRO_REQUIRE_SERVICES=1``), or does not start.
     """
     if not installed():
         if os.environ.get(REQUIRED) == "1":

@@ -1,4 +1,4 @@
-"""A broker that says what a test tells it, for tests of the AMQP client."""
+"""A broker that sends what a test tells it to, for tests of the AMQP client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CountingTransport(StringTransport):
 class ScriptedBroker:
     """A client and the broker's end of its connection.
 
-    :ivar said: what the client has sent, in its order: channel, and a method, or a content; or ``"heartbeat"``.
+    :ivar said: the messages of the client in order: channel, and a method or a content; or ``"heartbeat"``.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -48,7 +48,7 @@ class ScriptedBroker:
         )
 
     def connect(self) -> bytes:
-        """Connect the client; gives its protocol header."""
+        """Connect the client; return its protocol header."""
         self.client.makeConnection(self.transport)
         self.clock.advance(0)
         header = bytes(self.transport.value())
@@ -56,7 +56,7 @@ class ScriptedBroker:
         return header
 
     def heard(self) -> list[Any]:
-        """What the client has sent since the last time."""
+        """Return the messages of the client since the last call."""
         self.clock.advance(0)
         self._reader.feed(self.transport.value())
         self.transport.clear()
@@ -64,7 +64,7 @@ class ScriptedBroker:
         return said
 
     def heard_one(self) -> Any:
-        """The one method or content that the client has sent since the last time."""
+        """Return the only method or content that the client has sent since the last call."""
         ((_, thing),) = self.heard()
         return thing
 
@@ -87,15 +87,15 @@ class ScriptedBroker:
         self.client.dataReceived(content_frames(channel, head, encoded, body, 4096))
 
     def start(self, **properties: Any) -> None:
-        """Begin the handshake."""
+        """Send Start, the first method of the handshake."""
         self.say(commands.Connection.Start(0, 9, properties, "AMQPLAIN PLAIN", "en_US"), channel=0)
 
     def tune(self, channel_max: int = 2047, frame_max: int = 131072, heartbeat: int = 60) -> None:
-        """Go on with the handshake."""
+        """Send Tune, the next method of the handshake."""
         self.say(commands.Connection.Tune(channel_max, frame_max, heartbeat), channel=0)
 
     def open(self, **limits: int) -> None:
-        """The whole handshake."""
+        """Run the whole handshake."""
         self.connect()
         self.start()
         self.tune(**limits)
@@ -103,7 +103,7 @@ class ScriptedBroker:
         self.heard()
 
     def channel(self, number: int = 1) -> Any:
-        """Have the client open a channel; gives it."""
+        """Let the client open a channel; return the channel."""
         opened: list[Any] = []
         self.client.channel_open().addCallback(opened.append)
         self.say(commands.Channel.OpenOk(), channel=number)
@@ -111,7 +111,7 @@ class ScriptedBroker:
         return opened[0]
 
     def hang_up(self) -> None:
-        """The connection is gone, if it was not."""
+        """Close the connection if it is open."""
         if self.gone:
             return
         self.gone = True

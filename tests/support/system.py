@@ -1,4 +1,4 @@
-"""A whole system in memory, on a clock that the test moves: embedded broker, buses, workers, managers."""
+"""Runs a whole system in memory on a Clock: embedded broker, buses, workers, managers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Member = Worker | SystemManager
 
 
 class Way:
-    """The way to the broker (IStreamClientEndpoint), which a test can close, or lead to another one.
+    """An endpoint (IStreamClientEndpoint) to the broker, which a test can close or redirect.
 
-    :ivar broker: where it leads; None: nobody listens there.
+    :ivar broker: the broker to connect to; None: connections are refused.
     """
 
     def __init__(self, clock: Clock, broker: BrokerFactory | None) -> None:
@@ -43,7 +43,7 @@ class Way:
 
 
 class SystemTestCase(SynchronousTestCase):
-    """Starts processes (a bus each) on one broker; at the end stops them all and looks for what is left."""
+    """Starts processes (a bus each) on one broker. At the end it stops them all and checks that nothing is left."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -63,7 +63,7 @@ class SystemTestCase(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def process(self, *members: Member, config: Config | None = None) -> Bus:
-        """Start a process with these workers and managers; time goes on until nothing more happens at once."""
+        """Start a process with these workers and managers. Advance the clock until they are connected."""
         bus = memory_bus(self.clock, self.way, config or Config())
         self.buses.append(bus)
         for member in members:
@@ -73,7 +73,7 @@ class SystemTestCase(SynchronousTestCase):
         return bus
 
     def restart_broker(self) -> None:
-        """The broker dies without a word, and comes back empty."""
+        """Close all connections of the broker, and start it again without its data."""
         self.way.broker = None
         self.broker.close()
         self.broker = BrokerFactory(self.clock)
@@ -81,7 +81,7 @@ class SystemTestCase(SynchronousTestCase):
         self.way.broker = self.broker
 
     def stop(self, bus: Bus) -> None:
-        """Stop a process; it must manage to."""
+        """Stop a process, and check that it has stopped."""
         stopping = bus.stopService()
         self.advance(0.1)
         if not stopping.called:
@@ -89,19 +89,19 @@ class SystemTestCase(SynchronousTestCase):
         self.successResultOf(stopping)
 
     def advance(self, seconds: float, step: float = 0.05) -> None:
-        """Let time go by in steps, so that what happens in turns does."""
+        """Advance the clock in steps, so that timers and turns happen in their order."""
         self.clock.advance(0)
         while seconds > 1e-9:
             self.clock.advance(min(step, seconds))
             seconds -= step
 
     def result(self, waiting: Deferred[T] | Coroutine[Any, Any, T], seconds: float = 0.2) -> T:
-        """What *waiting* fires with, within *seconds*."""
+        """Return the result of *waiting*, which must fire within *seconds*."""
         deferred = waiting if isinstance(waiting, Deferred) else Deferred.fromCoroutine(waiting)
         self.advance(seconds)
         return self.successResultOf(deferred)
 
     def error(self, waiting: Deferred[Any], kind: type[Exception], seconds: float = 0.2) -> Any:
-        """What *waiting* fails with, within *seconds*."""
+        """Return the error of *waiting*, which must fail within *seconds*."""
         self.advance(seconds)
         return self.failureResultOf(waiting, kind).value

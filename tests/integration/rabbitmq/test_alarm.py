@@ -1,4 +1,4 @@
-"""A broker that accepts no messages, for it lacks memory or disk space: RabbitMQ, and the embedded one."""
+"""Tests a broker that blocks publishers because memory or disk space is low: RabbitMQ, and the embedded one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class InMemory(SystemTestCase):
         self.advance(2)
 
     def alarm(self, on: bool) -> None:
-        """The broker reads nothing more of those that publish, and says so; or it reads on."""
+        """Raise the alarm of the broker, which then blocks the publishers; or end it."""
         if on:
             self.broker.model.memory.allocate(1 << 30)
         else:
@@ -96,7 +96,7 @@ class StopTests(InMemory):
         self.alarm(True)
         self.advance(1)
         for member in (self.sender, self.worker, self.manager):
-            if isinstance(member, Worker):  # a question about an exchange, which the broker does not read
+            if isinstance(member, Worker):  # a request about an exchange, which the broker does not read
                 member._running_engine._publisher.reply("WX:1", "ack", "", b"")
         stopping = [bus.stopService() for bus in self.buses]
         self.advance(Config().grace)
@@ -107,10 +107,10 @@ class StopTests(InMemory):
 
 
 class Alarm(Live):
-    """On a real connection."""
+    """Tests that need a real connection."""
 
     async def alarm(self, on: bool) -> None:
-        """Let the broker run short of memory, or no longer."""
+        """Raise the broker's alarm, or end it."""
         raise NotImplementedError
 
     async def test_all_of_it(self) -> None:
@@ -131,7 +131,7 @@ class Alarm(Live):
             self.assertIn("the broker accepts no messages", str(error))
             self.assertEqual(len(manager.registry), 3)
             self.assertEqual(self.lines("is removed from the list of workers"), [])
-            # A question about an exchange, which the broker does not read: a stop waited for its answer.
+            # It sends a request about an exchange, which the broker does not read. The stop waited for its answer.
             leaving._running_engine._publisher.reply("WX:1", "ack", "", b"")
             stopping = bus.stopService()
             await self.until(lambda: stopping.called, "it stops within its grace")

@@ -1,4 +1,4 @@
-"""The AMQP client, against a real RabbitMQ."""
+"""Tests the AMQP client with a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class RabbitMQ(TestCase):
         self.channel.publish(prefix, properties.encode(), body)
 
     async def failed(self, waiting: Coroutine[Any, Any, Any] | Deferred[Any], kind: type[Exception]) -> Any:
-        """The error of *kind* that *waiting* fails with."""
+        """Return the error of *kind* that *waiting* fails with."""
         try:
             await waiting
         except kind as error:
@@ -209,7 +209,9 @@ class RabbitMQ(TestCase):
         self.assertEqual(getattr(error, "reply_code", None), 501)
 
     async def test_frames_no_larger_than_agreed(self) -> None:
-        small = await self.connected(frame_max=8192)  # RabbitMQ 4.1 and later hang up at less
+        small = await self.connected(
+            frame_max=8192
+        )  # RabbitMQ 4.1 and later close the connection if it is lower
         channel = await small.channel_open()
         queue = (await channel.queue_declare(exclusive=True)).queue
         channel.publish(channel.publisher("", queue), b"\0\0", bytes(20_000))

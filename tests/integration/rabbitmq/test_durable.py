@@ -1,4 +1,4 @@
-"""Durable jobs on real connections: on RabbitMQ, and on the embedded broker over TCP."""
+"""Tests durable jobs on real connections: on RabbitMQ, and on the embedded broker over TCP."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ QUICK = RetryPolicy(attempts=3, steps=(0.2, 0.4))
 
 
 class Ledger:
-    """What was run, and what came of it: an effect by ``job.key``, as a store would have it.
+    """Records the jobs that were run, and their effects by ``job.key``, as a store does.
 
-    :ivar runs: how often each job was started. :ivar again: those that were marked as redelivered.
+    :ivar runs: how often each job was started.
+    :ivar again: the jobs that were marked as redelivered.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class Ledger:
 
 
 class Taker(Worker):
-    """Puts what it did into the ledger."""
+    """Records the jobs that it runs."""
 
     type = "WD"
     retry = QUICK
@@ -64,7 +65,7 @@ class Taker(Worker):
 
 
 class DurableJobs(Live):
-    """What the broker has confirmed is done, or stands in the dead letters."""
+    """Tests that a job that the broker has confirmed is done or is among the dead letters."""
 
     exact_cancel = True
 
@@ -74,7 +75,7 @@ class DurableJobs(Live):
         self.sender = Worker("WS")
         await self.start(self.sender)
         await self.watch()
-        for queue in self.queues():  # what another test left
+        for queue in self.queues():  # left by another test
             await self.watching.queue_delete(queue=queue)
 
     async def watch(self) -> None:
@@ -88,7 +89,7 @@ class DurableJobs(Live):
         return [*self.always(), *(topology.retry_queue("WD", step) for step in QUICK.steps)]
 
     async def depth(self, queue: str) -> int:
-        """How many messages are ready in *queue*; 0: or it does not exist."""
+        """Return how many messages are ready in *queue*; 0 if it does not exist."""
         try:
             reply = await self.watching.queue_declare(queue=queue, passive=True)
         except ChannelClosed:
@@ -97,14 +98,14 @@ class DurableJobs(Live):
         return int(reply.message_count)
 
     async def check_empty(self, *but: str) -> None:
-        """Nothing is left, neither waiting nor unacknowledged: all consumers are gone when this is asked."""
+        """Check that no queue but these contains a message, ready or unacknowledged. All consumers must be closed."""
         await gatherResults([bus.stopService() for bus in self.buses if bus.running])
         for queue in self.queues():
             if queue not in but:
                 self.assertEqual(await self.depth(queue), 0, queue)
 
     async def dead(self) -> list[dict[str, Any]]:
-        """The headers of the dead letters, which are taken out."""
+        """Take the dead letters, and return their headers."""
         letters: list[dict[str, Any]] = []
 
         def letter(deliver: Deliver, properties: Properties, body: bytes) -> None:
@@ -127,7 +128,7 @@ class DurableJobs(Live):
                 return await handler(job)
 
             taker.do_job = do_job  # type: ignore[method-assign]
-        if wire is not None:  # it may be cut before the worker is ready
+        if wire is not None:  # it may be interrupted before the worker is ready
             return taker, self.launch(taker, wire=wire, grace=0.01)
         return taker, await self.start(taker, grace=5)
 
@@ -247,7 +248,7 @@ class DurableJobs(Live):
         self.assertEqual(self.ledger.runs, {})
 
     async def test_a_job_that_kills_its_worker_is_given_up_after_the_limit(self) -> None:
-        """And its neighbors are done."""
+        """Its neighbors are done, too."""
         data = [*range(10), "poison", *range(10, 20)]
         wires: list[Wire] = []
 
@@ -270,7 +271,7 @@ class DurableJobs(Live):
         poison = jobs.pop(10)
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, list(range(20)))
-        # Once in the queue, then in the quarantine: the limit's worth of returns.
+        # Once in the queue, then in the quarantine up to the limit of deliveries.
         self.assertEqual(self.ledger.runs[f"{poison.id}/0"], 1 + topology.DELIVERY_LIMIT)
         self.assertEqual(len(self.ledger.effects), 20)
         await self.failed(poison, WorkerLost)
@@ -355,7 +356,7 @@ class DurableJobs(Live):
         self.assertEqual(await self.depth(topology.dead_queue("WD")), 0)
 
     async def operate(self, command: str, *words: str) -> str:
-        """What ``txmicro dead`` answers."""
+        """Return the output of ``txmicro dead``."""
         out, err = StringIO(), StringIO()
         obeying = cli.Command(reactor, {"TXMICRO_BROKER_URL": self.url()}, out, err)
         self.assertEqual((await obeying.run(["dead", command, "WD", *words]), err.getvalue()), (cli.DONE, ""))
@@ -368,7 +369,7 @@ class DurableJobs(Live):
         return self.ledger.runs[f"{job.id}/0"] >= times
 
     async def quiet(self) -> None:
-        """What was delivered again has been run again, or acknowledged."""
+        """Wait until the jobs that were delivered again have been run or acknowledged."""
         while True:
             before = sum(self.ledger.runs.values())
             await deferLater(reactor, 0.5)
@@ -381,10 +382,10 @@ class DurableJobs(Live):
 
 
 class OnRabbitMQ(DurableJobs, LiveTestCase):
-    """On RabbitMQ, where it is installed; and what only it can do."""
+    """Tests on RabbitMQ, where it is installed."""
 
-    # What a quorum queue was about to give to a consumer that is cancelled, 3.10 keeps back until its channel
-    # closes: then it goes to another, marked as delivered before, though nobody has seen it.
+    # A quorum queue of 3.10 keeps a message back that it was about to deliver to a canceled consumer. It delivers the
+    # message elsewhere when the channel is closed, marked as redelivered.
     exact_cancel = False
 
     broker: RabbitMQ
@@ -395,7 +396,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
     async def test_the_broker_is_killed_with_jobs_in_its_queue(self) -> None:
         _, bus = await self.taker()
         await bus.stopService()
-        # RabbitMQ 3.10 that is killed within half a second of a quorum queue's declaration does not find it again.
+        # RabbitMQ 3.10 loses a quorum queue if it is killed within half a second of the queue's declaration.
         await deferLater(reactor, 1.5)
         jobs = [self.sender.send("WD:*", n, durable=True, timeout=80) for n in range(500)]
         await gatherResults([job.when_stored() for job in jobs])
@@ -426,7 +427,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
         await self.broker.node.ctl("set_policy", "full", pattern, '{"max-length": 5}', "--apply-to", "queues")
         try:
             jobs = [self.sender.send("WD:*", n, durable=True, timeout=60) for n in range(20)]
-            # It refuses only those that come when it is full: of what comes at once more than five may get in.
+            # A full queue refuses only later messages: of several at the same time, more than five may enter.
             await gatherResults([job.when_stored() for job in jobs[:5]])
             late = [self.sender.send("WD:*", n, durable=True, timeout=60) for n in range(20, 50)]
             await deferLater(reactor, 2.5)
@@ -475,7 +476,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
 
 
 class OnTheEmbeddedBroker(DurableJobs, LiveTestCase):
-    """On our own, over TCP."""
+    """Tests on the embedded broker, over TCP."""
 
     def make_broker(self) -> LiveBroker:
         return Embedded()

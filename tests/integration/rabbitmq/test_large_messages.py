@@ -1,4 +1,4 @@
-"""Messages that RabbitMQ refuses for their size: each costs its own job, and nothing else."""
+"""Tests messages that RabbitMQ refuses because of their size. Only their own jobs fail."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from txmicro.worker import Worker
 MIB = 1 << 20
 LIMIT = 2 * MIB
 DEFAULTS = {True: 16 * MIB, False: 128 * MIB}
-"""RabbitMQ's own limits: from 4.0 on, and before."""
+"""RabbitMQ's default limits: from 4.0 on, and before."""
 
 FITS, TOO_LARGE = "x" * (LIMIT - 64 * 1024), "x" * (LIMIT + 1)
 
 
 class Taker(Worker):
-    """Does what it is told, and notes which jobs it ran."""
+    """Does what the job says, and records the jobs that it runs."""
 
     type = "WL"
     retry = RetryPolicy(attempts=2, steps=(0.1,))
@@ -52,7 +52,7 @@ class Taker(Worker):
 
 
 class OnRabbitMQ(LiveTestCase):
-    """On RabbitMQ, whose limit is lowered."""
+    """Tests on RabbitMQ with a lower limit."""
 
     broker: RabbitMQ
 
@@ -74,12 +74,12 @@ class OnRabbitMQ(LiveTestCase):
         await self.limit(self.default)
 
     async def limit(self, size: int) -> None:
-        # Older ones read it when a channel opens, newer ones with each message.
+        # Older versions read the limit when a channel is opened, newer ones with each message.
         set_env = f"application:set_env(rabbit, max_message_size, {size})"
         await self.broker.node.ctl("eval", f"{set_env}, persistent_term:put(max_message_size, {size}).")
 
     def check_undisturbed(self) -> None:
-        """No connection was lost, and no job ran twice."""
+        """Check that no connection was lost, and that no job ran twice."""
         self.assertEqual((self.sending.session, self.taking.session), self.sessions)
         self.assertLessEqual(set(self.taker.ran.values()), {1})
 
@@ -94,7 +94,7 @@ class OnRabbitMQ(LiveTestCase):
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, [1, len(FITS)] * 6)
         self.check_undisturbed()
-        with self.assertRaises(MessageTooLarge):  # by now it is known
+        with self.assertRaises(MessageTooLarge):  # the limit is known now
             self.sender.send("WL:*", TOO_LARGE, durable=durable)
 
     async def test_a_job_fails_and_the_others_do_not_wait(self) -> None:
@@ -151,7 +151,7 @@ class OnRabbitMQ(LiveTestCase):
     async def test_the_limit_that_it_has_by_default(self) -> None:
         await self.limit(self.default)
         if self.default > 16 * MIB:
-            return  # as much is not to be encoded in a test
+            return  # so large a message would be too slow to encode in a test
         bus = await self.fresh()
         [sender] = [worker for worker in bus if isinstance(worker, Worker)]
         error = await self.failed(sender.send("WL:*", "x" * self.default).when_done(), MessageTooLarge)
@@ -159,7 +159,7 @@ class OnRabbitMQ(LiveTestCase):
 
 
 class ChannelTests(SynchronousTestCase):
-    """On a broker that is scripted."""
+    """Tests with a scripted broker."""
 
     def setUp(self) -> None:
         self.broker = ScriptedBroker()
@@ -172,7 +172,7 @@ class ChannelTests(SynchronousTestCase):
         return self.large.publish("x", "k", Properties().encode(), bytes(size), "")
 
     def opens(self) -> list[int]:
-        """Have the client open its channel; gives the sizes of what it publishes there then."""
+        """Let the client open its channel; return the sizes of the messages that it then publishes there."""
         [self.number] = [
             number for number, said in self.broker.heard() if isinstance(said, ChannelMethods.Open)
         ]

@@ -1,4 +1,4 @@
-"""The system on a broker that fails, among messages that are wrong, with handlers that misbehave.
+"""Tests the system with a broker that fails, with invalid messages, and with handlers that misbehave.
 
 Each test runs on RabbitMQ and on the embedded broker over TCP.
 """
@@ -46,7 +46,7 @@ async def echo(job: Job) -> Any:
 
 
 class Gate:
-    """Handlers wait at it until it opens."""
+    """A gate at which handlers wait until it is opened."""
 
     def __init__(self) -> None:
         self._waiting: list[Deferred[None]] = []
@@ -67,7 +67,7 @@ class Gate:
 
 
 class Taker(Worker):
-    """Notes what it ran. Its jobs wait at its gate, or else take 5 ms."""
+    """Records the jobs that it runs. They wait at its gate, or take 5 ms."""
 
     type = "WB"
 
@@ -83,7 +83,7 @@ class Taker(Worker):
 
 
 class Unreachable(Live):
-    """A broker that is not there, or does not let us in: try again, say so, stop at once."""
+    """Tests that a broker that cannot be reached, or refuses the login, is logged and retried, and a stop ends that."""
 
     async def test_nobody_listens(self) -> None:
         event = await self.told_why(self.url(port=free_port()))
@@ -106,7 +106,7 @@ class Unreachable(Live):
             full.bind((HOST, 0))
             full.listen(0)
             port = full.getsockname()[1]
-            with socket.create_connection((HOST, port)):  # the only one that it has room for
+            with socket.create_connection((HOST, port)):  # the backlog has room for one connection only
                 bus = self.launch(Worker("WA"), url=self.url(port=port))
                 await self.until(reactor.getWriters, "it waits for a connection")
                 await self.stops_at_once(bus)
@@ -125,24 +125,24 @@ class Unreachable(Live):
         await self.stops_at_once(bus)
 
     async def told_why(self, url: str) -> Any:
-        """What is logged of the first attempt."""
+        """Return the logged reason of the first attempt."""
         bus = self.launch(Worker("WA"), url=url)
         await self.until(lambda: self.lines("next attempt in"), "it says that it has no connection")
         await self.stops_at_once(bus)
         return self.lines("next attempt in")[0]
 
     async def stops_at_once(self, bus: Bus) -> None:
-        """It stops without another attempt, and leaves no timer behind."""
+        """Check that the bus stops without another attempt, and leaves no timer."""
         said = len(self.lines("next attempt in"))
         await bus.stopService()
         self.assertEqual(len(self.lines("next attempt in")), said)
 
 
 class Outages(Live):
-    """What is lost is built again, and no job with it."""
+    """Tests that lost connections, channels and queues are restored, and no job is lost."""
 
     async def loses_no_job(self, disturb: Callable[[], Awaitable[None]]) -> None:
-        """Send jobs, and *disturb* while some are done, some run and some wait; all must end well."""
+        """Send jobs, and call *disturb* while some are done, some run and some wait. All must succeed."""
         addresses = ["WB:*"] * 300 + [self.taker.id] * 50
         jobs = [self.sender.send(address, n, timeout=60) for n, address in enumerate(addresses)]
         await self.until(lambda: len(self.taker.ran) > 100, "some of the jobs are done")
@@ -152,7 +152,7 @@ class Outages(Live):
         await self.is_whole()
 
     async def is_whole(self) -> None:
-        """Jobs go both ways, and a manager knows who is there."""
+        """Check that jobs work in both directions, and that a manager knows all workers."""
         self.assertEqual(await self.sender.send("WB:*", "again", timeout=20), "again")
         self.assertEqual(await self.sender.send(self.taker.id, "direct", timeout=20), "direct")
         everybody = {self.sender.id, self.taker.id}
@@ -285,7 +285,7 @@ class Outages(Live):
 
 
 class Nobody(Live):
-    """Jobs that no worker can take."""
+    """Tests jobs that no worker can take."""
 
     async def test_a_manager_knows_within_two_retry_intervals(self) -> None:
         sender = Worker("WA")
@@ -294,7 +294,7 @@ class Nobody(Live):
         leaving = await self.start(Worker("WC", do_job=echo))
         self.assertEqual(await sender.send("WC:*", 1), 1)
         await leaving.stopService()
-        # RabbitMQ 4.3 tells late that a queue has no consumer any more, and costs an interval then.
+        # RabbitMQ 4.3 notices only after some time that a queue has lost its last consumer. That costs an interval.
         assert sender.bus.session is not None
         limit = 4 if sender.bus.session.features.transient_queues else 8
         jobs = [
@@ -360,11 +360,11 @@ SHAPES: tuple[Any, ...] = (
 )
 GARBAGE = (b"", b"\0", b"\xff\xfe\xfd", b"{", b"[" * 100_000, b'"\xc3', os.urandom(1000))
 TYPES = ("application/json", "application/bson", "application/msgpack", "text/plain", "\u00fc" * 50, None)
-LARGE = b'"' + b"x" * (16_000_000 - 2) + b'"'  # RabbitMQ 4 itself takes 16 MiB at most
+LARGE = b'"' + b"x" * (16_000_000 - 2) + b'"'  # RabbitMQ 4 itself accepts at most 16 MiB
 
 
 class BadMessages(Live):
-    """Whatever is published to them, workers and managers go on, count it, and say so once per kind."""
+    """Tests that workers and managers survive any message, count it, and log it once per kind."""
 
     async def settle(self, **settings: Any) -> None:
         self.heard: list[Any] = []
@@ -376,7 +376,7 @@ class BadMessages(Live):
         self.strange = await self.stranger()
 
     def doors(self) -> list[tuple[str, str, str | None]]:
-        """Every way into a queue: exchange, key, and the message's type."""
+        """Return every way into a queue: exchange, key, and the message's type."""
         return [
             ("txmicro.to.WB", "*", messages.JOB),
             ("txmicro.to.WB", self.taker.id, messages.JOB),
@@ -387,7 +387,7 @@ class BadMessages(Live):
         ]
 
     async def goes_on(self) -> None:
-        """Everything works, over the same connections and channels as before."""
+        """Check that everything works, over the same connections and channels as before."""
         self.assertEqual(await self.sender.send("WB:*", 1), 1)
         self.assertEqual(await self.sender.send(self.taker.id, 2), 2)
         self.sender.publish("movie.created", "Brazil")
@@ -398,7 +398,7 @@ class BadMessages(Live):
         self.assertEqual(self.lines("no connection to"), [])
 
     def dropped(self) -> float:
-        """How many messages the worker and the manager counted as wrong."""
+        """Return how many messages the worker and the manager have dropped as invalid."""
         return sum(
             sample.value
             for bus in (self.taking, self.managing)
@@ -465,10 +465,10 @@ class BadMessages(Live):
 
 
 class Misbehavior(Live):
-    """Handlers that fail in every way there is."""
+    """Tests handlers that fail in every possible way."""
 
     async def pair(self, handler: Any, **settings: Any) -> Worker:
-        """A worker with this handler, and one that sends it jobs."""
+        """Start a worker with this handler; return another one that sends it jobs."""
         taker = Worker("WB", do_job=handler)
         taker.max_runtime = settings.pop("max_runtime", None)
         await self.start(taker, **settings)
@@ -516,11 +516,11 @@ class Misbehavior(Live):
         )
         assert sent is not None
         self.assertGreaterEqual(sent, 3)
-        self.assertLessEqual(sent, 6)  # an embedded broker is blocked too, and passes acks on late
+        self.assertLessEqual(sent, 6)  # the embedded broker is blocked, too, and forwards acks late
 
 
 class Floods(Live):
-    """More than anybody can take."""
+    """Tests more jobs than the workers can run."""
 
     async def test_100_000_jobs_for_a_slow_worker(self) -> None:
         capacity, runs = 20, []
@@ -541,8 +541,8 @@ class Floods(Live):
             job.cancel()
         busy = sum(ended - max(began, since) for _, began, ended in done)
         useful = len({key for key, _, _ in runs}) / len(runs)
-        self.assertGreater(useful * busy / available, 0.5)  # it is 0.9 and more on a machine that is not busy
-        # Copies of 1,000 jobs; after a busy moment some meet those that replace them.
+        self.assertGreater(useful * busy / available, 0.5)  # it is 0.9 and more on an idle machine
+        # These are copies of 1,000 jobs. After a busy moment some are sent although others are under way.
         self.assertTrue(100 < median(depths) <= max(depths) <= 2000, depths)
 
     async def flood(self, sender: Worker, count: int) -> list[JobFuture]:
@@ -558,7 +558,7 @@ class Floods(Live):
         return jobs
 
     async def depths(self, enough: Callable[[], bool]) -> list[int]:
-        """How many messages wait in the jobs' queue, now and then, until it is *enough*."""
+        """Return the depths of the jobs' queue, read from time to time until *enough()*."""
         channel = (await self.stranger()).channel
         depths = []
         while not enough():
@@ -575,7 +575,7 @@ class Floods(Live):
 
 
 class RoundTrips(Live):
-    """What is sent comes back."""
+    """Tests that data is returned unchanged."""
 
     async def test_5_mebibytes_in_every_format(self) -> None:
         text = "Amélie " * (5 * MIB // 8)
@@ -650,7 +650,7 @@ class RoundTrips(Live):
 
 
 class OnRabbitMQ(Unreachable, Outages, Nobody, BadMessages, Misbehavior, Floods, RoundTrips, LiveTestCase):
-    """On RabbitMQ, where it is installed."""
+    """Tests on RabbitMQ, where it is installed."""
 
     def make_broker(self) -> LiveBroker:
         return RabbitMQ()
@@ -659,7 +659,7 @@ class OnRabbitMQ(Unreachable, Outages, Nobody, BadMessages, Misbehavior, Floods,
 class OnTheEmbeddedBroker(
     Unreachable, Outages, Nobody, BadMessages, Misbehavior, Floods, RoundTrips, LiveTestCase
 ):
-    """On our own, over TCP."""
+    """Tests on the embedded broker, over TCP."""
 
     def make_broker(self) -> LiveBroker:
         return Embedded()

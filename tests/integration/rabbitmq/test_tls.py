@@ -1,4 +1,4 @@
-"""TLS and certificates, on a real RabbitMQ."""
+"""Tests TLS and certificates with a real RabbitMQ."""
 
 from __future__ import annotations
 

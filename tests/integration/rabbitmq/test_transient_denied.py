@@ -1,4 +1,4 @@
-"""A broker that forbids transient queues which are not exclusive, as RabbitMQ 4 does when an operator says so."""
+"""Tests a broker that denies transient queues which are not exclusive, as RabbitMQ 4 can be configured."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class EmbeddedTests(SystemTestCase):
         bus.session.consuming.transport.abortConnection()
         self.advance(5)
         self.assertEqual(self.result(sender.send("WB:*", 2).when_done()), 2)
-        self.assertLessEqual(self.way.tries - tries, 3)  # once the two connections, and that for durable jobs
+        # Once for the two connections, and once for that of the durable jobs.
+        self.assertLessEqual(self.way.tries - tries, 3)
 
 
 class DeniedRabbitMQ(RabbitMQ):
@@ -81,5 +82,5 @@ class RabbitMQTests(LiveTestCase):
         self.assertEqual(await sender.send("WB:*", 1), 1)
         sender.publish("x", 2)
         await self.until(lambda: heard == [2], "the event is heard")
-        learned = self.broker.version < (4, 3)  # on later ones nobody tries
+        learned = self.broker.version < (4, 3)  # later versions need no attempt
         self.assertEqual(len(self.lines("forbids transient queues")), learned)

@@ -36,7 +36,7 @@ class Taker(Worker):
 
 
 class Pruning(Live):
-    """``txmicro queues prune``."""
+    """Tests ``txmicro queues prune``."""
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
@@ -159,7 +159,7 @@ class Pruning(Live):
 
 
 class OnRabbitMQ(Pruning, LiveTestCase):
-    """On RabbitMQ, where it is installed."""
+    """Tests on RabbitMQ, where it is installed."""
 
     def make_broker(self) -> LiveBroker:
         return RabbitMQ()
