@@ -54,7 +54,7 @@ class LiveBroker(Protocol):
     async def kill(self) -> None:
         """Kill the broker without closing its connections."""
 
-    async def come_back(self) -> None:
+    async def restart(self) -> None:
         """Start the broker again on the same port."""
 
     async def close_connections(self) -> None:
@@ -82,7 +82,7 @@ class RabbitMQ:
     async def kill(self) -> None:
         self.node.kill()
 
-    async def come_back(self) -> None:
+    async def restart(self) -> None:
         await self.node.start()
 
     async def close_connections(self) -> None:
@@ -114,7 +114,7 @@ class Embedded:
         await self._broker.stopService()
         self._broker = EmbeddedBroker(reactor, port=port)
 
-    async def come_back(self) -> None:
+    async def restart(self) -> None:
         self._broker.startService()
 
     async def close_connections(self) -> None:
@@ -128,7 +128,7 @@ class Embedded:
 
 
 @implementer(IStreamClientEndpoint)
-class Wire:
+class Network:
     """The network between a process and the broker. A test can interrupt it."""
 
     def __init__(self, port: int) -> None:
@@ -154,7 +154,7 @@ class Wire:
             protocol.transport.abortConnection()
 
 
-class Stranger:
+class RawPublisher:
     """A connection to the broker that publishes any message, valid or not."""
 
     def __init__(self, channel: Channel) -> None:
@@ -193,12 +193,12 @@ class LiveTestCase(TestCase):
     def url(self, *, port: int = 0, user: str = "guest:guest", vhost: str = "%2f") -> str:
         return f"amqp://{user}@{HOST}:{port or self.broker.port}/{vhost}"
 
-    def launch(self, *members: Member, url: str = "", wire: Wire | None = None, **settings: Any) -> Bus:
+    def launch(self, *members: Member, url: str = "", network: Network | None = None, **settings: Any) -> Bus:
         """Start a process, and do not wait for it."""
         where = target(reactor, url or self.url())
         bus = Bus(
             reactor,
-            [where if wire is None else Target(wire, where.broker)],
+            [where if network is None else Target(network, where.broker)],
             config=Config(**settings),
             metrics=Metrics(CollectorRegistry()),
             ids=Ids(),
@@ -210,21 +210,21 @@ class LiveTestCase(TestCase):
         bus.startService()
         return bus
 
-    async def start(self, *members: Member, wire: Wire | None = None, **settings: Any) -> Bus:
+    async def start(self, *members: Member, network: Network | None = None, **settings: Any) -> Bus:
         """Start a process, and wait until all its members are ready."""
-        bus = self.launch(*members, wire=wire, **settings)
+        bus = self.launch(*members, network=network, **settings)
         for member in members:
             await member.when_ready()
         return bus
 
-    async def stranger(self) -> Stranger:
+    async def raw_publisher(self) -> RawPublisher:
         client = Connection(vhost="/", username="guest", password="guest", clock=reactor)
         self.addCleanup(client.shutdown)
         await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.broker.port), client)
         await client.ready()
         channel = await client.channel_open()
         await channel.confirm_select()
-        return Stranger(channel)
+        return RawPublisher(channel)
 
     async def until(self, holds: Callable[[], Any], what: str) -> None:
         """Wait until *holds()* is true; *what* describes that in the failure."""

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Member = Worker | SystemManager
 
 
-class Way:
+class Endpoint:
     """An endpoint (IStreamClientEndpoint) to the broker, which a test can close or redirect.
 
     :ivar broker: the broker to connect to; None: connections are refused.
@@ -48,7 +48,7 @@ class SystemTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.broker = BrokerFactory(self.clock)
-        self.way = Way(self.clock, self.broker)
+        self.endpoint = Endpoint(self.clock, self.broker)
         self.buses: list[Bus] = []
         self.addCleanup(self.tear_down_system)
 
@@ -64,7 +64,7 @@ class SystemTestCase(SynchronousTestCase):
 
     def process(self, *members: Member, config: Config | None = None) -> Bus:
         """Start a process with these workers and managers. Advance the clock until they are connected."""
-        bus = memory_bus(self.clock, self.way, config or Config())
+        bus = memory_bus(self.clock, self.endpoint, config or Config())
         self.buses.append(bus)
         for member in members:
             member.setServiceParent(bus)
@@ -74,11 +74,11 @@ class SystemTestCase(SynchronousTestCase):
 
     def restart_broker(self) -> None:
         """Close all connections of the broker, and start it again without its data."""
-        self.way.broker = None
+        self.endpoint.broker = None
         self.broker.close()
         self.broker = BrokerFactory(self.clock)
         self.advance(0.1)
-        self.way.broker = self.broker
+        self.endpoint.broker = self.broker
 
     def stop(self, bus: Bus) -> None:
         """Stop a process, and check that it has stopped."""

@@ -1,4 +1,4 @@
-"""Jobs with ``redeliver=False``: they run once or not at all, and their sender hears which, or that nobody knows."""
+"""Tests jobs with ``redeliver=False``: they run at most once, and the sender is told whether that is known."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class OnceTests(SlipTestCase):
         self.assertEqual(list(self.ran.values()), [1])
 
     def test_its_worker_dies_before_it_said_that_it_took_it(self) -> None:
-        """The broker gives the copy to another one, who sees that it was delivered before."""
+        """The broker delivers the copy to another worker, which sees that it was delivered before."""
         bus = self.worker("WB")
         self.worker("WB")
         job = self.send()

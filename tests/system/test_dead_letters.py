@@ -188,7 +188,7 @@ class CommandTestCase(SystemTestCase):
         return cli.Command(self.clock, {}, self.out, self.err, lambda: self.now)
 
     def start(self, line: str, command: cli.Command | None = None) -> Deferred[int]:
-        target = Target(self.way, uri.parse("amqp://guest:guest@memory"))
+        target = Target(self.endpoint, uri.parse("amqp://guest:guest@memory"))
         return (command or self.command()).run_on(cli.read(["dead", *line.split()]), [target], 10)
 
     def run_command(self, line: str, seconds: float = 1.0) -> str:
@@ -561,7 +561,7 @@ class TroubleTests(CommandTestCase):
         self.assertIn("403", self.refused("list WB"))
 
     def test_no_broker(self) -> None:
-        self.way.broker = None
+        self.endpoint.broker = None
         self.assertEqual(
             self.refused("list WB", 0.1),
             "txmicro: no connection to amqp://guest:***@memory:5672/%2F: "

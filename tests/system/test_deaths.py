@@ -1,4 +1,4 @@
-"""Workers that die over an interactive job, or are off the bus while they run it."""
+"""Tests workers that are killed by an interactive job, or lose their connections while they run it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.support.system import SystemTestCase, Way
+from tests.support.system import Endpoint, SystemTestCase
 from txmicro.bus.connections import Bus
 from txmicro.bus.dialing import Target
 from txmicro.bus.publisher import Publisher
@@ -31,17 +31,17 @@ class DeathTestCase(SystemTestCase):
         self.waiting.append(Deferred())
         return await self.waiting[-1]
 
-    def cut(self, bus: Bus) -> Way:
-        """Take its connections; it finds the broker again once the way that this gives leads there."""
+    def cut(self, bus: Bus) -> Endpoint:
+        """Close its connections. They are opened again as soon as the returned endpoint has a broker."""
         assert bus.session is not None
-        way = Way(self.clock, None)
-        bus._targets[0] = Target(way, bus._targets[0].broker)
+        endpoint = Endpoint(self.clock, None)
+        bus._targets[0] = Target(endpoint, bus._targets[0].broker)
         for client in (bus.session.publishing, bus.session.consuming):
             client.transport.abortConnection()
-        return way
+        return endpoint
 
     def deadly(self, count: int, *, plain: bool = False) -> None:
-        """Workers of WB whose handler ends their process before anything else leaves it."""
+        """Start workers of the type WB whose handler ends their process before it sends anything."""
 
         def work(number: int) -> Bus:
             async def die(job: Job) -> Any:
@@ -70,7 +70,7 @@ class KillingTests(DeathTestCase):
     def test_so_is_one_that_kills_them_before_they_can_say_that_they_took_it(self) -> None:
         self.deadly(10)
         self.error(self.sender.send("WB:*").when_done(), WorkerLost, 15)
-        self.assertEqual(len(self.dead), 4)  # the first could not say who it was
+        self.assertEqual(len(self.dead), 4)  # the first one could not tell its id
 
     def test_its_neighbors_are_done(self) -> None:
         self.deadly(2)
@@ -83,9 +83,9 @@ class KillingTests(DeathTestCase):
         job = self.sender.send("WB:*", timeout=200)
         for _ in range(3):
             for bus in buses:
-                way = self.cut(bus)
+                endpoint = self.cut(bus)
                 self.advance(2.5)
-                way.broker = self.broker
+                endpoint.broker = self.broker
                 self.advance(6)
         self.assertFalse(job.done())
         self.waiting[0].callback("done")
@@ -93,13 +93,13 @@ class KillingTests(DeathTestCase):
 
 
 class AwayTests(DeathTestCase):
-    """A running job is never "no worker"."""
+    """Tests that a running job never fails with NoWorkerAvailable."""
 
     def away(self, job: JobFuture, bus: Bus, seconds: float) -> None:
-        way = self.cut(bus)
+        endpoint = self.cut(bus)
         self.advance(seconds)
         self.assertFalse(job.done())
-        way.broker = self.broker
+        endpoint.broker = self.broker
         self.advance(5)
 
     def test_a_worker_that_is_off_the_bus_for_long_while_it_runs_a_job(self) -> None:
@@ -121,7 +121,7 @@ class AwayTests(DeathTestCase):
         self.patch(Publisher, "reply", mute)
         bus = self.process(Worker("WB", do_job=self.wait))
         job = self.sender.send("WB:*", timeout=100)
-        self.advance(7)  # until the broker gives its connection up
+        self.advance(7)  # until the broker closes its connection
         self.away(job, bus, 42)
         self.waiting[0].callback("done")
         self.assertEqual(self.result(job.when_done(), 1), "done")

@@ -1,4 +1,4 @@
-"""The durable lane from end to end: what the broker has confirmed is done, or stands in the dead letters."""
+"""Tests the durable lane from end to end: a job that the broker has confirmed is done or is a dead letter."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def echo(job: Job) -> Any:
 
 
 class Refused(JobError):
-    """Not worth another attempt."""
+    """An error that is not retryable."""
 
 
 class LaneTestCase(SystemTestCase):
@@ -69,11 +69,11 @@ class LaneTestCase(SystemTestCase):
         return worker
 
     def depth(self, queue: str) -> int:
-        """How many messages wait in a queue."""
+        """Return how many messages are ready in a queue."""
         return len(self.broker.model.queues[queue].ready)
 
     def amid_a_job(self) -> tuple[Worker, JobFuture, Deferred[str]]:
-        """A worker that runs a durable job; the job returns what the Deferred is called back with."""
+        """Return a worker that runs a durable job, the job, and a Deferred that makes the job return."""
         waiting: Deferred[str] = Deferred()
 
         async def handle(job: Job) -> str:
@@ -87,7 +87,7 @@ class LaneTestCase(SystemTestCase):
         return worker, job, waiting
 
     def check_empty(self) -> None:
-        """No message is left behind, waiting or unacknowledged, but in the dead letters."""
+        """Check that no message is ready or unacknowledged, except the dead letters."""
         for name in self.broker.model.queues:
             if not name.startswith("txmicro.dead."):
                 self.assertEqual(self.depth(name), 0, name)
@@ -96,7 +96,7 @@ class LaneTestCase(SystemTestCase):
                 self.assertEqual(channel.unacked, {})
 
     def dead(self) -> list[dict[str, Any]]:
-        """The headers of what stands in the dead letters of WB."""
+        """Return the headers of the dead letters of WB."""
         queue = self.broker.model.queues["txmicro.dead.WB"]
         return [message.properties.headers or {} for message in queue.ready]
 
@@ -139,7 +139,7 @@ class StoringTests(LaneTestCase):
         self.process(self.sender)
         job = self.sender.send("WX:*", durable=True)
         stored = job.when_stored()
-        self.advance(storing.QUEUE_GRACE - 0.5)  # as its workers may be connecting, too
+        self.advance(storing.QUEUE_GRACE - 0.5)  # because its workers may be connecting, too
         self.assertNoResult(stored)
         error = self.error(stored, NotStored, 2.0)
         self.assertIn("WX", str(error))
@@ -152,17 +152,17 @@ class StoringTests(LaneTestCase):
         self.error(self.sender.send("WB:*", durable=True).when_stored(), NotStored)
 
     def test_a_broker_that_is_away_is_waited_for(self) -> None:
-        """Then the job is there before all of its worker's place is, and is answered all the same."""
+        """The job is stored before its worker has all its queues, and is answered all the same."""
         self.process(self.sender)
         self.process(self.worker(echo))
-        self.way.broker = None
+        self.endpoint.broker = None
         for connection in list(self.broker.connections):
             connection.transport.abortConnection()
         self.advance(1)
         job = self.sender.send("WB:*", 1, durable=True)
         self.advance(3)
         self.assertFalse(job.stored())
-        self.way.broker = self.broker
+        self.endpoint.broker = self.broker
         self.assertEqual(self.result(job.when_done(), 10.0), {"echo": 1})
 
     def test_a_connection_lost_before_the_confirm_publishes_it_again_under_the_same_id(self) -> None:
@@ -198,7 +198,7 @@ class StoringTests(LaneTestCase):
         self.sender.send("WB:*", durable=True, timeout=2.0)
         error = self.error(heard, JobTimeout, 2.5)
         self.assertTrue(error.still_queued)
-        self.assertEqual(treated, [])  # nobody awaits the other one, and it is in good hands
+        self.assertEqual(treated, [])  # nobody awaits the second one, and it is stored
         waiting.callback("late")
         self.advance(1)
         self.check_empty()
@@ -206,7 +206,7 @@ class StoringTests(LaneTestCase):
     def test_a_timeout_before_it_is_stored_says_so_and_stores_nothing_later(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo))
-        self.way.broker = None
+        self.endpoint.broker = None
         self.broker.close()
         self.advance(0.5)
         job = self.sender.send("WB:*", 1, durable=True, timeout=2.0)
@@ -217,7 +217,7 @@ class StoringTests(LaneTestCase):
         self.assertEqual(self.ran, [])
 
     def test_stopping_the_sender_fails_what_is_not_stored(self) -> None:
-        self.way.broker = None
+        self.endpoint.broker = None
         bus = self.process(self.sender)
         job = self.sender.send("WB:*", 1, durable=True)
         waiting = job.when_stored()
@@ -468,10 +468,10 @@ class HopTests(LaneTestCase):
 
 
 class DeathTests(LaneTestCase):
-    """A worker dies over a job."""
+    """Tests workers that are killed by a job."""
 
     def kill(self, worker: Worker) -> None:
-        """Its connections break, and it cannot come back."""
+        """Close its connections for good."""
         session = worker.bus.session
         assert session is not None
         worker.bus._targets[0] = Target(_Nowhere(), worker.bus._targets[0].broker)
@@ -516,7 +516,7 @@ class DeathTests(LaneTestCase):
         assert job is not None
         error = self.error(job.when_done(), WorkerLost, 1)  # its sender need not wait until the timeout
         self.assertIn("it may be what ends them", str(error))
-        # Once in the queue, then in the quarantine: the limit's worth of returns.
+        # Once in the queue, then in the quarantine up to the limit of deliveries.
         self.assertEqual(len(self.ran), 1 + topology.DELIVERY_LIMIT)
         (headers,) = self.dead()
         self.assertEqual(headers[durable_headers.REASON], durable_headers.DEATHS)
@@ -707,7 +707,7 @@ class DeathTests(LaneTestCase):
 
 class StoppingTests(LaneTestCase):
     def hogged(self, running: list[Deferred[None]], config: Config | None = None) -> tuple[Any, Any]:
-        """A worker that is full of interactive jobs, and a durable one that is delivered to it and held."""
+        """Return a worker that runs as many interactive jobs as it can, and a durable job that it holds."""
 
         async def handle(job: Job) -> str:
             if not job.durable:
@@ -846,7 +846,7 @@ class FlowTests(LaneTestCase):
 
 
 class ApartTests(LaneTestCase):
-    """What is wrong with durable queues costs the interactive lane nothing."""
+    """Tests that errors of durable queues do not affect the interactive lane."""
 
     def test_a_queue_that_does_not_answer_holds_up_a_start_for_a_bounded_time(self) -> None:
         self.patch(DurableChannel, "build", lambda link, session, channel: Deferred())
@@ -941,7 +941,7 @@ class CapacityTests(LaneTestCase):
         while not all(job.called for job in jobs):
             self.advance(0.5)
             self.assertLessEqual(len(running), 4)
-            if running:  # else copies that were held for too long are on their way again
+            if running:  # otherwise copies that were held for too long are sent again
                 running.pop(0).callback(None)
         for job in jobs:
             self.successResultOf(job)
@@ -949,14 +949,14 @@ class CapacityTests(LaneTestCase):
 
 
 class _Nowhere:
-    """An endpoint that never answers."""
+    """An endpoint that never connects."""
 
     def connect(self, factory: Any) -> Deferred[Any]:
         return Deferred()
 
 
 class MismatchTests(LaneTestCase):
-    """A queue of the lane stands as another one: an operator's, or an older version's."""
+    """Tests a queue of the lane that exists with other arguments, of an operator or an older version."""
 
     queue = "txmicro.jobs.WB.durable"
 
@@ -1013,7 +1013,7 @@ class MismatchTests(LaneTestCase):
         self.failureResultOf(worker.when_ready(), CancelledError)
 
     def begin_with_a_job(self) -> tuple[Worker, JobFuture]:
-        """Start a worker that finds a job in its queue, as the one that is there has its hands full."""
+        """Start a worker that has a job in its queue, because the other worker is busy."""
         self.gates: list[Deferred[str]] = []
 
         async def wait(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Each example in this process, where its coverage is measured; ``tests.programs.test_examples`` checks its output."""
+"""Tests each example in this process, to measure its coverage. ``tests.programs.test_examples`` checks its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who tells whom how a job ended, when somebody on its way goes or cannot be reached."""
+"""Tests who is told how a job ended when a worker on its way stops or cannot be reached."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ class HopTests(SystemTestCase):
         model = self.broker.model
         model._delete_queue(model.queues[topology.inbox_queue("WA:1")])
         self.answer.callback("done")
-        self.assertEqual(self.result(job, 1.6), "done")  # a probe would come after 2
+        self.assertEqual(self.result(job, 1.6), "done")  # a probe would be sent after 2 s

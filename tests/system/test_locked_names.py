@@ -1,4 +1,4 @@
-"""Queues of a worker's own whose names another connection holds: RabbitMQ 4.3 keeps those of a node that died."""
+"""Tests a worker whose queue names another connection holds. RabbitMQ 4.3 keeps the names of a lost node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from txmicro.worker import Worker
 
 class LockingTestCase(RecoveryTestCase):
     def lock(self, worker: Worker) -> Channel:
-        """Have another connection hold the names of the worker's queues, as a node that died does."""
+        """Let another connection hold the names of the worker's queues, like those of a lost node."""
         channel = self.operator()
         for name in self.plain(worker):
             self.broker.model._delete_queue(self.broker.model.queues[name])
@@ -26,16 +26,16 @@ class LockingTestCase(RecoveryTestCase):
         return channel
 
     def free(self, channel: Channel, worker: Worker) -> None:
-        """The node is back, and has deleted its exclusive queues."""
+        """Delete the exclusive queues, like a node that has started again."""
         for name in self.plain(worker):
             self.result(channel.queue_delete(queue=name))
 
     def plain(self, worker: Worker) -> tuple[str, str]:
-        """The names that its queues have at the first start."""
+        """Return the names of its queues at the first start."""
         return topology.inbox_queue(worker.id), topology.direct_queue(worker.id)
 
     def names(self, worker: Worker) -> list[str]:
-        """The names of the queues on the broker that are bound to be this worker's alone."""
+        """Return the names of the exclusive queues of this worker at the broker."""
         return [name for name in self.broker.model.queues if f".{worker.id}" in name]
 
 
@@ -106,7 +106,7 @@ class LockedTests(LockingTestCase):
 
 
 class RivalTests(LockingTestCase):
-    """Another worker of its id takes the plain names meanwhile: it goes on, and never both."""
+    """Tests another worker with the same id that takes the plain names. Then both never run together."""
 
     def setUp(self) -> None:
         super().setUp()

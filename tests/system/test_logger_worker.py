@@ -72,7 +72,7 @@ class LoggerTests(TestCase):
         return logger, self.path.read_text().splitlines()
 
     async def heard(self, bus: Any) -> None:
-        """Wait until the events before have been handled. A subscriber gets events in their order."""
+        """Wait until the earlier events have been handled. A subscriber receives events in order."""
         from twisted.internet.defer import Deferred
 
         through: Deferred[None] = Deferred()

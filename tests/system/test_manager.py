@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from tests.support.system import SystemTestCase, Way
+from tests.support.system import Endpoint, SystemTestCase
 from txmicro import manager as manager_module
 from txmicro.amqp.errors import AccessRefused, ConnectionLost
 from txmicro.config import Config
@@ -213,11 +213,11 @@ class InquiryTests(SystemTestCase):
         self.assertEqual(self.errors, [])
 
     def test_after_an_outage_workers_may_come_back_later_than_it(self) -> None:
-        way, late = self.way, Way(self.clock, self.broker)
+        way, late = self.endpoint, Endpoint(self.clock, self.broker)
         worker, sender = Worker("WB", do_job=echo), Worker("WA")
-        self.way = late
+        self.endpoint = late
         self.process(worker)
-        self.way = way
+        self.endpoint = way
         self.process(SystemManager())
         self.process(sender)
         late.broker = None

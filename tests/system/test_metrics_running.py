@@ -129,7 +129,7 @@ class WhereTests(Counting):
 
     def test_what_fails_at_a_worker_is_counted_there(self) -> None:
         self.error(self.sender.send("WB:*", "fail").when_done(), JobError)
-        self.sender.send("WB:*", "fail")  # nobody awaits it
+        self.sender.send("WB:*", "fail")  # it is not awaited
         self.advance(0.5)
         self.assertEqual(self.errors(self.worker), {"JobError": 2})
         self.assertEqual(self.errors(self.sender), {})

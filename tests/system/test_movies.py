@@ -41,7 +41,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Answer:
-    """An HTTP answer that was read whole."""
+    """An HTTP response with its whole body."""
 
     def __init__(self, response: Any, body: bytes) -> None:
         self.code = response.code
@@ -58,7 +58,7 @@ class Answer:
 
 
 class Client:
-    """Asks the REST worker *rest*."""
+    """Sends requests to the REST worker *rest*."""
 
     def __init__(self, rest: RestWorker) -> None:
         self.base = f"http://{HOST}:{rest.port}"
@@ -72,7 +72,7 @@ class Client:
 
 
 class Remembering(RestWorker):
-    """Remembers the jobs that it sent."""
+    """Stores the jobs that it sends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Remembering(RestWorker):
 
 
 class Odd(Worker):
-    """A pilot that does what it is told to when it is made."""
+    """A pilot with the handler that it is given."""
 
     type = "WD"
 
@@ -100,7 +100,7 @@ class Odd(Worker):
 
 @asynccontextmanager
 async def movies(*others: Worker, **keys: Any) -> AsyncIterator[Client]:
-    """The system, with *others* instead of the pilot and the DB worker."""
+    """Run the example, with *others* instead of the pilot and the DB worker."""
     rest = RestWorker()
     workers = others or (PilotWorker(), DBWorker())
     settings: dict[str, Any] = {"rest_port": 0, "store_url": "sqlite://", **keys}
@@ -223,7 +223,7 @@ class MoviesTests(TestCase):
             self.assertEqual((await http("GET")).value, [])
 
     async def test_json_that_is_sent_as_a_form_is_told_its_content_type(self) -> None:
-        form = {"content-type": "application/x-www-form-urlencoded"}  # as curl -d has it
+        form = {"content-type": "application/x-www-form-urlencoded"}  # as curl -d sends it
         async with movies() as http:
             for body in (b'{"title": "Alien"}', b' {"where": "a=b"}', b"[]"):
                 answer = await http("POST", data=body, headers=form)

@@ -1,4 +1,4 @@
-"""Whatever is lost, a bus and its links build it again: brokers, connections, channels, queues, consumers."""
+"""Tests that a bus and its channels restore what is lost: connections, channels, queues, consumers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogEvent
 
 from tests.support.logs import listen
-from tests.support.system import SystemTestCase, Way
+from tests.support.system import Endpoint, SystemTestCase
 from txmicro.amqp import uri
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.errors import AccessRefused, ChannelClosed
@@ -40,7 +40,7 @@ class RecoveryTestCase(SystemTestCase):
         return [event for event, text in texts if word in text]
 
     def pair(self, handler: Any = echo, config: Config | None = None) -> tuple[Worker, Worker]:
-        """A sender and a worker, each in a process of its own."""
+        """Return a sender and a worker, each in a process of its own."""
         sender, worker = Worker("WA", id="WA:1"), Worker("WB", do_job=handler, id="WB:1")
         self.process(sender)
         self.process(worker, config=config)
@@ -52,27 +52,27 @@ class RecoveryTestCase(SystemTestCase):
         return self.result(bus.session.consuming.channel_open())
 
     def check(self, sender: Worker, seconds: float = 5.0) -> None:
-        """Jobs to any WB, and to this one, get through."""
+        """Check that jobs to any WB, and to this one, succeed."""
         for address in ("WB:*", "WB:1"):
             self.assertEqual(self.result(sender.send(address, address).when_done(), seconds), address)
 
 
 class ConnectingTests(RecoveryTestCase):
     def test_a_broker_that_is_down_is_tried_again_and_again_with_growing_pauses(self) -> None:
-        self.way.broker = None
+        self.endpoint.broker = None
         worker = Worker("WB", do_job=echo)
         self.process(worker)
         self.advance(10)
-        tries = self.way.tries
+        tries = self.endpoint.tries
         self.assertGreater(tries, 4)
         self.assertLess(tries, 20)
         self.assertEqual(len(self.logged("no connection to")), tries)
         self.assertNoResult(waiting := worker.when_ready())
-        self.way.broker = self.broker
+        self.endpoint.broker = self.broker
         self.assertIs(self.result(waiting, 5.0), worker)
 
     def test_stopping_while_the_broker_is_down_is_quick_and_clean(self) -> None:
-        self.way.broker = None
+        self.endpoint.broker = None
         worker = Worker("WB", do_job=echo)
         bus = self.process(worker)
         self.stop(bus)
@@ -80,7 +80,7 @@ class ConnectingTests(RecoveryTestCase):
         self.failureResultOf(bus.when_connected(), BusClosed)
 
     def test_brokers_are_tried_in_turn(self) -> None:
-        dead, alive = Way(self.clock, None), Way(self.clock, self.broker)
+        dead, alive = Endpoint(self.clock, None), Endpoint(self.clock, self.broker)
         bus = memory_bus(self.clock, dead, Config())
         bus._targets.append(Target(alive, uri.parse("amqp://second")))
         self.buses.append(bus)
@@ -90,17 +90,17 @@ class ConnectingTests(RecoveryTestCase):
         self.assertIsNotNone(bus.session)
 
     def test_a_wrong_password_is_said_clearly_and_tried_slowly(self) -> None:
-        bus = memory_bus(self.clock, self.way, Config())
-        bus._targets[0] = Target(self.way, uri.parse("amqp://guest:wrong@memory"))
+        bus = memory_bus(self.clock, self.endpoint, Config())
+        bus._targets[0] = Target(self.endpoint, uri.parse("amqp://guest:wrong@memory"))
         self.buses.append(bus)
         bus.startService()
         self.advance(9)
-        self.assertEqual(self.way.tries, 1)
+        self.assertEqual(self.endpoint.tries, 1)
         [said] = self.logged("no connection to")
         self.assertIn("ACCESS_REFUSED", str(said["reason"]))
         self.assertEqual(self.logged("wrong"), [])
         self.advance(2)
-        self.assertEqual(self.way.tries, 2)
+        self.assertEqual(self.endpoint.tries, 2)
 
     def test_a_broker_that_says_nothing_is_given_up(self) -> None:
         class Mute:
@@ -118,9 +118,9 @@ class ConnectingTests(RecoveryTestCase):
         self.assertGreater(mute.tries, 1)
 
     def test_a_half_made_session_is_taken_down(self) -> None:
-        """The first connection is accepted, the second refused."""
+        """The first connection is accepted, the second one refused."""
 
-        class Half(Way):
+        class Half(Endpoint):
             def connect(self, factory: Any) -> Deferred[Any]:
                 self.broker = whole if self.tries % 2 == 0 else None
                 return super().connect(factory)
@@ -167,10 +167,10 @@ class LossTests(RecoveryTestCase):
         sender, _ = self.pair(handle)
         answer = sender.send("WB:*").when_done()
         self.advance(0.2)
-        self.way.broker = None
+        self.endpoint.broker = None
         self.broker.close()
         self.clock.advance(0)
-        waiting.callback("done")  # nobody can hear it
+        waiting.callback("done")  # there is no connection to send it on
         self.advance(3)
         self.restart_broker()
         self.assertEqual(self.result(answer, 8.0), "done")
@@ -185,7 +185,7 @@ class LossTests(RecoveryTestCase):
 
     def test_sends_while_the_broker_is_away_wait_for_it(self) -> None:
         sender, _ = self.pair()
-        self.way.broker = None
+        self.endpoint.broker = None
         self.broker.close()
         self.advance(1)
         answer = sender.send("WB:*", 5).when_done()
@@ -227,20 +227,20 @@ class LossTests(RecoveryTestCase):
             self.advance(0.05)
             for connection in list(self.broker.connections):
                 connection.transport.abortConnection()
-        self.assertLess(self.way.tries, 30)
+        self.assertLess(self.endpoint.tries, 30)
         self.advance(5)
         self.assertIsNotNone(bus.session)
 
 
 class PartTests(RecoveryTestCase):
-    """One worker's part is lost, and the connections live."""
+    """Tests the loss of a part of one worker's channel; the connections stay open."""
 
     def test_each_of_its_queues_is_deleted_while_in_use(self) -> None:
         sender, worker = self.pair()
         channel = self.operator()
         session = worker.bus.session
         for queue in (topology.jobs_queue("WB"), topology.direct_queue("WB:1"), topology.inbox_queue("WB:1")):
-            # Exclusive ones cannot be deleted from elsewhere by AMQP; an operator can.
+            # AMQP permits only their own connection to delete exclusive queues. An operator can delete them.
             self.broker.model._delete_queue(self.broker.model.queues[queue])
             self.advance(3)
             self.check(sender)
@@ -338,7 +338,7 @@ class PartTests(RecoveryTestCase):
         self.assertIs(link.robust.channel, channel)
 
     def test_a_subscription_that_cannot_be_made_is_made_again(self) -> None:
-        """What breaks the channel on the way is built by the rebuilding."""
+        """The channel that is being opened is closed, and opened again."""
         sender, worker = self.pair()
         link = worker._running_engine.channel
         heard: list[Any] = []
@@ -358,7 +358,7 @@ class PartTests(RecoveryTestCase):
         self.assertTrue(worker._running_engine.channel.ready)
 
     def test_what_the_broker_refuses_for_another_reason_is_tried_again(self) -> None:
-        """Somebody declared a queue of our name in another way."""
+        """A queue with the same name and other arguments exists."""
         channel = self.operator()
         self.result(channel.queue_declare(queue=topology.jobs_queue("WB"), durable=True))
         worker = Worker("WB", do_job=echo)
@@ -430,7 +430,7 @@ class FlowTests(RecoveryTestCase):
         session.publishing.set_blocked(True)
         second = sender.send("WB:*").when_done()
         waiting[0].callback(None)
-        self.assertIsNone(self.result(first, 8.0))  # this broker goes on reading
+        self.assertIsNone(self.result(first, 8.0))  # this broker continues to read
         self.assertEqual(len(waiting), 1)
         session.publishing.set_blocked(False)
         self.advance(2.5)
@@ -486,7 +486,7 @@ class FlowTests(RecoveryTestCase):
         self.failureResultOf(self.soon(Deferred.fromCoroutine(session.consumers("x"))), ChannelClosed)
 
     def refuse(self, client: Any, method: str) -> None:
-        """Let the broker's permissions forbid *method*."""
+        """Let the broker refuse *method* because of missing permissions."""
         text = "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'WA'"
         refused = AccessRefused(text, "write")
         self.patch(client.channelFactory, method, lambda channel, **_: fail(refused))
@@ -551,7 +551,7 @@ class FlowTests(RecoveryTestCase):
 
 
 class BadMessageTests(RecoveryTestCase):
-    """Whatever is in a message, it costs that message and nothing else."""
+    """Tests that any message that is not valid is dropped, without other effects."""
 
     def publish(self, worker: Worker, exchange: str, key: str, body: bytes, **properties: Any) -> None:
         session = worker.bus.session
@@ -685,7 +685,7 @@ class DuplicateTests(RecoveryTestCase):
 
 class BrokerFactoryTests(RecoveryTestCase):
     def test_two_brokers_do_not_know_each_other(self) -> None:
-        """The harness itself: what is on one broker is not on the next."""
+        """Tests the test environment: a broker does not have the queues of another one."""
         self.pair()
         self.assertNotEqual(list(self.broker.model.queues), [])
         self.assertEqual(list(BrokerFactory(self.clock).model.queues), [])

@@ -66,7 +66,7 @@ class Asking(Protocol):
 
 
 class Things(RestWorker):
-    """A REST worker with all kinds of paths and handlers."""
+    """A REST worker with many kinds of paths and handlers."""
 
     type = "WT"
     asked = 0
@@ -241,7 +241,7 @@ class SoldOut(JobError):
 
 
 class Secret(JobError):
-    """An error that is for the log only."""
+    """An error that is only logged."""
 
     http_status = 503
     public = False
@@ -271,7 +271,7 @@ class Odd(JobError):
 
 class LeavingTests(TestCase):
     async def leave(self, error: Exception) -> tuple[int, Any]:
-        """Return what the client gets when a handler raises *error*."""
+        """Return the client's response when a handler raises *error*."""
 
         async def fail(job: Any) -> Any:
             raise error

@@ -1,4 +1,4 @@
-"""Jobs of several hops: nobody is free of a hop before the origin has the answer, and all are then."""
+"""Tests jobs of several hops: all hops are kept until the origin has the result, and released then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.support.system import SystemTestCase, Way
+from tests.support.system import Endpoint, SystemTestCase
 from txmicro.bus.connections import Bus
 from txmicro.bus.dialing import Target
 from txmicro.bus.publisher import Publisher
@@ -45,7 +45,7 @@ class SlipTestCase(SystemTestCase):
         return [*job.data, job.address]
 
     def worker(self, kind: str, **given: Any) -> Bus:
-        """A worker of this type in a process of its own."""
+        """Start a worker of this type in a process of its own."""
         self.members.append(Worker(kind, do_job=self.handle))
         return self.process(self.members[-1], **given)
 
@@ -67,14 +67,14 @@ class SlipTestCase(SystemTestCase):
         return lost
 
     def kill(self, bus: Bus) -> None:
-        """It is gone without a word, and does not come back."""
+        """Close its connections for good."""
         assert bus.session is not None
-        bus._targets[0] = Target(Way(self.clock, None), bus._targets[0].broker)
+        bus._targets[0] = Target(Endpoint(self.clock, None), bus._targets[0].broker)
         for client in (bus.session.publishing, bus.session.consuming):
             client.transport.abortConnection()
 
     def check_free(self) -> None:
-        """Nobody watches over anything any more."""
+        """Check that no worker keeps a hop."""
         for member in self.members:
             if member._engine is not None:
                 self.assertEqual(len(member._engine._outbox), 0, member.id)
@@ -188,7 +188,7 @@ class StoppingTests(SlipTestCase):
         self.assertEqual(set(self.ran.values()), {1})
 
     def stop_while_the_next_hop_runs(self, seconds: float) -> Deferred[Any]:
-        """WB, which has passed a job on, stops *seconds* before WC is done, and another WB is there."""
+        """Stop WB, which has forwarded a job, *seconds* before WC is done. Another WB runs."""
         gate: Deferred[None] = Deferred()
 
         async def wait(job: Job) -> list[str]:
@@ -263,7 +263,7 @@ class CancelTests(SlipTestCase):
         self.check_free()
 
     def test_a_deadline_at_the_origin_does_too(self) -> None:
-        """Its own, that is: those on the way have the same, and are made to forget it."""
+        """The forwarding workers have the same deadline. The test removes it, so that only the origin has one."""
         job = self.sender.send(SLIP, [], timeout=3.0)
         self.advance(0.5)
         for member in self.members[1:]:

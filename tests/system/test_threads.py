@@ -1,4 +1,4 @@
-"""The threads of a worker's handlers: how many there are, and what becomes of those that nobody waits for."""
+"""Tests the threads of handlers: their number, and the end of calls that nobody waits for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from txmicro.worker import Worker
 
 
 class Blocking:
-    """A function that blocks until it is let go; tells when it begins, and how many run."""
+    """A function that blocks until the test releases it. It counts its calls."""
 
     def __init__(self, case: TestCase) -> None:
         self.began: list[Any] = []
@@ -42,7 +42,7 @@ class Blocking:
                 waiting.callback(None)
 
     def has_begun(self, number: int) -> Deferred[None]:
-        """Fires when it was called *number* times."""
+        """Fire when it was called *number* times."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append((number, waiting))
         if len(self.began) >= number:
@@ -50,7 +50,7 @@ class Blocking:
         return waiting
 
     def let_go(self) -> None:
-        """All that run return."""
+        """Let all calls return."""
         self._go.set()
 
 
@@ -77,7 +77,7 @@ class ThreadsTests(TestCase):
 
     async def test_what_returns_a_promise_is_told_that_it_must_not(self) -> None:
         async def coroutine() -> None:
-            """Not run."""
+            """Never runs."""
 
         functions: list[Any] = [coroutine, Deferred]
         for function in functions:
@@ -155,7 +155,7 @@ class ThreadsTests(TestCase):
         self.assertEqual(await call, 1)
 
     async def turn(self) -> None:
-        """Let the reactor do what is waiting to be done."""
+        """Run the calls that are scheduled in the reactor."""
         for _ in range(3):
             done: Deferred[None] = Deferred()
             reactor.callFromThread(done.callback, None)
@@ -166,7 +166,7 @@ class WorkerTests(TestCase):
     timeout = 30.0
 
     async def test_handlers_block_as_many_threads_as_the_capacity_and_no_others(self) -> None:
-        """Twisted's pool has ten, and resolves names in them."""
+        """Twisted's own pool has ten threads, which also resolve host names."""
         block = Blocking(self)
 
         class Blocked(Worker):
@@ -202,7 +202,7 @@ class WorkerTests(TestCase):
                 return {name: str(self.wrong(call)) for name, call in calls.items()}
 
             def wrong(self, call: Any) -> WrongThread | None:
-                """What it raises."""
+                """Return the error that *call* raises."""
                 try:
                     call()
                 except WrongThread as error:

@@ -1,4 +1,4 @@
-"""TLS, between the client and the embedded broker, in memory."""
+"""Tests TLS between the client and the embedded broker, in memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TlsTestCase(SynchronousTestCase):
         return ssl.CertificateOptions(privateKey=pem.privateKey.original, certificate=pem.original, **options)
 
     def dial(self, endpoint: TlsEndpoint, **options: Any) -> Deferred[Connection]:
-        """Connect, and hang up; gives what ready() gave."""
+        """Connect and close the connection; return the result of ready()."""
         arguments = {"vhost": "/", "username": "guest", "password": "guest", "clock": self.clock, **options}
         factory: Any = Factory.forProtocol(lambda: Connection(**arguments))
         client: Connection = self.successResultOf(endpoint.connect(factory))
@@ -74,7 +74,7 @@ class TlsTestCase(SynchronousTestCase):
         return client
 
     def endpoint(self, broker: BrokerAddress, demand: bool = False, **options: Any) -> TlsEndpoint:
-        """To an embedded broker behind TLS, which may demand a certificate."""
+        """Return an endpoint to an embedded broker behind TLS, which may require a certificate."""
         factory: Any = BrokerFactory(self.clock)
         self.addCleanup(factory.model.close)
         made: Any = self.options(demand, **options)

@@ -1,4 +1,4 @@
-"""Workers on a bus: what the README of MicroServices.js promises, and what ours does."""
+"""Tests workers on a bus, with the examples of MicroServices.js and beyond."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ async def swallow(job: Job) -> None:
 
 
 class NoneLeft(JobError):
-    """A user's own error."""
+    """An error of a user's program."""
 
     retryable = True
 
 
 class PublishedSamples(SystemTestCase):
-    """The published samples of MicroServices.js, in their Python form."""
+    """Tests the published samples of MicroServices.js, translated into Python."""
 
     def test_send_to_any_worker_of_a_type(self) -> None:
         """Worker.sendToNextWorker(["WD:*"], {data: "Stuff to do"})."""
@@ -105,7 +105,7 @@ class PublishedSamples(SystemTestCase):
         self.assertEqual([type(error) for error in db.errors], [JobTimeout])
 
     def test_the_architecture_picture(self) -> None:
-        """REST asks the pilot, the pilot the DB worker, whose answer goes straight back."""
+        """REST sends a job to the pilot, and the pilot to the DB worker, which answers REST."""
         stored: list[Any] = []
 
         async def pilot(job: Job) -> Forward:
@@ -162,14 +162,14 @@ class SendTests(SystemTestCase):
         self.assertEqual(value("microservices_job_errors_total", labels), 1)
 
     def test_a_dead_workers_jobs_are_run_elsewhere(self) -> None:
-        """It took them, and is gone without a word: its probe comes back."""
+        """It took the jobs, and its connections are lost. The probe for the jobs is returned."""
         self.process(self.sender)
         bus = self.process(Worker("WB", do_job=never))
         answer = self.sender.send("WB:*", 1).when_done()
         self.advance(0.2)
         self.process(Worker("WB", do_job=echo))
         assert bus.session is not None
-        self.way.broker = None  # it cannot come back
+        self.endpoint.broker = None  # it cannot connect again
         for client in (bus.session.publishing, bus.session.consuming):
             client.transport.abortConnection()
         self.assertEqual(self.result(answer, 4.5), {"echo": 1})
@@ -323,7 +323,7 @@ class SendTests(SystemTestCase):
 
 
 class TraceTests(SystemTestCase):
-    """What a handler sends belongs to the trace of the job that it runs."""
+    """Tests that the jobs that a handler sends belong to the trace of its own job."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -336,7 +336,7 @@ class TraceTests(SystemTestCase):
         self.last = Worker("WC", do_job=last)
 
     def run_one(self, handler: Any, **send: Any) -> list[str | None]:
-        """What reaches the last worker when *handler* runs a job."""
+        """Return the trace that the last worker receives when *handler* runs a job."""
         self.first.do_job = handler
         if not self.buses:
             self.process(self.sender, self.first, self.last)
@@ -550,7 +550,7 @@ class LifeTests(SystemTestCase):
                 raise OSError("port 8080 is taken")
 
             async def do_job(self, job: Job) -> None:
-                """Never."""
+                """Never runs."""
 
         worker = Broken()
         bus = self.process(worker)
@@ -586,7 +586,7 @@ class LifeTests(SystemTestCase):
                 closed.append(True)
 
             async def do_job(self, job: Job) -> None:
-                """Never."""
+                """Never runs."""
 
         worker = Opened()
         self.patch(WorkerChannel, "take_jobs", lambda channel, capacity, jobs: Deferred())
@@ -694,11 +694,11 @@ class LifeTests(SystemTestCase):
             threads = True
 
             async def do_job(self, job: Job) -> None:
-                """Neither in a thread nor not."""
+                """Never runs."""
 
         class Called:
             async def __call__(self, job: Job) -> None:
-                """The same."""
+                """Never runs."""
 
         class InThreads(Worker):
             type = "WB"

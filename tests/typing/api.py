@@ -1,4 +1,4 @@
-"""The public API, used as a program uses it. ``mypy --strict`` checks it in ``make lint``; nothing here runs."""
+"""Uses the public API like a program. ``mypy --strict`` checks it in ``make lint``; it is not run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OutOfStock(JobError):
 
 
 class Shop(Worker):
-    """A handler that is a coroutine, the hooks, and every setting of a class."""
+    """A worker with a coroutine as its handler, the hooks, and every setting of a class."""
 
     type = "Shop"
     capacity = 10
@@ -74,7 +74,7 @@ class Shop(Worker):
 
 
 class Reports(Worker):
-    """A handler in a thread."""
+    """A worker with a handler that runs in a thread."""
 
     type = "Reports"
     threads = True
@@ -84,7 +84,7 @@ class Reports(Worker):
 
 
 class Later(Worker):
-    """A handler that returns a Deferred."""
+    """A worker with a handler that returns a Deferred."""
 
     type = "Later"
 
@@ -97,7 +97,7 @@ def twice(job: Job) -> int:
 
 
 async def bank(job: Job) -> None:
-    """A coroutine function as a handler."""
+    """Do nothing (a coroutine function as a handler)."""
 
 
 FUNCTIONS: list[Worker] = [Worker("Twice", twice), Worker("Bank", do_job=bank, id="Bank:1"), Worker("Sender")]

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from tests.support.live import PATIENCE, Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ, Wire
+from tests.support.live import PATIENCE, Embedded, Live, LiveBroker, LiveTestCase, Network, RabbitMQ
 from tests.support.rabbitmq import reactor
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.errors import ChannelClosed
@@ -29,7 +29,7 @@ from txmicro.worker import Worker
 QUICK = RetryPolicy(attempts=3, steps=(0.2, 0.4))
 
 
-class Ledger:
+class JobRecord:
     """Records the jobs that were run, and their effects by ``job.key``, as a store does.
 
     :ivar runs: how often each job was started.
@@ -54,13 +54,13 @@ class Taker(Worker):
     retry = QUICK
     capacity = 20
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, record: JobRecord) -> None:
         super().__init__()
-        self.ledger = ledger
+        self.record = record
 
     async def do_job(self, job: Job) -> Any:
-        self.ledger.began(job)
-        self.ledger.effects[job.key] = job.data
+        self.record.began(job)
+        self.record.effects[job.key] = job.data
         return job.data
 
 
@@ -71,7 +71,7 @@ class DurableJobs(Live):
 
     async def setUp(self) -> None:  # type: ignore[override]
         await super().setUp()
-        self.ledger = Ledger()
+        self.record = JobRecord()
         self.sender = Worker("WS")
         await self.start(self.sender)
         await self.watch()
@@ -79,7 +79,7 @@ class DurableJobs(Live):
             await self.watching.queue_delete(queue=queue)
 
     async def watch(self) -> None:
-        self.watching = (await self.stranger()).channel
+        self.watching = (await self.raw_publisher()).channel
 
     def always(self) -> list[str]:
         names = [topology.durable_queue, topology.quarantine_queue, topology.dead_queue]
@@ -119,17 +119,17 @@ class DurableJobs(Live):
         await channel.channel_close()
         return letters
 
-    async def taker(self, handler: Any = None, wire: Wire | None = None) -> tuple[Taker, Bus]:
-        taker = Taker(self.ledger)
+    async def taker(self, handler: Any = None, network: Network | None = None) -> tuple[Taker, Bus]:
+        taker = Taker(self.record)
         if handler is not None:
 
             async def do_job(job: Job) -> Any:
-                self.ledger.began(job)
+                self.record.began(job)
                 return await handler(job)
 
             taker.do_job = do_job  # type: ignore[method-assign]
-        if wire is not None:  # it may be interrupted before the worker is ready
-            return taker, self.launch(taker, wire=wire, grace=0.01)
+        if network is not None:  # it may be interrupted before the worker is ready
+            return taker, self.launch(taker, network=network, grace=0.01)
         return taker, await self.start(taker, grace=5)
 
     async def test_it_is_stored_and_done(self) -> None:
@@ -223,7 +223,7 @@ class DurableJobs(Live):
         taker, _ = await self.taker(fail)
         job = self.sender.send("WD:*", {"n": 1}, durable=True)
         await self.failed(job.when_done(), JobError)
-        self.assertEqual(self.ledger.runs, {f"{job.id}/0": 3})
+        self.assertEqual(self.record.runs, {f"{job.id}/0": 3})
         await self.check_empty(topology.dead_queue("WD"))
         [headers] = await self.dead()
         self.assertEqual(headers[durable_headers.REASON], durable_headers.EXHAUSTED)
@@ -245,25 +245,25 @@ class DurableJobs(Live):
         await self.check_empty(topology.dead_queue("WD"))
         [headers] = await self.dead()
         self.assertEqual(headers["x-death"][0]["reason"], "expired")
-        self.assertEqual(self.ledger.runs, {})
+        self.assertEqual(self.record.runs, {})
 
     async def test_a_job_that_kills_its_worker_is_given_up_after_the_limit(self) -> None:
         """Its neighbors are done, too."""
         data = [*range(10), "poison", *range(10, 20)]
-        wires: list[Wire] = []
+        networks: list[Network] = []
 
         async def handle(job: Job) -> Any:
             if job.data == "poison":
-                wires[-1].cut()
+                networks[-1].cut()
                 await Deferred[None]()
             await deferLater(reactor, 0.01)
-            self.ledger.effects[job.key] = job.data
+            self.record.effects[job.key] = job.data
             return job.data
 
         jobs: list[JobFuture] = []
         for life in range(1, topology.DELIVERY_LIMIT + 2):
-            wires.append(Wire(self.broker.port))
-            _, bus = await self.taker(handle, wire=wires[-1])
+            networks.append(Network(self.broker.port))
+            _, bus = await self.taker(handle, network=networks[-1])
             jobs = jobs or [self.sender.send("WD:*", item, durable=True, timeout=60) for item in data]
             await self.until(partial(self.was_run, jobs[10], life), "it is taken")
             await bus.stopService()
@@ -272,8 +272,8 @@ class DurableJobs(Live):
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, list(range(20)))
         # Once in the queue, then in the quarantine up to the limit of deliveries.
-        self.assertEqual(self.ledger.runs[f"{poison.id}/0"], 1 + topology.DELIVERY_LIMIT)
-        self.assertEqual(len(self.ledger.effects), 20)
+        self.assertEqual(self.record.runs[f"{poison.id}/0"], 1 + topology.DELIVERY_LIMIT)
+        self.assertEqual(len(self.record.effects), 20)
         await self.failed(poison, WorkerLost)
         await self.check_empty(topology.dead_queue("WD"))
         [headers] = await self.dead()
@@ -282,7 +282,7 @@ class DurableJobs(Live):
     async def test_a_rolling_restart_runs_nothing_twice(self) -> None:
         async def handle(job: Job) -> Any:
             await deferLater(reactor, 0.01)
-            self.ledger.effects[job.key] = job.data
+            self.record.effects[job.key] = job.data
 
         _, bus = await self.taker(handle)
         jobs = [self.sender.send("WD:*", n, durable=True, timeout=60) for n in range(400)]
@@ -291,16 +291,16 @@ class DurableJobs(Live):
             await bus.stopService()
             bus = following
         await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
-        self.assertEqual(set(self.ledger.runs.values()), {1})
-        self.assertEqual(len(self.ledger.effects), 400)
+        self.assertEqual(set(self.record.runs.values()), {1})
+        self.assertEqual(len(self.record.effects), 400)
         if self.exact_cancel:
-            self.assertEqual(self.ledger.again, set())
+            self.assertEqual(self.record.again, set())
         await self.check_empty()
 
     async def test_all_connections_are_closed_amid_the_jobs(self) -> None:
         async def handle(job: Job) -> Any:
             await deferLater(reactor, 0.005)
-            self.ledger.effects[job.key] = job.data
+            self.record.effects[job.key] = job.data
             return job.data
 
         await self.taker(handle)
@@ -308,7 +308,7 @@ class DurableJobs(Live):
         for amount in (50, 150):
             await self.until(partial(self.more_done_than, amount), "some are done")
             await self.broker.close_connections()
-        await self.until(lambda: len(self.ledger.effects) == 300, "all are done")
+        await self.until(lambda: len(self.record.effects) == 300, "all are done")
         await gatherResults([job.when_stored() for job in jobs], consumeErrors=True)
         await self.quiet()
         self.only_what_was_delivered_again_ran_again()
@@ -322,7 +322,7 @@ class DurableJobs(Live):
         await self.watching.queue_declare(
             queue=queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3}
         )
-        taker, other = Taker(self.ledger), Worker("WO", do_job=lambda job: job.data)
+        taker, other = Taker(self.record), Worker("WO", do_job=lambda job: job.data)
         self.launch(taker, other)
         error = await self.failed(taker.when_ready(), QueueMismatch)
         self.assertEqual(error.queue, queue)
@@ -363,22 +363,22 @@ class DurableJobs(Live):
         return out.getvalue()
 
     def more_done_than(self, amount: int) -> bool:
-        return len(self.ledger.effects) > amount
+        return len(self.record.effects) > amount
 
     def was_run(self, job: JobFuture, times: int) -> bool:
-        return self.ledger.runs[f"{job.id}/0"] >= times
+        return self.record.runs[f"{job.id}/0"] >= times
 
     async def quiet(self) -> None:
         """Wait until the jobs that were delivered again have been run or acknowledged."""
         while True:
-            before = sum(self.ledger.runs.values())
+            before = sum(self.record.runs.values())
             await deferLater(reactor, 0.5)
-            if before == sum(self.ledger.runs.values()):
+            if before == sum(self.record.runs.values()):
                 return
 
     def only_what_was_delivered_again_ran_again(self) -> None:
-        more_than_once = {key for key, times in self.ledger.runs.items() if times > 1}
-        self.assertLessEqual(more_than_once, self.ledger.again)
+        more_than_once = {key for key, times in self.record.runs.items() if times > 1}
+        self.assertLessEqual(more_than_once, self.record.again)
 
 
 class OnRabbitMQ(DurableJobs, LiveTestCase):
@@ -403,17 +403,17 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
 
         async def handle(job: Job) -> Any:
             await deferLater(reactor, 0.01)
-            self.ledger.effects.setdefault(job.key, job.data)
+            self.record.effects.setdefault(job.key, job.data)
 
         await self.taker(handle)
-        await self.until(lambda: len(self.ledger.effects) > 50, "some are done")
+        await self.until(lambda: len(self.record.effects) > 50, "some are done")
         await self.broker.kill()
         more = [self.sender.send("WD:*", n, durable=True, timeout=80) for n in range(500, 520)]
-        await self.broker.come_back()
+        await self.broker.restart()
         await gatherResults([job.when_stored() for job in more])
-        await self.until(lambda: len(self.ledger.effects) == 520, "all are done")
+        await self.until(lambda: len(self.record.effects) == 520, "all are done")
         await self.quiet()
-        self.assertEqual(set(self.ledger.effects.values()), set(range(520)))
+        self.assertEqual(set(self.record.effects.values()), set(range(520)))
         self.only_what_was_delivered_again_ran_again()
         for job in [*jobs, *more]:
             job.cancel()
@@ -438,7 +438,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
         finally:
             await self.broker.node.ctl("clear_policy", "full")
         self.assertEqual(results, list(range(50)))
-        self.assertEqual(set(self.ledger.runs.values()), {1})
+        self.assertEqual(set(self.record.runs.values()), {1})
         await self.check_empty()
 
     async def test_while_the_broker_lacks_memory_nothing_is_stored_and_then_all_is_once(self) -> None:
@@ -456,7 +456,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
             await self.broker.node.set_memory_watermark(0.4)
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, list(range(1, 20)))
-        self.assertEqual(set(self.ledger.runs.values()), {1})
+        self.assertEqual(set(self.record.runs.values()), {1})
         await self.check_empty()
 
     async def test_its_queues_are_deleted_and_come_back(self) -> None:

@@ -241,12 +241,12 @@ class PermissionsTests(LiveTestCase):
         """RabbitMQ 3 lets CC route to topics without a right, but the message still has its own routing key."""
         rest = await self.intruded()
         about = json.dumps({"id": rest.id, "type": "WA"}).encode()
-        stranger = json.dumps({"id": "WA:stranger", "type": "WA"}).encode()
+        unknown = json.dumps({"id": "WA:unknown", "type": "WA"}).encode()
         if (await self.node.version()) >= (4,):
             await self.refused(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
             return
         await self.intrude(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
-        await self.intrude(publish, NOTES, "worker.new.WB", stranger, cc="worker.new.WA")
+        await self.intrude(publish, NOTES, "worker.new.WB", publisher, cc="worker.new.WA")
         known = await rest.list_workers()
         self.assertEqual([each["id"] for each in known if each["type"] == "WA"], [rest.id])
         self.assertEqual([peer.id for peer in rest.peers], [rest.id])

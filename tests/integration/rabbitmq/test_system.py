@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import cooperate, deferLater
 from twisted.logger import formatEvent
 
-from tests.support.live import Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ, Wire
+from tests.support.live import Embedded, Live, LiveBroker, LiveTestCase, Network, RabbitMQ
 from tests.support.rabbitmq import HOST, free_port, reactor
 from txmicro.bus import robust_channel as place
 from txmicro.bus.connections import REFUSED_DELAY, Bus
@@ -176,7 +176,7 @@ class Outages(Live):
         await self.until(lambda: self.sending.session is self.taking.session is None, "all notice")
         jobs += [self.sender.send("WB:*", n, timeout=80) for n in range(20, 25)]
         gate.open()
-        await self.broker.come_back()
+        await self.broker.restart()
         results = await gatherResults([job.when_done() for job in jobs], consumeErrors=True)
         self.assertEqual(results, list(range(25)))
         self.assertEqual([self.taker.ran.count(n) for n in range(5)], [1] * 5)
@@ -206,11 +206,11 @@ class Outages(Live):
     async def test_exchanges_are_deleted(self) -> None:
         self.patch(place, "REBIND_EVERY", 1.0)
         await self.three_processes()
-        stranger = await self.stranger()
+        publisher = await self.raw_publisher()
 
         async def disturb() -> None:
             for name in ("to.WB", "replies.WA", "replies.WB", "notifications"):
-                await stranger.channel.exchange_delete(exchange=f"txmicro.{name}")
+                await publisher.channel.exchange_delete(exchange=f"txmicro.{name}")
 
         await self.loses_no_job(disturb)
 
@@ -231,45 +231,45 @@ class Outages(Live):
     async def test_a_worker_is_cut_off_amid_its_jobs(self) -> None:
         gate = Gate()
         self.addCleanup(gate.open)
-        sender, lost, other, wire = Worker("WA"), Taker(gate), Taker(), Wire(self.broker.port)
+        sender, lost, other, network = Worker("WA"), Taker(gate), Taker(), Network(self.broker.port)
         await self.start(sender)
-        await self.start(lost, wire=wire)
+        await self.start(lost, network=network)
         jobs = [sender.send("WB:*", n, timeout=60) for n in range(10)]
         await gatherResults([job.when_accepted() for job in jobs])
         await self.start(other)
-        wire.cut()
+        network.cut()
         self.assertEqual(await gatherResults([job.when_done() for job in jobs]), list(range(10)))
         self.assertEqual(sorted(other.ran), list(range(10)))
 
     async def test_what_must_not_run_twice_is_lost_with_its_worker(self) -> None:
         gate = Gate()
         self.addCleanup(gate.open)
-        sender, lost, other, wire = Worker("WA"), Taker(gate), Taker(), Wire(self.broker.port)
+        sender, lost, other, network = Worker("WA"), Taker(gate), Taker(), Network(self.broker.port)
         await self.start(sender)
-        await self.start(lost, wire=wire, capacity=5)
+        await self.start(lost, network=network, capacity=5)
         jobs = [sender.send("WB:*", n, timeout=60, redeliver=False) for n in range(10)]
         await gatherResults([job.when_accepted() for job in jobs[:5]])
         await self.start(other)
-        wire.cut()
+        network.cut()
         self.assertEqual(await gatherResults([job.when_done() for job in jobs[5:]]), list(range(5, 10)))
         for job in jobs[:5]:
             await self.failed(job, WorkerLost)
         self.assertEqual((sorted(lost.ran), sorted(other.ran)), (list(range(5)), list(range(5, 10))))
 
     async def test_all_on_a_routing_slip_are_cut_off(self) -> None:
-        gate, wires = Gate(), [Wire(self.broker.port) for _ in range(4)]
+        gate, networks = Gate(), [Network(self.broker.port) for _ in range(4)]
         self.addCleanup(gate.open)
         kinds = ["WC", "WD", "WE", "WB"]
         sender, last = Worker("WA"), Taker(gate)
         await self.start(sender)
-        for kind, wire in zip(kinds, wires, strict=True):
-            await self.start(last if kind == "WB" else Worker(kind, do_job=echo), wire=wire)
+        for kind, network in zip(kinds, networks, strict=True):
+            await self.start(last if kind == "WB" else Worker(kind, do_job=echo), network=network)
         job = sender.send([f"{kind}:*" for kind in kinds], 42)
         await self.until(lambda: last.ran, "the last one has it")
         for kind in kinds:
             await self.start(Taker() if kind == "WB" else Worker(kind, do_job=echo))
-        for wire in wires:
-            wire.cut()
+        for network in networks:
+            network.cut()
         self.assertEqual(await job, 42)
 
     async def test_the_second_worker_with_an_id_is_refused_until_the_first_has_left(self) -> None:
@@ -373,7 +373,7 @@ class BadMessages(Live):
         self.taking = await self.start(self.taker, **settings)
         self.managing = await self.start(self.manager, **settings)
         await self.start(self.sender)
-        self.strange = await self.stranger()
+        self.publisher = await self.raw_publisher()
 
     def doors(self) -> list[tuple[str, str, str | None]]:
         """Return every way into a queue: exchange, key, and the message's type."""
@@ -413,7 +413,7 @@ class BadMessages(Live):
             exchange, key, kind = door
             await gatherResults(
                 [
-                    Deferred.fromCoroutine(self.strange.publish(exchange, key, body, content_type, kind))
+                    Deferred.fromCoroutine(self.publisher.publish(exchange, key, body, content_type, kind))
                     for body in GARBAGE
                     for content_type in TYPES
                 ]
@@ -428,7 +428,7 @@ class BadMessages(Live):
             await gatherResults(
                 [
                     Deferred.fromCoroutine(
-                        self.strange.publish(
+                        self.publisher.publish(
                             exchange, key, json.dumps(shape).encode(), "application/json", kind
                         )
                     )
@@ -443,7 +443,7 @@ class BadMessages(Live):
         await self.settle(max_message=len(LARGE) - 1)
         doors = {(exchange, key): (exchange, key, kind) for exchange, key, kind in self.doors()}
         for exchange, key, kind in doors.values():
-            await self.strange.publish(exchange, key, LARGE, "application/json", kind)
+            await self.publisher.publish(exchange, key, LARGE, "application/json", kind)
         await self.goes_on()
         self.assertGreaterEqual(self.dropped(), 8)
 
@@ -559,7 +559,7 @@ class Floods(Live):
 
     async def depths(self, enough: Callable[[], bool]) -> list[int]:
         """Return the depths of the jobs' queue, read from time to time until *enough()*."""
-        channel = (await self.stranger()).channel
+        channel = (await self.raw_publisher()).channel
         depths = []
         while not enough():
             depths.append((await channel.queue_declare(queue="txmicro.jobs.WB", passive=True)).message_count)
@@ -638,12 +638,12 @@ class RoundTrips(Live):
             await self.until(lambda: all(id in manager.registry for id in ids), "it knows all")  # noqa: B023
 
     async def test_a_worker_that_is_cut_off_is_declared_gone(self) -> None:
-        wire, lost, peer, manager = Wire(self.broker.port), Worker("WP"), Worker("WP"), SystemManager()
-        await self.start(lost, wire=wire)
+        network, lost, peer, manager = Network(self.broker.port), Worker("WP"), Worker("WP"), SystemManager()
+        await self.start(lost, network=network)
         await self.start(peer)
         await self.start(manager, keepalive=100)
         await self.until(lambda: lost.id in manager.registry, "it is known")
-        wire.cut()
+        network.cut()
         await self.until(lambda: lost.id not in manager.registry, "it is gone")
         await self.until(lambda: [other.id for other in peer.peers] == [peer.id], "its peers hear of that")
         self.assertIn(peer.id, manager.registry)

@@ -103,7 +103,7 @@ class TlsTests(LiveTestCase):
         await self.certified("tls-worker")
         self.assertIn("certificate", await self.refused(self.secure(certfile=""), CertificateRefused))
         await self.refused(self.secure("guest:wrong@"), AuthenticationFailed)
-        self.node.authority.issue(self.own, "stranger")
+        self.node.authority.issue(self.own, "publisher")
         await self.refused(self.secure(), AuthenticationFailed)
         self.node.authority.issue(self.own, "tls-worker", days_ago=60)
         self.assertIn("expired", await self.refused(self.secure(), CertificateRefused))

@@ -42,13 +42,13 @@ class EmbeddedTests(SystemTestCase):
         bus = self.process(worker)
         self.advance(5)
         self.assertEqual(self.result(sender.send("WB:*", 1).when_done()), 1)
-        tries = self.way.tries
+        tries = self.endpoint.tries
         assert bus.session is not None
         bus.session.consuming.transport.abortConnection()
         self.advance(5)
         self.assertEqual(self.result(sender.send("WB:*", 2).when_done()), 2)
         # Once for the two connections, and once for that of the durable jobs.
-        self.assertLessEqual(self.way.tries - tries, 3)
+        self.assertLessEqual(self.endpoint.tries - tries, 3)
 
 
 class DeniedRabbitMQ(RabbitMQ):

@@ -72,7 +72,7 @@ class Pruning(Live):
 
     async def exist(self) -> set[str]:
         """Return the names of the type's queues that exist."""
-        client = (await self.stranger()).channel.client
+        client = (await self.raw_publisher()).channel.client
         found = set()
         for name in unused._names(self.kind, (0.1, 5)):
             channel = await client.channel_open()
