@@ -155,7 +155,7 @@ class WhereTests(Counting):
         job = self.sender.send("WB:*", "never", redeliver=False, timeout=60)
         self.advance(1)
         assert self.worker.bus.session is not None
-        self.way.broker = None  # it cannot reconnect
+        self.endpoint.broker = None  # it cannot reconnect
         for client in (self.worker.bus.session.publishing, self.worker.bus.session.consuming):
             client.transport.abortConnection()
         self.error(job.when_done(), JobError, 20)

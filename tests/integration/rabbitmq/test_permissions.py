@@ -246,7 +246,7 @@ class PermissionsTests(LiveTestCase):
             await self.refused(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
             return
         await self.intrude(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
-        await self.intrude(publish, NOTES, "worker.new.WB", publisher, cc="worker.new.WA")
+        await self.intrude(publish, NOTES, "worker.new.WB", unknown, cc="worker.new.WA")
         known = await rest.list_workers()
         self.assertEqual([each["id"] for each in known if each["type"] == "WA"], [rest.id])
         self.assertEqual([peer.id for peer in rest.peers], [rest.id])
