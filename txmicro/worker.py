@@ -306,10 +306,11 @@ class Worker(Service):
     @property
     def _running_engine(self) -> Engine:
         if self._engine is None:
-            raise BusClosed(
-                f"{self.id or self.type} is not running, so it cannot send: wait for when_ready() first"
-            )
+            raise self._not_running()
         return self._engine
+
+    def _not_running(self) -> BusClosed:
+        return BusClosed(f"{self.id or self.type} is not running: wait for when_ready() before you use it")
 
     def send(
         self,
@@ -345,9 +346,14 @@ class Worker(Service):
         """
         check_thread("send")
         slip = [address] if isinstance(address, str) else list(address)
-        engine = self._running_engine
-        seconds = self.config.timeout if timeout is None else timeout
-        if not is_seconds(seconds, LONGEST_TIMEOUT):
+        engine = self._engine
+        if engine is None:
+            raise self._not_running()
+        if timeout is None:
+            seconds = self.config.timeout
+        elif is_seconds(timeout, LONGEST_TIMEOUT):
+            seconds = timeout
+        else:
             raise ValueError(
                 f"timeout is {show(timeout)}: expected seconds above 0, at most {LONGEST_TIMEOUT:,}"
             )
@@ -429,7 +435,5 @@ class Worker(Service):
         """
         check_thread("in_thread")
         if self._threads is None:
-            raise BusClosed(
-                f"{self.id or self.type} is not running, so it has no threads: wait for when_ready() first"
-            )
+            raise self._not_running()
         return self._threads.run(function, *args)

@@ -92,7 +92,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self.hop = self.past + self.workers_list_id
-        self.key = hop_key(self.id, self.hop)
+        self.key = f"{self.id}/{self.hop}"  # hop_key, without the call
 
     @property
     def address(self) -> str:
@@ -163,7 +163,7 @@ class Job:
             "sender": {"id": self.sender, "type": self.sender.partition(":")[0]},
             "origin": self.origin,
             "tries": self.tries,
-            "deadline": remaining_ms(self.deadline, now),
+            "deadline": max(0, round((self.deadline - now) * 1000)),  # remaining_ms, without the call
         }
         if self.past:
             body["past"] = self.past

@@ -99,16 +99,22 @@ class Dispatch:
             waiting.move_to_end(job.key, last=False)
         self.refill_all({job.address: None for job in jobs})
 
-    def remove(self, job: PendingJob) -> None:
-        """Forget *job*, which is waiting or out: a worker has taken it, or it ends. :meth:`refill` must follow."""
+    def remove(self, job: PendingJob) -> bool:
+        """Forget *job*, which is waiting or out: a worker has taken it, or it has ended.
+
+        Return whether others wait for its address, so that :meth:`refill` must follow.
+        """
         window = self._windows[job.address]
         if job.state is OUT:
             del self._out[job.key]
             window.out -= 1
         else:
             del window.waiting[job.key]
-        if not (window.out or window.waiting):
+        if window.waiting:
+            return True
+        if not window.out:
             del self._windows[job.address]
+        return False
 
     def refill(self, address: str) -> None:
         """Send what waits for *address*, as far as its window is open."""

@@ -185,8 +185,9 @@ class Outbox:
             self._timer.cancel()
             self._timer = None
         jobs = list(self._jobs.values())
+        self._jobs.clear()
         for job in jobs:
-            self._remove(job.key)
+            self._release(job)
         for job in jobs:
             self._safely(job.owner.failed, error)
         self._deadlines.clear()
@@ -213,7 +214,10 @@ class Outbox:
         """End a job with the result that *worker* sent. Later results, and those of unknown jobs, are ignored."""
         job = self._end_one(key)
         if job is not None:
-            self._safely(job.owner.succeeded, worker, result)
+            try:
+                job.owner.succeeded(worker, result)
+            except Exception:  # as in _safely, without the call: most jobs end here
+                self._log_failure(job.owner.succeeded)
 
     def failed(self, key: str, error: JobError) -> None:
         """End a job with *error*, which a worker sent."""
@@ -316,9 +320,10 @@ class Outbox:
             self._takers.leave(job, job.taker)
             self._takers.take(job, worker, self._time.seconds())
         else:
-            self._dispatch.remove(job)
+            others_wait = self._dispatch.remove(job)
             self._takers.take(job, worker, self._time.seconds())
-            self._dispatch.refill(job.address)
+            if others_wait:
+                self._dispatch.refill(job.address)
         self._safely(job.owner.accepted, worker)
 
     def _lose(self, jobs: list[PendingJob]) -> None:
@@ -328,29 +333,31 @@ class Outbox:
 
     def _end(self, keys: Iterable[str]) -> list[PendingJob]:
         """End jobs. Others are sent in their place only when all have ended."""
-        jobs = [job for job in map(self._remove, keys) if job is not None]
+        jobs = [job for key in keys if (job := self._jobs.pop(key, None)) is not None]
+        for job in jobs:
+            self._release(job)
         self._dispatch.refill_all({job.address: None for job in jobs})
         return jobs
 
     def _end_one(self, key: str) -> PendingJob | None:
-        job = self._remove(key)
-        if job is not None:
+        """End a job, and send another one in its place."""
+        job = self._jobs.pop(key, None)
+        if job is not None and self._release(job):
             self._dispatch.refill(job.address)
         return job
 
-    def _remove(self, key: str) -> PendingJob | None:
-        job = self._jobs.pop(key, None)
-        if job is None:
-            return None
+    def _release(self, job: PendingJob) -> bool:
+        """Forget *job*, which has ended. Return whether another one waits for its place."""
+        others_wait = False
         if job.state is TAKEN and job.taker is not None:
             self._takers.leave(job, job.taker)
         elif job.state is not DURABLE:
-            self._dispatch.remove(job)
+            others_wait = self._dispatch.remove(job)
         if job.missing_takers:
             self._takers.forget(job)
         self._bytes -= job.size
         job.state = ENDED
-        return job
+        return others_wait
 
     # What is due
 
@@ -408,4 +415,7 @@ class Outbox:
         try:
             function(*args)
         except Exception:  # one owner's mistake must not cost the others their jobs
-            self.log.failure("{function} failed; the other jobs go on", function=function, recurring=True)
+            self._log_failure(function)
+
+    def _log_failure(self, function: Callable[..., None]) -> None:
+        self.log.failure("{function} failed; the other jobs go on", function=function, recurring=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from json import JSONDecoder, JSONEncoder
+from json import encoder as json_encoder
 from math import isfinite
 from typing import Any, Final
 
@@ -29,18 +30,26 @@ class _JSON(Codec):
         encoder = JSONEncoder(
             ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
         )
-        self._dump = encoder.encode
-        self._load = JSONDecoder(parse_float=parse_float, parse_constant=_refuse_constant).decode
+        decoder: Any = JSONDecoder(parse_float=parse_float, parse_constant=_refuse_constant)
+        self._encode = _c_encoder(encoder)
+        self._decode = decoder.decode
+        self._scan = decoder.scan_once
 
     def _pack(self, value: Any) -> bytes:
         if not _has_text_keys(value):
             raise TypeError("keys that are not text")
-        return self._dump(value).encode()
+        return "".join(self._encode(value, 0)).encode()
 
     def _unpack(self, data: bytes) -> Any:
-        value = self._load(data.decode())
+        text = data.decode()
+        try:
+            value, end = self._scan(text, 0)
+        except StopIteration:
+            end = -1
+        if end != len(text):  # there is white space around the object, or the text is not valid
+            value = self._decode(text)
         if b"\\ud" in data or b"\\uD" in data:
-            self._dump(value).encode()  # raises for half a surrogate pair, which no other format carries
+            self._pack(value)  # raises for half a surrogate pair, which no other format carries
         return value
 
     def extend(self, value: Any) -> Any:
@@ -51,6 +60,16 @@ class _JSON(Codec):
         if isinstance(value, float) and not isfinite(value):
             return {"$numberDouble": _NOT_FINITE[str(value)]}
         return value
+
+
+def _c_encoder(encoder: JSONEncoder) -> Callable[[Any, int], Iterable[str]]:
+    """Return the C function that ``encoder.encode`` makes anew for each value; it returns the parts of the text."""
+    make: Any = getattr(json_encoder, "c_make_encoder", None)
+    if make is None:  # this Python has it not
+        return lambda value, _: (encoder.encode(value),)
+    options = (None, encoder.default, json_encoder.encode_basestring, None, ":", ",", False, False, False)
+    function: Callable[[Any, int], Iterable[str]] = make(*options)
+    return function
 
 
 def _refuse_constant(name: str) -> Any:
