@@ -1,7 +1,7 @@
 """A model of a broker, without a network: exchanges, queues, bindings and dead letters.
 
 It keeps everything in memory, and does no I/O. It behaves as RabbitMQ does, in what it implements: one contract suite
-(``tests/contract/broker.py``) tests both.
+(``tests/contract/broker``) tests both.
 """
 
 from __future__ import annotations

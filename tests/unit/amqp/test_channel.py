@@ -1,4 +1,4 @@
-"""ChannelTests of the AMQP client, against a scripted broker."""
+"""Channels of the AMQP client, against a scripted broker."""
 
 from __future__ import annotations
 

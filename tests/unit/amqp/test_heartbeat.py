@@ -1,4 +1,4 @@
-"""HeartbeatTests of the AMQP client, against a scripted broker."""
+"""Heartbeats of the AMQP client, against a scripted broker."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.contract.broker import Raw
+from tests.contract.broker.raw import Raw
 from txmicro.amqp.frames import PROTOCOL_HEADER, method_frame
 from txmicro.amqp.properties import Properties
 from txmicro.broker.service import INTERFACE, PORT, EmbeddedBroker
