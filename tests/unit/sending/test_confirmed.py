@@ -1,4 +1,4 @@
-"""What is given to the broker: exact sequences of what is published and who hears of it."""
+"""Exact sequences of what is published, and of what ends each wait."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PublisherCase(SynchronousTestCase):
         self.attempts[key][attempt].errback(error or ConnectionLost("gone"))
 
     def check_empty(self) -> None:
-        """Nothing is left behind."""
+        """Check that nothing is left."""
         self.assertEqual(len(self.publisher), 0)
         self.clock.advance(RETRY_AFTER)
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -130,7 +130,7 @@ class StoredTests(PublisherCase):
         self.successResultOf(stored)
 
     def test_refusals_that_go_on_do_not_keep_the_first_from_its_turn(self) -> None:
-        """A sender goes on sending to a queue that is full."""
+        """A sender continues to send to a queue that is full."""
         self.store("first")
         self.lose("first", NackError("full"))
         for number in range(20):
@@ -181,7 +181,7 @@ class StoredTests(PublisherCase):
         self.successResultOf(stored)
 
     def test_time_stands_still_while_nothing_can_be_published(self) -> None:
-        """What is out waits in the transport's buffer while the broker blocks the connection: no more of it."""
+        """While the broker blocks the connection, what is published waits in the transport's buffer."""
         (stored,) = self.store("a")
         self.clock.advance(10)
         self.publisher.pause()
@@ -277,7 +277,7 @@ class ClosingTests(PublisherCase):
 
 
 class Anything(RuleBasedStateMachine):
-    """Whatever happens on the way, each parcel ends once, and is not stored unless a confirm said so."""
+    """Each parcel ends once, and is stored only when a confirm says so, whatever happens before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -357,7 +357,7 @@ class Anything(RuleBasedStateMachine):
         assert len(self.publisher) == sum(not results for results in self.ended.values())
 
     def teardown(self) -> None:
-        """Once the broker takes all, all is stored, and nothing is left."""
+        """Let the broker confirm everything; then nothing is left."""
         self.resume(True)
         for _ in range(3):
             self.clock.advance(CONFIRM_TIMEOUT + RETRY_AFTER)

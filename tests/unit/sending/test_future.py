@@ -70,7 +70,7 @@ class Ends(FutureCase):
 
 
 class State(FutureCase):
-    """What the future tells without waiting, as the futures of the standard library do."""
+    """The methods that do not wait, as those of the standard library's futures."""
 
     def test_of_a_pending_job(self) -> None:
         self.assertEqual((self.job.done(), self.job.cancelled(), self.job.stored()), (False, False, False))
@@ -162,7 +162,7 @@ class Stored(FutureCase):
         self.assertFalse(self.job.done())
 
     def test_what_is_done_was_stored(self) -> None:
-        """Its result may be quicker than its confirm."""
+        """The result may arrive before the confirm."""
         waiting = self.job.when_stored()
         self.promise.succeeded(WORKER, 5)
         self.assertIsNone(self.successResultOf(waiting))
@@ -278,7 +278,7 @@ class Cancelling(FutureCase):
 
 
 class InAsyncio(FutureCase):
-    """``await job`` in a task of asyncio, as where Twisted runs on its event loop."""
+    """``await job`` in an asyncio task, when Twisted runs on asyncio's event loop."""
 
     def run_with(self, end: Callable[[], None], awaits: Callable[[], Any]) -> Any:
         async def main() -> Any:

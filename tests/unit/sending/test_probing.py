@@ -6,7 +6,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.sending.pending import TAKEN, PendingJob
+from tests.support.outbox import OutboxCase
+from txmicro.sending.pending import OUT, TAKEN, PendingJob
 from txmicro.sending.probing import LOST_AFTER, Probing
 
 
@@ -71,3 +72,101 @@ class ProbingTests(SynchronousTestCase):
             self.probing.leave(job, "WB:1")
         self.assertEqual(len(self.probing), 0)
         self.assertIsNone(self.probing.next_due(9.0))
+
+
+class ProbeTests(OutboxCase):
+    def test_a_taker_is_probed_for_all_it_has(self) -> None:
+        self.add("a/0", "b/0")
+        self.outbox.acked("WB:1", ["a/0", "b/0"])
+        self.wait(1)
+        self.add("c/0")
+        self.outbox.acked("WB:1", ["c/0"])
+        self.happened()
+        self.wait(1)
+        self.assertEqual(self.happened(), [("probe", "WB:1", ["a/0", "b/0", "c/0"])])
+        self.outbox.status("WB:1", ["a/0", "c/0"], ["b/0"], [])
+        self.wait(2)
+        self.assertEqual(self.happened(), [("probe", "WB:1", ["a/0", "b/0", "c/0"])])
+
+    def test_each_taker_is_probed(self) -> None:
+        self.add("a/0", "b/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.outbox.acked("WB:2", ["b/0"])
+        self.happened()
+        self.wait(2)
+        self.assertEqual(self.happened(), [("probe", "WB:1", ["a/0"]), ("probe", "WB:2", ["b/0"])])
+
+    def test_a_dead_takers_jobs_are_missed_within_two_seconds_whenever_it_took_them(self) -> None:
+        self.add("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.wait(0.1)
+        self.add("b/0")
+        self.outbox.acked("WB:1", ["b/0"])
+        self.outbox.succeeded("a/0", "WB:1", 1)
+        self.happened()
+        self.wait(2)
+        self.assertEqual(self.happened(), [("probe", "WB:1", ["b/0"])])
+
+    def test_a_taker_that_has_nothing_is_not_probed(self) -> None:
+        self.add("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.outbox.succeeded("a/0", "WB:1", 1)
+        self.happened()
+        self.wait(3)
+        self.assertEqual(self.happened(), [])
+
+    def test_the_latest_taker_is_probed(self) -> None:
+        self.add("a/0")
+        for worker in ("WB:1", "WB:2", "WB:2"):
+            self.outbox.acked(worker, ["a/0"])
+        self.assertEqual(self.happened()[1:], [("taken", "a/0", "WB:1"), ("taken", "a/0", "WB:2")])
+        self.wait(2)
+        self.assertEqual(self.happened(), [("probe", "WB:2", ["a/0"])])
+
+    def test_what_the_taker_does_not_know_is_sent_again_at_once(self) -> None:
+        (job, _) = self.add("a/0", "b/0")
+        self.outbox.acked("WB:1", ["a/0", "b/0"])
+        self.happened()
+        self.outbox.status("WB:1", [], [], ["a/0", "a/0", "never/0"])
+        self.assertEqual(self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 1)])
+        self.assertEqual((job.state, job.taker), (OUT, None))
+
+    def test_what_another_took_since_is_left_with_it(self) -> None:
+        (job,) = self.add("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.outbox.acked("WB:2", ["a/0"])
+        self.happened()
+        self.outbox.status("WB:1", [], [], ["a/0"])
+        self.outbox.taker_gone("WB:1")
+        self.assertEqual(self.happened(), [])
+        self.assertEqual((job.state, job.taker), (TAKEN, "WB:2"))
+
+    def test_what_a_dead_taker_had_is_sent_again_in_order_before_what_waits(self) -> None:
+        self.add("a/0", "b/0")
+        self.outbox.acked("WB:1", ["a/0", "b/0"])
+        self.add("c/0")
+        self.add("d/0", "e/0")
+        self.happened()
+        self.outbox.taker_gone("WB:1")
+        self.assertEqual(self.happened(), [])
+        for key in ("c/0", "d/0", "a/0"):
+            self.outbox.succeeded(key, "WB:2", None)
+        published = [event for event in self.happened() if event[0] == "publish"]
+        self.assertEqual(published, [("publish", "a/0", 1), ("publish", "b/0", 1), ("publish", "e/0", 0)])
+
+    def test_a_late_ack_finds_a_job_that_waits_to_be_sent_again(self) -> None:
+        self.add("a/0")
+        self.outbox.acked("WB:1", ["a/0"])
+        self.add("b/0", "c/0")
+        self.outbox.taker_gone("WB:1")
+        self.happened()
+        self.outbox.acked("WB:2", ["a/0"])
+        self.assertEqual(self.happened(), [("taken", "a/0", "WB:2")])
+        self.outbox.done("WB:2", ["a/0", "b/0", "c/0"])
+        self.check_empty()
+
+    def test_a_status_is_an_ack(self) -> None:
+        self.add("a/0", "b/0")
+        self.happened()
+        self.outbox.status("WB:1", ["a/0"], ["b/0"], [])
+        self.assertEqual(self.happened(), [("taken", "a/0", "WB:1"), ("taken", "b/0", "WB:1")])
