@@ -14,7 +14,7 @@ class ConnectionTestCase(SynchronousTestCase):
     broker: ScriptedBroker
 
     def begin(self, **options: Any) -> ScriptedBroker:
-        """A connection before its handshake; whatever happened to it, no timer outlives it."""
+        """Return a broker whose client is not connected yet. The cleanup checks that no timer is left."""
         self.broker = ScriptedBroker(**options)
         self.addCleanup(self.end)
         return self.broker
@@ -29,5 +29,5 @@ class ConnectionTestCase(SynchronousTestCase):
         return self.broker
 
     def reason(self, deferred: Deferred[Any]) -> Any:
-        """The exception that *deferred* failed with."""
+        """Return the exception with which *deferred* has failed."""
         return self.failureResultOf(deferred).value

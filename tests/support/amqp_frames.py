@@ -24,7 +24,7 @@ Light = Deliver | Publish | Ack
 
 
 class Reading:
-    """A reader, and what it has called back."""
+    """A reader that records what it reads."""
 
     def __init__(self, **limits: Any) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -44,7 +44,7 @@ class Reading:
 
 
 def fields(method: base.Frame | Light) -> tuple[str, dict[str, Any]]:
-    """A method's name and arguments, whoever's object it is."""
+    """Return the name and arguments of a method, of txmicro or pamqp."""
     names = [name for name in method.__slots__ if name != "ticket"]
     return type(method).__name__, {name: getattr(method, name) for name in names}
 
@@ -97,7 +97,7 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
 
 NAMES = st.text("abzAZ09-_.:@#,/+ ", max_size=100)
 
-# What pamqp insists on.
+# pamqp accepts no other values.
 BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "ticket": st.just(0),
     "queue": NAMES,
@@ -139,7 +139,7 @@ PROPERTIES = st.builds(
 
 
 def methods(kind: type[base.Frame]) -> st.SearchStrategy[base.Frame]:
-    """Any method of *kind*."""
+    """Return a strategy for methods of *kind*."""
     arguments = {name: BY_NAME.get(name, BY_TYPE[kind.amqp_type(name)]) for name in kind.attributes()}
     return st.builds(kind, **arguments)
 
@@ -165,7 +165,7 @@ def as_pamqp(properties: Properties) -> commands.Basic.Properties:
 
 
 def by_pamqp(channel: int, thing: base.Frame | Content | Heartbeat, frame_max: int) -> bytes:
-    """The bytes that pamqp writes."""
+    """Return the frames of *thing* as pamqp encodes them."""
     if not isinstance(thing, Content):
         return pamqp_frame.marshal(thing, channel)
     if isinstance(thing.method, Light):

@@ -1,4 +1,4 @@
-"""A client of the embedded broker, byte for byte, on a Clock."""
+"""A client of the embedded broker that sends frames, on a Clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAPABLE: dict[str, Any] = {"capabilities": {"consumer_cancel_notify": True, "con
 
 
 class _Transport(StringTransport):
-    """Notes that it was aborted, and that reading was paused, apart from what the producer does."""
+    """Records whether it was aborted, and whether reading is paused."""
 
     aborted = False
     reading = True
@@ -40,7 +40,7 @@ class _Transport(StringTransport):
 
 
 class Client:
-    """What a client sends, and what it got: methods as (channel, method), messages as (method, properties, body)."""
+    """Sends frames, and records received methods (channel, method) and messages (method, properties, body)."""
 
     def __init__(self, factory: BrokerFactory, clock: Clock) -> None:
         self.clock = clock
@@ -71,7 +71,7 @@ class Client:
         self._reader.feed(data)
 
     def send(self, method: base.Frame, channel: int = 1) -> Any:
-        """Send *method*; gives the last method that came back."""
+        """Send *method*; return the last method of the answer."""
         self.methods.clear()
         self.write(method_frame(channel, method))
         return self.methods[-1][1] if self.methods else None
@@ -133,7 +133,7 @@ class BrokerTestCase(SynchronousTestCase):
         return self.client().open(**options)
 
     def assert_closed(self, client: Client, code: int, words: str) -> None:
-        """The server closes the connection, with these words."""
+        """Check that the server has closed the connection with *code*, and that the reason contains *words*."""
         _channel, close = client.methods[-1]
         self.assertIsInstance(close, Connection.Close)
         self.assertEqual(close.reply_code, code)

@@ -1,4 +1,4 @@
-"""A model of a broker, and clients of it, for tests."""
+"""A broker's model and its clients, for tests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from txmicro.broker.sessions import ModelChannel, ModelSession
 NOW = 1_795_449_588.5
 
 FLAGS = 2
-"""Bytes of properties of which none is there."""
+"""Size in bytes of properties that are all absent."""
 
 
 class Party:
-    """A client of the model: one session with one channel, and what it was sent."""
+    """A client of the model: one session with one channel. It records its deliveries."""
 
     def __init__(self, model: Model) -> None:
         self.model = model

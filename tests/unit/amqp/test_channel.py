@@ -252,7 +252,7 @@ class ConsumerTests(ConnectionTestCase):
         self.assertEqual(self.acks_of(tag, 7, 8), [(7, False), (8, False)])
 
     def acks_of(self, tag: str, *deliveries: int) -> list[tuple[int, bool]]:
-        """What the broker hears when these arrive and are done in one turn."""
+        """Return the acknowledgements of *deliveries* that arrive and are acknowledged in one turn."""
         for number in deliveries:
             self.broker.content(Deliver(tag, number, False, "x", "k"), b"")
             self.channel.ack(number)
@@ -285,7 +285,7 @@ class ConsumerTests(ConnectionTestCase):
         self.broker.say(Basic.CancelOk(tag))
         self.assertTrue(self.broker.heard_one().active)
         self.assertNoResult(cancelling)
-        self.broker.content(Deliver(tag, 2, False, "", ""))  # it was on its way
+        self.broker.content(Deliver(tag, 2, False, "", ""))  # it was in transit
         self.broker.say(ChannelMethods.FlowOk(True))
         self.assertIsNone(self.successResultOf(cancelling))
         self.broker.content(Deliver(tag, 3, False, "", ""))

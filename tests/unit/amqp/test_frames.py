@@ -50,5 +50,5 @@ class WriterTests(SynchronousTestCase):
             self.assertEqual(frame_sizes, [4096] if size == 4088 else [4096, 9])
 
     def test_pamqp_would_have_lost_precision(self) -> None:
-        # The reason for a writer of our own; if pamqp changes, it may go.
+        # This is why txmicro encodes tables itself. If pamqp changes, that may go.
         self.assertEqual(pamqp_encode.encode_table_value(0.1)[:1], b"f")

@@ -12,7 +12,7 @@ HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 class HeartbeatTests(ConnectionTestCase):
     def beats(self, seconds: float) -> int:
-        """How many heartbeats the client sends in that time, which it gets in steps of a second."""
+        """Return how many heartbeats the client sends while time advances in steps of a second."""
         for _ in range(round(seconds)):
             self.broker.clock.advance(1)
         return self.broker.heard().count("heartbeat")

@@ -1,4 +1,4 @@
-"""Nothing holds small frames back: not the kernel on either side, nor on ours the reactor."""
+"""Small frames are sent at once: neither the kernel of either side nor the client's reactor delays them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from txmicro.broker.factory import BrokerFactory
 
 @implementer(ITCPTransport)
 class TCPTransport(StringTransport):
-    """A transport that says it is TCP."""
+    """A transport that provides the interface of TCP."""
 
     no_delay = False
 
@@ -23,12 +23,12 @@ class TCPTransport(StringTransport):
         self.no_delay = enabled
 
     def abortConnection(self) -> None:
-        """It is gone at once."""
+        """Close at once."""
 
 
 @implementer(IWriteDescriptor)
 class Descriptor(TCPTransport):
-    """A transport that keeps what is written until the reactor, or somebody else, has it write."""
+    """A transport that keeps what is written until ``doWrite`` is called."""
 
     def __init__(self) -> None:
         super().__init__()

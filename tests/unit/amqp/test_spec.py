@@ -1,4 +1,4 @@
-"""The spec that txamqp works by, built from pamqp's tables."""
+"""The specification for txamqp, built from pamqp's tables."""
 
 from __future__ import annotations
 

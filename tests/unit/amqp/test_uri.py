@@ -1,4 +1,4 @@
-"""Broker URIs, with the examples of RabbitMQ's specification (its appendix A), all but one as it has them."""
+"""Broker URIs, with the examples of RabbitMQ's specification (appendix A). One of them has another result here."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Tls(SynchronousTestCase):
         files = TlsFiles("/ca.pem", "/own.pem", "/own.key")
         self.assertEqual(parse("amqps://h", files).files, files)
         self.assertEqual(parse("amqps://h?cacertfile=/b.pem", files).files, files._replace(ca="/b.pem"))
-        # A certificate never goes with the key of another.
+        # The key of one certificate is never used for another.
         self.assertEqual(
             parse("amqps://h?certfile=/b.pem", files).files, TlsFiles("/ca.pem", "/b.pem", "/b.pem")
         )

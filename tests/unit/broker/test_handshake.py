@@ -1,4 +1,4 @@
-"""The embedded broker's handshake, byte for byte, on a Clock."""
+"""The embedded broker's handshake, frame by frame, on a Clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In-memory connections: what Twisted's users of a transport expect of them, on a Clock."""
+"""Connections in memory: they behave as Twisted's transports do, on a Clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from txmicro.broker.memory_transport import BUFFER, MemoryEndpoint, MemoryTransp
 
 
 class Recorder(Protocol):
-    """Notes what happens to it."""
+    """Records the calls of its transport."""
 
     transport: Any
 

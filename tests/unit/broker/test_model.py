@@ -92,7 +92,7 @@ class NameTests(ModelTestCase):
 
 
 class InvariantTests(SynchronousTestCase):
-    """Whatever clients do, nothing leaks and nothing waits without need."""
+    """Checks after any requests that no memory leaks and no message waits while a consumer can take it."""
 
     requests = st.lists(
         st.tuples(

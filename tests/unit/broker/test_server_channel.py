@@ -1,4 +1,4 @@
-"""Channels of the embedded broker, byte for byte, on a Clock."""
+"""Channels of the embedded broker, frame by frame, on a Clock."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class ChannelTests(BrokerTestCase):
         self.assertEqual(client.methods[-1][1].reply_code, 406)
 
     def announce(self, size: int, channel: int = 1) -> bytes:
-        """A publish and the header of a body of *size* bytes."""
+        """Return a publish, and the header of a body of *size* bytes."""
         frames = content_frames(channel, publish_prefix(channel, "", "queue", False), b"\0\0", b"", 131_072)
         return frames[:-11] + size.to_bytes(8, "big") + frames[-3:]
 

@@ -1,4 +1,4 @@
-"""Connections of the embedded broker, byte for byte, on a Clock."""
+"""Connections of the embedded broker, frame by frame, on a Clock."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ class HeartbeatTests(BrokerTestCase):
         client = self.opened(heartbeat=10)
         self.clock.advance(5)
         client.read()
-        self.assertEqual(client.heartbeats, 0)  # there was something else
+        self.assertEqual(client.heartbeats, 0)  # something else was sent
         self.clock.advance(5)
         client.read()
         self.assertEqual(client.heartbeats, 1)
@@ -254,7 +254,7 @@ class MemoryTests(BrokerTestCase):
         client.send(Queue.Declare(queue="queue"))
         self.memory.allocate(self.memory.limit + 1)
         client.publish("queue", b"x")
-        client.publish("queue", b"y")  # what had been read already
+        client.publish("queue", b"y")  # it was read before
         self.assertFalse(client.transport.reading)
         self.assertEqual([type(method) for _channel, method in client.methods][-1:], [Connection.Blocked])
         self.assertEqual(len(self.factory.model.queues["queue"].ready), 2)

@@ -43,7 +43,7 @@ class TopicTests(SynchronousTestCase):
 
 
 def _matches(pattern: list[str], key: list[str]) -> bool:
-    """The definition of topic matching, word by word."""
+    """Return whether *key* matches, by the definition of topic matching."""
     if not pattern:
         return not key
     if pattern[0] == "#":
