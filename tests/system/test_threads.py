@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from typing import Any
 
@@ -11,8 +10,7 @@ from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from tests.support.programs import Program, ProgramTestCase, reactor
-from tests.support.rabbitmq import free_port
+from tests.support.programs import reactor
 from txmicro.config import Config
 from txmicro.errors import BusClosed, WorkerStopped, WrongThread
 from txmicro.protocol.job import Job
@@ -217,54 +215,3 @@ class WorkerTests(TestCase):
     def test_there_are_none_before_the_start(self) -> None:
         with self.assertRaisesRegex(BusClosed, "WB is not running"):
             Worker("WB").in_thread(len, ())
-
-
-MODULE = """
-import os, time
-from txmicro.worker import Worker
-
-class Waits(Worker):
-    type = "WT"
-    threads = True
-
-    def opened(self):
-        self.reactor.callLater(0.3, self.begin)
-
-    def begin(self):
-        for number in range(12):
-            self.send("WT:*", number).when_done().addBoth(self.tell)
-
-    def do_job(self, job):
-        self.log.warn(f"job {job.data} runs")
-        while not os.path.exists("go"):
-            time.sleep(0.05)
-        return job.data
-
-    def tell(self, result):
-        self.log.warn(f"a job ended: {result}")
-"""
-
-
-class DaemonTests(ProgramTestCase):
-    async def test_handlers_that_fill_their_threads_do_not_keep_it_off_the_bus(self) -> None:
-        (self.directory / "waits.py").write_text(MODULE)
-        config = {"worker_types": {"WT": "waits:Waits"}, "worker_metrics_port": 0}
-        (self.directory / "waits.json").write_text(json.dumps(config))
-        port = str(free_port())
-        broker = await self.start_broker(port)
-        worker = self.twistd(
-            "txmicro-worker --config waits.json --type WT", TXMICRO_BROKER_URL=f"amqp://localhost:{port}"
-        )
-        await gatherResults([worker.says(f"job {number} runs") for number in range(12)])
-        await broker.kill()
-        worker.output = ""
-        await self.start_broker(port)
-        await worker.says("connected to")
-        self.assertNotIn("a job ended", worker.output)
-        (self.directory / "go").touch()
-        await gatherResults([worker.says(f"a job ended: {number}\n") for number in range(12)])
-
-    async def start_broker(self, port: str) -> Program:
-        broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT=port)
-        await broker.says("listens on")
-        return broker
