@@ -14,18 +14,15 @@ FOLDERS = ("contract", "documentation", "system", "unit")
 
 
 def _sleeps(source: str) -> Iterator[int]:
-    """Yield the lines that sleep: ``sleep``, or ``deferLater`` or ``callLater`` of the real reactor with a delay."""
+    """Yield the lines that sleep in real time: ``sleep``, and calls of the reactor that are delayed."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
-        called, arguments = ast.unparse(node.func), [ast.unparse(argument) for argument in node.args]
-        if called.endswith("reactor.callLater"):
-            called, arguments = "deferLater", ["reactor", *arguments]
-        if called.split(".")[-1] == "sleep":
-            yield node.lineno
-        elif (
-            called.split(".")[-1] == "deferLater" and arguments[0].endswith("reactor") and arguments[1] != "0"
-        ):
+        name, arguments = ast.unparse(node.func), [ast.unparse(argument) for argument in node.args]
+        of_reactor = name.endswith("reactor.callLater") or (
+            name.endswith("deferLater") and arguments.pop(0).endswith("reactor")
+        )
+        if name.endswith("sleep") or (of_reactor and arguments[0] != "0"):
             yield node.lineno
 
 
