@@ -37,8 +37,8 @@ _COPY_LIFE: Final = int(topology.COPY_TTL * 1000)
 """Milliseconds that the broker keeps a copy of a job: its sender sends another one."""
 
 
-class PendingJob(Protocol):
-    """A job that its sender keeps until it has ended: :class:`txmicro.sending.pending.PendingJob`."""
+class OutgoingJob(Protocol):
+    """A job to be published: a :class:`~txmicro.sending.pending.PendingJob`."""
 
     @property
     def key(self) -> str:
@@ -49,8 +49,12 @@ class PendingJob(Protocol):
         """The address that it goes to."""
 
     @property
-    def body(self) -> Any:
-        """The encoded body and the ``traceparent``."""
+    def body(self) -> bytes:
+        """The encoded body."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """W3C trace context; None: there is none."""
 
     @property
     def deadline(self) -> float:
@@ -137,12 +141,12 @@ class Publisher:
 
     # Publishing
 
-    def send_job(self, job: PendingJob) -> None:
+    def send_job(self, job: OutgoingJob) -> None:
         """Publish one copy of an interactive job, which the broker drops after a while.
 
         A copy that finds no queue comes back to ``returns``, and so does a job that the broker does not take.
         """
-        body, traceparent = job.body
+        body = job.body
         left = remaining_ms(job.deadline, self._clock.seconds())
         if job.stale:  # it waited, or is sent again: its body has the tries and the time of before
             try:
@@ -157,7 +161,7 @@ class Publisher:
         session = self.session
         if session is None:
             return
-        headers = {"traceparent": traceparent} if traceparent else None
+        headers = {"traceparent": job.traceparent} if job.traceparent else None
         properties = self._job_form.fill(job.key, int(self._time()), str(life), headers)
         route = self._jobs.known.get(job.address)
         if route is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Acknowledging(Protocol):
+class DeliveringChannel(Protocol):
     """A channel that delivers. It ignores both calls once it is closed: the broker delivers such messages again."""
 
     def ack(self, delivery_tag: int) -> None:
@@ -23,7 +23,7 @@ class Delivery:
 
     __slots__ = ("_channel", "_tag")
 
-    def __init__(self, channel: Acknowledging, tag: int) -> None:
+    def __init__(self, channel: DeliveringChannel, tag: int) -> None:
         self._channel = channel
         self._tag = tag
 

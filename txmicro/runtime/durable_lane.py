@@ -190,7 +190,7 @@ class DurableLane:
             parcel.headers[durable_headers.ATTEMPTS] = terms.attempts
         kept = _Kept(promise)
         self._outbox.watch(
-            PendingJob(job.key, job.id, job.address, None, job.deadline, kept, size=len(parcel.body))
+            PendingJob(job.key, job.id, job.address, b"", job.deadline, kept, size=len(parcel.body))
         )
         kept.storing = self._confirmed.store(parcel)
         kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))

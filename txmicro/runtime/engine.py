@@ -262,9 +262,10 @@ class Engine:
                 job.key,
                 job.id,
                 job.address,
-                (body, job.traceparent),
+                body,
                 job.deadline,
                 owner,
+                traceparent=job.traceparent,
                 size=len(body),
                 redeliver=job.redeliver,
             )

@@ -35,7 +35,8 @@ class PendingJob:
     :ivar key: the hop's key, unique in an outbox.
     :ivar job_id: the job's id, the same for every hop.
     :ivar address: where the hop goes.
-    :ivar body: what ``publish`` sends; the outbox does not read it.
+    :ivar body: the encoded body; empty for a durable job.
+    :ivar traceparent: W3C trace context, which travels in a header; None: there is none.
     :ivar deadline: the time at which it fails with :class:`~txmicro.errors.JobTimeout`, in the clock's seconds.
     :ivar owner: who is told what becomes of it.
     :ivar size: bytes of memory that it needs here.
@@ -82,6 +83,7 @@ class PendingJob:
         "stored",
         "taken_at",
         "taker",
+        "traceparent",
         "unreturned",
         "unrun",
     )
@@ -91,10 +93,11 @@ class PendingJob:
         key: str,
         job_id: str,
         address: str,
-        body: Any,
+        body: bytes,
         deadline: float,
         owner: Owner,
         *,
+        traceparent: str | None = None,
         size: int = 0,
         redeliver: bool = True,
     ) -> None:
@@ -102,6 +105,7 @@ class PendingJob:
         self.job_id = job_id
         self.address = address
         self.body = body
+        self.traceparent = traceparent
         self.deadline = deadline
         self.owner = owner
         self.size = size
