@@ -42,7 +42,7 @@ from .flush_scheduler import FlushScheduler
 from .frame_reader import FrameReader
 from .frame_writer import FrameWriter
 from .frames import BODY_MAX, FRAME_MAX, HEARTBEAT, PROTOCOL_HEADER, method_frame
-from .handshake import CHANNEL_MAX, Handshake, Limits
+from .handshake import CHANNEL_MAX, ClientHandshake, Limits
 from .heartbeat import Heartbeat
 from .methods import Ack, Content, Deliver
 from .properties import Properties
@@ -145,7 +145,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
         self.blocked_for = ""
         self.on_writable: Callable[[bool], None] | None = None
         self.on_blocked: Callable[[bool], None] | None = None
-        self._handshake = Handshake(external=external, connection_name=connection_name)
+        self._handshake = ClientHandshake(external=external, connection_name=connection_name)
         self.mechanism = self._handshake.mechanism
         self.response: str | None = "" if external else f"\0{username}\0{password}"
         self._reader = FrameReader(

@@ -10,7 +10,7 @@ from .flush_scheduler import FlushScheduler
 from .heartbeat import Heartbeat
 
 
-class Acknowledging(Protocol):
+class AckSource(Protocol):
     """A channel that has acknowledgements to send at the end of a turn."""
 
     def write_acks(self) -> None:
@@ -30,7 +30,7 @@ class FrameWriter:
         self._transport: Any = None
         self._direct = False  # whether the transport can send at once
         self._out: list[bytes] = []
-        self._acknowledging: list[Acknowledging] = []
+        self._acknowledging: list[AckSource] = []
         self._scheduled = False  # whether the scheduler will call _flush
 
     def start(self, transport: Any) -> None:
@@ -44,7 +44,7 @@ class FrameWriter:
         if not self._scheduled:
             self._flush_later()
 
-    def write_acks_later(self, channel: Acknowledging) -> None:
+    def write_acks_later(self, channel: AckSource) -> None:
         """Call ``write_acks`` of *channel* at the end of this turn."""
         self._acknowledging.append(channel)
         if not self._scheduled:

@@ -62,7 +62,7 @@ class Limits(NamedTuple):
         )
 
 
-class Handshake:
+class ClientHandshake:
     """The steps from the protocol header to an open connection.
 
     :param external: use SASL EXTERNAL: the broker reads the user from the client's TLS certificate.

@@ -12,7 +12,7 @@ from txmicro.amqp.methods import Publish
 from txmicro.amqp.properties import Properties
 
 from .errors import Refused
-from .handshake import Handshake
+from .handshake import ServerHandshake
 from .model import Model
 from .output_buffer import OutputBuffer
 from .server_channel import ServerChannel
@@ -23,7 +23,7 @@ class ChannelTable:
     """Passes the methods and messages of a client to its channels."""
 
     def __init__(
-        self, model: Model, session: ModelSession, output: OutputBuffer, handshake: Handshake
+        self, model: Model, session: ModelSession, output: OutputBuffer, handshake: ServerHandshake
     ) -> None:
         self._model = model
         self._session = session

@@ -1,79 +1,64 @@
-"""The history of dead letters: the ``x-death`` header, as RabbitMQ writes it.
+"""Dead letters: dropped messages that are published to the dead letter exchange of their queue.
 
-https://www.rabbitmq.com/docs/dlx#effects
+https://www.rabbitmq.com/docs/dlx
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping
 
-from txmicro.amqp.properties import Properties
-
+from .death_header import REJECTED, is_cycle, with_death
+from .exchanges import Exchange, routed
 from .messages import Message
-from .properties import cc_keys, with_headers
-
-REJECTED = "rejected"
+from .properties import cc_keys
 
 
-def with_death(message: Message, reason: str, now: float) -> Properties:
-    """Return the properties of *message* as a dead letter of its queue.
+class DeadLetters:
+    """Publishes dropped messages.
 
-    The expiration is removed, so that the message does not expire again at once. The history keeps it.
-
-    :param reason: why it was dropped, such as ``expired``.
-    :param now: Unix time in seconds.
+    :param exchanges: all exchanges, by name.
+    :param now: returns Unix time in seconds, for the history of dead letters.
     """
-    headers: dict[str, Any] = {
-        "x-death": [_death(message, reason, now), *_others(message, reason)],
-        "x-last-death-exchange": message.exchange,
-        "x-last-death-queue": message.queue.name,
-        "x-last-death-reason": reason,
-    }
-    if "x-first-death-reason" not in (message.properties.headers or {}):
-        headers["x-first-death-exchange"] = message.exchange
-        headers["x-first-death-queue"] = message.queue.name
-        headers["x-first-death-reason"] = reason
-    return with_headers(message.properties, headers, expiration=None)
 
+    def __init__(self, exchanges: Mapping[str, Exchange], now: Callable[[], float]) -> None:
+        self._exchanges = exchanges
+        self._now = now
+        self._dropping = False
+        self._dropped: deque[tuple[Message, str]] = deque()
 
-def is_cycle(properties: Properties, queue: str) -> bool:
-    """Return whether a message was in *queue* before, and no consumer has rejected it since."""
-    for death in _history(properties):
-        if death.get("reason") == REJECTED:
-            return False
-        if death.get("queue") == queue:
+    def drop(self, message: Message, reason: str) -> None:
+        """Publish *message*, and call ``dead_lettered`` of its queue with the result.
+
+        A dead letter may drop another message. That message follows after this one, so that the stack does not grow.
+        """
+        self._dropped.append((message, reason))
+        if self._dropping:
+            return
+        self._dropping = True
+        try:
+            while self._dropped:
+                message, reason = self._dropped.popleft()
+                message.queue.dead_lettered(message, reason, self._publish(message, reason))
+        finally:
+            self._dropping = False
+
+    def _publish(self, message: Message, reason: str) -> bool:
+        """Publish *message*, if its queue has a dead letter exchange.
+
+        Returns False when no queue has taken it, or when one refused it.
+        """
+        options = message.queue.options
+        if options.dead_letter_exchange is None:
             return True
-    return False
-
-
-def _history(properties: Properties) -> list[dict[str, Any]]:
-    """Return the deaths so far, the latest first. A publisher may have sent anything under that name."""
-    deaths = (properties.headers or {}).get("x-death")
-    return [death for death in deaths if isinstance(death, dict)] if isinstance(deaths, list) else []
-
-
-def _is_same(death: dict[str, Any], message: Message, reason: str) -> bool:
-    return death.get("queue") == message.queue.name and death.get("reason") == reason
-
-
-def _others(message: Message, reason: str) -> list[dict[str, Any]]:
-    return [death for death in _history(message.properties) if not _is_same(death, message, reason)]
-
-
-def _death(message: Message, reason: str, now: float) -> dict[str, Any]:
-    before = next((death for death in _history(message.properties) if _is_same(death, message, reason)), None)
-    if before is not None:
-        count = before.get("count")
-        return {**before, "count": count + 1 if type(count) is int else 1}
-    death = {
-        "count": 1,
-        "reason": reason,
-        "queue": message.queue.name,
-        "time": datetime.fromtimestamp(int(now), UTC),
-        "exchange": message.exchange,
-        "routing-keys": [message.routing_key, *cc_keys(message.properties)],
-    }
-    if message.properties.expiration is not None:
-        death["original-expiration"] = message.properties.expiration
-    return death
+        exchange = self._exchanges.get(options.dead_letter_exchange)
+        key = message.routing_key if options.dead_letter_key is None else options.dead_letter_key
+        keys = [key, *(cc_keys(message.properties) if options.dead_letter_key is None else ())]
+        queues = () if exchange is None else routed(exchange, keys, message.properties.headers or {})
+        properties = with_death(message, reason, self._now())
+        stored = [
+            queue.push(options.dead_letter_exchange, key, properties, message.body, None)
+            for queue in queues
+            if reason == REJECTED or not is_cycle(properties, queue.name)
+        ]
+        return bool(queues) and all(stored)

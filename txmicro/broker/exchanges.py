@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
@@ -214,3 +214,8 @@ class Default(Exchange):
 
 
 KINDS: Final[dict[str, type[Exchange]]] = {kind.kind: kind for kind in (Direct, Fanout, Topic, Headers)}
+
+
+def routed(exchange: Exchange, keys: Iterable[str], headers: Mapping[str, Any]) -> Collection[Queue]:
+    """Return the queues that a message with any of *keys* is routed to, each once."""
+    return dict.fromkeys(queue for key in keys for queue in exchange.route(key, headers))

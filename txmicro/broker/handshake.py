@@ -43,7 +43,7 @@ _SERVER: Final[dict[str, Any]] = {
 }
 
 
-class Handshake:
+class ServerHandshake:
     """The steps from the protocol header to an open connection.
 
     :param users: passwords by user name.

@@ -7,28 +7,21 @@ It keeps everything in memory, and does no I/O. It behaves as RabbitMQ does, in 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 from uuid import uuid4
 
-from pamqp.constants import DOMAIN_REGEX
-
 from txmicro.amqp.properties import Properties
 from txmicro.util.clock import Clock
 
-from .dead_letters import REJECTED, is_cycle, with_death
+from .dead_letters import DeadLetters
 from .errors import Refused, Unsupported
-from .exchanges import KINDS, Default, Exchange
+from .exchanges import KINDS, Default, Exchange, routed
 from .memory_gauge import MemoryGauge
-from .messages import Message
-from .properties import cc_keys
+from .names import check_name, check_not_default, check_not_reserved, locked
 from .queue_options import check_equivalent, check_same, parse_options
 from .queues import Queue
-
-_LONGEST: Final = {"queue": 255, "exchange": 127}  # characters of a name
-_NAME: Final = DOMAIN_REGEX["queue-name"]  # pamqp sends no other names
 
 MEMORY_LIMIT: Final = 256 * 1024 * 1024  # bytes
 
@@ -72,10 +65,8 @@ class Model:
             )
         self._bindings: dict[str, set[tuple[str, Exchange]]] = {}  # by queue
         self._clock = clock
-        self._now = now
         self._new_id = new_id
-        self._dropping = False
-        self._dropped: deque[tuple[Message, str]] = deque()
+        self._dead_letters = DeadLetters(self.exchanges, now)
 
     def new_name(self, prefix: str) -> str:
         """Return a new unique name that begins with *prefix*."""
@@ -104,14 +95,14 @@ class Model:
 
         Raises :class:`Refused` if it exists with others, or is not valid.
         """
-        _check_not_default(name)
+        check_not_default(name)
         if kind not in KINDS:
             raise Refused(406, f"unknown exchange type '{kind}'")
         if arguments and "alternate-exchange" in arguments:
             raise Unsupported("exchange argument 'alternate-exchange'")
         found = self.exchanges.get(name)
         if found is None:
-            _check_name("exchange", name)
+            check_name("exchange", name)
             self.exchanges[name] = KINDS[kind](
                 name, durable=durable, auto_delete=auto_delete, internal=internal, arguments=arguments or {}
             )
@@ -131,8 +122,8 @@ class Model:
 
         Raises :class:`Refused` if it is reserved, or in use and *if_unused*.
         """
-        _check_not_default(name)
-        _check_not_reserved("exchange", name)
+        check_not_default(name)
+        check_not_reserved("exchange", name)
         found = self.exchanges.get(name)
         if found is None:
             return
@@ -151,7 +142,7 @@ class Model:
         if found is None:
             raise Refused(404, f"no queue '{name}' in vhost '/'")
         if found.owner is not None and found.owner is not session:
-            raise _locked(name)
+            raise locked(name)
         return found
 
     def declare_queue(
@@ -178,13 +169,15 @@ class Model:
             found = self.queue(name, session)
             check_equivalent(name, found.options, wanted)
             if found.options.exclusive != exclusive:
-                raise _locked(name)
+                raise locked(name)
             found.touch()
             return found
-        _check_name("queue", name)
+        check_name("queue", name)
         name = name or self.new_name("amq.gen-")
         owner = session if exclusive else None
-        made = Queue(name, wanted, owner, self._clock, self.memory, self._drop, self._delete_queue)
+        made = Queue(
+            name, wanted, owner, self._clock, self.memory, self._dead_letters.drop, self._delete_queue
+        )
         self.queues[name] = made
         return made
 
@@ -224,7 +217,7 @@ class Model:
         arguments: dict[str, Any] | None = None,
     ) -> None:
         """Route messages of *exchange* with the key *key* to *queue*. Raises :class:`Refused`."""
-        _check_not_default(exchange)
+        check_not_default(exchange)
         target = self.queue(queue, session)
         source = self.exchange(exchange)
         binding = source.binding_key(key, arguments or {})
@@ -240,7 +233,7 @@ class Model:
         arguments: dict[str, Any] | None = None,
     ) -> None:
         """Undo :meth:`bind`. Do nothing if there is no such binding. Raises :class:`Refused`."""
-        _check_not_default(exchange)
+        check_not_default(exchange)
         source = self.exchanges.get(exchange)
         if source is not None and queue in self.queues:
             binding = source.binding_key(key, arguments or {})
@@ -269,7 +262,7 @@ class Model:
         ttl = None if properties.expiration is None else _ttl(properties.expiration)
         outcome = Outcome.UNROUTED
         headers = properties.headers or {}
-        queues = _routed(target, (key, *others), headers) if others else target.route(key, headers)
+        queues = routed(target, (key, *others), headers) if others else target.route(key, headers)
         for queue in queues:
             if not queue.push(exchange, key, properties, body, ttl):
                 outcome = Outcome.REFUSED
@@ -287,76 +280,9 @@ class Model:
         for queue in list(self.queues.values()):
             self._delete_queue(queue)
 
-    # Dead letters:
-
-    def _drop(self, message: Message, reason: str) -> None:
-        """Move a dropped message to the dead letters. Messages that this drops follow after it, not within it."""
-        self._dropped.append((message, reason))
-        if self._dropping:
-            return
-        self._dropping = True
-        try:
-            while self._dropped:
-                message, reason = self._dropped.popleft()
-                message.queue.dead_lettered(message, reason, self._dead_letter(message, reason))
-        finally:
-            self._dropping = False
-
-    def _dead_letter(self, message: Message, reason: str) -> bool:
-        """Publish a dropped message to the dead letter exchange of its queue, if it has one.
-
-        Returns False when no queue has taken the dead letter, or when one refused it.
-        """
-        options = message.queue.options
-        if options.dead_letter_exchange is None:
-            return True
-        exchange = self.exchanges.get(options.dead_letter_exchange)
-        key = message.routing_key if options.dead_letter_key is None else options.dead_letter_key
-        keys = [key, *(cc_keys(message.properties) if options.dead_letter_key is None else ())]
-        queues = () if exchange is None else _routed(exchange, keys, message.properties.headers or {})
-        properties = with_death(message, reason, self._now())
-        stored = [
-            queue.push(options.dead_letter_exchange, key, properties, message.body, None)
-            for queue in queues
-            if reason == REJECTED or not is_cycle(properties, queue.name)
-        ]
-        return bool(queues) and all(stored)
-
-
-def _routed(exchange: Exchange, keys: Iterable[str], headers: Mapping[str, Any]) -> Collection[Queue]:
-    """Return the queues that any of *keys* is routed to, each once."""
-    return dict.fromkeys(queue for key in keys for queue in exchange.route(key, headers))
-
 
 def _ttl(expiration: str) -> float:
     """Return a message's ``expiration`` in seconds. Raises :class:`Refused` (406)."""
     if not (expiration.isascii() and expiration.isdecimal()):
         raise Refused(406, f"invalid expiration '{expiration:.100}': expected milliseconds")
     return int(expiration) / 1000
-
-
-def _check_not_default(exchange: str) -> None:
-    if not exchange:
-        raise Refused(403, "operation not permitted on the default exchange")
-
-
-def _check_name(thing: str, name: str) -> None:
-    if len(name) > _LONGEST[thing] or not _NAME.fullmatch(name):
-        raise Refused(
-            406, f"{thing} name '{name}' is longer than {_LONGEST[thing]} or not of a-z A-Z 0-9 -_.:@#,/+ "
-        )
-    _check_not_reserved(thing, name)
-
-
-def _check_not_reserved(thing: str, name: str) -> None:
-    if name.startswith("amq."):
-        raise Refused(403, f"{thing} name '{name}' contains reserved prefix 'amq.*'")
-
-
-def _locked(queue: str) -> Refused:
-    return Refused(
-        405,
-        f"cannot obtain exclusive access to locked queue '{queue}' in vhost '/'. It could be originally "
-        "declared on another connection or the exclusive property value does not match that of the "
-        "original declaration.",
-    )

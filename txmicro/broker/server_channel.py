@@ -14,7 +14,7 @@ from txmicro.amqp.methods import Ack, Deliver, Publish
 from txmicro.amqp.properties import Properties
 
 from .errors import Refused, Unsupported
-from .handshake import Handshake
+from .handshake import ServerHandshake
 from .messages import Message
 from .model import Model, Outcome
 from .output_buffer import OutputBuffer
@@ -33,7 +33,12 @@ class ServerChannel:
     """
 
     def __init__(
-        self, number: int, model: Model, session: ModelSession, output: OutputBuffer, handshake: Handshake
+        self,
+        number: int,
+        model: Model,
+        session: ModelSession,
+        output: OutputBuffer,
+        handshake: ServerHandshake,
     ) -> None:
         self._number = number
         self._model = model

@@ -23,7 +23,7 @@ from txmicro.util.clock import Clock, Timer
 
 from .channel_table import ChannelTable
 from .errors import Refused
-from .handshake import Handshake
+from .handshake import ServerHandshake
 from .model import Model
 from .output_buffer import UNREAD, OutputBuffer
 from .properties import ReceivedProperties
@@ -70,7 +70,7 @@ class ServerConnection(Protocol):
         self.session = ModelSession(owner.model)
         self._heartbeat = Heartbeat(owner.clock, self._send_heartbeat, self._client_silent, _SILENT_MAX)
         self._output = OutputBuffer(self._heartbeat, owner.flush_later, self._cut_off)
-        self._handshake = Handshake(owner.users, self._send, self._hang_up)
+        self._handshake = ServerHandshake(owner.users, self._send, self._hang_up)
         self._channels = ChannelTable(owner.model, self.session, self._output, self._handshake)
         self._reader = FrameReader(
             self._method,
