@@ -15,7 +15,7 @@ from pamqp import header as pamqp_header
 from pamqp.heartbeat import Heartbeat
 
 from txmicro.amqp.frame_reader import FrameReader
-from txmicro.amqp.methods import Ack, Content, Deliver, Publish
+from txmicro.amqp.methods import Ack, Deliver, IncomingMessage, Publish
 from txmicro.amqp.properties import Properties
 
 PROPERTY = settings(derandomize=True, deadline=None, database=None)
@@ -148,9 +148,11 @@ METHODS = st.sampled_from([kind for kind in commands.INDEX_MAPPING.values() if k
     methods
 )
 
-CONTENTS = st.builds(Content, st.sampled_from(CONTENT).flatmap(methods), PROPERTIES, st.binary(max_size=9000))
+CONTENTS = st.builds(
+    IncomingMessage, st.sampled_from(CONTENT).flatmap(methods), PROPERTIES, st.binary(max_size=9000)
+)
 
-DELIVERIES = st.builds(Content, methods(commands.Basic.Deliver), PROPERTIES, st.binary(max_size=60))
+DELIVERIES = st.builds(IncomingMessage, methods(commands.Basic.Deliver), PROPERTIES, st.binary(max_size=60))
 
 THINGS = st.tuples(st.integers(1, 65535), METHODS | CONTENTS | st.just(Heartbeat()))
 
@@ -164,9 +166,9 @@ def as_pamqp(properties: Properties) -> commands.Basic.Properties:
     return theirs
 
 
-def by_pamqp(channel: int, thing: base.Frame | Content | Heartbeat, frame_max: int) -> bytes:
+def by_pamqp(channel: int, thing: base.Frame | IncomingMessage | Heartbeat, frame_max: int) -> bytes:
     """Return the frames of *thing* as pamqp encodes them."""
-    if not isinstance(thing, Content):
+    if not isinstance(thing, IncomingMessage):
         return pamqp_frame.marshal(thing, channel)
     if isinstance(thing.method, Light):
         raise TypeError(thing.method)
@@ -177,9 +179,9 @@ def by_pamqp(channel: int, thing: base.Frame | Content | Heartbeat, frame_max: i
     return b"".join(pamqp_frame.marshal(part, channel) for part in parts)
 
 
-def expected(channel: int, thing: base.Frame | Content | Heartbeat) -> tuple[Any, ...]:
+def expected(channel: int, thing: base.Frame | IncomingMessage | Heartbeat) -> tuple[Any, ...]:
     if isinstance(thing, Heartbeat):
         return ("heartbeat",)
-    if isinstance(thing, Content):
+    if isinstance(thing, IncomingMessage):
         return channel, fields(thing.method), thing.properties, thing.body
     return channel, fields(thing)

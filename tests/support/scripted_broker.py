@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.frame_reader import FrameReader
 from txmicro.amqp.frames import content_frames, deliver_frame, method_frame
-from txmicro.amqp.methods import Content, Deliver
+from txmicro.amqp.methods import Deliver, IncomingMessage
 from txmicro.amqp.properties import Properties
 
 
@@ -43,7 +43,7 @@ class ScriptedBroker:
         self.said: list[Any] = []
         self._reader = FrameReader(
             lambda channel, method: self.said.append((channel, method)),
-            lambda channel, *content: self.said.append((channel, Content(*content))),
+            lambda channel, *content: self.said.append((channel, IncomingMessage(*content))),
             lambda: self.said.append("heartbeat"),
         )
 

@@ -44,7 +44,7 @@ from .frame_writer import FrameWriter
 from .frames import BODY_MAX, FRAME_MAX, HEARTBEAT, PROTOCOL_HEADER, method_frame
 from .handshake import CHANNEL_MAX, ClientHandshake, Limits
 from .heartbeat import Heartbeat
-from .methods import Ack, Content, Deliver
+from .methods import Ack, Deliver, IncomingMessage
 from .properties import Properties
 from .spec import METHODS, SPEC
 
@@ -348,7 +348,7 @@ class Connection(AMQClient):  # type: ignore[misc]  # txamqp has no types
             channel.returned(method, properties, body)
         elif isinstance(method, Basic.GetOk):
             channel.fetched(method.delivery_tag or 0)
-            content = Content(method, properties, body)
+            content = IncomingMessage(method, properties, body)
             channel.replied(Message(METHODS[method.index], tuple(value for _, value in method), content))
         else:
             raise FrameError("unexpected basic.publish from the broker", code=COMMAND_INVALID, channel=number)

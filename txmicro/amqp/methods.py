@@ -81,7 +81,7 @@ class Ack:
 Method: TypeAlias = base.Frame | Deliver | Publish | Ack
 
 
-class Content:
+class IncomingMessage:
     """A received message: its method, properties and body."""
 
     __slots__ = ("body", "method", "properties")

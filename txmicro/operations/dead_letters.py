@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import ChannelClosed
-from txmicro.amqp.methods import Content
+from txmicro.amqp.methods import IncomingMessage
 from txmicro.protocol import durable_headers, topology
 
 from .dead_letter import DeadLetter, group_copies, keep_newest
@@ -238,7 +238,7 @@ class DeadLetters:
         return getting.addCallback(self._got)
 
     def _got(self, reply: Any) -> DeadLetter | None:
-        content: Content | None = reply.content
+        content: IncomingMessage | None = reply.content
         if content is None:  # basic.get-empty
             return None
         self._held += 1

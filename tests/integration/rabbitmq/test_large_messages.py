@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.live import LiveBroker, LiveTestCase, RabbitMQ
 from tests.support.scripted_broker import ScriptedBroker
 from txmicro.amqp.errors import ChannelClosed, ConnectionLost, NoChannelLeft, SizeRefused, closed_by
-from txmicro.amqp.methods import Content
+from txmicro.amqp.methods import IncomingMessage
 from txmicro.amqp.properties import Properties
 from txmicro.bus.connections import Bus
 from txmicro.bus.large_messages import LARGE, LargeMessages, SizeLimit
@@ -177,7 +177,9 @@ class ChannelTests(SynchronousTestCase):
             number for number, said in self.broker.heard() if isinstance(said, ChannelMethods.Open)
         ]
         self.broker.say(ChannelMethods.OpenOk(), Confirm.SelectOk(), channel=self.number)
-        return [len(content.body) for _, content in self.broker.heard() if isinstance(content, Content)]
+        return [
+            len(content.body) for _, content in self.broker.heard() if isinstance(content, IncomingMessage)
+        ]
 
     def refuse(self) -> None:
         text = "PRECONDITION_FAILED - message size 3000 is larger than configured max size 2000"

@@ -39,7 +39,7 @@ from txmicro.amqp.frames import (
     publish_prefix,
     reject_frame,
 )
-from txmicro.amqp.methods import Content, Deliver
+from txmicro.amqp.methods import Deliver, IncomingMessage
 from txmicro.amqp.properties import Properties, PropertiesTemplate
 
 
@@ -77,7 +77,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY, max_examples=100)
     @given(st.integers(1, 65535), CONTENTS.filter(lambda content: not has_float(content.properties.headers)))
-    def test_the_writers_bytes_are_pamqps(self, channel: int, content: Content) -> None:
+    def test_the_writers_bytes_are_pamqps(self, channel: int, content: IncomingMessage) -> None:
         if isinstance(content.method, Light):
             raise TypeError(content.method)
         content.properties.headers = in_pamqps_order(content.properties.headers)
@@ -147,7 +147,7 @@ class PropertyTests(SynchronousTestCase):
     @settings(PROPERTY, max_examples=500)
     @given(st.lists(st.tuples(st.integers(0, 3), DELIVERIES), min_size=1, max_size=3), st.data())
     def test_the_short_cut_for_deliveries_reads_what_the_long_way_reads(
-        self, contents: list[tuple[int, Content]], data: st.DataObject
+        self, contents: list[tuple[int, IncomingMessage]], data: st.DataObject
     ) -> None:
         stream = bytearray(b"".join(by_pamqp(channel, content, 4096) for channel, content in contents))
         if data.draw(st.booleans()):
