@@ -71,20 +71,33 @@ class OutboxCase(SynchronousTestCase):
         self.during_publish: Callable[[PendingJob], object] = lambda sent: None
         self.outbox = Outbox(
             self.clock,
-            publish=self.publish,
-            inquire=lambda address: self.events.append(("inquire", address)),
-            probe=lambda worker, keys: self.events.append(("probe", worker, keys)),
-            cancel=lambda worker, key: self.events.append(("cancel", worker, key)),
-            gave_up=lambda error: self.given_up.append(error.type),
+            self,
+            self,
             window=self.window,
             max_jobs=self.max_jobs,
             max_bytes=self.max_bytes,
             tick=TICK,
         )
 
-    def publish(self, sent: PendingJob) -> None:
-        self.events.append(("publish", sent.key, sent.tries))
-        self.during_publish(sent)
+    # What the outbox calls (JobPublisher, RequestSender)
+
+    def send_job(self, job: PendingJob) -> None:
+        self.events.append(("publish", job.key, job.tries))
+        self.during_publish(job)
+
+    def inquire(self, address: str) -> None:
+        self.events.append(("inquire", address))
+
+    def probe(self, worker: str, keys: list[str]) -> None:
+        self.events.append(("probe", worker, keys))
+
+    def cancel(self, worker: str, key: str) -> None:
+        self.events.append(("cancel", worker, key))
+
+    def record_failure(self, error: JobError) -> None:
+        self.given_up.append(error.type)
+
+    # What the tests do
 
     def pending(
         self,

@@ -132,7 +132,7 @@ class DurableChannel:
             raise
         channel.channel_close().addErrback(lambda _: None)
 
-    # What the robust channel calls (robust_channel.Content)
+    # What the robust channel calls (robust_channel.ChannelContent)
 
     async def connection(self, session: Session) -> Connection:
         """Return the connection of those who consume durable jobs."""

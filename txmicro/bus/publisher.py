@@ -107,8 +107,8 @@ class Publisher:
         self._time = bus.ids.time
         self._clock = bus.clock
         self._logged = LogOnce()
-        self._forms: dict[tuple[str, int, str | None], PropertiesTemplate] = {}
-        self._job_form = self._form(messages.JOB, 1, None)
+        self._templates: dict[tuple[str, int, str | None], PropertiesTemplate] = {}
+        self._job_template = self._template(messages.JOB, 1, None)
         self._jobs = Routes(_job_route)
         self._replies = Routes(_reply_route)
 
@@ -162,7 +162,7 @@ class Publisher:
         if session is None:
             return
         headers = {"traceparent": job.traceparent} if job.traceparent else None
-        properties = self._job_form.fill(job.key, int(self._time()), str(life), headers)
+        properties = self._job_template.fill(job.key, int(self._time()), str(life), headers)
         route = self._jobs.known.get(job.address)
         if route is None:
             self._ask(session, self._jobs, job.address, messages.JOB, job.key, properties, body)
@@ -177,7 +177,8 @@ class Publisher:
         session = self.session
         if session is None:
             return
-        properties = self._properties(kind, key)
+        template = self._templates.get((kind, 1, None)) or self._template(kind, 1, None)
+        properties = template.fill(key, int(self._time()))
         route = self._replies.known.get(worker)
         if route is None:
             self._ask(session, self._replies, worker, kind, key, properties, body)
@@ -358,15 +359,15 @@ class Publisher:
         delivery_mode: int = 1,
         content_type: str | None = None,
     ) -> bytes:
-        form = self._forms.get((kind, delivery_mode, content_type))
-        if form is None:
-            form = self._form(kind, delivery_mode, content_type)
-        return form.fill(key, int(self._time()), expiration, headers)
+        template = self._templates.get((kind, delivery_mode, content_type))
+        if template is None:
+            template = self._template(kind, delivery_mode, content_type)
+        return template.fill(key, int(self._time()), expiration, headers)
 
-    def _form(self, kind: str, delivery_mode: int, content_type: str | None) -> PropertiesTemplate:
-        if len(self._forms) >= 100:  # a content type may come from a message that cannot be read
-            self._forms.clear()
-        form = self._forms[kind, delivery_mode, content_type] = PropertiesTemplate(
+    def _template(self, kind: str, delivery_mode: int, content_type: str | None) -> PropertiesTemplate:
+        if len(self._templates) >= 100:  # a content type may come from a message that cannot be read
+            self._templates.clear()
+        template = self._templates[kind, delivery_mode, content_type] = PropertiesTemplate(
             Properties(
                 content_type=content_type or self._codec.content_type,
                 delivery_mode=delivery_mode,
@@ -375,7 +376,7 @@ class Publisher:
                 app_id=APP_ID,
             )
         )
-        return form
+        return template
 
 
 def _job_route(address: str) -> tuple[str, str]:

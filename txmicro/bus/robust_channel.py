@@ -37,7 +37,7 @@ CLOSE_TIMEOUT: Final = 3.0
 """Seconds that a channel may take to close: RabbitMQ's takes a minute when a queue has no leader."""
 
 
-class Content(Protocol):
+class ChannelContent(Protocol):
     """Declares and consumes what a robust channel carries."""
 
     async def connection(self, session: Session) -> Connection:
@@ -77,7 +77,7 @@ class RobustChannel:
 
     log = Logger()
 
-    def __init__(self, bus: Bus, worker: str, service: str, content: Content) -> None:
+    def __init__(self, bus: Bus, worker: str, service: str, content: ChannelContent) -> None:
         self._bus = bus
         self._worker = worker
         self._content = content

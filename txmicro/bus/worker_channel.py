@@ -206,7 +206,7 @@ class WorkerChannel:
             return await session.consumers(topology.jobs_queue(kind)) <= 0
         return not await self.publisher.reaches(address)
 
-    # What the robust channel calls (robust_channel.Content)
+    # What the robust channel calls (robust_channel.ChannelContent)
 
     async def connection(self, session: Session) -> Connection:
         """Return the connection that consumes."""

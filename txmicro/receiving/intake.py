@@ -52,8 +52,8 @@ class Starter(Protocol):
         """Run *job*. :meth:`Intake.finished` must follow, also from within this call."""
 
 
-class Correspondent(Protocol):
-    """Publishes what the intake has to say."""
+class AnswerSender(Protocol):
+    """Sends what the intake tells others: the :class:`~txmicro.runtime.control_sender.ControlSender`."""
 
     def ack(self, job: Job) -> None:
         """Tell the job's sender that this worker has the job."""
@@ -109,7 +109,7 @@ class Intake:
         clock: Clock,
         slots: Slots,
         runner: Starter,
-        correspondent: Correspondent,
+        answers: AnswerSender,
         *,
         hold: float = 1.8,
         memory_jobs: int = 10_000,
@@ -118,7 +118,7 @@ class Intake:
         self._clock = clock
         self._slots = slots
         self._runner = runner
-        self._correspondent = correspondent
+        self._answers = answers
         self._hold = hold
         self._memory_jobs = memory_jobs
         self._memory_bytes = memory_bytes
@@ -156,7 +156,7 @@ class Intake:
         if running is not None:
             delivery.ack()
             running.sender = job.sender
-            self._correspondent.ack(job)
+            self._answers.ack(job)
         elif job.key in self._finished:
             delivery.ack()
             self._repeat(job)
@@ -166,7 +166,7 @@ class Intake:
             job.redelivered
         ):  # it may run elsewhere, or may have ended the worker that ran it: its sender decides
             delivery.ack()
-            self._correspondent.refuse(job, False)
+            self._answers.refuse(job, False)
         elif self._draining:
             self._give_back(job, delivery)
         else:
@@ -335,7 +335,7 @@ class Intake:
             return
         self._running[job.key] = copy
         self._slots.running += 1
-        self._correspondent.ack(job)
+        self._answers.ack(job)
         self._runner.start(job)
 
     def _give_back(self, job: Job, delivery: Delivery) -> None:
@@ -347,12 +347,12 @@ class Intake:
             delivery.requeue()
         else:
             delivery.ack()
-            self._correspondent.refuse(job, True)
+            self._answers.refuse(job, True)
 
     def _repeat(self, job: Job) -> None:
         finished = self._finished[job.key]
         finished.sender = job.sender
-        self._correspondent.ack(job)
+        self._answers.ack(job)
         if finished.heard or finished.reply.type != FORWARDED:
             self._answer(job.key, finished)
 
@@ -360,7 +360,7 @@ class Intake:
         if finished.heard:
             self._release(key, finished)
         else:
-            self._correspondent.answer(key, finished.reply)
+            self._answers.answer(key, finished.reply)
 
     def _amend(self, key: str, reply: Reply) -> None:
         finished = self._finished.get(key)
@@ -379,7 +379,7 @@ class Intake:
 
     def _release(self, key: str, finished: _Finished) -> None:
         if finished.watched:
-            self._correspondent.release(finished.sender, key)
+            self._answers.release(finished.sender, key)
 
     def _answer_again(self) -> None:
         self._timer = None
@@ -387,4 +387,4 @@ class Intake:
         for key in keys:
             finished = self._finished.get(key)
             if finished is not None and not finished.heard and self._clock.seconds() < finished.deadline:
-                self._correspondent.answer(key, finished.reply)
+                self._answers.answer(key, finished.reply)

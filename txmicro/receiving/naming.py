@@ -1,4 +1,4 @@
-"""How handlers and their jobs are called in the log."""
+"""Names of handlers and jobs, for the log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final
 from txmicro.protocol.job import Job
 
 _MOST: Final = 10
-"""Jobs that one line names."""
+"""The largest number of jobs that one line names."""
 
 
 def name_function(function: Callable[..., Any]) -> str:
-    """Return where *function* is: ``module.Class.method``, with the class of the object whose method it is."""
+    """Return the full name of *function*, as ``module.Class.method``; a method has the class of its object."""
     while isinstance(function, partial):
         function = function.func
     owner = getattr(function, "__self__", None)
@@ -27,13 +27,13 @@ def _name(named: Any) -> str:
 
 
 def name_call(function: Callable[..., Any], args: Iterable[Any]) -> str:
-    """Return what is called, and of which job."""
+    """Return the name of *function*, and the id of the job among *args*, if there is one."""
     jobs = [argument for argument in args if isinstance(argument, Job)]
     return f"{name_function(function)} ({name_jobs(jobs)})" if jobs else name_function(function)
 
 
 def name_jobs(jobs: list[Job]) -> str:
-    """Return the ids of *jobs*; of many, the first."""
+    """Return the ids of *jobs*; of more than ten, the first ten."""
     ids = ", ".join(job.id for job in jobs[:_MOST])
     more = f" and {len(jobs) - _MOST} more" if len(jobs) > _MOST else ""
     return f"{'job' if len(jobs) == 1 else 'jobs'} {ids}{more}"

@@ -1,4 +1,4 @@
-"""How often a durable job is tried, and how long it waits in between."""
+"""How often a durable job is tried, and how long it waits between two attempts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 from txmicro.errors import JobError, RemoteError
 
 STEPS: Final = (1.0, 5.0, 30.0, 120.0)
-"""Seconds before the second, third, … attempt; the last one counts for all that follow."""
+"""Seconds before the second, third, … attempt. The last step counts for all later attempts, too."""
 
 LONGEST: Final = 24 * 3600.0
-"""Seconds that a step may have. Each step is a queue of the type at the broker."""
+"""The longest step, in seconds. Each step is a queue of the type at the broker."""
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -25,7 +25,7 @@ def is_retryable(error: BaseException) -> bool:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """What becomes of a durable job whose handler failed.
+    """Decides whether and when a durable job whose handler failed is tried again.
 
     :ivar attempts: how often it is tried, the first time included.
     :ivar steps: seconds before the second, third, … attempt.
@@ -43,7 +43,7 @@ class RetryPolicy:
             raise ValueError(f"steps are {self.steps}: expected seconds, each from 0.001 to {LONGEST:g}")
 
     def next(self, attempt: int, attempts: int | None, error: BaseException) -> float | None:
-        """Seconds to wait after *attempt* (1 is the first) failed with *error*; None: give it up.
+        """Return the seconds to wait after *attempt* (1 is the first) failed with *error*; None: give the job up.
 
         *attempts*, if the sender asked for a number of its own, counts instead of this policy's.
         """

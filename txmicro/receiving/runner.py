@@ -1,11 +1,11 @@
-"""Runs a worker's handler: coroutines at once, plain functions when it is safe to block, or in threads."""
+"""Runs a worker's handler: coroutines at once, plain functions after the acks, or in threads."""
 
 from __future__ import annotations
 
 import inspect
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger, LogLevel
@@ -19,32 +19,42 @@ from txmicro.util.clock import Clock, Timer
 from .naming import name_function, name_jobs
 from .trace import call_in
 
-SLICE = 0.01
-"""Seconds of plain functions in one turn of the reactor; at least one runs. Between turns heartbeats travel."""
+SLICE: Final = 0.01
+"""Seconds that plain functions may run in one turn of the reactor; at least one runs. Heartbeats are sent between."""
 
-CLEANUP = 2.0
-"""Seconds that a handler may take to end once it is cancelled for good; then its job ends without it."""
+CLEANUP: Final = 2.0
+"""Seconds that a handler may take to end after it is canceled for good; then its job ends without it."""
 
-Ended = Callable[[Job, Any, BaseException | None, float], None]
+
+class Supervisor(Protocol):
+    """Is told how jobs ended: the :class:`~txmicro.runtime.engine.Engine`."""
+
+    def job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
+        """Note that *job* has ended, with *error* unless that is None, and after how many seconds. Called once."""
+
+
+class AckFlusher(Protocol):
+    """Publishes acks that wait."""
+
+    def flush(self) -> Deferred[Any]:
+        """Publish them; fires when they are given to the transport, and does not fail."""
 
 
 def is_coroutine_function(handler: Any) -> bool:
-    """Return whether calling *handler*, a function or another callable, makes a coroutine."""
+    """Return whether calling *handler*, a function or another callable, creates a coroutine."""
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
 
 
 class Runner:
-    """Runs jobs and tells how they ended.
+    """Runs the handler of one worker.
 
-    A plain function may block the reactor, so the sender must have its ack before: *flush* sends what is
-    waiting to be sent, and the function starts a turn later, when the bytes have left.
+    A plain function may block the reactor, so its job's sender must have the ack before. The acks are flushed, and the
+    function starts in the next turn of the reactor, when they are sent.
 
     :param handler: ``do_job``.
-    :param worker: the id of the worker, for the log.
-    :param ended: told once per job, with its result or its error, and the seconds it took.
-    :param flush: puts waiting acks onto the wire; fires when they have left, and does not fail.
-    :param in_thread: runs ``f(*args)`` in a thread; given for a handler that is to run there.
-    :param max_runtime: seconds until a handler is cancelled; plain functions cannot be.
+    :param worker: the worker's id, for the log.
+    :param in_thread: runs ``f(*args)`` in a thread, for a handler that is to run there.
+    :param max_runtime: seconds until a handler is canceled; plain functions cannot be.
     """
 
     log = Logger()
@@ -53,18 +63,18 @@ class Runner:
         self,
         clock: Clock,
         handler: JobHandler,
-        ended: Ended,
+        supervisor: Supervisor,
+        acks: AckFlusher,
         *,
         worker: str,
-        flush: Callable[[], Deferred[Any]],
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
     ) -> None:
         self._clock = clock
         self._worker = worker
         self._handler = handler
-        self._ended = ended
-        self._flush = flush
+        self._supervisor = supervisor
+        self._acks = acks
         self._in_thread = in_thread
         self._max_runtime = max_runtime
         self._plain = in_thread is None and not is_coroutine_function(handler)
@@ -72,78 +82,24 @@ class Runner:
         self._running: dict[str, tuple[Job, Deferred[Any], float]] = {}  # in the order of their starts
         self._reasons: dict[str, JobError] = {}
         self._turn: Timer | None = None
-        self._leaving: Deferred[Any] | None = None
+        self._flushing: Deferred[Any] | None = None
         self._watch: Timer | None = None
         self._cleanups: list[Timer] = []
 
     def start(self, job: Job) -> None:
-        """Run *job*, now or (a plain function, or a job that was sent before) in a turn to come.
+        """Run *job*, now or (a plain function, or a job that was sent before) in a later turn of the reactor.
 
-        What was sent before may have ended the process that ran it, so its sender must know who runs it now.
+        A job that was sent before may have ended the process that ran it, so its sender must know who runs it now.
         """
         if not (self._plain or job.tries):
             self._run(job)
             return
         self._queue.append(job)
-        if self._turn is None and self._leaving is None:
-            self._turn = self._clock.callLater(0, self._send_acks)
-
-    def _send_acks(self) -> None:
-        self._turn = None
-        self._leaving = leaving = self._flush()
-        leaving.addBoth(self._acks_left)
-
-    def _acks_left(self, _: object) -> None:
-        self._leaving = None
-        self._turn = self._clock.callLater(0, self._slice)
-
-    def _slice(self) -> None:
-        self._turn = None
-        until = self._clock.seconds() + SLICE
-        while self._queue:
-            self._run(self._queue.popleft())
-            if self._clock.seconds() >= until:
-                break
-        if self._queue:
-            self._turn = self._clock.callLater(0, self._send_acks)
-
-    def _run(self, job: Job) -> None:
-        began = self._clock.seconds()
-        if self._in_thread is not None:
-            running = self._in_thread(self._handler, job)
-        else:
-            running = call_in(job.traceparent, maybeDeferred, self._handler, job)
-        self._running[job.key] = job, running, began
-        if self._watch is None:
-            self._watch = self._clock.callLater(self._max_runtime, self._overdue)
-        running.addCallbacks(self._succeeded, self._failed, (job, began), {}, (job, began))
-
-    def _succeeded(self, result: Any, job: Job, began: float) -> None:
-        self._end(job, result, None, began)
-
-    def _failed(self, failure: Failure, job: Job, began: float) -> None:
-        error = failure.value
-        if failure.check(CancelledError) and self._runs(job):
-            error = self._reasons.get(job.key, error)
-        self._end(job, None, error, began)
-
-    def _runs(self, job: Job) -> bool:
-        """Whether the handler runs for *job*; not whether it does for the same job, which may have come again."""
-        return job.key in self._running and self._running[job.key][0] is job
-
-    def _end(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
-        if not self._runs(job):
-            self._log_late(job, began)
-            return
-        del self._running[job.key]
-        self._tell(job, result, error, began)
-
-    def _tell(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
-        self._reasons.pop(job.key, None)
-        self._ended(job, result, error, self._clock.seconds() - began)
+        if self._turn is None and self._flushing is None:
+            self._turn = self._clock.callLater(0, self._flush_acks)
 
     def cancel(self, key: str, reason: JobError) -> None:
-        """Cancel the handler of the job *key*: it ends with *reason*, unless it has a word of its own."""
+        """Cancel the handler of the job *key*. The job ends with *reason*, unless the handler raises another error."""
         for job in self._queue:
             if job.key == key:
                 self._queue.remove(job)
@@ -156,7 +112,7 @@ class Runner:
                 running.cancel()
             except (
                 Exception
-            ):  # from a canceller of somebody's Deferred: the others must be cancelled all the same
+            ):  # raised by the canceller of the handler's Deferred; other jobs must be canceled, too
                 self.log.failure(
                     "{worker}: cancelling {handler} failed",
                     level=LogLevel.error,
@@ -167,8 +123,70 @@ class Runner:
                 )
 
     def cancel_all(self, reason: JobError) -> None:
-        """Cancel whatever runs or waits, for good: in ``CLEANUP`` seconds at most all of it has ended for *reason*."""
+        """Cancel all jobs for good: in ``CLEANUP`` seconds at most all have ended, with *reason*."""
         self._end_all([*self._queue, *(job for job, _, _ in self._running.values())], reason)
+
+    def stop(self) -> None:
+        """Cancel the timers; nothing starts any more."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+        for call in (self._turn, self._watch, *self._cleanups):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._watch = None
+
+    # How
+
+    def _flush_acks(self) -> None:
+        self._turn = None
+        self._flushing = flushing = self._acks.flush()
+        flushing.addBoth(self._acks_flushed)
+
+    def _acks_flushed(self, _: object) -> None:
+        self._flushing = None
+        self._turn = self._clock.callLater(0, self._slice)
+
+    def _slice(self) -> None:
+        self._turn = None
+        until = self._clock.seconds() + SLICE
+        while self._queue:
+            self._run(self._queue.popleft())
+            if self._clock.seconds() >= until:
+                break
+        if self._queue:
+            self._turn = self._clock.callLater(0, self._flush_acks)
+
+    def _run(self, job: Job) -> None:
+        began = self._clock.seconds()
+        if self._in_thread is not None:
+            running = self._in_thread(self._handler, job)
+        else:
+            running = call_in(job.traceparent, maybeDeferred, self._handler, job)
+        self._running[job.key] = job, running, began
+        if self._watch is None:
+            self._watch = self._clock.callLater(self._max_runtime, self._overdue)
+        running.addCallbacks(self._end, self._fail, (job, began), {}, (job, began))
+
+    def _fail(self, failure: Failure, job: Job, began: float) -> None:
+        error = failure.value
+        if failure.check(CancelledError) and self._runs(job):
+            error = self._reasons.get(job.key, error)
+        self._end(None, job, began, error)
+
+    def _end(self, result: Any, job: Job, began: float, error: BaseException | None = None) -> None:
+        if self._runs(job):
+            del self._running[job.key]
+            self._tell(job, result, error, began)
+        else:
+            self._log_late(job, began)
+
+    def _runs(self, job: Job) -> bool:
+        """Return whether the handler runs for this very *job*, and not for another copy of it that came later."""
+        return job.key in self._running and self._running[job.key][0] is job
+
+    def _tell(self, job: Job, result: Any, error: BaseException | None, began: float) -> None:
+        self._reasons.pop(job.key, None)
+        self._supervisor.job_ended(job, result, error, self._clock.seconds() - began)
 
     def _overdue(self) -> None:
         self._watch = None
@@ -179,12 +197,12 @@ class Runner:
             if due > now:
                 self._watch = self._clock.callLater(due - now, self._overdue)
                 break
-            if not isinstance(self._reasons.get(job.key), RuntimeExceeded):  # else it is cancelled already
+            if not isinstance(self._reasons.get(job.key), RuntimeExceeded):  # else it is canceled already
                 overdue.append(job)
         self._end_all(overdue, RuntimeExceeded(f"ran for more than max_runtime, {self._max_runtime:g} s"))
 
     def _end_all(self, jobs: list[Job], reason: JobError) -> None:
-        """Cancel them. A handler may ignore that (``except Exception`` catches CancelledError), its job may not."""
+        """Cancel *jobs*, and end those whose handlers ignore that, as ``except Exception`` does."""
         for job in jobs:
             self.cancel(job.key, reason)
         if any(map(self._runs, jobs)):
@@ -223,12 +241,3 @@ class Runner:
     @property
     def _name(self) -> str:
         return name_function(self._handler)
-
-    def stop(self) -> None:
-        """Forget the timers; nothing starts any more."""
-        if self._leaving is not None:
-            self._leaving.cancel()
-        for call in (self._turn, self._watch, *self._cleanups):
-            if call is not None and call.active():
-                call.cancel()
-        self._turn = self._watch = None

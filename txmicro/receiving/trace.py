@@ -1,6 +1,6 @@
-"""The trace context of the job that is being run, for the jobs that its handler sends.
+"""The trace context of the running job, for the jobs that its handler sends.
 
-It is a context variable, which coroutines keep, through every ``await``, and so do ``inlineCallbacks`` functions.
+It is a context variable. Coroutines keep it through each ``await``, and so do ``inlineCallbacks`` functions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Final
 _current: Final[ContextVar[str | None]] = ContextVar("txmicro_traceparent", default=None)
 
 current: Final = _current.get
-"""Return the W3C trace context of the job that is being run here; None: there is none."""
+"""Return the W3C trace context of the job that runs here; None: there is none."""
 
 
 def call_in(traceparent: str | None, function: Callable[..., Any], *args: Any) -> Any:
-    """Return ``function(*args)``, called where :func:`current` is *traceparent*, also for what it starts."""
-    if traceparent is None and current() is None:  # so it is nearly always, and a context takes time
+    """Return ``function(*args)``, called in a context where :func:`current` returns *traceparent*."""
+    if traceparent is None and current() is None:  # which is most common; a copied context costs time
         return function(*args)
     context = copy_context()
     context.run(_current.set, traceparent)

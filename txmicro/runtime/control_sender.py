@@ -39,7 +39,7 @@ class ControlSender:
         self.heard = KeyBatch(clock, messages.HEARD, self)
         self.done = KeyBatch(clock, messages.DONE, self)
 
-    # For jobs that were taken (receiving.intake.Correspondent)
+    # For jobs that were taken (receiving.intake.AnswerSender)
 
     def ack(self, job: Job) -> None:
         """Tell the job's sender, shortly, that this worker has the job."""
@@ -69,7 +69,7 @@ class ControlSender:
         body = {"worker": self._worker, "keys": [job.key], "unrun": unrun}
         self._publisher.reply(job.sender, messages.REFUSED, job.sender, self._publisher.encode(body))
 
-    # For jobs that were sent
+    # For jobs that were sent (sending.outbox.RequestSender)
 
     def inquire(self, address: str) -> None:
         """Ask the SystemManagers whether anybody takes jobs for *address*."""

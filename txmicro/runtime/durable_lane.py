@@ -110,7 +110,7 @@ class DurableLane:
         self._outbox = outbox
         self._sender = sender
         self._answered = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
-        self._confirmed = ConfirmedPublisher(bus.clock, self._publish, self._record_resend)
+        self._confirmed = ConfirmedPublisher(bus.clock, self)
         self.intake = DurableIntake(kind, self.policy, slots, self, most=self.most, time=bus.ids.time)
         self.channel = DurableChannel(bus, worker, kind, channel.receiver, self.intake, membership)
 
@@ -220,7 +220,9 @@ class DurableLane:
             {"traceparent": job.traceparent} if job.traceparent else {},
         )
 
-    def _publish(self, parcel: Parcel) -> Deferred[None]:
+    # What the confirmed publisher calls (sending.confirmed.ParcelPublisher)
+
+    def publish(self, parcel: Parcel) -> Deferred[None]:
         """Publish *parcel* once, as :meth:`~txmicro.bus.publisher.Publisher.store` does."""
         step = topology.retry_step(parcel.routing_key) if parcel.patient else None
         if step is None:
@@ -236,7 +238,8 @@ class DurableLane:
             self.channel.forget_retry(step)
             raise
 
-    def _record_resend(self) -> None:
+    def record_resend(self) -> None:
+        """Count a parcel that is published once more."""
         self._metrics.record_resend(DURABLE)
 
     # What the intake decides (receiving.durable_intake.Lane)

@@ -87,11 +87,8 @@ class Engine:
         self._sender = ControlSender(bus.clock, self.id, self._publisher, self._metrics)
         self._outbox = Outbox(
             bus.clock,
-            publish=self._publisher.send_job,
-            inquire=self._sender.inquire,
-            probe=self._sender.probe,
-            cancel=self._sender.cancel,
-            gave_up=self._sender.record_failure,
+            self._publisher,
+            self._sender,
             max_jobs=bus.config.outbox_jobs,
             max_bytes=bus.config.outbox_bytes,
         )
@@ -99,9 +96,9 @@ class Engine:
         self._runner = Runner(
             bus.clock,
             handler or _no_handler,
-            self._job_ended,
+            self,
+            self._sender,
             worker=self.id,
-            flush=self._sender.flush,
             in_thread=in_thread,
             max_runtime=max_runtime,
         )
@@ -118,7 +115,7 @@ class Engine:
             sender=self._sender,
             membership=self.membership,
         )
-        self._forwarding = Forwarding(self._send, self._hop_ended)
+        self._forwarding = Forwarding(self)
         self._control = ControlMessages(
             self.id,
             outbox=self._outbox,
@@ -233,7 +230,7 @@ class Engine:
         job = self._job(slip, data, timeout, traceparent)
         job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
-        self._send(job, JobPromise(future))
+        self.send_hop(job, JobPromise(future))
         return future
 
     def send_durable(
@@ -254,26 +251,40 @@ class Engine:
         deadline = self._clock.seconds() + timeout
         return Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
 
-    def _send(self, job: Job, owner: Owner) -> bool:
-        """Send a hop for *owner*; return False if it is under way already."""
-        body = self._publisher.encode(job.body(self._clock.seconds()))
+    # What the forwarding calls (sending.forwarding.HopSender)
+
+    def send_hop(self, hop: Job, owner: Owner) -> bool:
+        """Send *hop* for *owner*; return False, and do nothing, if it is pending already."""
+        body = self._publisher.encode(hop.body(self._clock.seconds()))
         return self._outbox.add(
             PendingJob(
-                job.key,
-                job.id,
-                job.address,
+                hop.key,
+                hop.id,
+                hop.address,
                 body,
-                job.deadline,
+                hop.deadline,
                 owner,
-                traceparent=job.traceparent,
+                traceparent=hop.traceparent,
                 size=len(body),
-                redeliver=job.redeliver,
+                redeliver=hop.redeliver,
             )
         )
 
-    # Jobs that are taken
+    def hop_ended(self, job: Job, error: JobError | None) -> None:
+        """Note that the hop that was sent on behalf of *job* has ended; its origin does not know of *error*.
 
-    def _job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
+        The origin is not told when it canceled the job itself, nor when this worker stops. The worker that has the hop
+        answers the origin. If none has it, the origin finds this worker gone, and sends the job again.
+        """
+        if error is None:
+            if not self._intake.heard(job.key):  # it was forgotten meanwhile
+                self._sender.release(job.sender, job.key)
+        elif not isinstance(error, WorkerStopped | JobCancelled):
+            self._intake.finished(job.key, self._failed(job, error))
+
+    # What the runner calls (receiving.runner.Supervisor)
+
+    def job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         """Forward or answer a job whose handler has ended. A result that cannot be published fails the job."""
         self._metrics.observe_job(DURABLE if job.durable else INTERACTIVE, seconds)
         if job.durable:
@@ -300,18 +311,6 @@ class Engine:
         failure = describe(error, self.id)
         log_failed_job(self.log, self.id, job.id, error)
         return self._sender.tell_origin(job, messages.FAILURE, {"failure": failure})
-
-    def _hop_ended(self, job: Job, error: JobError | None) -> None:
-        """Note that the hop that was sent on behalf of *job* has ended; its origin does not know of *error*.
-
-        The origin is not told when it canceled the job itself, nor when this worker stops. The worker that has the hop
-        answers the origin. If none has it, the origin finds this worker gone, and sends the job again.
-        """
-        if error is None:
-            if not self._intake.heard(job.key):  # it was forgotten meanwhile
-                self._sender.release(job.sender, job.key)
-        elif not isinstance(error, WorkerStopped | JobCancelled):
-            self._intake.finished(job.key, self._failed(job, error))
 
     # What the channel calls (bus.worker_channel.Observer, Flow)
 

@@ -1,8 +1,8 @@
-"""The threads of a worker's handlers.
+"""The threads in which a worker's handlers run.
 
-Twisted's own pool has ten threads for all of a process, and name resolution needs one of them: ten handlers that wait
-would keep the process off the bus. These are the worker's alone. They are daemon threads, as Python waits for all
-others before a process ends, and nobody can end a thread that waits.
+Twisted's own pool has ten threads for the whole process, and name resolution needs one of them: ten handlers that wait
+would keep the process from connecting. So each worker has threads of its own. They are daemon threads, because Python
+waits for all other threads before a process ends, and a thread that waits cannot be ended.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from txmicro.receiving.naming import name_call
 
 
 class FromThreads(Protocol):
-    """What of a reactor is needed here."""
+    """The part of a reactor that is needed here."""
 
     def callFromThread(self, callable: Callable[..., Any], *args: Any) -> Any:
-        """Call it in the reactor's thread."""
+        """Call ``callable(*args)`` in the reactor's thread."""
 
 
 class _Call:
-    """A call of a function, whose Deferred is *done*."""
+    """A call of a function. *done* fires when it has ended."""
 
     __slots__ = ("args", "done", "function", "left", "started")
 
@@ -41,18 +41,18 @@ class _Call:
         self.started = self.left = False
 
 
-_Calls = SimpleQueue[_Call | None]  # what one thread is to do; None ends it
+_Calls = SimpleQueue[_Call | None]  # the calls for one thread; None ends it
 
 
 class Threads:
-    """Runs functions in threads of its own: *size* at once, the rest in order after them.
+    """Runs functions in threads of its own: *size* at once, and the rest in order after them.
 
-    A thread cannot be ended. When nobody waits for its call any more, another thread takes its place, up to *size*
-    more. Beyond that, calls wait until one ends. Threads are started when they are needed, and then kept. Except for
-    the functions, everything runs in the reactor's thread.
+    A thread cannot be ended. When a running call is canceled, another thread may start, up to *size* more. Beyond
+    that, calls wait until one ends. Threads are started when they are needed, and then kept. Everything but the
+    functions runs in the reactor's thread.
 
     :param size: how many calls run at once, at least 1.
-    :param worker: the id of the worker, for the log.
+    :param worker: the worker's id, for the log.
     """
 
     log = Logger()
@@ -63,15 +63,17 @@ class Threads:
         self._worker = worker
         self._waiting: deque[_Call] = deque()
         self._idle: list[_Calls] = []
-        self._awaited = self._left = self._started = 0  # calls that run, by whether somebody waits; threads
+        self._awaited = self._left = self._started = (
+            0  # running calls that are awaited, and that are not; threads
+        )
         self._closed = False
 
     def run(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Call ``function(*args)`` in a thread.
 
-        Fires with its result; fails with what it raised, with WorkerStopped after :meth:`close`, or with TypeError
-        when the result is a coroutine or another awaitable. Cancelling it
-        before the call has begun drops the call; later it stops only the wait.
+        Fires with its result. Fails with what it raised, with WorkerStopped after :meth:`close`, or with TypeError
+        when the result is a coroutine or another awaitable. Canceling it drops a call that has not begun; later it
+        stops only the wait.
         """
         if self._closed:
             return fail(WorkerStopped("its threads take no more calls", worker=self._worker))
@@ -81,7 +83,7 @@ class Threads:
         return call.done
 
     def close(self) -> None:
-        """End the threads: those that are idle at once, each other one after its call. Waits for none."""
+        """End idle threads now, and each other thread after its call; do not wait for them."""
         self._closed = True
         idle, self._idle = self._idle, []
         for calls in idle:
@@ -102,14 +104,14 @@ class Threads:
         return calls
 
     def _work(self, calls: _Calls) -> None:
-        """Make calls; the only method that runs in a thread."""
+        """Make calls. This is the only method that runs in a thread."""
         while (call := calls.get()) is not None:
             try:
                 outcome = _value(call.function(*call.args))
             except BaseException:
                 outcome = Failure()
             self._reactor.callFromThread(self._ended, call, outcome, calls)
-            del call, outcome  # they may be large, and the next call may be long in coming
+            del call, outcome  # they may be large, and the next call may come much later
 
     def _ended(self, call: _Call, outcome: Any, calls: _Calls) -> None:
         if self._closed:
@@ -132,7 +134,7 @@ class Threads:
         self._awaited -= 1
         self._left += 1
         self.log.warn(
-            "{worker}: {call} was cancelled, but a thread cannot be: it goes on, and what it returns is dropped "
+            "{worker}: {call} was cancelled, but its thread goes on, and its result is dropped "
             "({left} such threads; above {most}, each takes the place of another call)",
             worker=self._worker,
             call=name_call(call.function, call.args),
@@ -144,7 +146,7 @@ class Threads:
 
 
 def _value(result: Any) -> Any:
-    """Return *result*; raise TypeError when it is something to wait for."""
+    """Return *result*; raise TypeError if it is an awaitable."""
     if isinstance(result, Awaitable):
         if isinstance(result, CoroutineType):
             result.close()

@@ -8,9 +8,8 @@ under the same id. In the end it is stored, or has failed. It may be stored twic
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from itertools import takewhile
-from typing import Final
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -48,27 +47,29 @@ class _Unconfirmed:
         self.due = 0.0
 
 
-class ConfirmedPublisher:
-    """The parcels of one worker that the broker has not confirmed. It is paused at first.
+class ParcelPublisher(Protocol):
+    """Publishes parcels: the :class:`~txmicro.runtime.durable_lane.DurableLane`."""
 
-    :param publish: publishes a parcel. Fires when the broker has confirmed it. Fails with
-        :class:`~txmicro.protocol.parcel.Unroutable`, with :class:`~txmicro.errors.MessageTooLarge`, or with anything
-        else when it is unknown whether the broker has it.
-    :param resent: told of each parcel that is published once more.
-    """
+    def publish(self, parcel: Parcel) -> Deferred[None]:
+        """Publish *parcel* once.
+
+        Fires with None when the broker has confirmed it. Fails with :class:`~txmicro.protocol.parcel.Unroutable`, with
+        :class:`~txmicro.errors.MessageTooLarge`, or with another error when it is unknown whether the broker has it.
+        """
+
+    def record_resend(self) -> None:
+        """Count a parcel that is published once more."""
+
+
+class ConfirmedPublisher:
+    """The parcels of one worker that the broker has not confirmed. It is paused at first."""
 
     log = Logger()
 
-    def __init__(
-        self,
-        clock: Clock,
-        publish: Callable[[Parcel], Deferred[None]],
-        resent: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, clock: Clock, publisher: ParcelPublisher) -> None:
         self._clock = clock
         self._time = PausableClock(clock, paused=True)
-        self._publish = publish
-        self._resent = resent
+        self._publisher = publisher
         self._waiting: OrderedDict[_Unconfirmed, None] = OrderedDict()
         # All wait equally long for their confirms, and for their next attempts: the first is due first.
         self._published: OrderedDict[_Unconfirmed, None] = OrderedDict()
@@ -136,10 +137,10 @@ class ConfirmedPublisher:
             unconfirmed, _ = self._waiting.popitem(last=False)
             unconfirmed.attempt += 1
             if unconfirmed.attempt > 1:
-                self._resent()
+                self._publisher.record_resend()
             unconfirmed.due = self._time.seconds() + CONFIRM_TIMEOUT
             self._published[unconfirmed] = None
-            self._publish(unconfirmed.parcel).addCallbacks(
+            self._publisher.publish(unconfirmed.parcel).addCallbacks(
                 self._confirmed, self._failed, (unconfirmed,), {}, (unconfirmed, unconfirmed.attempt)
             )
         self._run_timer()

@@ -6,7 +6,8 @@ Part of :mod:`txmicro.sending.outbox`. Times are sending time, in seconds.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
 from twisted.logger import Logger
 
@@ -15,6 +16,20 @@ from txmicro.util.expiring import ExpiringKeys
 from txmicro.util.pausable_clock import PausableClock
 
 from .pending import OUT, WAITING, PendingJob
+
+
+class JobPublisher(Protocol):
+    """Publishes jobs: the :class:`~txmicro.bus.publisher.Publisher`."""
+
+    def send_job(self, job: PendingJob) -> None:
+        """Publish a copy of *job*. If it raises, that is logged, and the copy counts as lost."""
+
+
+class Inquirer(Protocol):
+    """Asks the SystemManagers."""
+
+    def inquire(self, address: str) -> None:
+        """Ask whether a worker runs jobs for *address*."""
 
 
 class Window:
@@ -43,9 +58,7 @@ class Dispatch:
     """The jobs of one outbox that no worker has taken.
 
     :param time: the sending time; while it is paused, nothing is sent.
-    :param publish: sends a copy of a job. If it raises, that is logged, and the copy counts as lost.
-    :param inquire: asks the SystemManagers whether a worker runs jobs for an address; called at most once per address
-        and *retry*.
+    :param inquirer: is called at most once per address and *retry*.
     :param window: how many untaken jobs may be out per address; the jobs beyond wait, in order.
     :param retry: seconds after which a job that no worker acknowledged is sent again.
     :param max_addresses: how many addresses of inquiries are remembered.
@@ -58,16 +71,16 @@ class Dispatch:
         clock: Clock,
         time: PausableClock,
         *,
-        publish: Callable[[PendingJob], None],
-        inquire: Callable[[str], None],
+        publisher: JobPublisher,
+        inquirer: Inquirer,
         window: int,
         retry: float,
         max_addresses: int,
     ) -> None:
         self._clock = clock
         self._time = time
-        self._publish = publish
-        self._inquire = inquire
+        self._publisher = publisher
+        self._inquirer = inquirer
         self._size = window
         self._retry = retry
         self._windows = _Windows()
@@ -167,7 +180,7 @@ class Dispatch:
             return
         self._asked.add(address, self._clock.seconds())
         try:
-            self._inquire(address)
+            self._inquirer.inquire(address)
         except Exception:  # the jobs are sent again all the same
             self.log.failure("inquiry for {address} failed; it is repeated", address=address, recurring=True)
 
@@ -204,7 +217,7 @@ class Dispatch:
         else:
             self.ask(job.address)
         try:
-            self._publish(job)
+            self._publisher.send_job(job)
         except Exception:  # one job's mistake must not cost the others their turns
             self.log.failure(
                 "job {job} to {address} cannot be published; it is tried again in {seconds:g} s",

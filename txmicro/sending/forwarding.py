@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
@@ -11,19 +10,24 @@ from txmicro.errors import JobError
 from txmicro.protocol.job import Job
 from txmicro.util.waiters import Waiters
 
+from .pending import Owner
+
+
+class HopSender(Protocol):
+    """Sends hops: the :class:`~txmicro.runtime.engine.Engine`."""
+
+    def send_hop(self, hop: Job, owner: Owner) -> bool:
+        """Send *hop* for *owner*. Return False, and do nothing, if that hop is pending already."""
+
+    def hop_ended(self, job: Job, error: JobError | None) -> None:
+        """Note that the hop after *job* has ended, with an *error* that was found here; None: it is done."""
+
 
 class Forwarding:
-    """The next hops that one worker has sent and that have not ended.
+    """The next hops that one worker has sent and that have not ended."""
 
-    :param send: sends a hop for its owner. Returns False, and does nothing, if that hop is pending already.
-    :param ended: told of the job whose next hop has ended, and of the error that it ended with here; None: it is done.
-    """
-
-    def __init__(
-        self, send: Callable[[Job, _Hop], bool], ended: Callable[[Job, JobError | None], None]
-    ) -> None:
-        self._send = send
-        self._ended = ended
+    def __init__(self, sender: HopSender) -> None:
+        self._sender = sender
         self._pending: set[_Hop] = set()
         self._abandoned = False
         self._drained = Waiters()
@@ -38,7 +42,7 @@ class Forwarding:
         self._pending.add(hop)
         sent = False
         try:
-            sent = self._send(following, hop)
+            sent = self._sender.send_hop(following, hop)
         finally:
             if not sent:
                 self._pending.discard(hop)
@@ -46,7 +50,7 @@ class Forwarding:
     def end(self, hop: _Hop, job: Job, error: JobError | None) -> None:
         """Note that *hop*, the one after *job*, has ended, with *error* unless it is done."""
         self._pending.discard(hop)
-        self._ended(job, error)
+        self._sender.hop_ended(job, error)
         self._check_drained()
 
     def drain(self) -> Deferred[None]:

@@ -1,7 +1,7 @@
 """The jobs that a worker has sent: which worker has each, when it is sent again, when it fails.
 
-A state machine without I/O. What happens comes in through methods. What must be sent leaves through the callables given
-to the constructor, which may call back into the outbox before they return.
+A state machine without I/O. What happens comes in through methods. What must be sent leaves through the constructor's
+collaborators, which may call back into the outbox before they return.
 
 A job here is one hop, a :class:`~txmicro.sending.pending.PendingJob`. It is *waiting* until the window of its address
 opens, *out* as a copy that no worker has acknowledged, *taken* by a worker, and *ended*. A *durable* one is kept by the
@@ -11,7 +11,7 @@ broker, and the outbox only waits for its end. The owner of a job is told of its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.logger import Logger
 
@@ -21,7 +21,7 @@ from txmicro.util.expiring import ExpiringKeys
 from txmicro.util.pausable_clock import PausableClock
 
 from .deadlines import Deadlines
-from .dispatch import Dispatch
+from .dispatch import Dispatch, Inquirer, JobPublisher
 from .losses import may_have_run, split
 from .pending import DURABLE, ENDED, OUT, TAKEN, PendingJob
 from .probing import Probing
@@ -36,16 +36,23 @@ _ABANDONED: Final = 2
 _MAX_ABANDONED: Final = 10_000
 
 
+class RequestSender(Inquirer, Protocol):
+    """Sends what the outbox asks of others: the :class:`~txmicro.runtime.control_sender.ControlSender`."""
+
+    def probe(self, worker: str, keys: list[str]) -> None:
+        """Ask *worker* which jobs of these keys it has."""
+
+    def cancel(self, worker: str, key: str) -> None:
+        """Tell *worker* that the job of this key is given up."""
+
+    def record_failure(self, error: JobError) -> None:
+        """Count a job that fails here and not at a worker: too late, no worker there, or lost."""
+
+
 class Outbox:
     """The jobs that one worker has sent and that have not ended.
 
     :param clock: tells the time, and calls the one timer, which runs only while there is something to watch.
-    :param publish: sends a copy of a job. If it raises, that is logged, and the copy counts as lost.
-    :param inquire: asks the SystemManagers whether a worker runs jobs for an address; called at most once per address
-        and *retry*.
-    :param probe: asks a worker which jobs of these keys it has.
-    :param cancel: tells a worker that the job of this key is given up.
-    :param gave_up: told of each job that fails here and not at a worker: too late, no worker there, or lost.
     :param window: how many untaken jobs may be out per address; the jobs beyond wait, in order.
     :param max_jobs: how many jobs are kept. :param max_bytes: how many bytes they may need.
     :param retry: seconds after which a job that no worker acknowledged is sent again.
@@ -58,12 +65,9 @@ class Outbox:
     def __init__(
         self,
         clock: Clock,
+        publisher: JobPublisher,
+        requests: RequestSender,
         *,
-        publish: Callable[[PendingJob], None],
-        inquire: Callable[[str], None],
-        probe: Callable[[str, list[str]], None],
-        cancel: Callable[[str, str], None],
-        gave_up: Callable[[JobError], None],
         window: int = 1000,
         max_jobs: int = 200_000,
         max_bytes: int = 256 * 1024 * 1024,
@@ -72,9 +76,7 @@ class Outbox:
         tick: float = 0.1,
     ) -> None:
         self._clock = clock
-        self._probe = probe
-        self._cancel = cancel
-        self._gave_up = gave_up
+        self._requests = requests
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._tick = tick
@@ -85,8 +87,8 @@ class Outbox:
         self._dispatch = Dispatch(
             clock,
             self._time,
-            publish=publish,
-            inquire=inquire,
+            publisher=publisher,
+            inquirer=requests,
             window=window,
             retry=retry,
             max_addresses=max_jobs,
@@ -203,7 +205,7 @@ class Outbox:
             job = self._jobs.get(key)
             if job is None:
                 if self._abandoned.pop(key):
-                    self._safely(self._cancel, worker, key)
+                    self._safely(self._requests.cancel, worker, key)
             elif job.state is DURABLE:
                 job.last_taker = worker
                 self._safely(job.owner.accepted, worker)
@@ -395,18 +397,18 @@ class Outbox:
     def _probe_takers(self) -> None:
         now = self._time.seconds()
         while not self._time.paused and (due := self._takers.next_due(now)) is not None:
-            self._safely(self._probe, *due)
+            self._safely(self._requests.probe, *due)
 
     # What others are told
 
     def _fail(self, job: PendingJob, error: JobError) -> None:
-        self._safely(self._gave_up, error)
+        self._safely(self._requests.record_failure, error)
         self._safely(job.owner.failed, error)
 
     def _tell_taker(self, job: PendingJob) -> None:
         """Tell the job's taker that it is given up. If no worker has acknowledged it, one is told when it does."""
         if job.taker is not None:
-            self._safely(self._cancel, job.taker, job.key)
+            self._safely(self._requests.cancel, job.taker, job.key)
         elif job.copies and self._closed is None:
             self._abandoned.add(job.key, self._clock.seconds())
             self._run_timer()

@@ -31,7 +31,7 @@ class IntakeCase(SynchronousTestCase):
     def make(self, **limits: Any) -> Intake:
         return Intake(self.clock, self.slots, self, self, **limits)
 
-    # What the intake calls (Starter, Correspondent)
+    # What the intake calls (Starter, AnswerSender)
 
     def start(self, job: Job) -> None:
         self.events.append(("start", job.key))

@@ -50,12 +50,17 @@ class RunnerTests(SynchronousTestCase):
         return Runner(
             self.clock,
             handler,
-            lambda job, result, error, seconds: self.events.append((job.id, result, error, seconds)),
+            self,
+            self,
             worker="WB:1",
-            flush=self.flush,
             in_thread=in_thread,
             max_runtime=10.0,
         )
+
+    # What the runner calls (Supervisor, AckFlusher)
+
+    def job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
+        self.events.append((job.id, result, error, seconds))
 
     def flush(self) -> Deferred[None]:
         self.events.append("flush")

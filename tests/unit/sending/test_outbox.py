@@ -374,9 +374,9 @@ class MistakesTests(OutboxCase):
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        self.patch(self.outbox._dispatch, "_inquire", fail)
-        self.patch(self.outbox, "_probe", fail)
-        self.patch(self.outbox, "_cancel", fail)
+        self.patch(self, "inquire", fail)
+        self.patch(self, "probe", fail)
+        self.patch(self, "cancel", fail)
         self.add("a/0", "b/0", deadline=3)
         self.outbox.acked("WB:1", ["b/0"])
         self.happened()

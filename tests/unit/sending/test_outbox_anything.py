@@ -17,11 +17,29 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.outbox import TICK, RecordingOwner, leftovers
-from txmicro.errors import (
-    RemoteError,
-)
+from txmicro.errors import JobError, RemoteError
 from txmicro.sending.outbox import Outbox
 from txmicro.sending.pending import ENDED, OUT, WAITING, PendingJob
+
+
+class NotedRequests:
+    """Notes what the outbox asks of others."""
+
+    def __init__(self, clock: Clock, events: list[tuple[Any, ...]]) -> None:
+        self._clock = clock
+        self._events = events
+
+    def inquire(self, address: str) -> None:
+        self._events.append(("inquire", address, self._clock.seconds()))
+
+    def probe(self, worker: str, keys: list[str]) -> None:
+        self._events.append(("probe", worker))
+
+    def cancel(self, worker: str, key: str) -> None:
+        self._events.append(("cancel", key))
+
+    def record_failure(self, error: JobError) -> None:
+        """Do not note it."""
 
 
 class AnythingMayHappen(RuleBasedStateMachine):
@@ -38,18 +56,15 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.paused = False
         self.outbox = Outbox(
             self.clock,
-            publish=self.publish,
-            inquire=lambda address: self.events.append(("inquire", address, self.clock.seconds())),
-            probe=lambda worker, keys: self.events.append(("probe", worker)),
-            cancel=lambda worker, key: self.events.append(("cancel", key)),
-            gave_up=lambda error: None,
+            self,
+            NotedRequests(self.clock, self.events),
             window=3,
             tick=TICK,
         )
 
-    def publish(self, sent: PendingJob) -> None:
+    def send_job(self, job: PendingJob) -> None:
         assert not self.paused
-        self.events.append(("publish", sent.key))
+        self.events.append(("publish", job.key))
 
     def some(self, number: int) -> str:
         """Return a job's key, perhaps of one that has ended: messages may come late."""
