@@ -246,6 +246,16 @@ class SystemManager(Service):
             self._publisher.reply(sender, messages.ERROR, "", self._publisher.encode(body))
         self.metrics.record_error("NoWorkerAvailable")
 
+    @property
+    def obstacle(self) -> str:
+        """Why the manager cannot do its work now, in words; empty if it can."""
+        return self.channel.robust.obstacle if self.running else "it is not running"
+
+    @property
+    def defect(self) -> str:
+        """The problem that only a restart of the process solves, in words; empty if there is none."""
+        return self.channel.robust.defect if self.running else ""
+
     def when_ready(self) -> Deferred[SystemManager]:
         """Fire with the manager when it is ready.
 

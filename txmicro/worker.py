@@ -272,6 +272,20 @@ class Worker(Service):
         return 0 if self._engine is None else self._engine.passed_on_jobs
 
     @property
+    def obstacle(self) -> str:
+        """Why the worker cannot take and send jobs now, in words; empty if it can."""
+        if not self.running or self._engine is None:
+            return "it is not running"
+        if not self._started:
+            return f"it is starting: {self._engine.channel.robust.obstacle or 'opened() has not ended'}"
+        return self._engine.obstacle
+
+    @property
+    def defect(self) -> str:
+        """The problem that only a restart of the process solves, in words; empty if there is none."""
+        return self._engine.defect if self.running and self._engine is not None else ""
+
+    @property
     def _capacity(self) -> int:
         return self.config.capacity if self.capacity is None else self.capacity
 

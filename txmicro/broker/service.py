@@ -49,6 +49,11 @@ class EmbeddedBroker(Service):
         """The TCP port that the broker listens on; before it runs, the configured one."""
         return self._port if self._listening is None else int(self._listening.getHost().port)
 
+    @property
+    def listening(self) -> bool:
+        """Whether the broker listens."""
+        return self._listening is not None
+
     def startService(self) -> None:
         """Listen. Raises ``CannotListenError`` when the port is in use."""
         self._listening = self._reactor.listenTCP(self._port, self.factory, interface=self._interface)

@@ -163,13 +163,26 @@ class Bus(MultiService):
         return self.session is not None and self.session.writable
 
     @property
-    def obstacle(self) -> str:
-        """Why nothing can be published now, in words; empty if it can."""
+    def outage(self) -> str:
+        """Why the broker cannot be used now, in words; empty if it can."""
         if self.session is None:
             return "there is no connection to the broker"
         if self.session.publishing.blocked:
             return f"the broker accepts no messages ({self.session.publishing.blocked_for})"
-        return "" if self.session.writable else "the broker does not read as fast as this process writes"
+        return ""
+
+    @property
+    def obstacle(self) -> str:
+        """Why nothing can be published now, in words; empty if it can."""
+        if self.outage or self.writable:
+            return self.outage
+        return "the broker does not read as fast as this process writes"
+
+    @property
+    def defect(self) -> str:
+        """The problem that only a restart of the process solves, in words; empty if there is none."""
+        ended = self.running and self._life is not None and self._life.called
+        return "it does not connect to the broker any more" if ended else ""
 
     async def _live(self) -> None:
         attempt = 0

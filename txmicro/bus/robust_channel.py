@@ -11,6 +11,7 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txmicro.amqp.channel import Channel, OnMessage
 from txmicro.amqp.connection import Connection
@@ -35,6 +36,10 @@ binding that is found missing is a loss, and not a failed attempt."""
 
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds that a channel may take to close: RabbitMQ's takes a minute when a queue has no leader."""
+
+STUCK_AFTER: Final = 120.0
+"""Seconds after which an attempt to declare and consume everything counts as stuck. A broker that cannot do it says so
+within a minute, which ends the attempt."""
 
 
 class ChannelContent(Protocol):
@@ -91,6 +96,7 @@ class RobustChannel:
         self._declared: dict[str, QueueDeclaration] = {}
         self._broken: Once[BaseException] = Once()
         self._life: Deferred[None] | None = None
+        self._attempt_began: float | None = None  # None: there is no attempt
         self._delay = backoffPolicy(initialDelay=0.05, maxDelay=3.0, factor=1.8, jitter=bus.random)
 
     @property
@@ -98,11 +104,34 @@ class RobustChannel:
         """Whether everything is declared and consumed now."""
         return self.session is not None
 
+    @property
+    def obstacle(self) -> str:
+        """Why not everything is declared and consumed now, in words; empty if it is, or was not started."""
+        if self.ready or self._life is None:
+            return ""
+        return f"its queues are not consumed: {self.trouble or 'they are being declared'}"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing declares the content again, though nobody has stopped it."""
+        return self._life is not None and self._life.called
+
+    @property
+    def defect(self) -> str:
+        """The problem that only a restart of the process solves, in words; empty if there is none."""
+        if self.ended:
+            return "its queues are not declared any more"
+        if self.ready or self._attempt_began is None:
+            return ""
+        seconds = self._bus.clock.seconds() - self._attempt_began
+        stuck = f"the broker is connected, but has not declared its queues for {seconds:.0f} s"
+        return stuck if seconds > STUCK_AFTER else ""
+
     # Its life
 
     def start(self) -> None:
         """Build the content, and build it again whenever something is lost."""
-        self._life = Deferred.fromCoroutine(self._live())
+        self._life = Deferred.fromCoroutine(self._live()).addErrback(self._log_end)
 
     def cancel(self) -> None:
         """Build it no more; do not wait for the end."""
@@ -127,8 +156,9 @@ class RobustChannel:
         try:
             while True:
                 session = await self._bus.when_connected()
-                began = self._bus.clock.seconds()
+                began = self._attempt_began = self._bus.clock.seconds()
                 reason = await self._hold(session)
+                self._attempt_began = None
                 channel, self.channel = self.channel, None
                 await self.close(channel)
                 attempt = 0 if self._bus.clock.seconds() - began > STABLE_AFTER else attempt + 1
@@ -140,6 +170,13 @@ class RobustChannel:
                 await deferLater(self._bus.clock, delay)
         except (CancelledError, BusClosed):
             return
+
+    def _log_end(self, failure: Failure) -> None:
+        self.log.failure(
+            "{worker}: its queues are not declared any more; restart the process",
+            failure,
+            worker=self._worker,
+        )
 
     def complain(self, reason: BaseException) -> None:
         """Log and count why something is built again; a queue that differs, only once."""

@@ -1,7 +1,7 @@
 """What runs in a daemon's process.
 
-The services start in this order: the embedded broker, the metrics page, and a bus with a SystemManager and workers.
-Each is there only if it is wanted. They stop in the reverse order, one after another.
+The services start in this order: the embedded broker, the metrics and health pages, and a bus with a SystemManager and
+workers. The broker and the bus are there only if they are wanted. They stop in the reverse order, one after another.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
+from txmicro.page.health import Health
 from txmicro.page.metrics import MetricsServer
 from txmicro.protocol.address import Ids
 from txmicro.util.host_port import host_port
@@ -44,16 +45,15 @@ class Process(SequentialServices):
     """The services of a daemon's process; see the module.
 
     :param name: the name of the process, for messages.
-    :param members: the SystemManagers and workers on the bus; without any, there is no bus and no metrics page.
+    :param members: the SystemManagers and workers on the bus; without any, there is no bus.
     :param broker: whether the embedded broker runs in the process. The bus then uses it instead of ``broker_url``.
     :param observer: the ``ILogObserver`` of twistd's application; None: twistd makes one.
     :raise ConfigError: ``broker_url`` is not valid.
     :ivar broker: the embedded broker; None: it runs elsewhere.
-    :ivar page: the metrics page. :ivar bus: the bus.
+    :ivar page: the server of the metrics page and the health pages. :ivar bus: the bus.
     """
 
     broker: EmbeddedBroker | None = None
-    page: MetricsServer
     bus: Bus
 
     def __init__(
@@ -78,9 +78,12 @@ class Process(SequentialServices):
         if broker:
             self.broker = self._make_broker()
             self.broker.setServiceParent(self)
-        if members:
-            self.page, self.bus = self._make_bus()
-            self.page.setServiceParent(self)
+        metrics = Metrics(CollectorRegistry())
+        bus = self._make_bus(metrics) if members else None
+        self.page = self._make_page(metrics.registry, Health(members, bus, self.broker))
+        self.page.setServiceParent(self)
+        if bus is not None:
+            self.bus = bus
             self.bus.setServiceParent(self)
 
     def _make_broker(self) -> EmbeddedBroker:
@@ -92,8 +95,7 @@ class Process(SequentialServices):
             memory_limit=config.broker_memory,
         )
 
-    def _make_bus(self) -> tuple[MetricsServer, Bus]:
-        metrics = Metrics(CollectorRegistry())
+    def _make_bus(self, metrics: Metrics) -> Bus:
         bus = Bus(
             self._reactor,
             self._targets(),
@@ -105,9 +107,9 @@ class Process(SequentialServices):
         )
         for member in self.members:
             member.setServiceParent(bus)
-        return self._make_page(metrics.registry), bus
+        return bus
 
-    def _make_page(self, registry: CollectorRegistry) -> MetricsServer:
+    def _make_page(self, registry: CollectorRegistry, health: Health) -> MetricsServer:
         manages = any(isinstance(member, SystemManager) for member in self.members)
         setting = "metrics_port" if manages else "worker_metrics_port"
         return MetricsServer(
@@ -116,6 +118,7 @@ class Process(SequentialServices):
             interface=self._config.metrics_interface,
             port=getattr(self._config, setting),
             setting=setting,
+            pages=health.pages,
         )
 
     def _targets(self) -> list[Target]:
@@ -147,8 +150,8 @@ class Process(SequentialServices):
         if self.broker is not None:
             self._start_broker(self.broker)
         self._monitor.start()
+        self.page.startService()
         if self.members:
-            self.page.startService()
             self.bus.metrics_address = self.page.address
             self.bus.startService()
         for member in self.members:

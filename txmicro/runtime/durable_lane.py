@@ -114,6 +114,12 @@ class DurableLane:
         self.intake = DurableIntake(kind, self.policy, slots, self, most=self.most, time=bus.ids.time)
         self.channel = DurableChannel(bus, worker, kind, channel.receiver, self.intake, membership)
 
+    @property
+    def obstacle(self) -> str:
+        """Why it takes no durable jobs now, in words; empty if it does, or is not to."""
+        obstacle = self.channel.robust.obstacle
+        return obstacle and f"it takes no durable jobs: {obstacle}"
+
     # Its life
 
     async def take_jobs(self) -> None:

@@ -147,6 +147,20 @@ class Engine:
         """How many jobs were passed on and have not ended."""
         return len(self._forwarding)
 
+    @property
+    def obstacle(self) -> str:
+        """Why it cannot take and send jobs of both lanes now, in words; empty if it can."""
+        return self.channel.robust.obstacle or self.lane.obstacle
+
+    @property
+    def defect(self) -> str:
+        """The problem that only a restart of the process solves, in words; empty if there is none.
+
+        Durable jobs count less than interactive ones: their queues may have no leader for long.
+        """
+        ended = self.lane.channel.robust.ended
+        return self.channel.robust.defect or ("its durable queues are not declared any more" if ended else "")
+
     # Its life
 
     def open(self) -> Deferred[None]:

@@ -156,7 +156,7 @@ class BuildTests(BuildTestCase):
 
     def test_a_broker(self) -> None:
         process = self.build(tap.broker, TXMICRO_BROKER_LISTEN_PORT="5999")
-        self.assertEqual(list(process), [process.broker])
+        self.assertEqual(list(process), [process.broker, process.page])
         assert process.broker is not None
         self.assertEqual(process.broker.port, 5999)
 

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.log import read
-from txmicro.page.metrics import IDLE, MetricsServer, metrics_site
+from txmicro.page.metrics import MetricsServer, metrics_site
+from txmicro.page.site import IDLE
 
 
 class Site(SynchronousTestCase):
@@ -127,7 +128,7 @@ class Server(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def server(self, interface: str = "127.0.0.1", port: int = 9091, **options: str) -> MetricsServer:
+    def server(self, interface: str = "127.0.0.1", port: int = 9091, **options: Any) -> MetricsServer:
         server = MetricsServer(self.reactor, CollectorRegistry(), interface=interface, port=port, **options)
         self.assertEqual(server.address, "")
         return server
