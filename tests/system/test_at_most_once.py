@@ -48,7 +48,7 @@ class OnceTests(SlipTestCase):
         self.assertFalse(error.retryable)
         self.assertEqual(list(self.ran.values()), [1])
 
-    def test_its_worker_dies_before_it_said_that_it_took_it(self) -> None:
+    def test_its_worker_dies_before_it_acknowledged_the_job(self) -> None:
         """The broker delivers the copy to another worker, which sees that it was delivered before."""
         bus = self.worker("WB")
         self.worker("WB")
@@ -59,7 +59,7 @@ class OnceTests(SlipTestCase):
         self.error(job, WorkerLost, 0.5)
         self.assertEqual(list(self.ran.values()), [1])
 
-    def test_a_worker_that_reconnects_goes_on_with_it(self) -> None:
+    def test_a_worker_that_reconnects_continues_the_job(self) -> None:
         self.worker("WB")
         job = self.send()
         self.advance(0.5)
@@ -83,7 +83,7 @@ class OnceTests(SlipTestCase):
         self.assertEqual(self.result(early), "in its turn")
         self.assertEqual(len(self.ran), 2)
 
-    def test_a_worker_that_stops_leaves_those_it_did_not_start_to_another(self) -> None:
+    def test_a_worker_that_stops_leaves_jobs_that_it_did_not_start_to_another(self) -> None:
         first = self.worker("WB", config=Config(capacity=1))
         running, held = self.send(self.members[-1].id), self.send()
         self.advance(0.5)
@@ -96,11 +96,11 @@ class OnceTests(SlipTestCase):
         self.assertEqual(sorted(self.ran.values()), [1, 1])
         self.successResultOf(stopping)
 
-    def test_nobody_is_there(self) -> None:
+    def test_there_is_no_worker(self) -> None:
         self.process(SystemManager())
         self.error(self.send("WX:*"), NoWorkerAvailable, 5.0)
 
-    def test_somebody_comes_who_was_not_there(self) -> None:
+    def test_a_worker_starts_later(self) -> None:
         job = self.send()
         self.advance(0.5)
         self.worker("WB")
@@ -130,10 +130,10 @@ class OnceTests(SlipTestCase):
         self.advance(1)
         self.check_free()
 
-    def test_a_durable_job_cannot_be_one(self) -> None:
+    def test_a_durable_job_cannot_be_at_most_once(self) -> None:
         self.assertRaises(ValueError, self.sender.send, "WB:*", durable=True, redeliver=False)
 
-    def test_a_very_long_deadline_is_no_expiration_that_a_broker_refuses(self) -> None:
+    def test_a_very_long_deadline_gives_an_expiration_that_a_broker_accepts(self) -> None:
         self.worker("WB")
         job = self.send(timeout=1e9)
         self.advance(0.5)

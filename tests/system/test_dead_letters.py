@@ -66,7 +66,7 @@ class LetterTests(SystemTestCase):
     def letter(self, body: bytes = b"{}", **properties: Any) -> DeadLetter:
         return DeadLetter(1, Properties(**properties), body)
 
-    def test_what_a_worker_gave_up(self) -> None:
+    def test_a_letter_of_a_worker(self) -> None:
         headers = {
             durable_headers.STORED: NOON_MS,
             durable_headers.FAILED: NOON_MS + 60_000,
@@ -91,20 +91,20 @@ class LetterTests(SystemTestCase):
             },
         )
 
-    def test_what_the_broker_gave_up(self) -> None:
+    def test_a_letter_of_the_broker(self) -> None:
         deaths = [{"reason": "delivery_limit", "time": NOON}, {"reason": "expired", "time": None}]
         summary = self.letter(headers={"x-death": deaths}).summary()
         self.assertEqual((summary["reason"], summary["failed"]), ("delivery_limit", "2026-11-23T12:00:00Z"))
         self.assertIsNone(summary["failure"])
 
-    def test_what_says_nothing_of_itself(self) -> None:
+    def test_a_letter_without_headers(self) -> None:
         letter = self.letter(b"x", timestamp=NOON_MS // 1000)
         self.assertEqual(letter.id, letter.job)
         self.assertRegex(letter.id, r"^sha256:[0-9a-f]{16}$")
         self.assertEqual(letter.summary()["failed"], "2026-11-23T12:00:00Z")
         self.assertEqual(letter.summary()["reason"], "unknown")
 
-    def test_strange_headers_are_no_reason_to_fail(self) -> None:
+    def test_invalid_headers_do_not_fail(self) -> None:
         strange: Any
         for strange in (None, -1, 2**62, "x", b"x", [], [1], {}, {"a": []}, True, NOON):
             names = (
@@ -129,7 +129,7 @@ class LetterTests(SystemTestCase):
         self.assertIn("JSON", contents["unreadable"])
         self.assertNotIn("body", contents)
 
-    def test_tried_again_it_is_as_at_first_and_a_strangers_headers_stay_behind(self) -> None:
+    def test_a_requeued_job_is_as_at_first_and_loses_unknown_headers(self) -> None:
         headers = {
             durable_headers.ATTEMPT: 5,
             durable_headers.REASON: "attempts",
@@ -157,7 +157,7 @@ class LetterTests(SystemTestCase):
         self.assertEqual((again.message_id, again.content_type), ("1/0", "text/odd"))
         self.assertEqual((again.expiration, again.delivery_mode, again.user_id), ("5000", 2, None))
 
-    def test_what_expires_in_years_is_no_longer_in_the_queue_than_rabbitmq_allows(self) -> None:
+    def test_an_expiration_in_years_is_reduced_to_the_limit_of_rabbitmq(self) -> None:
         letter = self.letter(headers={durable_headers.EXPIRES: NOON_MS + 2**40})
         again = Properties.decode(letter.again(NOON_MS, NOON_MS))
         self.assertEqual(again.expiration, str(2**32 - 1))
@@ -245,7 +245,7 @@ class CommandTestCase(SystemTestCase):
 
 
 class ListTests(CommandTestCase):
-    def test_a_listing_says_why_and_leaves_all_where_it_is(self) -> None:
+    def test_a_listing_has_the_reasons_and_removes_nothing(self) -> None:
         jobs = self.send("one", "two")
         for _ in range(2):
             lines = self.run_command("list WB").splitlines()
@@ -255,7 +255,7 @@ class ListTests(CommandTestCase):
                 self.assertRegex(line, rf"^{job.id}/0 +\S+Z +\S+Z +1 +failed +{self.worker.id} +Refused: no ")
         self.check_settled()
 
-    def test_nothing_and_one(self) -> None:
+    def test_no_letter_and_one_letter(self) -> None:
         self.assertEqual(self.run_command("list WB"), "0 dead letters of WB\n")
         self.put(b"")
         answer = self.run_command("list WB")
@@ -291,7 +291,7 @@ class ListTests(CommandTestCase):
             },
         )
 
-    def test_what_a_stranger_wrote_moves_no_cursor(self) -> None:
+    def test_control_characters_in_a_letter_are_escaped(self) -> None:
         failure = {"type": "\x1b[2J", "message": "a\nb\x85c\u202e" + "x" * 30_000}
         self.put(b"{}", message_id="\x1b]0;owned\x07", headers={durable_headers.FAILURE: failure})
         for answer in (self.run_command("list WB"), self.run_command("show WB \x1b]0;owned\x07")):
@@ -310,7 +310,7 @@ class ShowTests(CommandTestCase):
             self.assertEqual(shown["content_type"], "application/json")
         self.check_settled()
 
-    def test_what_json_has_no_word_for(self) -> None:
+    def test_values_that_json_cannot_represent(self) -> None:
         self.put(
             MESSAGEPACK.encode({"a": b"\x00", "at": NOON}), content_type="application/msgpack", message_id="1"
         )
@@ -320,7 +320,7 @@ class ShowTests(CommandTestCase):
         self.put(MESSAGEPACK.encode({"a": {(1, 2): 3}}), content_type="application/msgpack", message_id="2")
         self.assertEqual(json.loads(self.run_command("show WB 2"))["body"], "{'a': {(1, 2): 3}}")
 
-    def test_an_id_that_is_nobodys(self) -> None:
+    def test_an_unknown_id(self) -> None:
         job, *_ = self.send(1, 2)
         self.assertIn("WB has no dead letter with the ID nobody", self.refused(f"show WB {job.id} nobody"))
         self.check_settled()
@@ -356,7 +356,7 @@ class RequeueTests(CommandTestCase):
         self.assertEqual(self.listed(), [])
         self.check_settled()
 
-    def test_all_are_those_that_were_there_at_the_beginning(self) -> None:
+    def test_all_means_the_letters_that_were_there_at_the_beginning(self) -> None:
         """The worker refuses the jobs again while the command runs."""
         self.send(*range(2 * BATCH))
         self.ran()
@@ -364,14 +364,14 @@ class RequeueTests(CommandTestCase):
         self.assertEqual(self.ran(), list(range(2 * BATCH)))
         self.assertEqual(len(self.listed()), 2 * BATCH)
 
-    def test_an_id_that_is_nobodys_is_said_before_anything_is_done(self) -> None:
+    def test_an_unknown_id_is_reported_before_anything_is_done(self) -> None:
         [job] = self.send(1)
         self.ran()
         self.assertIn("with the ID WB:x, nobody", self.refused(f"requeue WB {job.id} nobody WB:x"))
         self.assertEqual(self.ran(), [])
         self.assertEqual(self.listed(), [f"{job.id}/0"])
 
-    def test_what_its_sender_does_not_want_any_more_stays(self) -> None:
+    def test_an_expired_letter_stays(self) -> None:
         self.send(1)
         self.put(b"{}", message_id="late/0", headers={durable_headers.EXPIRES: NOON_MS})
         self.assertEqual(self.run_command("requeue WB --all"), "1 requeued\n1 expired, left as they are\n")
@@ -379,7 +379,7 @@ class RequeueTests(CommandTestCase):
         self.assertIn("late/0: expired", self.refused("requeue WB late"))
         self.assertEqual(self.run_command("discard WB late"), "1 discarded\n")
 
-    def test_a_queue_that_is_gone_costs_no_letter(self) -> None:
+    def test_a_deleted_queue_loses_no_letter(self) -> None:
         jobs = self.send(1, 2)
         self.stop(self.workers)
         self.broker.model.delete_queue(ModelSession(self.broker.model), topology.durable_queue("WB"))
@@ -387,14 +387,14 @@ class RequeueTests(CommandTestCase):
         self.assertEqual(self.out.getvalue(), "0 requeued\n")
         self.assertEqual(self.listed(), [f"{job.id}/0" for job in jobs])
 
-    def test_an_exchange_that_is_gone_costs_no_letter(self) -> None:
+    def test_a_deleted_exchange_loses_no_letter(self) -> None:
         [job] = self.send(1)
         self.stop(self.workers)
         self.broker.model.delete_exchange(topology.durable_exchange("WB"))
         self.assertIn("NOT_FOUND", self.refused("requeue WB --all"))
         self.assertEqual(self.listed(), [f"{job.id}/0"])
 
-    def test_what_is_refused_amid_the_work_is_not_counted(self) -> None:
+    def test_a_letter_that_the_queue_refuses_is_not_counted(self) -> None:
         """The queue is nearly full: some letters are requeued, the others stay, and none does both."""
         self.send(*range(5))
         self.stop(self.workers)
@@ -435,7 +435,7 @@ class CopiesTests(CommandTestCase):
         self.assertIn("3 dead letters of WB; 2 of them", self.run_command("list WB --limit 2"))
         self.check_settled()
 
-    def test_of_very_many_only_the_first_are_looked_at(self) -> None:
+    def test_of_very_many_only_the_first_are_read(self) -> None:
         self.patch(dead, "SCANNED", 3)
         self.assertIn("4 dead letters of WB; 1 of them", self.run_command("list WB --limit 1"))
         self.assertIn("3 dead letters of WB\n", self.run_command("list WB --limit 4"))
@@ -457,7 +457,7 @@ class CopiesTests(CommandTestCase):
         key = f"{self.jobs[number].id}/0"
         return [each.properties.headers or {} for each in ready if each.properties.message_id == key]
 
-    def test_by_id_it_is_requeued_once_and_all_copies_go(self) -> None:
+    def test_by_id_it_is_requeued_once_and_all_copies_are_removed(self) -> None:
         self.copy(0)
         self.assertEqual(self.run_command(f"requeue WB {self.jobs[0].id}"), "1 requeued\n")
         self.assertEqual(self.ran(), ["one"])
@@ -475,7 +475,7 @@ class CopiesTests(CommandTestCase):
         self.assertEqual(self.listed(), [])
         self.check_settled()
 
-    def test_what_was_requeued_and_fails_again_is_no_copy_of_itself(self) -> None:
+    def test_a_requeued_job_that_fails_again_is_not_a_copy(self) -> None:
         """Other letters are removed meanwhile, so that the command reads the letter again."""
         self.send(*range(3 * BATCH))
         queue = self.broker.model.queues[topology.dead_queue("WB")]
@@ -507,7 +507,7 @@ class CopiesTests(CommandTestCase):
         self.assertEqual(self.listed(), [])
         self.check_settled()
 
-    def test_what_cannot_be_read_has_copies_only_of_the_same_bytes(self) -> None:
+    def test_only_the_same_bytes_are_copies_of_an_unreadable_letter(self) -> None:
         self.run_command("discard WB --all")
         for body in (b"\x00", b"\x01", b"\x00"):
             self.put(body, message_id="odd", headers={durable_headers.REASON: durable_headers.UNREADABLE})
@@ -539,7 +539,7 @@ class TroubleTests(CommandTestCase):
         self.assertIn("WB: another txmicro command is working", said.getvalue())
         self.assertEqual(sorted(self.ran()), list(range(10 * BATCH)))
 
-    def test_somebody_who_takes_letters_that_are_given_back_costs_a_second(self) -> None:
+    def test_another_consumer_that_returns_letters_delays_by_a_second(self) -> None:
         self.send(*range(3))
         self.patch(self.broker.model.queues["txmicro.dead.WB"], "requeue", lambda messages: list(messages))
         running = self.start("list WB")
@@ -547,7 +547,7 @@ class TroubleTests(CommandTestCase):
         self.assertNoResult(running)
         self.assertEqual(self.result(running, 8.0), cli.DONE)
 
-    def test_letters_that_go_meanwhile_are_not_waited_for(self) -> None:
+    def test_letters_that_are_removed_in_the_meantime_are_not_waited_for(self) -> None:
         self.send(*range(4 * BATCH))
         self.amid(self.broker.model.queues["txmicro.dead.WB"].purge)
         self.assertEqual(self.run_command("discard WB --all"), f"{2 * BATCH} discarded\n")
@@ -556,7 +556,7 @@ class TroubleTests(CommandTestCase):
     def test_a_type_without_dead_letters(self) -> None:
         self.assertIn("WX has no dead letters", self.refused("list WX"))
 
-    def test_what_else_the_broker_refuses(self) -> None:
+    def test_another_refusal_of_the_broker(self) -> None:
         self.patch(self.broker.model, "queue", lambda *_: self.broker.model.declare_exchange("", ""))
         self.assertIn("403", self.refused("list WB"))
 
@@ -568,7 +568,7 @@ class TroubleTests(CommandTestCase):
             "Connection was refused by other side: nobody listens.\n",
         )
 
-    def test_a_broker_that_falls_silent(self) -> None:
+    def test_a_broker_that_stops_answering(self) -> None:
         self.send(*range(2 * BATCH))
         self.patch(connecting, "dial", _dial_without_heartbeats)
         self.amid(lambda: [each.transport.pauseProducing() for each in self.broker.connections])
@@ -577,7 +577,7 @@ class TroubleTests(CommandTestCase):
         self.assertEqual(self.successResultOf(running), cli.NOT_DONE)
         self.assertIn("not answered for 30 s", self.err.getvalue())
 
-    def test_a_connection_that_is_lost_amid_the_work_loses_no_letter(self) -> None:
+    def test_a_lost_connection_loses_no_letter(self) -> None:
         self.send(*range(4 * BATCH))
         self.worker.works = True
         self.ran()
@@ -586,7 +586,7 @@ class TroubleTests(CommandTestCase):
         self.run_command("requeue WB --all", 10.0)
         self.assertEqual(sorted(self.ran()), list(range(4 * BATCH)))
 
-    def test_interrupted_amid_the_work_it_ends_what_it_began(self) -> None:
+    def test_an_interrupted_command_completes_the_current_letter(self) -> None:
         self.send(*range(10 * BATCH))
         self.worker.works = True
         self.ran()
@@ -609,7 +609,7 @@ class TroubleTests(CommandTestCase):
         self.assertEqual(self.successResultOf(running), cli.NOT_DONE)
         self.assertIsNone(self.successResultOf(command.interrupt() or Deferred()))
 
-    def test_a_mistake_of_ours_is_no_status(self) -> None:
+    def test_an_unexpected_error_is_not_turned_into_a_status(self) -> None:
         self.patch(dead_commands, "open_dead_letters", lambda *_: 1 / 0)
         command = self.command()
         running = self.start("list WB", command)
@@ -630,7 +630,7 @@ class CommandLineTests(SystemTestCase):
         self.assertEqual(self.successResultOf(command.run(line.split())), cli.WRONG)
         return err.getvalue()
 
-    def test_options_stand_anywhere(self) -> None:
+    def test_options_may_have_any_place(self) -> None:
         for line in (
             "--limit 3 -c f.json WB --json",
             "WB --limit=3 --json -c f.json",
@@ -644,7 +644,7 @@ class CommandLineTests(SystemTestCase):
         self.assertEqual(cli.read(["dead", "list", "WB", "--config", ""])["config"], "")
         self.assertEqual(cli.read(["dead", "show", "WB", "--", "--odd"])["ids"], ["--odd"])
 
-    def test_what_is_wrong_with_it(self) -> None:
+    def test_a_wrong_command_line_is_explained(self) -> None:
         for line, complaint in (
             ("", "the command is missing; expected one of dead, queues"),
             ("dead", "expected one of list, show, requeue, discard"),

@@ -60,14 +60,14 @@ class DeathTestCase(SystemTestCase):
 
 
 class KillingTests(DeathTestCase):
-    def test_a_job_that_kills_its_workers_is_given_up(self) -> None:
+    def test_a_job_that_kills_its_workers_fails_after_the_limit(self) -> None:
         self.deadly(10, plain=True)
         error = self.error(self.sender.send("WB:*").when_done(), WorkerLost, 15)
         self.assertEqual(len(self.dead), 3)
         self.assertIn("it may be what ends them", str(error))
         self.assertEqual(len(self.sender._engine._outbox), 0)  # type: ignore[union-attr]
 
-    def test_so_is_one_that_kills_them_before_they_can_say_that_they_took_it(self) -> None:
+    def test_so_does_a_job_that_kills_them_before_they_acknowledge_it(self) -> None:
         self.deadly(10)
         self.error(self.sender.send("WB:*").when_done(), WorkerLost, 15)
         self.assertEqual(len(self.dead), 4)  # the first one could not tell its id
@@ -78,7 +78,7 @@ class KillingTests(DeathTestCase):
         self.process(Worker("WB", do_job=lambda job: "done"))
         self.assertEqual(self.result(poison.when_done(), 10), "done")
 
-    def test_workers_that_lose_their_connections_again_and_again_are_not_blamed(self) -> None:
+    def test_workers_that_only_lose_connections_do_not_count_as_killed(self) -> None:
         buses = [self.process(Worker("WB", do_job=self.wait, id=f"WB:{number}")) for number in (1, 2, 3)]
         job = self.sender.send("WB:*", timeout=200)
         for _ in range(3):
@@ -102,7 +102,7 @@ class AwayTests(DeathTestCase):
         endpoint.broker = self.broker
         self.advance(5)
 
-    def test_a_worker_that_is_off_the_bus_for_long_while_it_runs_a_job(self) -> None:
+    def test_a_worker_without_connection_for_long_while_it_runs_a_job(self) -> None:
         bus = self.process(Worker("WB", do_job=self.wait))
         job = self.sender.send("WB:*", timeout=100)
         self.advance(0.5)
@@ -111,7 +111,7 @@ class AwayTests(DeathTestCase):
         self.waiting[0].callback("done")
         self.assertEqual(self.result(job.when_done(), 1), "done")
 
-    def test_one_that_could_not_even_say_that_it_took_it(self) -> None:
+    def test_a_worker_that_could_not_acknowledge_the_job(self) -> None:
         reply = Publisher.reply
 
         def mute(post: Publisher, worker: str, kind: str, key: str, body: bytes) -> None:
@@ -126,7 +126,7 @@ class AwayTests(DeathTestCase):
         self.waiting[0].callback("done")
         self.assertEqual(self.result(job.when_done(), 1), "done")
 
-    def test_one_that_does_not_come_back_is_named_at_the_deadline(self) -> None:
+    def test_the_error_at_the_deadline_names_the_lost_worker(self) -> None:
         bus = self.process(Worker("WB", do_job=self.wait, id="WB:1"))
         job = self.sender.send("WB:*", timeout=20)
         self.advance(0.5)
@@ -134,7 +134,7 @@ class AwayTests(DeathTestCase):
         error = self.error(job.when_done(), JobTimeout, 20)
         self.assertIn("taken before by WB:1, missing since", str(error))
 
-    def test_what_is_sent_meanwhile_is_told_that_nobody_is_there(self) -> None:
+    def test_jobs_sent_in_the_meantime_fail_without_a_worker(self) -> None:
         bus = self.process(Worker("WB", do_job=self.wait))
         job = self.sender.send("WB:*", timeout=100)
         self.advance(0.5)

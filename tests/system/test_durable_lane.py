@@ -112,7 +112,7 @@ class StoringTests(LaneTestCase):
         self.assertTrue(self.ran[0].durable)
         self.check_empty()
 
-    def test_what_an_old_broker_lacks_is_said_once(self) -> None:
+    def test_a_missing_feature_of_an_old_broker_is_logged_once(self) -> None:
         said = listen(self)
         of = topology.Features.of
         old = replace(of({}), safe_dead_letters=False)
@@ -125,7 +125,7 @@ class StoringTests(LaneTestCase):
             self.advance(1)
         self.assertEqual(len(texts(said, "keeps them safe since 3.10")), 1)
 
-    def test_it_waits_for_a_worker_to_come(self) -> None:
+    def test_it_waits_for_a_worker_to_start(self) -> None:
         self.process(self.sender)
         self.stop(self.process(self.worker(echo)))
         job = self.sender.send("WB:*", 1, durable=True)
@@ -135,7 +135,7 @@ class StoringTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done()), {"echo": 1})
         self.check_empty()
 
-    def test_a_type_that_was_never_there_stores_nothing(self) -> None:
+    def test_a_job_for_a_type_that_never_ran_is_not_stored(self) -> None:
         self.process(self.sender)
         job = self.sender.send("WX:*", durable=True)
         stored = job.when_stored()
@@ -145,13 +145,13 @@ class StoringTests(LaneTestCase):
         self.assertIn("WX", str(error))
         self.error(job.when_done(), NotStored)
 
-    def test_a_type_that_takes_no_durable_jobs_stores_nothing(self) -> None:
+    def test_a_job_for_a_type_without_durable_jobs_is_not_stored(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo, durable=False))
         self.advance(storing.QUEUE_GRACE)
         self.error(self.sender.send("WB:*", durable=True).when_stored(), NotStored)
 
-    def test_a_broker_that_is_away_is_waited_for(self) -> None:
+    def test_a_broker_that_is_down_is_waited_for(self) -> None:
         """The job is stored before its worker has all its queues, and is answered all the same."""
         self.process(self.sender)
         self.process(self.worker(echo))
@@ -203,7 +203,7 @@ class StoringTests(LaneTestCase):
         self.advance(1)
         self.check_empty()
 
-    def test_a_timeout_before_it_is_stored_says_so_and_stores_nothing_later(self) -> None:
+    def test_a_timeout_before_it_is_stored_is_not_stored_and_stores_nothing_later(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo))
         self.endpoint.broker = None
@@ -234,14 +234,14 @@ class StoringTests(LaneTestCase):
         job.cancel()
         self.error(waiting, JobCancelled)
 
-    def test_who_starts_with_its_workers_need_not_wait_for_them(self) -> None:
+    def test_a_sender_that_starts_with_its_workers_need_not_wait_for_them(self) -> None:
         self.process(self.sender)
         job = self.sender.send("WB:*", 1, durable=True)
         self.advance(1)
         self.process(self.worker(echo))
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
 
-    def test_what_is_wrong_with_it_is_said_at_once(self) -> None:
+    def test_an_invalid_send_raises_at_once(self) -> None:
         self.process(self.sender)
         self.assertRaises(AddressError, self.sender.send, "WB:1", durable=True)
         self.assertRaises(EncodeError, self.sender.send, "WB:*", object(), durable=True)
@@ -278,7 +278,7 @@ class RetryTests(LaneTestCase):
     def retry_queues(self) -> list[str]:
         return sorted(name for name in self.broker.model.queues if "retry" in name)
 
-    def test_its_queues_are_declared_when_they_are_needed_first_and_again_once_they_are_gone(self) -> None:
+    def test_retry_queues_are_declared_when_they_are_needed_and_again_after_a_deletion(self) -> None:
         async def fail(job: Job) -> int:
             if job.tries < job.data:
                 raise JobError("not now", retryable=True)
@@ -297,7 +297,7 @@ class RetryTests(LaneTestCase):
         self.assertEqual(self.retry_queues(), ["txmicro.retry.WB.1000", "txmicro.retry.WB.2000"])
         self.check_empty()
 
-    def test_after_the_last_attempt_it_is_given_up_with_its_history(self) -> None:
+    def test_after_the_last_attempt_it_is_a_dead_letter_with_its_history(self) -> None:
         async def fail(job: Job) -> None:
             raise JobError("never", retryable=True)
 
@@ -316,7 +316,7 @@ class RetryTests(LaneTestCase):
         self.assertGreaterEqual(headers[durable_headers.FAILED], headers[durable_headers.STORED])
         self.check_empty()
 
-    def test_what_is_not_retryable_is_given_up_at_once(self) -> None:
+    def test_a_failure_that_is_not_retryable_is_a_dead_letter_at_once(self) -> None:
         async def fail(job: Job) -> None:
             raise Refused("no")
 
@@ -328,7 +328,7 @@ class RetryTests(LaneTestCase):
             [headers[durable_headers.REASON] for headers in self.dead()], [durable_headers.NOT_RETRYABLE]
         )
 
-    def test_what_is_unexpected_is_tried_again(self) -> None:
+    def test_an_unexpected_error_is_tried_again(self) -> None:
         async def fail(job: Job) -> str:
             if not job.tries:
                 raise KeyError("once")
@@ -367,7 +367,7 @@ class RetryTests(LaneTestCase):
         self.assertEqual(self.ran, [])
         self.assertEqual(len(self.dead()), 1)
 
-    def test_what_cannot_be_read_is_given_up_at_once(self) -> None:
+    def test_an_unreadable_job_is_a_dead_letter_at_once(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo))
         session = self.sender.bus.session
@@ -410,7 +410,7 @@ class HopTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done(), 1.0), {"echo": 7})
         self.check_empty()
 
-    def test_a_forward_to_a_type_without_durable_jobs_is_tried_again_and_given_up(self) -> None:
+    def test_a_forward_to_a_type_without_durable_jobs_is_tried_again_until_the_last_attempt(self) -> None:
         async def forward(job: Job) -> Forward:
             return Forward("WX:*")
 
@@ -445,7 +445,7 @@ class HopTests(LaneTestCase):
             [("WB:*", 0), ("WB:*", 1), ("WC:*", 0), ("WC:*", 1)],
         )
 
-    def test_a_job_that_is_forwarded_for_ever_is_a_dead_letter(self) -> None:
+    def test_a_job_that_is_always_forwarded_is_a_dead_letter(self) -> None:
         async def pass_on(job: Job) -> Forward:
             return Forward("WB:*", job.data)
 
@@ -503,7 +503,7 @@ class DeathTests(LaneTestCase):
         self.assertEqual([self.successResultOf(job) for job in jobs], [{"echo": n} for n in range(20)])
         self.check_empty()
 
-    def test_a_job_that_kills_every_worker_is_given_up_after_the_limit(self) -> None:
+    def test_a_job_that_kills_every_worker_is_a_dead_letter_after_the_limit(self) -> None:
         self.process(self.sender)
         job = None
         for _ in range(topology.DELIVERY_LIMIT + 4):
@@ -523,7 +523,7 @@ class DeathTests(LaneTestCase):
         self.assertEqual(headers[durable_headers.FAILURE]["type"], "WorkerLost")
         self.check_empty()
 
-    def test_a_lost_channel_amid_the_run_does_not_run_it_twice_here(self) -> None:
+    def test_a_channel_lost_during_the_run_does_not_run_it_twice_here(self) -> None:
         worker, job, waiting = self.amid_a_job()
         channel = worker._running_engine.channel.robust.channel
         assert channel is not None
@@ -562,7 +562,7 @@ class DeathTests(LaneTestCase):
         self.assertEqual(len(self.ran), 1)
         self.check_empty()
 
-    def test_an_answer_that_is_given_while_nothing_stands_is_heard_later(self) -> None:
+    def test_an_answer_without_a_connection_is_sent_later(self) -> None:
         worker, job, waiting = self.amid_a_job()
         channel = worker._running_engine.channel.robust.channel
         assert channel is not None
@@ -575,7 +575,7 @@ class DeathTests(LaneTestCase):
         self.assertEqual(len(self.ran), 1)
         self.check_empty()
 
-    def test_an_answer_that_is_lost_with_its_connection_is_said_again_though_the_job_is_settled(self) -> None:
+    def test_an_answer_that_is_lost_with_its_connection_is_sent_again_after_the_job_is_settled(self) -> None:
         worker = self.worker(echo)
         self.process(self.sender)
         self.process(worker)
@@ -591,7 +591,7 @@ class DeathTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done(), 3.0), {"echo": 1})
         self.assertEqual(len(self.ran), 1)
 
-    def test_an_answer_of_long_ago_is_not_said_again(self) -> None:
+    def test_an_old_answer_is_not_sent_again(self) -> None:
         worker = self.worker(echo)
         self.process(self.sender)
         self.process(worker)
@@ -672,7 +672,7 @@ class DeathTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
         self.check_empty()
 
-    def test_a_late_end_of_one_that_was_left_behind_changes_nothing(self) -> None:
+    def test_a_late_end_of_an_abandoned_handler_changes_nothing(self) -> None:
         late: Deferred[str] = Deferred()
 
         async def handle(job: Job) -> str:
@@ -725,7 +725,7 @@ class StoppingTests(LaneTestCase):
         self.assertEqual((len(self.ran), self.depth("txmicro.jobs.WB.durable")), (2, 0))
         return bus, job
 
-    def test_what_is_held_is_run_before_the_worker_goes(self) -> None:
+    def test_held_jobs_are_run_before_the_worker_stops(self) -> None:
         running: list[Deferred[None]] = []
         bus, job = self.hogged(running)
         stopping = bus.stopService()
@@ -738,7 +738,7 @@ class StoppingTests(LaneTestCase):
         self.assertFalse(self.ran[-1].redelivered)
         self.check_empty()
 
-    def test_what_is_held_goes_back_when_time_is_up(self) -> None:
+    def test_held_jobs_are_requeued_after_the_grace_time(self) -> None:
         bus, job = self.hogged([], Config(grace=1.0))
         self.stop(bus)
         self.assertEqual(len(self.ran), 2)
@@ -746,13 +746,13 @@ class StoppingTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done(), 1.0), {"echo": None})
         self.check_empty()
 
-    def test_a_broker_that_takes_no_job_again_does_not_keep_it_from_stopping(self) -> None:
+    def test_a_broker_that_confirms_no_retry_does_not_prevent_a_stop(self) -> None:
         def fail() -> None:
             raise JobError("not now", retryable=True)
 
         self.stops_while_nothing_is_stored(fail)
 
-    def test_nor_does_one_that_takes_no_next_hop(self) -> None:
+    def test_a_broker_that_confirms_no_next_hop_does_not_prevent_a_stop(self) -> None:
         self.stops_while_nothing_is_stored(lambda: Forward("WC:*"))
 
     def stops_while_nothing_is_stored(self, end: Callable[[], Any]) -> None:
@@ -814,7 +814,7 @@ class FlowTests(LaneTestCase):
         self.assertEqual(sorted(ran.data for ran in self.ran), list(range(5)))
         self.check_empty()
 
-    def test_more_than_a_worker_may_keep_is_refused_and_what_is_stored_takes_no_bytes(self) -> None:
+    def test_more_bytes_than_a_worker_may_keep_are_refused_and_stored_jobs_free_theirs(self) -> None:
         config = Config(outbox_jobs=3, outbox_bytes=1200)
         self.stop(self.process(self.worker(echo)))
         self.process(self.sender, config=config)
@@ -848,7 +848,7 @@ class FlowTests(LaneTestCase):
 class ApartTests(LaneTestCase):
     """Tests that errors of durable queues do not affect the interactive lane."""
 
-    def test_a_queue_that_does_not_answer_holds_up_a_start_for_a_bounded_time(self) -> None:
+    def test_a_queue_that_does_not_answer_delays_a_start_for_a_bounded_time(self) -> None:
         self.patch(DurableChannel, "build", lambda link, session, channel: Deferred())
         self.process(self.sender)
         worker = self.worker(echo)
@@ -860,7 +860,7 @@ class ApartTests(LaneTestCase):
         self.advance(2)
         self.assertIs(self.successResultOf(waiting), worker)
 
-    def test_a_channel_that_does_not_close_holds_up_a_stop_for_a_bounded_time(self) -> None:
+    def test_a_channel_that_does_not_close_delays_a_stop_for_a_bounded_time(self) -> None:
         worker = self.worker(echo)
         bus = self.process(worker)
         session = worker.bus.session
@@ -918,7 +918,7 @@ class ApartTests(LaneTestCase):
 
 
 class CapacityTests(LaneTestCase):
-    def test_durable_jobs_leave_room_for_those_that_somebody_waits_for(self) -> None:
+    def test_durable_jobs_leave_room_for_interactive_jobs(self) -> None:
         worker = self.worker(lambda job: Deferred() if job.durable else echo(job), capacity=4)
         self.process(self.sender)
         self.process(worker)
@@ -978,7 +978,7 @@ class MismatchTests(LaneTestCase):
         name, labels = "microservices_job_errors_total", {"service": "WB", "error_type": "QueueMismatch"}
         return self.worked.bus.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    def test_a_worker_does_not_start_and_says_which_queue_and_what_differs(self) -> None:
+    def test_a_worker_does_not_start_and_names_the_queue_and_the_difference(self) -> None:
         self.declare(**{"x-delivery-limit": 3})
         worker = self.worker(echo)
         closed: list[None] = []
@@ -1007,7 +1007,7 @@ class MismatchTests(LaneTestCase):
         self.assertEqual(self.result(job.when_done()), "done")
         self.failureResultOf(ready, QueueMismatch)
 
-    def test_it_is_stopped_amid_that(self) -> None:
+    def test_it_is_stopped_during_that(self) -> None:
         worker, _ = self.begin_with_a_job()
         self.stop(worker.bus)
         self.failureResultOf(worker.when_ready(), CancelledError)
@@ -1028,7 +1028,7 @@ class MismatchTests(LaneTestCase):
         self.process(worker)
         return worker, job
 
-    def test_later_it_goes_on_without_and_takes_durable_jobs_once_the_queue_is_gone(self) -> None:
+    def test_a_running_worker_continues_and_takes_durable_jobs_after_the_queue_is_deleted(self) -> None:
         self.worked = self.worker(echo)
         self.process(self.worked)
         self.delete()
@@ -1043,7 +1043,7 @@ class MismatchTests(LaneTestCase):
         self.advance(5.0)
         self.assertEqual(self.result(self.sender.send("WB:*", 2, durable=True).when_done(), 2.0), {"echo": 2})
 
-    def test_a_retry_queue_that_stands_as_another_one_keeps_its_jobs_waiting_and_is_named_once(self) -> None:
+    def test_a_retry_queue_with_other_arguments_keeps_its_jobs_waiting_and_is_logged_once(self) -> None:
         async def fail(job: Job) -> int:
             if not job.tries:
                 raise JobError("not now", retryable=True)
@@ -1061,7 +1061,7 @@ class MismatchTests(LaneTestCase):
             self.assertEqual(self.result(job.when_done(), 5.0), 1)
         self.check_empty()
 
-    def test_a_start_that_waited_too_long_for_the_broker_goes_on_without_too(self) -> None:
+    def test_a_start_that_waited_too_long_for_the_broker_continues_without_durable_jobs(self) -> None:
         self.declare()
         keeping = Deferred[Any]()
         build = DurableChannel.build

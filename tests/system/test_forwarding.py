@@ -22,7 +22,7 @@ class HopTests(SystemTestCase):
     async def handle(self, job: Job) -> str:
         return await self.answer
 
-    def test_one_that_passed_a_job_on_and_has_no_more_time_leaves_it_to_whoever_has_it(self) -> None:
+    def test_a_worker_that_forwarded_a_job_and_stops_leaves_it_to_the_next_worker(self) -> None:
         async def forward(job: Job) -> Forward:
             return Forward("WB:*")
 
@@ -34,7 +34,7 @@ class HopTests(SystemTestCase):
         self.answer.callback("done")
         self.assertEqual(self.result(job), "done")
 
-    def test_an_answer_that_finds_no_inbox_is_said_again_before_anyone_asks(self) -> None:
+    def test_an_answer_without_an_inbox_is_sent_again_before_a_probe(self) -> None:
         job = self.sender.send("WB:*").when_done()
         self.advance(0.2)
         model = self.broker.model

@@ -40,7 +40,7 @@ class LockingTestCase(RecoveryTestCase):
 
 
 class LockedTests(LockingTestCase):
-    def test_it_works_on_with_queues_of_other_names(self) -> None:
+    def test_it_continues_with_queues_of_other_names(self) -> None:
         sender, worker = self.pair()
         heard: list[Any] = []
         self.result(worker.subscribe("#", lambda topic, data: heard.append(data)))
@@ -68,7 +68,7 @@ class LockedTests(LockingTestCase):
         waiting.callback("done")
         self.assertEqual(self.result(answer), "done")
 
-    def test_its_queues_go_when_it_stops(self) -> None:
+    def test_its_queues_are_deleted_when_it_stops(self) -> None:
         _, worker = self.pair()
         channel = self.lock(worker)
         self.free(channel, worker)
@@ -85,7 +85,7 @@ class LockedTests(LockingTestCase):
         self.assertEqual(set(self.names(worker)), set(self.plain(worker)))
         self.check(sender)
 
-    def test_a_manager_does_not_miss_it(self) -> None:
+    def test_a_manager_keeps_it_in_the_list(self) -> None:
         sender, worker = self.pair()
         self.process(SystemManager())
         channel = self.lock(worker)
@@ -97,7 +97,7 @@ class LockedTests(LockingTestCase):
         self.assertEqual(self.result(job.when_done()), 1)
         self.error(sender.send("WB:nobody").when_done(), NoWorkerAvailable, 10)
 
-    def test_at_the_first_start_it_is_another_worker(self) -> None:
+    def test_a_locked_name_at_the_first_start_is_another_worker(self) -> None:
         channel = self.operator()
         self.result(channel.queue_declare(queue=topology.inbox_queue("WB:1"), exclusive=True))
         worker = Worker("WB", do_job=echo, id="WB:1")
@@ -123,19 +123,19 @@ class RivalTests(LockingTestCase):
         self.process(self.rival)
         self.advance(1)
 
-    def test_the_one_with_the_plain_names_goes_on(self) -> None:
+    def test_the_worker_with_the_plain_names_continues(self) -> None:
         self.assertTrue(self.rival._running_engine.channel.ready)
         self.assertFalse(self.worker._running_engine.channel.ready)
         for address in (self.rival.id, "WB:*", "WB:*"):
             self.assertEqual(self.result(self.sender.send(address).when_done()), "the other")
         self.assertNotEqual(self.logged("another worker on the bus is called WB:1"), [])
 
-    def test_it_is_so_after_any_time(self) -> None:
+    def test_it_continues_after_any_time(self) -> None:
         self.advance(60, 0.25)
         self.assertFalse(self.worker._running_engine.channel.ready)
         self.assertTrue(self.rival._running_engine.channel.ready)
 
-    def test_the_other_one_is_back_when_it_has_gone(self) -> None:
+    def test_the_other_worker_is_ready_after_it_has_stopped(self) -> None:
         self.stop(self.rival.bus)
         self.advance(5)
         self.assertEqual(self.result(self.sender.send(self.worker.id, 1).when_done()), 1)

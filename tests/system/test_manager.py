@@ -27,7 +27,7 @@ async def echo(job: Job) -> Any:
 
 
 class RegistryTests(SystemTestCase):
-    def test_a_manager_that_comes_late_learns_all_workers(self) -> None:
+    def test_a_manager_that_starts_late_learns_all_workers(self) -> None:
         workers = [Worker(kind) for kind in ("WA", "WB", "WB")]
         for worker in workers:
             self.process(worker)
@@ -60,7 +60,7 @@ class RegistryTests(SystemTestCase):
         self.advance(2.5)
         self.assertGreaterEqual(len(self.flushLoggedErrors(OSError)), 2)
 
-    def test_without_keepalive_it_asks_nobody(self) -> None:
+    def test_without_keepalive_it_sends_no_requests(self) -> None:
         manager, worker = SystemManager(), Worker("WB")
         self.process(manager)
         bus = self.process(worker)
@@ -70,14 +70,14 @@ class RegistryTests(SystemTestCase):
         self.assertEqual(heard, [])
         self.assertTrue(bus.running)
 
-    def test_one_that_answers_keepalives_stays(self) -> None:
+    def test_a_worker_that_answers_keepalives_stays(self) -> None:
         manager, worker = SystemManager(), Worker("WB")
         self.process(manager, config=ALIVE)
         self.process(worker)
         self.advance(10)
         self.assertEqual([entry["state"] for entry in manager.registry.listing()], ["alive"])
 
-    def test_one_that_misses_two_is_suspect_and_with_three_gone_and_announced(self) -> None:
+    def test_a_worker_that_misses_two_is_suspect_and_after_three_it_is_removed(self) -> None:
         manager, worker, peer = SystemManager(), Worker("WB", id="WB:1"), Worker("WB", id="WB:2")
         self.process(manager, config=ALIVE)
         self.process(worker)
@@ -94,7 +94,7 @@ class RegistryTests(SystemTestCase):
         self.assertIn("suspect", states)
         self.assertEqual([known.id for known in peer.peers], ["WB:2"])
 
-    def test_one_that_was_declared_gone_and_lives_comes_back(self) -> None:
+    def test_a_removed_worker_that_runs_is_listed_again(self) -> None:
         manager, worker = SystemManager(), Worker("WB")
         self.process(manager, config=ALIVE)
         self.process(worker)
@@ -104,7 +104,7 @@ class RegistryTests(SystemTestCase):
         self.advance(0.2)
         self.assertIn(worker.id, manager.registry)
 
-    def test_two_managers_agree_and_do_no_harm(self) -> None:
+    def test_two_managers_have_the_same_list(self) -> None:
         managers = [SystemManager(), SystemManager()]
         for manager in managers:
             self.process(manager, config=ALIVE)
@@ -177,7 +177,7 @@ class InquiryTests(SystemTestCase):
 
         self.patch(worker._running_engine._control, "told", told)
 
-    def test_the_answer_is_in_the_published_shape_after_two_looks(self) -> None:
+    def test_the_answer_has_its_documented_form_after_two_checks(self) -> None:
         sender = Worker("WA", id="WA:1")
         self.process(sender)
         self.listen(sender)
@@ -192,7 +192,7 @@ class InquiryTests(SystemTestCase):
         }
         self.assertEqual(self.errors, [(messages.ERROR, body)])
 
-    def test_all_who_ask_meanwhile_get_it(self) -> None:
+    def test_all_senders_that_ask_in_the_meantime_are_answered(self) -> None:
         senders = [Worker("WA"), Worker("WA")]
         self.process(*senders)
         for sender in senders:
@@ -202,7 +202,7 @@ class InquiryTests(SystemTestCase):
         self.advance(3)
         self.assertEqual(len(self.errors), 2)
 
-    def test_a_worker_that_comes_between_the_looks_counts(self) -> None:
+    def test_a_worker_that_starts_between_the_checks_counts(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         self.listen(sender)
@@ -212,7 +212,7 @@ class InquiryTests(SystemTestCase):
         self.advance(3)
         self.assertEqual(self.errors, [])
 
-    def test_after_an_outage_workers_may_come_back_later_than_it(self) -> None:
+    def test_after_an_outage_workers_may_reconnect_later_than_the_manager(self) -> None:
         way, late = self.endpoint, Endpoint(self.clock, self.broker)
         worker, sender = Worker("WB", do_job=echo), Worker("WA")
         self.endpoint = late
@@ -229,7 +229,7 @@ class InquiryTests(SystemTestCase):
         self.assertEqual(self.result(waiting, 6), 1)
         self.error(nobody, NoWorkerAvailable, 4)
 
-    def test_one_workers_own_queue_is_looked_at_for_its_id(self) -> None:
+    def test_an_address_with_an_id_checks_the_workers_own_queue(self) -> None:
         sender = Worker("WA")
         self.process(sender, Worker("WB", do_job=echo, id="WB:1"))
         self.listen(sender)
@@ -238,7 +238,7 @@ class InquiryTests(SystemTestCase):
         self.advance(3)
         self.assertEqual([body["address"] for _, body in self.errors], ["WB:2"])
 
-    def test_a_look_that_fails_leaves_the_senders_to_ask_again(self) -> None:
+    def test_a_check_that_fails_is_not_answered(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         self.listen(sender)
@@ -254,7 +254,7 @@ class InquiryTests(SystemTestCase):
         self.advance(3)
         self.assertEqual(len(self.errors), 1)
 
-    def test_a_look_that_is_not_answered_ends_and_the_next_one_tells(self) -> None:
+    def test_a_check_without_an_answer_ends_and_the_next_one_succeeds(self) -> None:
         """As on RabbitMQ 4.3, which does not answer for a queue whose node is down."""
         sender = Worker("WA")
         self.process(sender)
@@ -272,7 +272,7 @@ class InquiryTests(SystemTestCase):
         self.advance(3)
         self.assertEqual(len(self.errors), 1)
 
-    def test_a_right_to_look_that_is_missing_is_said_once(self) -> None:
+    def test_a_missing_right_to_check_is_logged_once(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         self.listen(sender)
@@ -290,7 +290,7 @@ class InquiryTests(SystemTestCase):
         self.assertIn("cannot check for consumers of WX:*", text)
         self.assertIn("the user lacks the write permission", text)
 
-    def test_more_addresses_than_it_looks_at_at_once_wait(self) -> None:
+    def test_more_addresses_than_it_checks_at_once_wait(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         self.listen(sender)
@@ -300,7 +300,7 @@ class InquiryTests(SystemTestCase):
         self.advance(3)
         self.assertEqual([body["address"] for _, body in self.errors], ["WX:*"])
 
-    def test_stopping_forgets_what_it_looks_at(self) -> None:
+    def test_stopping_ends_the_checks(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         self.inquire("WX:*", sender)
@@ -309,7 +309,7 @@ class InquiryTests(SystemTestCase):
 
 
 class BadInputTests(SystemTestCase):
-    def test_what_is_no_notification_is_dropped_and_counted(self) -> None:
+    def test_an_invalid_notification_is_dropped_and_counted(self) -> None:
         manager, worker = SystemManager(), Worker("WA")
         bus = self.process(manager)
         self.process(worker)
@@ -336,7 +336,7 @@ class BadInputTests(SystemTestCase):
         )
         self.assertEqual(dropped, 12)
 
-    def test_control_messages_are_not_for_it(self) -> None:
+    def test_control_messages_are_dropped(self) -> None:
         manager, worker = SystemManager(), Worker("WA")
         bus = self.process(manager)
         self.process(worker)

@@ -77,7 +77,7 @@ class GaugeTests(Counting):
         self.assertEqual(self.gauges(self.sender), (0, 0, 0))
         self.assertEqual(self.gauges(few), (0, 0, 0))
 
-    def test_a_worker_that_has_stopped_counts_no_more(self) -> None:
+    def test_a_stopped_worker_is_not_counted(self) -> None:
         self.sender.send("WB:*", "never")
         self.advance(0.2)
         self.assertEqual(self.gauges(self.sender), (1, 0, 0))
@@ -127,31 +127,31 @@ class SixTests(Counting):
 class WhereTests(Counting):
     """An error is counted once, where it happens, even if nobody awaits the job."""
 
-    def test_what_fails_at_a_worker_is_counted_there(self) -> None:
+    def test_a_failure_of_a_handler_is_counted_at_its_worker(self) -> None:
         self.error(self.sender.send("WB:*", "fail").when_done(), JobError)
         self.sender.send("WB:*", "fail")  # it is not awaited
         self.advance(0.5)
         self.assertEqual(self.errors(self.worker), {"JobError": 2})
         self.assertEqual(self.errors(self.sender), {})
 
-    def test_what_is_too_late_is_counted_at_its_sender(self) -> None:
+    def test_a_timeout_is_counted_at_its_sender(self) -> None:
         self.error(self.sender.send("WB:*", "never", timeout=1).when_done(), JobTimeout, 2)
         self.sender.send("WB:*", "never", timeout=1)
         self.advance(2)
         self.assertEqual(self.errors(self.sender), {"JobTimeout": 2})
 
-    def test_what_nobody_takes_is_counted_at_its_sender(self) -> None:
+    def test_a_job_without_a_worker_is_counted_at_its_sender(self) -> None:
         self.error(self.sender.send("WX:*").when_done(), NoWorkerAvailable, 10)
         self.sender.send("WX:*")
         self.advance(10)
         self.assertEqual(self.errors(self.sender), {"NoWorkerAvailable": 2})
 
-    def test_what_nobody_takes_of_what_was_passed_on_is_counted_where_it_was(self) -> None:
+    def test_a_forward_without_a_worker_is_counted_where_it_was_forwarded(self) -> None:
         self.error(self.sender.send("WB:*", "forward").when_done(), NoWorkerAvailable, 10)
         self.assertEqual(self.errors(self.worker), {"NoWorkerAvailable": 1})
         self.assertEqual(self.errors(self.sender), {})
 
-    def test_what_is_lost_is_counted_at_its_sender(self) -> None:
+    def test_a_lost_job_is_counted_at_its_sender(self) -> None:
         job = self.sender.send("WB:*", "never", redeliver=False, timeout=60)
         self.advance(1)
         assert self.worker.bus.session is not None
@@ -161,11 +161,11 @@ class WhereTests(Counting):
         self.error(job.when_done(), JobError, 20)
         self.assertEqual(self.errors(self.sender), {"WorkerLost": 1})
 
-    def test_what_is_not_stored_is_counted_at_its_sender(self) -> None:
+    def test_a_job_that_is_not_stored_is_counted_at_its_sender(self) -> None:
         self.error(self.sender.send("WX:*", durable=True).when_done(), NotStored, 10)
         self.assertEqual(self.errors(self.sender), {"NotStored": 1})
 
-    def test_what_its_sender_cancels_is_no_error_of_it(self) -> None:
+    def test_a_canceled_job_is_not_counted_as_an_error(self) -> None:
         job = self.sender.send("WB:*", "never")
         ended = job.when_done()
         self.advance(0.5)
@@ -190,6 +190,6 @@ class LaneTests(Counting):
         labels = {"service": "WA", "job_type": "durable"}
         self.assertEqual(self.value(self.sender, "job_resends_total", **labels), 1)
 
-    def test_durable_jobs_that_are_given_up(self) -> None:
+    def test_durable_jobs_that_become_dead_letters(self) -> None:
         self.error(self.sender.send("WB:*", "fail", durable=True).when_done(), JobError, 5)
         self.assertEqual(self.value(self.worker, "dead_letters_total", service="WB", reason="failed"), 1)

@@ -143,7 +143,7 @@ class MoviesTests(TestCase):
             got = await http("GET")
             self.assertEqual(got.header("x-job-id"), got.value)
 
-    async def test_forms_are_movies_too(self) -> None:
+    async def test_a_form_is_accepted_as_a_movie(self) -> None:
         async with movies() as http:
             posted = await http("POST", data={"title": "Alien", "cast": ["Weaver", "Holm"], "note": ""})
             self.assertEqual(posted.code, 201)
@@ -285,7 +285,7 @@ class MoviesTests(TestCase):
                 (503, {"error": "NoWorkerAvailable", "message": "nobody is there"}),
             )
 
-    async def test_nobody_there_is_504(self) -> None:
+    async def test_a_missing_worker_is_504(self) -> None:
         async with movies(DBWorker(), timeout=0.1) as http:
             answer = await http("GET")
             self.assertEqual((answer.code, answer.value["error"]), (504, "JobTimeout"))
@@ -308,13 +308,13 @@ class MoviesTests(TestCase):
             self.assertEqual((answer.code, answer.value["error"]), (500, "InternalError"))
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
 
-    async def test_what_the_pilot_does_not_know_is_a_bad_request(self) -> None:
+    async def test_a_method_that_the_pilot_does_not_know_is_a_bad_request(self) -> None:
         async with running(PilotWorker()) as bus:
             for data in (None, {}, {"method": "PUT"}, [1]):
                 with self.assertRaises(BadRequest):
                     await bus.send("WD:*", data)
 
-    async def test_the_trace_context_goes_along(self) -> None:
+    async def test_the_trace_context_is_passed_on(self) -> None:
         async def answer(job: Job) -> Any:
             return job.traceparent
 
@@ -323,7 +323,7 @@ class MoviesTests(TestCase):
             for wrong in ("", "x", TRACE + "-1", TRACE.upper(), "\x7f" * 55):
                 self.assertIsNone((await http("GET", headers={"traceparent": wrong})).value)
 
-    async def test_the_job_of_a_client_that_goes_away_is_cancelled(self) -> None:
+    async def test_the_job_of_a_client_that_disconnects_is_canceled(self) -> None:
         begun: Deferred[Job] = Deferred()
         ended: Deferred[None] = Deferred()
 
@@ -381,7 +381,7 @@ class MoviesTests(TestCase):
             self.assertEqual([answer.value["n"] for answer in answers], list(range(50)))
             self.assertEqual(len((await http("GET")).value), 50)
 
-    async def test_a_client_that_goes_away_is_no_news(self) -> None:
+    async def test_a_client_that_disconnects_is_not_logged(self) -> None:
         rest = RestWorker()
         rest.treat_error(JobCancelled("its client has gone"))
         self.assertEqual(self.flushLoggedErrors(), [])

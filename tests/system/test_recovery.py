@@ -58,7 +58,7 @@ class RecoveryTestCase(SystemTestCase):
 
 
 class ConnectingTests(RecoveryTestCase):
-    def test_a_broker_that_is_down_is_tried_again_and_again_with_growing_pauses(self) -> None:
+    def test_a_broker_that_is_down_is_tried_again_with_growing_pauses(self) -> None:
         self.endpoint.broker = None
         worker = Worker("WB", do_job=echo)
         self.process(worker)
@@ -89,7 +89,7 @@ class ConnectingTests(RecoveryTestCase):
         self.assertEqual((dead.tries, alive.tries), (1, 2))
         self.assertIsNotNone(bus.session)
 
-    def test_a_wrong_password_is_said_clearly_and_tried_slowly(self) -> None:
+    def test_a_wrong_password_is_logged_clearly_and_tried_slowly(self) -> None:
         bus = memory_bus(self.clock, self.endpoint, Config())
         bus._targets[0] = Target(self.endpoint, uri.parse("amqp://guest:wrong@memory"))
         self.buses.append(bus)
@@ -102,7 +102,7 @@ class ConnectingTests(RecoveryTestCase):
         self.advance(2)
         self.assertEqual(self.endpoint.tries, 2)
 
-    def test_a_broker_that_says_nothing_is_given_up(self) -> None:
+    def test_a_connection_to_a_silent_broker_is_closed(self) -> None:
         class Mute:
             tries = 0
 
@@ -117,7 +117,7 @@ class ConnectingTests(RecoveryTestCase):
         self.advance(40)
         self.assertGreater(mute.tries, 1)
 
-    def test_a_half_made_session_is_taken_down(self) -> None:
+    def test_a_session_with_one_connection_is_closed(self) -> None:
         """The first connection is accepted, the second one refused."""
 
         class Half(Endpoint):
@@ -158,7 +158,7 @@ class LossTests(RecoveryTestCase):
         self.assertEqual(self.result(answer, 5.0), "done")
         self.assertEqual(len(ran), 1)
 
-    def test_a_result_that_was_lost_with_the_connection_is_told_again(self) -> None:
+    def test_a_result_that_was_lost_with_the_connection_is_sent_again(self) -> None:
         waiting: Deferred[str] = Deferred()
 
         async def handle(job: Job) -> str:
@@ -175,7 +175,7 @@ class LossTests(RecoveryTestCase):
         self.restart_broker()
         self.assertEqual(self.result(answer, 8.0), "done")
 
-    def test_jobs_that_nobody_took_before_the_broker_restarted_are_sent_again(self) -> None:
+    def test_jobs_without_an_ack_before_the_broker_restarted_are_sent_again(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         job = sender.send("WB:*", 1)
@@ -183,7 +183,7 @@ class LossTests(RecoveryTestCase):
         self.process(Worker("WB", do_job=echo))
         self.assertEqual(self.result(job.when_done(), 8.0), 1)
 
-    def test_sends_while_the_broker_is_away_wait_for_it(self) -> None:
+    def test_jobs_sent_while_the_broker_is_down_wait_for_it(self) -> None:
         sender, _ = self.pair()
         self.endpoint.broker = None
         self.broker.close()
@@ -193,7 +193,7 @@ class LossTests(RecoveryTestCase):
         self.restart_broker()
         self.assertEqual(self.result(answer, 5.0), 5)
 
-    def test_one_of_the_two_connections_is_enough_to_lose(self) -> None:
+    def test_the_loss_of_one_connection_closes_the_other(self) -> None:
         sender, worker = self.pair()
         for purpose in ("publishing", "consuming"):
             getattr(worker.bus.session, purpose).transport.abortConnection()
@@ -219,7 +219,7 @@ class LossTests(RecoveryTestCase):
         self.advance(0.2)
         self.assertEqual(heard, [1])
 
-    def test_a_session_that_does_not_last_is_not_hammered(self) -> None:
+    def test_a_session_that_is_lost_soon_is_retried_slowly(self) -> None:
         """A broker that drops every connection at once gets a bounded number of them."""
         worker = Worker("WB", do_job=echo)
         bus = self.process(worker)
@@ -269,7 +269,7 @@ class PartTests(RecoveryTestCase):
             self.check(sender, 5.0)
         self.assertTrue(self.logged("lost its channel"))
 
-    def test_the_tenth_deletion_is_mended_as_soon_as_the_first(self) -> None:
+    def test_the_tenth_deletion_is_repaired_as_soon_as_the_first(self) -> None:
         sender, _ = self.pair()
         channel = self.operator()
         for _ in range(10):
@@ -287,7 +287,7 @@ class PartTests(RecoveryTestCase):
         self.advance(10)
         self.assertEqual(self.logged("lost its channel"), [])
 
-    def test_what_all_of_a_type_share_is_looked_at_by_the_eldest_and_seldom_by_the_rest(self) -> None:
+    def test_shared_queues_are_checked_often_by_the_oldest_worker_and_seldom_by_others(self) -> None:
         bound: list[str] = []
 
         class Binding:
@@ -337,7 +337,7 @@ class PartTests(RecoveryTestCase):
         self.assertEqual(self.result(answer), "done")
         self.assertIs(link.robust.channel, channel)
 
-    def test_a_subscription_that_cannot_be_made_is_made_again(self) -> None:
+    def test_a_subscription_that_fails_is_tried_again(self) -> None:
         """The channel that is being opened is closed, and opened again."""
         sender, worker = self.pair()
         link = worker._running_engine.channel
@@ -350,14 +350,14 @@ class PartTests(RecoveryTestCase):
         self.advance(0.2)
         self.assertEqual(heard, [1])
 
-    def test_cancelling_a_subscription_that_is_being_made_stops_the_wait(self) -> None:
+    def test_canceling_a_subscription_stops_the_wait(self) -> None:
         _, worker = self.pair()
         waiting = worker.subscribe("#", lambda topic, data: None)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.assertTrue(worker._running_engine.channel.ready)
 
-    def test_what_the_broker_refuses_for_another_reason_is_tried_again(self) -> None:
+    def test_another_refusal_of_the_broker_is_tried_again(self) -> None:
         """A queue with the same name and other arguments exists."""
         channel = self.operator()
         self.result(channel.queue_declare(queue=topology.jobs_queue("WB"), durable=True))
@@ -369,7 +369,7 @@ class PartTests(RecoveryTestCase):
         self.advance(5)
         self.assertTrue(worker._running_engine.channel.ready)
 
-    def test_so_is_an_inbox_that_is_refused(self) -> None:
+    def test_a_refused_inbox_is_tried_again(self) -> None:
         channel = self.operator()
         self.result(
             channel.exchange_declare(exchange=topology.NOTIFICATIONS, exchange_type="topic", durable=True)
@@ -383,14 +383,14 @@ class PartTests(RecoveryTestCase):
         self.advance(5)
         self.assertTrue(worker._running_engine.channel.ready)
 
-    def test_an_id_is_free_again_when_its_worker_has_left(self) -> None:
+    def test_an_id_is_free_again_when_its_worker_has_stopped(self) -> None:
         _, worker = self.pair()
         self.stop(worker.bus)
         again = Worker("WB", do_job=echo, id="WB:1")
         self.process(again)
         self.assertIs(self.successResultOf(again.when_ready()), again)
 
-    def test_a_worker_that_leaves_a_process_that_goes_on_frees_its_id(self) -> None:
+    def test_a_worker_that_leaves_a_running_process_frees_its_id(self) -> None:
         staying, leaving = Worker("WA"), Worker("WB", do_job=echo, id="WB:1")
         bus = self.process(staying, leaving)
         self.result(leaving.subscribe("#", lambda topic, data: None))
@@ -402,7 +402,7 @@ class PartTests(RecoveryTestCase):
 
 
 class FlowTests(RecoveryTestCase):
-    def test_nothing_is_published_while_the_broker_takes_nothing(self) -> None:
+    def test_nothing_is_published_while_the_broker_blocks_the_connection(self) -> None:
         sender, worker = self.pair()
         session = sender.bus.session
         assert session is not None
@@ -415,7 +415,7 @@ class FlowTests(RecoveryTestCase):
         self.assertEqual(self.result(answer), 1)
         self.assertEqual(len(worker._running_engine._intake._finished), 1)
 
-    def test_no_job_is_started_whose_answer_cannot_leave(self) -> None:
+    def test_no_job_is_started_while_its_answer_could_not_be_sent(self) -> None:
         waiting: list[Deferred[None]] = []
 
         async def handle(job: Job) -> None:
@@ -438,7 +438,7 @@ class FlowTests(RecoveryTestCase):
         self.assertIsNone(self.result(second))
         self.assertEqual(len(waiting), 2)
 
-    def test_what_waits_for_a_broker_that_takes_nothing_is_bounded(self) -> None:
+    def test_the_jobs_that_wait_for_a_blocked_connection_are_bounded(self) -> None:
         sender, worker = self.pair()
         heard: list[Any] = []
         self.result(worker.subscribe("#", lambda topic, data: heard.append(topic)))
@@ -455,7 +455,7 @@ class FlowTests(RecoveryTestCase):
         self.assertLess(len(heard), 11)
         self.assertEqual((heard[0], heard[-1]), ("blocked.0", "free"))
 
-    def test_a_copy_that_finds_no_queue_comes_back(self) -> None:
+    def test_a_copy_without_a_queue_is_returned(self) -> None:
         sender, worker = self.pair()
         returned: list[Any] = []
         self.patch(sender._running_engine._outbox, "returned", returned.append)
@@ -464,7 +464,7 @@ class FlowTests(RecoveryTestCase):
         self.assertEqual(returned, [f"{job.id}/0"])
         del worker
 
-    def test_an_exchange_that_nobody_declared_does_not_cost_the_channel(self) -> None:
+    def test_an_undeclared_exchange_does_not_close_the_channel(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         for _ in range(3):
@@ -473,7 +473,7 @@ class FlowTests(RecoveryTestCase):
         self.assertIs(sender.bus.session, session)
         self.check(sender)
 
-    def test_a_question_that_the_broker_refuses_is_no_answer(self) -> None:
+    def test_a_check_that_the_broker_refuses_has_no_result(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         assert session is not None
@@ -491,7 +491,7 @@ class FlowTests(RecoveryTestCase):
         refused = AccessRefused(text, "write")
         self.patch(client.channelFactory, method, lambda channel, **_: fail(refused))
 
-    def test_what_may_not_be_sent_fails_at_once_and_is_said_once(self) -> None:
+    def test_a_message_that_is_not_permitted_fails_at_once_and_is_logged_once(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         assert session is not None
@@ -507,7 +507,7 @@ class FlowTests(RecoveryTestCase):
         self.assertIs(sender.bus.session, session)
         self.assertEqual(len(self.logged("does not take a")), 1)
 
-    def test_a_right_that_is_missing_at_the_first_start_ends_it(self) -> None:
+    def test_a_right_that_is_missing_at_the_first_start_fails_the_start(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         assert session is not None
@@ -518,7 +518,7 @@ class FlowTests(RecoveryTestCase):
         self.assertIn("the user lacks the write permission", str(error))
         self.assertEqual(len(self.logged("cannot start")), 1)
 
-    def test_one_that_is_taken_away_later_is_waited_for_slowly(self) -> None:
+    def test_a_right_that_is_revoked_later_is_waited_for_slowly(self) -> None:
         _, worker = self.pair()
         session = worker.bus.session
         assert session is not None
@@ -541,7 +541,7 @@ class FlowTests(RecoveryTestCase):
         self.advance(0.05)
         session.publish(session.frame(topology.EVENTS, "x", mandatory=False), b"", b"")
 
-    def test_destinations_are_not_remembered_without_end(self) -> None:
+    def test_the_number_of_remembered_destinations_is_bounded(self) -> None:
         sender, _ = self.pair()
         session = sender.bus.session
         assert session is not None
@@ -559,7 +559,7 @@ class BadMessageTests(RecoveryTestCase):
         frame = session.frame(exchange, key, mandatory=False)
         session.publish(frame, Properties(**properties).encode(), body)
 
-    def test_bodies_that_are_not_what_they_say(self) -> None:
+    def test_bodies_that_do_not_match_their_content_type(self) -> None:
         sender, worker = self.pair(config=Config(max_message=4096))
         for destination in (
             (topology.to_exchange("WB"), "*"),
@@ -628,7 +628,7 @@ class BadMessageTests(RecoveryTestCase):
         self.advance(0.2)
         self.assertEqual(heard, [None])
 
-    def test_more_workers_than_a_registry_takes(self) -> None:
+    def test_more_workers_than_a_registry_keeps(self) -> None:
         sender, worker = self.pair()
         worker._running_engine.membership.peers._limit = 2
         for number in range(5):
@@ -639,7 +639,7 @@ class BadMessageTests(RecoveryTestCase):
         self.assertEqual(len(worker.peers), 2)
         self.check(sender)
 
-    def test_an_error_for_somebody_else_fails_nothing(self) -> None:
+    def test_an_error_for_another_worker_fails_nothing(self) -> None:
         sender, worker = self.pair()
         job = sender.send("WX:*", timeout=20)
         link = worker._running_engine.channel
@@ -652,7 +652,7 @@ class BadMessageTests(RecoveryTestCase):
 
 
 class DuplicateTests(RecoveryTestCase):
-    def test_one_that_is_draining_takes_no_jobs_after_a_loss(self) -> None:
+    def test_a_worker_that_is_stopping_takes_no_jobs_after_a_loss(self) -> None:
         waiting: Deferred[str] = Deferred()
 
         async def handle(job: Job) -> str:
@@ -673,7 +673,7 @@ class DuplicateTests(RecoveryTestCase):
         self.advance(1)
         self.successResultOf(stopping)
 
-    def test_a_refused_second_leaves_the_first_alone(self) -> None:
+    def test_a_refused_second_worker_does_not_affect_the_first(self) -> None:
         sender, worker = self.pair()
         second = Worker("WB", do_job=echo, id="WB:1")
         bus = self.process(second)
@@ -684,7 +684,7 @@ class DuplicateTests(RecoveryTestCase):
 
 
 class BrokerFactoryTests(RecoveryTestCase):
-    def test_two_brokers_do_not_know_each_other(self) -> None:
+    def test_two_brokers_share_nothing(self) -> None:
         """Tests the test environment: a broker does not have the queues of another one."""
         self.pair()
         self.assertNotEqual(list(self.broker.model.queues), [])

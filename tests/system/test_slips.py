@@ -81,7 +81,7 @@ class SlipTestCase(SystemTestCase):
 
 
 class LostMessageTests(SlipTestCase):
-    def test_any_one_message_may_be_lost_and_no_hop_runs_twice(self) -> None:
+    def test_each_message_may_be_lost_and_no_hop_runs_twice(self) -> None:
         self.workers()
         once = {f"/{hop}": 1 for hop in range(4)}
         for kind, senders in (
@@ -100,7 +100,7 @@ class LostMessageTests(SlipTestCase):
                 self.assertEqual({key[key.index("/") :]: n for key, n in self.ran.items()}, once)
                 self.check_free()
 
-    def test_a_failure_that_is_lost_is_said_again(self) -> None:
+    def test_a_lost_failure_is_sent_again(self) -> None:
         async def fail(job: Job) -> None:
             raise ZeroDivisionError
 
@@ -113,7 +113,7 @@ class LostMessageTests(SlipTestCase):
         self.check_free()
         self.flushLoggedErrors(ZeroDivisionError)
 
-    def test_a_result_and_whoever_had_it_are_lost(self) -> None:
+    def test_a_result_and_its_worker_are_lost(self) -> None:
         for kind in ("WB", "WC", "WD", "WE"):
             buses = self.workers()
             lost = self.lose(messages.RESULT, "WE")
@@ -129,7 +129,7 @@ class LostMessageTests(SlipTestCase):
                     self.stop(bus)
             self.check_free()
 
-    def test_each_on_the_way_dies_while_it_is_done(self) -> None:
+    def test_each_worker_on_the_way_dies_during_the_job(self) -> None:
         waiting: list[Deferred[None]] = []
 
         async def wait(job: Job) -> list[str]:
@@ -157,7 +157,7 @@ class LostMessageTests(SlipTestCase):
 
 
 class ForgettingTests(SlipTestCase):
-    def test_what_is_too_large_to_be_remembered_leaves_no_one_watching(self) -> None:
+    def test_a_result_too_large_to_be_remembered_releases_all_hops(self) -> None:
         self.workers()
         for member in self.members[1:]:
             member._running_engine._intake._memory_bytes = 0
@@ -165,7 +165,7 @@ class ForgettingTests(SlipTestCase):
         self.assertEqual(self.result(job, 0.5), SLIP)
         self.check_free()
 
-    def test_a_worker_that_has_forgotten_that_it_passed_a_job_on_still_frees_its_sender(self) -> None:
+    def test_a_worker_that_forgot_a_forwarded_job_still_releases_its_sender(self) -> None:
         self.workers()
         for member in self.members[1:]:
             member._running_engine._intake._memory_jobs = 0
@@ -175,7 +175,7 @@ class ForgettingTests(SlipTestCase):
 
 
 class StoppingTests(SlipTestCase):
-    def test_who_stops_after_its_answer_leaves_no_one_watching(self) -> None:
+    def test_a_worker_that_stops_after_its_answer_releases_all_hops(self) -> None:
         buses = self.workers()
         job = self.sender.send(SLIP, []).when_done()
         self.lose(messages.HEARD, "WA")
@@ -205,7 +205,7 @@ class StoppingTests(SlipTestCase):
         self.stopping = bus.stopService()
         return job
 
-    def test_who_has_passed_a_job_on_waits_for_what_follows(self) -> None:
+    def test_a_stop_waits_for_the_hops_after_a_forwarded_job(self) -> None:
         job = self.stop_while_the_next_hop_runs(10.0)
         self.advance(9.9)
         self.assertNoResult(self.stopping)
@@ -215,7 +215,7 @@ class StoppingTests(SlipTestCase):
         self.assertEqual(set(self.ran.values()), {1})
         self.check_free()
 
-    def test_but_only_for_its_grace(self) -> None:
+    def test_it_waits_only_for_its_grace_time(self) -> None:
         job = self.stop_while_the_next_hop_runs(25.0)
         self.advance(19.9)
         self.assertNoResult(self.stopping)
@@ -224,7 +224,7 @@ class StoppingTests(SlipTestCase):
         self.assertEqual(self.result(job, 10.0), SLIP[:2])
         self.check_free()
 
-    def test_what_cannot_be_passed_on_is_not_waited_for(self) -> None:
+    def test_a_job_that_cannot_be_forwarded_is_not_waited_for(self) -> None:
         bus = self.worker("WB", config=Config(outbox_jobs=1))
         self.handlers["WB:*"] = self.forward_to_nobody
         waiting = [self.sender.send("WB:*", timeout=5.0).when_done() for _ in range(2)]
@@ -252,7 +252,7 @@ class CancelTests(SlipTestCase):
         finally:
             self.ended.append(job.key)
 
-    def test_cancelling_reaches_the_last_worker(self) -> None:
+    def test_canceling_reaches_the_last_worker(self) -> None:
         job = self.sender.send(SLIP, [])
         waiting = job.when_done()
         self.advance(0.5)
@@ -274,7 +274,7 @@ class CancelTests(SlipTestCase):
         self.advance(1)
         self.check_free()
 
-    def test_a_worker_that_sends_a_job_on_to_itself_is_reached_too(self) -> None:
+    def test_a_worker_that_forwards_a_job_to_itself_is_reached_too(self) -> None:
         async def again(job: Job) -> Any:
             if job.hop < 3:
                 return Forward("WF:1")
@@ -301,7 +301,7 @@ class CircleTests(SlipTestCase):
         self.hops.append(job)
         return Forward("WB:*", job.data)
 
-    def test_a_job_that_is_forwarded_for_ever_fails_after_max_hops(self) -> None:
+    def test_a_job_that_is_always_forwarded_fails_after_max_hops(self) -> None:
         self.worker("WB")
         error = self.error(self.sender.send("WB:*", []).when_done(), TooManyHops, 5)
         self.assertIn("64 hops, as many as max_hops allows", str(error))
@@ -311,7 +311,7 @@ class CircleTests(SlipTestCase):
         self.advance(3)
         self.check_free()
 
-    def test_it_does_not_grow(self) -> None:
+    def test_a_forwarded_job_does_not_grow(self) -> None:
         sizes: list[int] = []
         publish = Publisher._publish
 
@@ -349,7 +349,7 @@ class CircleTests(SlipTestCase):
 
 
 class DeadlineTests(SlipTestCase):
-    def test_what_is_left_of_a_deadline_travels(self) -> None:
+    def test_the_remaining_time_is_passed_on(self) -> None:
         left: list[float] = []
 
         async def slow(job: Job) -> list[str]:
@@ -384,7 +384,7 @@ class DeadlineTests(SlipTestCase):
 
 
 class BoundTests(SlipTestCase):
-    def test_a_sender_with_too_many_jobs_under_way_is_told_at_once(self) -> None:
+    def test_a_job_beyond_the_limit_of_the_sender_fails_at_once(self) -> None:
         busy = Worker("WX")
         self.process(busy, config=Config(outbox_jobs=3))
         jobs = [busy.send("WB:*") for _ in range(3)]
@@ -419,7 +419,7 @@ class BoundTests(SlipTestCase):
         sender.send_keys(messages.PROBE, "WB:1", [str(n) for n in range(2500)])
         self.assertEqual(sizes, [1000, 1000, 500])
 
-    def test_a_forward_to_nobody_still_fails_at_the_origin(self) -> None:
+    def test_a_forward_without_a_worker_fails_at_the_origin(self) -> None:
         async def forward(job: Job) -> Forward:
             return Forward("WX:*")
 

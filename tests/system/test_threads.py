@@ -68,12 +68,12 @@ class ThreadsTests(TestCase):
         globalLogPublisher.addObserver(hear)
         self.addCleanup(globalLogPublisher.removeObserver, hear)
 
-    async def test_it_gives_what_the_function_returns_or_raises(self) -> None:
+    async def test_it_fires_with_the_result_or_the_error_of_the_function(self) -> None:
         self.assertEqual(await self.threads.run(divmod, 7, 2), (3, 1))
         with self.assertRaises(ZeroDivisionError):
             await self.threads.run(divmod, 7, 0)
 
-    async def test_what_returns_a_promise_is_told_that_it_must_not(self) -> None:
+    async def test_a_function_that_returns_an_awaitable_fails(self) -> None:
         async def coroutine() -> None:
             """Never runs."""
 
@@ -88,7 +88,7 @@ class ThreadsTests(TestCase):
         seen = [await self.threads.run(threading.current_thread) for _ in range(5)]
         self.assertEqual({(thread.name, thread.daemon) for thread in seen}, {("WB:1 thread 1", True)})
 
-    async def test_so_many_run_at_once_and_the_rest_in_order(self) -> None:
+    async def test_as_many_calls_as_threads_run_and_the_others_follow_in_order(self) -> None:
         calls = [self.threads.run(self.block, number) for number in range(4)]
         await self.block.has_begun(2)
         await self.turn()
@@ -96,14 +96,14 @@ class ThreadsTests(TestCase):
         self.block.let_go()
         self.assertEqual(await gatherResults(calls), [0, 1, 2, 3])
 
-    async def test_twisteds_own_pool_has_none_of_it(self) -> None:
+    async def test_twisteds_own_pool_is_not_used(self) -> None:
         calls = [self.threads.run(self.block, number) for number in range(2)]
         await self.block.has_begun(2)
         self.assertEqual(await reactor.resolve("localhost"), "127.0.0.1")
         self.block.let_go()
         await gatherResults(calls)
 
-    async def test_another_thread_takes_the_place_of_one_that_nobody_waits_for(self) -> None:
+    async def test_another_thread_replaces_one_whose_call_was_canceled(self) -> None:
         calls = [self.threads.run(self.block, number) for number in range(2)]
         await self.block.has_begun(2)
         for call in calls:
@@ -118,7 +118,7 @@ class ThreadsTests(TestCase):
         self.block.let_go()
         self.assertEqual(await gatherResults(calls), [2, 3, 4])
 
-    async def test_but_there_is_an_end_to_that(self) -> None:
+    async def test_the_number_of_replacements_is_bounded(self) -> None:
         for number in range(4):
             call = self.threads.run(self.block, number)
             await self.block.has_begun(number + 1)
@@ -130,7 +130,7 @@ class ThreadsTests(TestCase):
         self.block.let_go()
         self.assertEqual(await waits, "waits")
 
-    async def test_what_has_not_begun_never_does_when_cancelled(self) -> None:
+    async def test_a_canceled_call_that_waits_never_runs(self) -> None:
         calls = [self.threads.run(self.block, number) for number in range(3)]
         calls[2].cancel()
         self.failureResultOf(calls[2], CancelledError)
@@ -182,7 +182,7 @@ class WorkerTests(TestCase):
             block.let_go()
             self.assertEqual(await gatherResults(jobs), list(range(12)))
 
-    async def test_what_is_not_safe_in_a_thread_says_what_to_call_instead(self) -> None:
+    async def test_methods_that_are_not_thread_safe_say_what_to_call_instead(self) -> None:
         class Careless(Worker):
             type = "WB"
             threads = True
@@ -212,6 +212,6 @@ class WorkerTests(TestCase):
                 self.assertRegex(error, f"^{name} was called from a thread.*blockingCallFromThread")
             self.assertEqual(await bus.send("WB:*", "right"), 2)
 
-    def test_there_are_none_before_the_start(self) -> None:
+    def test_there_are_no_threads_before_the_start(self) -> None:
         with self.assertRaisesRegex(BusClosed, "WB is not running"):
             Worker("WB").in_thread(len, ())

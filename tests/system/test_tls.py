@@ -90,7 +90,7 @@ class TlsTestCase(SynchronousTestCase):
 
 
 class VerificationTests(TlsTestCase):
-    def test_a_broker_that_is_who_it_says(self) -> None:
+    def test_a_broker_with_a_valid_certificate(self) -> None:
         for host in (HOST, "127.0.0.1", "::1"):
             self.successResultOf(self.dial(self.endpoint(replace(self.broker, host=host))))
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -102,7 +102,7 @@ class VerificationTests(TlsTestCase):
             "signed by an unknown certificate authority", self.refused(self.endpoint(broker), BadCertificate)
         )
 
-    def test_somebody_who_calls_himself_like_the_authority(self) -> None:
+    def test_an_authority_with_the_name_of_another(self) -> None:
         forged = Authority(self.folder / "forged.pem")
         broker = replace(self.broker, files=TlsFiles(ca=str(forged.path)))
         self.assertIn("has an invalid signature", self.refused(self.endpoint(broker), BadCertificate))
@@ -115,7 +115,7 @@ class VerificationTests(TlsTestCase):
         self.authority.issue(self.server, HOST, HOST, server=True, days_ago=60)
         self.assertIn(f"has expired: CN={HOST}", self.refused(self.endpoint(self.broker), BadCertificate))
 
-    def test_a_certificate_of_the_future(self) -> None:
+    def test_a_certificate_that_is_not_valid_yet(self) -> None:
         self.authority.issue(self.server, HOST, HOST, server=True, days_ago=-60)
         self.assertIn("is not valid yet", self.refused(self.endpoint(self.broker), BadCertificate))
 
@@ -128,7 +128,7 @@ class VerificationTests(TlsTestCase):
             said = self.refused(self.endpoint(replace(self.broker, host=host)), WrongHost)
             self.assertIn(f"not for {host}, but for CN={HOST}", said)
 
-    def test_a_certificate_without_a_host_is_for_none(self) -> None:
+    def test_a_certificate_without_a_host_is_refused(self) -> None:
         self.authority.issue(self.server, HOST, server=True)
         self.assertIn(f"not for {HOST}", self.refused(self.endpoint(self.broker), WrongHost))
 
@@ -136,19 +136,19 @@ class VerificationTests(TlsTestCase):
         broker = replace(self.broker, host="10.0.0.1", server_name=HOST)
         self.successResultOf(self.dial(self.endpoint(broker)))
 
-    def test_the_host_is_told_to_the_broker_but_no_address_is(self) -> None:
+    def test_the_server_name_is_sent_to_the_broker_but_no_address_is(self) -> None:
         for broker, expected in ((self.broker, HOST.encode()), (replace(self.broker, host="::1"), None)):
             protocol: Any = SimpleNamespace(failVerification=None)
             connection = Connections(broker).clientConnectionForTLS(protocol)
             self.assertEqual(connection.get_servername(), expected)
 
-    def test_nothing_is_verified_only_where_that_is_said(self) -> None:
+    def test_verification_is_off_only_if_configured(self) -> None:
         self.authority.issue(self.server, "nobody", server=True, days_ago=60)
         self.refused(self.endpoint(self.broker), BadCertificate)
         broker = replace(self.broker, verify=False, files=TlsFiles())
         self.successResultOf(self.dial(self.endpoint(broker)))
 
-    def test_old_versions_are_not_spoken(self) -> None:
+    def test_old_versions_are_refused(self) -> None:
         old = {
             "insecurelyLowerMinimumTo": ssl.TLSVersion.TLSv1_0,
             "lowerMaximumSecurityTo": ssl.TLSVersion.TLSv1_1,
@@ -160,33 +160,33 @@ class VerificationTests(TlsTestCase):
 
 
 class OwnCertificateTests(TlsTestCase):
-    def test_it_is_shown_to_a_broker_that_wants_one(self) -> None:
+    def test_it_is_sent_to_a_broker_that_requires_one(self) -> None:
         self.authority.issue(self.own, "WB")
         self.successResultOf(self.dial(self.endpoint(self.with_own(), demand=True)))
 
-    def test_those_between_it_and_the_authority_are_shown_too(self) -> None:
+    def test_the_intermediate_certificates_are_sent_too(self) -> None:
         middle = Authority(self.folder / "middle.pem", "middle", self.authority)
         middle.issue(self.own, "WB")
         self.own.write_bytes(self.own.read_bytes() + middle.path.read_bytes())
         self.successResultOf(self.dial(self.endpoint(self.with_own(), demand=True)))
 
-    def test_none_where_one_is_wanted(self) -> None:
+    def test_a_missing_certificate_is_refused(self) -> None:
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             endpoint = self.endpoint(self.broker, demand=True, lowerMaximumSecurityTo=version)
             self.failureResultOf(self.dial(endpoint), TlsError)
 
-    def test_one_that_the_broker_does_not_believe(self) -> None:
+    def test_a_certificate_that_the_broker_does_not_trust(self) -> None:
         Authority(self.folder / "other.pem", "other").issue(self.own, "WB")
         said = self.refused(self.endpoint(self.with_own(), demand=True), CertificateRefused)
         self.assertIn("the broker refused this client's certificate: ", said)
 
-    def test_one_that_has_expired(self) -> None:
+    def test_an_expired_certificate_of_the_client(self) -> None:
         self.authority.issue(self.own, "WB", days_ago=60)
         self.assertIn(
             "expired", self.refused(self.endpoint(self.with_own(), demand=True), CertificateRefused)
         )
 
-    def test_a_renewed_one_is_used_from_the_next_connection_on(self) -> None:
+    def test_a_renewed_certificate_is_used_for_the_next_connection(self) -> None:
         self.authority.issue(self.own, "WB", days_ago=60)
         endpoint = self.endpoint(self.with_own(), demand=True)
         self.failureResultOf(self.dial(endpoint), CertificateRefused)
@@ -199,7 +199,7 @@ class FileTests(TlsTestCase):
         error = self.assertRaises(TlsError, TlsEndpoint, None, replace(self.broker, files=files), self.clock)
         return str(error)
 
-    def test_files_that_cannot_be_used_are_named_at_once(self) -> None:
+    def test_invalid_files_are_named_at_once(self) -> None:
         self.authority.issue(self.own, "WB")
         ca, own, missing = str(self.authority.path), str(self.own), str(self.folder / "missing.pem")
         garbage = self.folder / "garbage.pem"
@@ -222,7 +222,7 @@ class FileTests(TlsTestCase):
         ):
             self.assertTrue(self.problem(files).startswith(expected), (self.problem(files), expected))
 
-    def test_a_file_that_goes_later_is_said_at_each_attempt_until_it_is_back(self) -> None:
+    def test_a_file_that_is_missing_later_is_logged_at_each_attempt(self) -> None:
         self.authority.issue(self.own, "WB")
         endpoint = self.endpoint(self.with_own(), demand=True)
         self.own.unlink()
@@ -235,7 +235,7 @@ class FileTests(TlsTestCase):
 
 
 class LostByTests(SynchronousTestCase):
-    def test_what_openssl_says(self) -> None:
+    def test_an_error_of_openssl(self) -> None:
         for text, kind in (
             ("tlsv1 alert unknown ca", CertificateRefused),
             ("tlsv13 alert certificate required", CertificateRefused),
@@ -246,7 +246,7 @@ class LostByTests(SynchronousTestCase):
             self.assertIs(type(error), kind, text)
             self.assertIn(text, str(error))
 
-    def test_anything_else(self) -> None:
+    def test_another_error(self) -> None:
         for reason in (ConnectionDone("gone"), SSL.Error(), SSL.Error([])):
             self.assertIs(type(lost_by(Failure(reason))), ConnectionLost)
 

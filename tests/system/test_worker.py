@@ -143,7 +143,7 @@ class SendTests(SystemTestCase):
         self.process(Worker("WB", do_job=echo))
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
 
-    def test_an_unheard_failure_whose_treatment_fails_is_logged(self) -> None:
+    def test_an_error_in_treat_error_is_logged(self) -> None:
         def treat(error: JobError) -> None:
             raise OSError
 
@@ -153,7 +153,7 @@ class SendTests(SystemTestCase):
         self.advance(1.5)
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_by_default_an_unheard_failure_is_logged(self) -> None:
+    def test_by_default_a_failure_that_is_not_handled_is_logged(self) -> None:
         self.process(self.sender)
         self.sender.send("WX:*", timeout=1.0)
         self.advance(1.5)
@@ -174,7 +174,7 @@ class SendTests(SystemTestCase):
             client.transport.abortConnection()
         self.assertEqual(self.result(answer, 4.5), {"echo": 1})
 
-    def test_every_format_carries_jobs_and_a_fleet_may_mix_them(self) -> None:
+    def test_every_format_works_and_workers_may_use_different_ones(self) -> None:
         self.process(self.sender, config=Config(data_transfer_protocol="JSON"))
         self.process(Worker("WB", do_job=echo), config=Config(data_transfer_protocol="BSON"))
         self.process(Worker("WC", do_job=echo), config=Config(data_transfer_protocol="MessagePack"))
@@ -194,43 +194,43 @@ class SendTests(SystemTestCase):
         for member in (self.sender, *members):
             self.assertEqual(len(member._running_engine._outbox), 0, member.id)
 
-    def test_nobody_of_the_type_and_a_manager_fails_within_two_retry_intervals(self) -> None:
+    def test_a_type_without_workers_fails_within_two_retry_intervals(self) -> None:
         self.process(self.sender, self.manager)
         error = self.error(self.sender.send("WX:*").when_done(), NoWorkerAvailable, 4.0)
         self.assertIn("WX:*", str(error))
 
-    def test_a_type_whose_workers_all_left_is_nobody_too(self) -> None:
+    def test_a_type_whose_workers_have_all_stopped_has_no_worker(self) -> None:
         self.process(self.sender, self.manager)
         self.stop(self.process(Worker("WB", do_job=echo)))
         self.error(self.sender.send("WB:*").when_done(), NoWorkerAvailable, 4.0)
 
-    def test_one_worker_that_is_not_there_is_nobody(self) -> None:
+    def test_a_worker_id_that_does_not_exist_fails(self) -> None:
         self.process(self.sender, self.manager, Worker("WB", do_job=echo))
         self.error(self.sender.send("WB:123").when_done(), NoWorkerAvailable, 4.0)
 
-    def test_nobody_and_no_manager_fails_at_the_deadline(self) -> None:
+    def test_without_a_worker_and_a_manager_a_job_fails_at_the_deadline(self) -> None:
         self.process(self.sender)
         job = self.sender.send("WX:*", timeout=7.0)
         self.advance(6.9)
         self.assertFalse(job.done())
         self.error(job.when_done(), JobTimeout, 0.3)
 
-    def test_a_worker_that_is_busy_is_somebody(self) -> None:
+    def test_a_busy_worker_counts_as_a_worker(self) -> None:
         self.process(self.sender, self.manager, Worker("WB", do_job=never))
         job = self.sender.send("WB:*", timeout=20.0)
         self.advance(15)
         self.assertFalse(job.done())
 
-    def test_what_cannot_travel_fails_at_once_and_says_where(self) -> None:
+    def test_data_that_cannot_be_encoded_fails_at_once_and_is_named(self) -> None:
         self.process(self.sender)
         error = self.assertRaises(EncodeError, self.sender.send, "WB:*", {"a": [1, object()]})
         self.assertIn("a[1]", str(error))
 
-    def test_what_is_too_large_fails_at_once(self) -> None:
+    def test_data_that_is_too_large_fails_at_once(self) -> None:
         self.process(self.sender, config=Config(max_message=4096))
         self.assertRaises(MessageTooLarge, self.sender.send, "WB:*", "x" * 4096)
 
-    def test_what_is_no_address_fails_at_once(self) -> None:
+    def test_an_invalid_address_fails_at_once(self) -> None:
         self.process(self.sender)
         for wrong in ("", "WB", "WB:", ":*", "W B:*", "WB:*:*", [], ["WB:*", "?"]):
             self.assertRaises(AddressError, self.sender.send, wrong)
@@ -240,7 +240,7 @@ class SendTests(SystemTestCase):
         self.stop(self.process(self.sender))
         self.assertRaises(BusClosed, self.sender.send, "WB:*")
 
-    def test_cancel_is_told_to_the_taker(self) -> None:
+    def test_a_cancellation_reaches_the_worker(self) -> None:
         ended: list[str] = []
 
         async def handle(job: Job) -> None:
@@ -258,7 +258,7 @@ class SendTests(SystemTestCase):
         self.error(waiting, JobCancelled)
         self.assertEqual(ended, [job.id])
 
-    def test_cancel_reaches_a_taker_whose_ack_is_still_on_its_way(self) -> None:
+    def test_a_cancellation_before_the_ack_reaches_the_worker(self) -> None:
         started: list[str] = []
         ended: list[str] = []
 
@@ -278,14 +278,14 @@ class SendTests(SystemTestCase):
         self.advance(0.2)
         self.assertEqual(ended, [job.id])
 
-    def test_a_job_that_its_sender_cancels_is_no_error_to_treat(self) -> None:
+    def test_a_canceled_job_is_not_given_to_treat_error(self) -> None:
         treated: list[JobError] = []
         self.patch(self.sender, "treat_error", treated.append)
         self.process(self.sender)
         self.sender.send("WX:*").cancel()
         self.assertEqual(treated, [])
 
-    def test_a_timeout_is_a_number_of_seconds_that_can_travel(self) -> None:
+    def test_a_timeout_is_a_number_of_seconds_that_can_be_encoded(self) -> None:
         self.process(self.sender)
         for durable in (False, True):
             for wrong in (0, -1, float("inf"), float("nan"), 1e9 + 1, sys.maxsize, 10**400, True, "5"):
@@ -344,7 +344,7 @@ class TraceTests(SystemTestCase):
         seen, self.seen = self.seen, []
         return seen
 
-    def test_a_coroutine_passes_it_on_also_after_it_has_waited(self) -> None:
+    def test_a_coroutine_passes_the_trace_on_also_after_an_await(self) -> None:
         async def handle(job: Job) -> None:
             await self.first.send("WC:*")
             waiting: Deferred[None] = Deferred()
@@ -355,13 +355,13 @@ class TraceTests(SystemTestCase):
         seen = self.run_one(handle, traceparent="00-abc-def-01")
         self.assertEqual(seen, ["00-abc-def-01"] * 2)
 
-    def test_what_is_said_counts(self) -> None:
+    def test_an_explicit_trace_is_used(self) -> None:
         async def handle(job: Job) -> None:
             await self.first.send("WC:*", traceparent="00-other-01")
 
         self.assertEqual(self.run_one(handle, traceparent="00-abc-def-01"), ["00-other-01"])
 
-    def test_so_does_a_function(self) -> None:
+    def test_a_function_passes_the_trace_on(self) -> None:
         seen = self.run_one(lambda job: self.first.send("WC:*").when_done(), traceparent="00-abc-def-01")
         self.assertEqual(seen, ["00-abc-def-01"])
 
@@ -412,14 +412,14 @@ class HandlerTests(SystemTestCase):
         error = self.failureResultOf(self.ask(handle), NoneLeft).value
         self.assertEqual((str(error), error.retryable), ("no more of it", True))
 
-    def test_a_result_that_cannot_travel_is_a_typed_failure(self) -> None:
+    def test_a_result_that_cannot_be_encoded_is_a_typed_failure(self) -> None:
         async def handle(job: Job) -> Any:
             return {"x": object()}
 
         error = self.failureResultOf(self.ask(handle), EncodeError).value
         self.assertIn("result.x", str(error))
 
-    def test_a_forward_to_no_address_is_a_typed_failure(self) -> None:
+    def test_a_forward_to_an_invalid_address_is_a_typed_failure(self) -> None:
         async def handle(job: Job) -> Forward:
             return Forward("nowhere")
 
@@ -427,7 +427,7 @@ class HandlerTests(SystemTestCase):
         self.assertEqual(error.type, "AddressError")
         self.flushLoggedErrors(AddressError)
 
-    def test_a_forward_to_nobody_fails_at_the_origin(self) -> None:
+    def test_a_forward_without_a_worker_fails_at_the_origin(self) -> None:
         async def handle(job: Job) -> Forward:
             return Forward("WX:*")
 
@@ -436,7 +436,7 @@ class HandlerTests(SystemTestCase):
         self.advance(5)
         self.assertEqual(len(self.worker._running_engine._outbox), 0)
 
-    def test_one_that_never_ends_is_cancelled_at_the_senders_deadline(self) -> None:
+    def test_a_handler_that_does_not_end_is_canceled_at_the_senders_deadline(self) -> None:
         ended: list[str] = []
 
         async def handle(job: Job) -> None:
@@ -448,7 +448,7 @@ class HandlerTests(SystemTestCase):
         self.failureResultOf(self.ask(handle, 3.0, timeout=2.0), JobTimeout)
         self.assertEqual(len(ended), 1)
 
-    def test_one_that_never_ends_is_cancelled_after_max_runtime(self) -> None:
+    def test_a_handler_that_does_not_end_is_canceled_after_max_runtime(self) -> None:
         class Slow(Worker):
             type = "WB"
             max_runtime = 3.0
@@ -460,7 +460,7 @@ class HandlerTests(SystemTestCase):
         error = self.error(self.sender.send("WB:*").when_done(), RuntimeExceeded, 3.5)
         self.assertIn("3 s", str(error))
 
-    def test_max_runtime_frees_the_slot_of_one_that_ignores_its_cancellation(self) -> None:
+    def test_max_runtime_frees_the_slot_of_a_handler_that_ignores_its_cancellation(self) -> None:
         class Deaf(Worker):
             type = "WB"
             max_runtime = 3.0
@@ -480,7 +480,7 @@ class HandlerTests(SystemTestCase):
         self.advance(4.0)  # the copy that was held is too old by now
         self.assertEqual(self.successResultOf(second), 5)
 
-    def test_a_job_is_done_once_although_copies_of_it_come_twice(self) -> None:
+    def test_a_job_is_done_once_although_copies_of_it_arrive_twice(self) -> None:
         waiting: Deferred[int] = Deferred()
         ran: list[int] = []
 
@@ -542,7 +542,7 @@ class LifeTests(SystemTestCase):
         self.assertEqual(events, ["opened", "job", "closed"])
         self.assertNotIn(worker.id, manager.registry)
 
-    def test_a_start_that_fails_says_so_and_takes_no_jobs(self) -> None:
+    def test_a_start_that_fails_is_logged_and_takes_no_jobs(self) -> None:
         class Broken(Worker):
             type = "WB"
 
@@ -612,7 +612,7 @@ class LifeTests(SystemTestCase):
         self.assertEqual(self.result(answer), "in time")
         self.successResultOf(stopping)
 
-    def test_closed_may_still_wait_for_what_this_worker_sent(self) -> None:
+    def test_closed_may_still_await_jobs_that_this_worker_sent(self) -> None:
         answers: list[Any] = []
 
         class Asking(Worker):
@@ -625,7 +625,7 @@ class LifeTests(SystemTestCase):
         self.stop(self.process(Asking()))
         self.assertEqual(answers, [{"echo": 1}])
 
-    def test_a_closed_that_raises_does_not_keep_the_worker_from_stopping(self) -> None:
+    def test_an_error_in_closed_does_not_prevent_a_stop(self) -> None:
         class Broken(Worker):
             type = "WA"
 
@@ -635,7 +635,7 @@ class LifeTests(SystemTestCase):
         self.stop(self.process(Broken()))
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
-    def test_stop_cancels_what_does_not_end_within_grace(self) -> None:
+    def test_a_stop_cancels_handlers_after_the_grace_time(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         bus = self.process(Worker("WB", do_job=never), config=Config(grace=2.0))
@@ -646,7 +646,7 @@ class LifeTests(SystemTestCase):
         self.successResultOf(stopping)
         self.failureResultOf(answer, WorkerStopped)
 
-    def test_a_handler_that_ignores_its_cancellation_does_not_keep_it_from_stopping(self) -> None:
+    def test_a_handler_that_ignores_its_cancellation_does_not_prevent_a_stop(self) -> None:
         sender = Worker("WA")
         self.process(sender)
         bus = self.process(Worker("WB", do_job=swallow), config=Config(grace=2.0))
@@ -683,7 +683,7 @@ class LifeTests(SystemTestCase):
         error = self.failureResultOf(second.when_ready(), DuplicateWorker).value
         self.assertIn("WB:1", str(error))
 
-    def test_so_it_does_within_one_process(self) -> None:
+    def test_the_second_of_two_with_one_id_in_one_process_refuses_to_start(self) -> None:
         second = Worker("WB", id="WB:1")
         self.process(Worker("WB", id="WB:1"), second)
         self.failureResultOf(second.when_ready(), DuplicateWorker)
@@ -718,7 +718,7 @@ class LifeTests(SystemTestCase):
     def test_a_worker_needs_a_bus(self) -> None:
         self.assertRaises(TypeError, Worker("WB").startService)
 
-    def test_peers_are_known_eldest_first(self) -> None:
+    def test_peers_are_listed_with_the_oldest_first(self) -> None:
         workers = [Worker("WB", id=f"WB:{n}") for n in range(3)]
         for worker in workers:
             self.process(worker)
@@ -727,7 +727,7 @@ class LifeTests(SystemTestCase):
         self.stop(self.buses[0])
         self.assertEqual([peer.id for peer in workers[2].peers], ["WB:1", "WB:2"])
 
-    def test_one_that_is_declared_gone_says_that_it_is_not(self) -> None:
+    def test_a_removed_worker_that_runs_announces_itself(self) -> None:
         worker, other = Worker("WB"), Worker("WB")
         self.process(worker)
         self.process(other)
@@ -747,7 +747,7 @@ class EventTests(SystemTestCase):
     def hear(self, name: str) -> Any:
         return lambda topic, data: self.heard.append((name, topic, data))
 
-    def test_events_reach_whoever_subscribed_to_their_topic(self) -> None:
+    def test_events_reach_every_subscriber_of_their_topic(self) -> None:
         one, two = Worker("WB"), Worker("WC")
         for member in (self.sender, one, two):
             self.process(member)
@@ -765,7 +765,7 @@ class EventTests(SystemTestCase):
             ],
         )
 
-    def test_nothing_is_heard_from_closed_on(self) -> None:
+    def test_no_event_arrives_after_closed(self) -> None:
         closed: Deferred[None] = Deferred()
 
         class Closing(Worker):
@@ -796,7 +796,7 @@ class EventTests(SystemTestCase):
         self.assertEqual(sorted(data for _, _, data in self.heard), list(range(6)))
         self.assertEqual(len({name for name, _, _ in self.heard}), 3)
 
-    def test_a_subscription_before_the_start_counts_from_the_start(self) -> None:
+    def test_a_subscription_before_the_start_is_active_from_the_start(self) -> None:
         worker = Worker("WB")
         self.successResultOf(worker.subscribe("#", self.hear("early")))
         self.process(self.sender)
@@ -805,7 +805,7 @@ class EventTests(SystemTestCase):
         self.advance(0.1)
         self.assertEqual(self.heard, [("early", "x", 1)])
 
-    def test_a_handler_that_raises_hears_the_next_event(self) -> None:
+    def test_a_handler_that_raises_gets_the_next_event(self) -> None:
         def handle(topic: str, data: Any) -> None:
             self.heard.append(data)
             raise ValueError(data)
