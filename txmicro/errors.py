@@ -71,9 +71,9 @@ class DuplicateWorker(TxmicroError):
 class QueueLocked(TxmicroError):
     """Another connection holds the name of a queue that belongs to one worker only.
 
-    It may be another worker with this id, a lost connection of this worker that the broker still keeps, or a
-    connection that ended with its node (RabbitMQ 4.3 keeps those names locked). The worker uses other names until
-    this one is free; there is nothing to do.
+    It may be another worker with this id, or a lost connection of this worker that the broker still keeps. RabbitMQ
+    4.3 also keeps the names of connections that ended with their node. The worker uses other names until this one is
+    free; there is nothing to do.
     """
 
 
@@ -269,9 +269,9 @@ class WorkerStopped(JobError):
 class WorkerLost(JobError):
     """A worker that had the job died, and the job is not run again.
 
-    Either the job must not run twice (``redeliver=False``) and may have run there; or three workers that had it died,
-    one after the other; or a durable job came back from the quarantine five times. Then the job may be the cause. See
-    why the processes that the message names ended.
+    This happens when the job must not run twice (``redeliver=False``) and may have run there. It also happens when
+    three workers that had it died, or when a durable job came back from the quarantine five times: then the job may be
+    the cause. See why the processes that the message names ended.
     """
 
 

@@ -3,8 +3,8 @@
 Everything logs through Twisted's :class:`~twisted.logger.Logger`, with the fields ``worker`` (a worker's id) and
 ``job`` (a job's id) besides Twisted's. ``recurring=True`` marks events that may come in large numbers
 (:mod:`txmicro.daemons.log_limit`). An observer is a callable that gets events, from ``globalLogPublisher`` or from
-another observer; those that write are in :mod:`txmicro.daemons.log_output`, the one that publishes lines on the bus is
-in :mod:`txmicro.daemons.log_publisher`.
+another observer. :mod:`txmicro.daemons.log_output` has observers that write, and :mod:`txmicro.daemons.log_publisher`
+has one that publishes lines on the bus.
 
 An event is one line, whatever it contains: control characters are escaped, passwords in URLs are masked, and long
 messages and tracebacks are cut.

@@ -19,135 +19,31 @@
 ``worker.new``, …; of ``workers_total``, it is a worker's type. ``error_type`` is the name of an error's class.
 ``job_type`` is ``interactive`` or ``durable``. ``reason`` says why a durable job became a dead letter.
 
-An error is counted once, where it happens, even if nobody awaits the job: at the worker whose handler failed, or at
+An error is counted once, where it happens, even if nobody awaits the job. That is the worker whose handler failed, or
 the sender that gave up the job (``JobTimeout``, ``NoWorkerAvailable``, ``WorkerLost``, ``NotStored``).
 
 Label values come from other programs, too, and each one takes memory here and in Prometheus as long as they run. So a
-label has at most :data:`LIMIT` values; further ones are counted as ``other``.
+label has at most :data:`~txmicro.util.prometheus.LIMIT` values; further ones are counted as ``other``.
 
-Values that change with every job are plain numbers, from which samples are made on each scrape, because the counters
-of the client library take a lock each time. So record only in the reactor's thread.
+Values that change with every job are plain numbers (:mod:`txmicro.util.prometheus`). So record only in the reactor's
+thread.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from time import perf_counter
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
-from .util.text import encodable
-
-LIMIT: Final = 100
-"""The most values of a label."""
-
-OTHER: Final = "other"
+from .util.prometheus import Children, Counters, Durations, Histograms, Tally
 
 INTERACTIVE: Final = "interactive"
 DURABLE: Final = "durable"
 """The values of ``job_type``."""
-
-# Seconds: from a handler that only looks up something to one that takes a minute.
-BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-
-_LONGEST: Final = 100
-
-Child = TypeVar("Child")
-
-
-class _Children(dict[str, Child], Generic[Child]):
-    """The children of a metric, by label value. A known value takes one dict lookup."""
-
-    def __init__(self, make: Callable[[str], Child]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, value: str) -> Child:
-        known = _clean(value)
-        if known not in self and len(self) >= LIMIT:
-            known = OTHER
-        if known != value:
-            return self[known]
-        child = self[value] = self._make(value)
-        return child
-
-
-def _clean(value: str) -> str:
-    """Return *value* so that UTF-8 can encode it, and cut if it is long."""
-    return encodable(value[:_LONGEST])
-
-
-class _Tally:
-    """A child of a counter."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, _label: str) -> None:
-        self.value = 0
-
-
-class _Durations:
-    """A child of a histogram: the number of values in each bucket, and their sum."""
-
-    __slots__ = ("counts", "sum")
-
-    def __init__(self, _label: str) -> None:
-        self.counts = [0] * (len(BUCKETS) + 1)
-        self.sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Add a value."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
-        self.sum += seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return the number of values up to each bucket's bound."""
-        bounds = [*map(floatToGoString, BUCKETS), "+Inf"]
-        return list(zip(bounds, accumulate(self.counts), strict=True))
-
-
-class _Family(Collector, Generic[Child]):
-    """A metric with two labels: the service, and one more."""
-
-    def __init__(self, name: str, text: str, label: str, child: Callable[[str], Child]) -> None:
-        self._name = f"microservices_{name}"
-        self._text = text
-        self._labels = ["service", label]
-        self._child = child
-        self._services: dict[str, _Children[Child]] = {}
-
-    def of(self, service: str) -> _Children[Child]:
-        """Return the children of *service*."""
-        return self._services.setdefault(service, _Children(self._child))
-
-    def _all(self) -> Iterator[tuple[list[str], Child]]:
-        for service, children in self._services.items():
-            for value, child in children.items():
-                yield [service, value], child
-
-
-class _Counters(_Family[_Tally]):
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """Yield the samples, for the registry."""
-        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, tally in self._all():
-            family.add_metric(labels, tally.value)
-        yield family
-
-
-class _Histograms(_Family[_Durations]):
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Yield the samples, for the registry."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, durations in self._all():
-            family.add_metric(labels, durations.buckets(), durations.sum)
-        yield family
 
 
 class JobCounts(Protocol):
@@ -197,14 +93,12 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, seconds: Callable[[], float] = perf_counter) -> None:
         self.registry = registry
         self.seconds = seconds
-        self.received = _Counters("messages_received", "Messages received", "type", _Tally)
-        self.sent = _Counters("messages_sent", "Messages sent", "type", _Tally)
-        self.errors = _Counters("job_errors", "Jobs that failed, and other errors", "error_type", _Tally)
-        self.jobs = _Histograms(
-            "job_processing_seconds", "Time spent processing jobs", "job_type", _Durations
-        )
-        self.resends = _Counters("job_resends", "Jobs that were published again", "job_type", _Tally)
-        self.dead = _Counters("dead_letters", "Durable jobs that became dead letters", "reason", _Tally)
+        self.received = Counters("messages_received", "Messages received", "type", Tally)
+        self.sent = Counters("messages_sent", "Messages sent", "type", Tally)
+        self.errors = Counters("job_errors", "Jobs that failed, and other errors", "error_type", Tally)
+        self.jobs = Histograms("job_processing_seconds", "Time spent processing jobs", "job_type", Durations)
+        self.resends = Counters("job_resends", "Jobs that were published again", "job_type", Tally)
+        self.dead = Counters("dead_letters", "Durable jobs that became dead letters", "reason", Tally)
         for family in (self.received, self.sent, self.errors, self.jobs, self.resends, self.dead):
             registry.register(family)
         self.job_gauges = _JobGauges()
@@ -214,7 +108,7 @@ class Metrics:
         )
         self._connected_workers: Gauge | None = None
         workers = Gauge("microservices_workers_total", "Workers by type", ["type"], registry=registry)
-        self.workers: _Children[Gauge] = _Children(workers.labels)
+        self.workers: Children[Gauge] = Children(workers.labels)
         self._overflow: dict[str, int] = {}
         self._services: dict[str, ServiceMetrics] = {}
         ProcessCollector(registry=registry)

@@ -7,7 +7,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.metrics import LIMIT, Metrics
+from txmicro.metrics import Metrics
+from txmicro.util.prometheus import LIMIT
 
 
 class MetricsCase(SynchronousTestCase):

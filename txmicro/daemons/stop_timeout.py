@@ -1,7 +1,7 @@
 """Ends a process whose stop takes too long.
 
-A stop never ends if a thread does not end (Twisted waits for the threads of its pool, and Python for all threads that
-are not daemons), if a worker's ``closed`` does not return, or if a function blocks the reactor.
+A stop never ends if a worker's ``closed`` does not return, or if a function blocks the reactor. It never ends, either,
+if a thread does not end: Twisted waits for the threads of its pool, and Python for all threads that are not daemons.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.daemons import tap
+from txmicro.daemons.options import ManagerOptions, WorkerOptions
 from txmicro.daemons.process import Process
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
@@ -116,7 +117,7 @@ class CommandLineTests(SynchronousTestCase):
             (["--type", "WA", "--type", "WB", "--id", "WA:1"], "--id"),
             (["--type", "WA", "--count", "2", "--id", "WA:1"], "--id"),
         ):
-            error = self.assertRaises(UsageError, tap.WorkerOptions().parseOptions, words)
+            error = self.assertRaises(UsageError, WorkerOptions().parseOptions, words)
             self.assertIn(reason, str(error))
 
 
@@ -224,7 +225,7 @@ class ConfigurationTests(BuildTestCase):
     def test_what_is_wrong_in_a_file_that_nobody_named_is_told_with_its_path(self) -> None:
         self.file.write_text('{"keep": 1}')
         self.patch(sys, "__stderr__", StringIO())
-        options = tap.ManagerOptions()
+        options = ManagerOptions()
         options.parseOptions([])
         self.assertRaises(SystemExit, tap.manager.makeService, options)
         self.assertEqual(
@@ -294,7 +295,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.patch(sys, "path", [path for path in sys.path if path != os.getcwd()])
 
     def make(self) -> None:
-        options = tap.WorkerOptions()
+        options = WorkerOptions()
         options.parseOptions(["--type", "WX", "--type", "WY"])
         tap.worker.makeService(options)
 

@@ -1,0 +1,123 @@
+"""Prometheus metrics whose values are plain numbers: samples are made from them on each scrape.
+
+The counters of the client library take a lock for each change. These take none, so they may be changed only in the
+reactor's thread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Final, Generic, TypeVar
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from .text import encodable
+
+LIMIT: Final = 100
+"""The most values of a label."""
+
+OTHER: Final = "other"
+
+# Seconds: from a handler that only looks up something to one that takes a minute.
+BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+_LONGEST: Final = 100
+
+Child = TypeVar("Child")
+
+
+class Children(dict[str, Child], Generic[Child]):
+    """The children of a metric, by label value. A known value takes one dict lookup."""
+
+    def __init__(self, make: Callable[[str], Child]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, value: str) -> Child:
+        known = _clean(value)
+        if known not in self and len(self) >= LIMIT:
+            known = OTHER
+        if known != value:
+            return self[known]
+        child = self[value] = self._make(value)
+        return child
+
+
+def _clean(value: str) -> str:
+    """Return *value* so that UTF-8 can encode it, and cut if it is long."""
+    return encodable(value[:_LONGEST])
+
+
+class Tally:
+    """A child of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, _label: str) -> None:
+        self.value = 0
+
+
+class Durations:
+    """A child of a histogram: the number of values in each bucket, and their sum."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self, _label: str) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Add a value."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the number of values up to each bucket's bound."""
+        bounds = [*map(floatToGoString, BUCKETS), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+class Family(Collector, Generic[Child]):
+    """A metric with two labels: the service, and one more."""
+
+    def __init__(self, name: str, text: str, label: str, child: Callable[[str], Child]) -> None:
+        self._name = f"microservices_{name}"
+        self._text = text
+        self._labels = ["service", label]
+        self._child = child
+        self._services: dict[str, Children[Child]] = {}
+
+    def of(self, service: str) -> Children[Child]:
+        """Return the children of *service*."""
+        return self._services.setdefault(service, Children(self._child))
+
+    def _all(self) -> Iterator[tuple[list[str], Child]]:
+        for service, children in self._services.items():
+            for value, child in children.items():
+                yield [service, value], child
+
+
+class Counters(Family[Tally]):
+    """A counter, for the registry."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the samples, for the registry."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, tally in self._all():
+            family.add_metric(labels, tally.value)
+        yield family
+
+
+class Histograms(Family[Durations]):
+    """A histogram, for the registry."""
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Yield the samples, for the registry."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, durations in self._all():
+            family.add_metric(labels, durations.buckets(), durations.sum)
+        yield family
