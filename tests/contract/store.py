@@ -113,7 +113,7 @@ class StoreContract(TestCase):
     async def found(self, filters: dict[str, Any], **page: Any) -> list[Any]:
         return [document.get("n") for document in await self.store.find(filters, **page)]
 
-    async def test_an_inserted_document_comes_back_with_its_id(self) -> None:
+    async def test_an_inserted_document_is_found_with_its_id(self) -> None:
         stored = await self.store.insert("job-1/2", {"title": "Alien", "year": 1979})
         self.assertEqual(stored, {"id": stored["id"], "title": "Alien", "year": 1979})
         self.assertIsInstance(stored["id"], str)
@@ -137,7 +137,7 @@ class StoreContract(TestCase):
         self.assertEqual(len({document["id"] for document in stored}), 300)
         self.assertEqual(await self.found({}, limit=1000), list(range(300)))
 
-    async def test_the_same_values_come_out(self) -> None:
+    async def test_values_are_returned_unchanged(self) -> None:
         document: dict[str, Any] = {
             "text": "Amélie \0 \N{CLAPPER BOARD} '\"\\",
             "bytes": b"\x00\xff",
@@ -156,7 +156,7 @@ class StoreContract(TestCase):
         stored = await self.store.insert("k/0", {"cast": ("Weaver", "Holm")})
         self.assertEqual(stored["cast"], ["Weaver", "Holm"])
 
-    async def test_an_empty_document_is_one(self) -> None:
+    async def test_an_empty_document_is_a_document(self) -> None:
         stored = await self.store.insert("k/0", {})
         self.assertEqual(list(stored), ["id"])
 

@@ -16,7 +16,7 @@ globals().update(test_cases("README.rst", __name__))
 
 
 class ReadmeTests(SynchronousTestCase):
-    def test_its_first_screen_has_what_a_newcomer_needs(self) -> None:
+    def test_its_first_screen_has_a_program_and_the_commands(self) -> None:
         screen = "\n".join(README.splitlines()[:50])
         for part in ("make demo", "make test", "class Greeter(Worker)", "running(Greeter())"):
             self.assertIn(part, screen)

@@ -49,12 +49,12 @@ class TroubleshootingTests(SynchronousTestCase):
         self.assertIn(JobError.__name__, names)
         self.assertEqual(names - set(self.explained), set())
 
-    def test_every_entry_is_an_error_and_has_one_place(self) -> None:
+    def test_every_entry_is_an_error_and_occurs_once(self) -> None:
         names = {error.__name__ for error in _errors(TxmicroError)} | {"CannotStart"}
         self.assertEqual(set(self.explained) - names, set())
         self.assertEqual(len(self.explained), len(set(self.explained)))
 
-    def test_every_line_of_the_log_is_one(self) -> None:
+    def test_every_log_line_exists(self) -> None:
         self.assertGreater(len(self.lines), 30)
         source = "\n".join(_texts())
         unknown = [line for line in self.lines if not all(part.strip() in source for part in line.split("…"))]

@@ -32,7 +32,7 @@ class ConnectionContract(ContractCase):
     async def test_an_unknown_vhost_is_refused(self: Any) -> None:
         await self.failure(self.connect(virtual_host="elsewhere"), AMQPConnectionError)
 
-    async def test_the_broker_says_what_it_can(self: Any) -> None:
+    async def test_the_broker_announces_its_capabilities(self: Any) -> None:
         capabilities = self.connection._impl.server_capabilities
         for name in (
             "publisher_confirms",
@@ -90,7 +90,7 @@ class ConnectionContract(ContractCase):
             client.transport.abortConnection()
         await client.gone
 
-    async def test_both_may_close_a_channel_at_once(self: Any) -> None:
+    async def test_both_sides_may_close_a_channel_at_once(self: Any) -> None:
         publish = content_frames(1, publish_prefix(1, "missing", "key", False), b"\0\0", b"", 131_072)
         close = method_frame(1, Channel.Close(200, "bye", 0, 0))
         client = await self.raw(*self.hello(60), method_frame(1, Channel.Open()), publish, close)
@@ -107,7 +107,7 @@ class ConnectionContract(ContractCase):
         client = await self.raw(*self.hello(60), b"\x00garbage", bytes(100))
         await client.gone
 
-    async def test_another_protocol_is_told_ours(self: Any) -> None:
+    async def test_a_client_with_another_protocol_gets_the_protocol_header(self: Any) -> None:
         for greeting in (b"GET / HT", b"AMQP\x00\x00\x08\x00"):
             client = await connectProtocol(self.endpoint(), Raw())
             client.transport.write(greeting)
@@ -115,7 +115,7 @@ class ConnectionContract(ContractCase):
             # RabbitMQ 4 proposes AMQP 1.0 with SASL.
             self.assertEqual(client.received, b"AMQP\3\1\0\0" if self.rabbitmq4 else PROTOCOL_HEADER)
 
-    async def test_a_silent_client_hears_heartbeats_and_is_dropped(self: Any) -> None:
+    async def test_a_silent_client_gets_heartbeats_and_is_disconnected(self: Any) -> None:
         client = await self.raw(*self.hello(1))
         await client.gone
         self.assertIn(HEARTBEAT, client.received)

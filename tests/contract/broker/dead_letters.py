@@ -51,7 +51,7 @@ class DeadLetterContract(ContractCase):
         await self.publish(queue, b"body", expiration="60000")
         self.assertEqual((await dead.get()).body, b"body")
 
-    async def test_a_consumer_gets_a_message_that_lives_for_no_time(self: Any) -> None:
+    async def test_a_consumer_gets_a_message_with_a_time_to_live_of_zero(self: Any) -> None:
         queue, _dead = await self.dying(x_message_ttl=0)
         deliveries = await self.consume(queue)
         await self.publish(queue, b"body")
@@ -81,7 +81,7 @@ class DeadLetterContract(ContractCase):
             await self.publish(queue, body)
         self.assertEqual(await self.bodies(queue), [b"1234", b"12345"])
 
-    async def test_dying_twice_is_counted(self: Any) -> None:
+    async def test_a_second_dead_lettering_is_counted(self: Any) -> None:
         queue, dead = await self.dying()
         await self.publish(queue, b"body")
         for _ in range(2):
@@ -93,7 +93,7 @@ class DeadLetterContract(ContractCase):
         # RabbitMQ 4 ignores an x-death header that a client publishes.
         self.assertEqual(death["count"], 1 if self.rabbitmq4 else 2)
 
-    async def test_a_message_that_goes_round_by_itself_is_dropped(self: Any) -> None:
+    async def test_a_message_that_expires_in_a_cycle_is_dropped(self: Any) -> None:
         exchange, last = await self.declare_exchange("fanout"), await self.declare()
         await self.channel.queue_bind(last, exchange, "")
         arguments = {"x-message-ttl": 1, "x-dead-letter-exchange": exchange}
@@ -103,7 +103,7 @@ class DeadLetterContract(ContractCase):
         await (await self.consume(last)).get()
         self.assertEqual(await self.count(round_trip), 0)
 
-    async def test_a_retry_queue_gives_back_after_its_time(self: Any) -> None:
+    async def test_a_retry_queue_returns_messages_after_its_time(self: Any) -> None:
         work = await self.declare()
         retry = await self.declare(
             arguments={"x-message-ttl": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": work}

@@ -17,14 +17,14 @@ from .case import ContractCase
 class DeclarationContract(ContractCase):
     """The end of queues and exchanges, and requests that are refused."""
 
-    async def test_an_auto_delete_queue_goes_with_its_last_consumer(self: Any) -> None:
+    async def test_an_auto_delete_queue_is_deleted_with_its_last_consumer(self: Any) -> None:
         queue = await self.declare(exclusive=False, auto_delete=True)
         _deliveries, tag = await self.channel.basic_consume(queue)
         await self.channel.basic_cancel(tag)
         code, text = await self.refusal(self.channel.queue_declare(queue, passive=True))
         self.assertEqual((code, text), (404, f"NOT_FOUND - no queue '{queue}' in vhost '/'"))
 
-    async def test_an_auto_delete_exchange_goes_with_its_last_binding(self: Any) -> None:
+    async def test_an_auto_delete_exchange_is_deleted_with_its_last_binding(self: Any) -> None:
         exchange, queue = await self.declare_exchange(), await self.declare()
         await self.channel.queue_bind(queue, exchange, "a")
         await self.channel.queue_delete(queue)
@@ -39,7 +39,7 @@ class DeclarationContract(ContractCase):
         except (UnroutableError, NackError):  # RabbitMQ 4.3 may lose the queue while it publishes
             pass
 
-    async def test_an_exclusive_queue_is_its_connections_own(self: Any) -> None:
+    async def test_an_exclusive_queue_belongs_to_its_connection(self: Any) -> None:
         owner = await self.connect()
         channel = await self.open_channel(owner)
         queue = (await channel.queue_declare("", exclusive=True)).method.queue
@@ -50,14 +50,14 @@ class DeclarationContract(ContractCase):
         code, _text = await self.refusal((await self.open_channel()).queue_declare(queue, passive=True))
         self.assertEqual(code, 404)
 
-    async def test_consumers_hear_that_their_queue_is_deleted(self: Any) -> None:
+    async def test_consumers_are_told_that_their_queue_is_deleted(self: Any) -> None:
         queue = await self.declare()
         deliveries = await self.consume(queue)
         waiting = deliveries.get()
         await (await self.open_channel()).queue_delete(queue)
         await self.failure(waiting, ConsumerCancelled)
 
-    async def test_delete_can_spare_what_is_in_use(self: Any) -> None:
+    async def test_delete_can_keep_queues_and_exchanges_in_use(self: Any) -> None:
         queue, exchange = await self.declare(), await self.declare_exchange()
         await self.publish(queue)
         asked = (await self.open_channel()).queue_delete(queue, if_empty=True)
@@ -72,7 +72,7 @@ class DeclarationContract(ContractCase):
         words = f"PRECONDITION_FAILED - exchange '{exchange}' in vhost '/' in use"
         self.assertEqual(await self.refusal(asked), (406, words))
 
-    async def test_what_is_missing_can_be_deleted(self: Any) -> None:
+    async def test_a_missing_queue_or_exchange_can_be_deleted(self: Any) -> None:
         await self.channel.queue_delete(self.name())
         await self.channel.exchange_delete(self.name())
 
@@ -105,7 +105,7 @@ class DeclarationContract(ContractCase):
             ),
         )
 
-    async def test_what_is_missing_is_not_found(self: Any) -> None:
+    async def test_a_missing_queue_or_exchange_is_not_found(self: Any) -> None:
         queue = await self.declare()
         for ask in (
             lambda channel: channel.queue_declare("missing", passive=True),
@@ -119,7 +119,7 @@ class DeclarationContract(ContractCase):
             code, text = await self.refusal(ask(await self.open_channel()))
             self.assertEqual((code, "'missing' in vhost '/'" in text), (404, True), text)
 
-    async def test_requests_for_what_is_not_there_may_do_nothing(self: Any) -> None:
+    async def test_requests_for_missing_things_may_do_nothing(self: Any) -> None:
         queue, exchange = await self.declare(), await self.declare_exchange("topic", auto_delete=False)
         self.addCleanup(self.channel.exchange_delete, exchange)
         for names in ((queue, exchange), ("missing", exchange), (queue, "missing")):
@@ -127,7 +127,7 @@ class DeclarationContract(ContractCase):
         await self.channel.basic_recover(requeue=True)
         await self.channel.queue_purge(queue)
 
-    async def test_requests_for_what_is_not_there_may_be_refused(self: Any) -> None:
+    async def test_requests_for_missing_things_may_be_refused(self: Any) -> None:
         queue, exchange = await self.declare(), await self.declare_exchange("topic", auto_delete=False)
         self.addCleanup(self.channel.exchange_delete, exchange)
         for code, ask in (
@@ -141,7 +141,7 @@ class DeclarationContract(ContractCase):
         ):
             self.assertEqual((await self.refusal(ask(await self.open_channel())))[0], code)
 
-    async def test_an_ack_of_several_names_one_that_is_there(self: Any) -> None:
+    async def test_a_multiple_ack_names_an_unacknowledged_message(self: Any) -> None:
         queue = await self.declare()
         for _ in range(3):
             await self.publish(queue)
@@ -152,7 +152,7 @@ class DeclarationContract(ContractCase):
         self.assertEqual((await self.refusal(self.channel.queue_purge(queue)))[0], 406)
         self.assertEqual(await self.count_elsewhere(queue), 2)
 
-    async def test_an_ack_of_nothing_at_all_is_one(self: Any) -> None:
+    async def test_an_ack_of_all_messages_without_any_is_accepted(self: Any) -> None:
         queue = await self.declare()
         self.channel.basic_ack(0, multiple=True)
         self.assertEqual(await self.count(queue), 0)
@@ -162,7 +162,7 @@ class DeclarationContract(ContractCase):
         await self.publish(queue, b"body")
         self.assertEqual((await dead.get()).method.routing_key, queue)
 
-    async def test_what_is_reserved_is_refused(self: Any) -> None:
+    async def test_reserved_names_are_refused(self: Any) -> None:
         queue = await self.declare()
         for ask, words in (
             (lambda channel: channel.queue_declare("amq.mine"), "queue name 'amq.mine' contains reserved"),
@@ -186,7 +186,7 @@ class DeclarationContract(ContractCase):
             (code, text), (403, f"ACCESS_REFUSED - queue '{queue}' in vhost '/' in exclusive use")
         )
 
-    async def test_senseless_arguments_are_refused(self: Any) -> None:
+    async def test_invalid_arguments_are_refused(self: Any) -> None:
         for arguments in (
             {"x-message-ttl": -1},
             {"x-message-ttl": "1"},
@@ -201,7 +201,7 @@ class DeclarationContract(ContractCase):
         asked = (await self.open_channel()).queue_declare(self.name(), arguments={"x-queue-type": "quorum"})
         self.assertEqual((await self.refusal(asked))[0], 406)
 
-    async def test_a_senseless_expiration_is_refused(self: Any) -> None:
+    async def test_an_invalid_expiration_is_refused(self: Any) -> None:
         queue, other = await self.declare(), await self.open_channel()
         await other.basic_publish("", queue, b"", BasicProperties(expiration="soon"))
         self.assertEqual((await self.refusal(other.queue_purge(queue)))[0], 406)

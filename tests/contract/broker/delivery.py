@@ -73,7 +73,9 @@ class DeliveryContract(ContractCase):
         message = await self.channel.basic_get(queue)
         self.assertEqual((message.body, message.method.message_count), (b"one", 1))
 
-    async def test_a_cancelled_consumer_gets_nothing_more_and_keeps_what_it_has(self: Any) -> None:
+    async def test_a_canceled_consumer_gets_no_more_messages_and_keeps_its_unacknowledged_ones(
+        self: Any,
+    ) -> None:
         queue = await self.declare()
         deliveries, tag = await self.channel.basic_consume(queue)
         await self.publish(queue, b"one")
@@ -84,7 +86,7 @@ class DeliveryContract(ContractCase):
         self.channel.basic_ack(message.method.delivery_tag)
         self.assertEqual(await self.bodies(queue), [b"two"])
 
-    async def test_purge_drops_what_is_ready(self: Any) -> None:
+    async def test_purge_drops_ready_messages(self: Any) -> None:
         queue = await self.declare()
         for _ in range(3):
             await self.publish(queue)
@@ -93,7 +95,7 @@ class DeliveryContract(ContractCase):
 
     # Prefetch and acknowledgements
 
-    async def test_prefetch_bounds_what_is_unacknowledged(self: Any) -> None:
+    async def test_prefetch_bounds_unacknowledged_messages(self: Any) -> None:
         queue = await self.declare()
         for number in range(4):
             await self.publish(queue, b"%d" % number)
@@ -132,7 +134,7 @@ class DeliveryContract(ContractCase):
         again = await self.channel.basic_get(queue)
         self.assertEqual((again.body, again.method.redelivered), (b"one", True))
 
-    async def test_a_closed_channel_gives_back_what_it_had(self: Any) -> None:
+    async def test_a_closed_channel_requeues_its_messages(self: Any) -> None:
         queue = await self.declare()
         await self.publish(queue, b"one")
         other = await self.open_channel()
@@ -142,7 +144,7 @@ class DeliveryContract(ContractCase):
         again = await (await self.consume(queue)).get()
         self.assertEqual((again.body, again.method.redelivered), (b"one", True))
 
-    async def test_a_broken_connection_gives_back_what_it_had(self: Any) -> None:
+    async def test_a_broken_connection_requeues_its_messages(self: Any) -> None:
         queue = await self.declare(exclusive=False, auto_delete=True)
         other = await self.connect()
         deliveries = await self.consume(queue, await self.open_channel(other))
@@ -181,7 +183,7 @@ class DeliveryContract(ContractCase):
             (returned,) = (await self.failure(returning, UnroutableError)).messages
             self.assertEqual((returned.properties.message_id, returned.properties.headers), (id, headers))
 
-    async def test_an_unroutable_message_that_need_not_arrive_is_confirmed(self: Any) -> None:
+    async def test_an_unroutable_message_without_the_mandatory_flag_is_confirmed(self: Any) -> None:
         exchange = await self.declare_exchange()
         await self.channel.basic_publish(exchange, "nowhere", b"")
 
@@ -191,7 +193,7 @@ class DeliveryContract(ContractCase):
         await self.failure(self.publish(queue, b"two"), NackError)
         self.assertEqual(await self.bodies(queue), [b"one"])
 
-    async def test_publishing_to_no_exchange_closes_the_channel(self: Any) -> None:
+    async def test_publishing_to_a_missing_exchange_closes_the_channel(self: Any) -> None:
         other = await self.open_channel()
         await other.basic_publish("missing", "key", b"")
         code, text = await self.refusal(other.queue_declare("", exclusive=True))

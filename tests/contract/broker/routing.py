@@ -110,7 +110,7 @@ class RoutingContract(ContractCase):
             self.assertEqual(message.properties.headers, {"CC": [two, one], "mine": 1})
             self.assertIsNone(await self.channel.basic_get(queue, auto_ack=True))
 
-    async def test_copies_that_are_no_list_are_refused(self: Any) -> None:
+    async def test_copies_that_are_not_a_list_are_refused(self: Any) -> None:
         queue = await self.declare()
         for name in ("CC", "BCC"):
             other = await self.open_channel()

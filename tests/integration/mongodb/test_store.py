@@ -351,7 +351,7 @@ class FaultTests(MongoTestCase):
         numbers = [document["n"] for document in found]
         self.assertEqual(len(numbers), len(set(numbers)))
 
-    async def test_a_server_that_is_killed_and_restarted_costs_only_time(self) -> None:
+    async def test_a_server_that_is_killed_and_restarted_only_delays(self) -> None:
         store = await self.open()
         accepted: list[Any] = []
 
@@ -416,7 +416,7 @@ class FaultTests(MongoTestCase):
         accepted.append(await store.insert("late/0", {"n": "late"}))
         await self.assert_stored(accepted)
 
-    async def test_connections_that_break_within_a_message_cost_only_time(self) -> None:
+    async def test_connections_that_break_within_a_message_only_delay(self) -> None:
         proxy, store = await self.open_through_a_proxy()
         proxy.tear_after = 1500
         inserts = self.load(store, 100)

@@ -41,7 +41,7 @@ class InMemory(SystemTestCase):
 
 
 class WordsTests(InMemory):
-    def test_it_is_said_once_and_when_it_ends_and_is_a_metric(self) -> None:
+    def test_the_alarm_and_its_end_are_logged_once_and_the_alarm_is_a_metric(self) -> None:
         blocked = self.sender.bus.metrics.registry.get_sample_value
         self.assertEqual(blocked("microservices_broker_blocked"), 0)
         self.alarm(True)
@@ -55,7 +55,7 @@ class WordsTests(InMemory):
         self.assertEqual(blocked("microservices_broker_blocked"), 0)
         self.assertEqual(len(self.said("accepts messages again, after 10.")), 3)
 
-    def test_it_is_no_more_when_the_connection_is_lost(self) -> None:
+    def test_the_alarm_ends_when_the_connection_is_lost(self) -> None:
         self.alarm(True)
         self.advance(1)
         self.restart_broker()
@@ -64,7 +64,7 @@ class WordsTests(InMemory):
         self.assertEqual(value, 0)
         self.assertEqual(self.result(self.sender.send("WB:*", 1).when_done()), 1)
 
-    def test_a_job_that_fails_for_it_says_so(self) -> None:
+    def test_a_job_that_fails_because_of_it_says_so(self) -> None:
         self.alarm(True)
         self.advance(1)
         error = self.error(self.sender.send("WB:*", timeout=5).when_done(), JobTimeout, 6)
@@ -75,7 +75,7 @@ class WordsTests(InMemory):
 
 
 class ManagerTests(InMemory):
-    def test_who_hears_not_even_itself_removes_nobody(self) -> None:
+    def test_a_manager_that_does_not_receive_its_own_messages_removes_no_worker(self) -> None:
         self.alarm(True)
         self.advance(30)
         self.alarm(False)
@@ -84,7 +84,7 @@ class ManagerTests(InMemory):
         self.assertEqual({entry["state"] for entry in self.manager.registry.listing()}, {"alive"})
         self.assertEqual(self.manager.registry.counts(), {"WA": 1, "WB": 1})
 
-    def test_who_hears_itself_removes_those_that_are_silent(self) -> None:
+    def test_a_manager_that_receives_its_own_messages_removes_silent_workers(self) -> None:
         assert self.worker._engine is not None
         self.patch(self.worker._engine._control, "notified", lambda topic, body: None)
         self.advance(5)
@@ -113,7 +113,7 @@ class Alarm(Live):
         """Raise the broker's alarm, or end it."""
         raise NotImplementedError
 
-    async def test_all_of_it(self) -> None:
+    async def test_the_alarm_from_start_to_end(self) -> None:
         sender, manager = Worker("WA"), SystemManager()
         await self.start(sender)
         worker = Worker("WB", do_job=echo)

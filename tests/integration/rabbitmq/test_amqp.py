@@ -91,12 +91,12 @@ class RabbitMQ(TestCase):
             return error
         return self.fail(f"no {kind.__name__}")
 
-    async def test_the_broker_says_who_it_is(self) -> None:
+    async def test_the_broker_names_its_product_and_version(self) -> None:
         self.assertEqual(self.client.server_properties["product"], "RabbitMQ")
         self.assertTrue(self.client.server_properties["capabilities"]["publisher_confirms"])
         self.assertIn("txmicro", await self.node.ctl("list_connections", "client_properties"))
 
-    async def test_bodies_of_every_size_and_every_byte_come_back(self) -> None:
+    async def test_bodies_of_every_size_and_byte_are_returned_unchanged(self) -> None:
         bodies = [
             b"",
             b"\xff\xfe\xfd",
@@ -111,12 +111,12 @@ class RabbitMQ(TestCase):
         for body in bodies:
             self.assertEqual((await self.messages.get())[2], body)
 
-    async def test_all_properties_and_header_types_come_back(self) -> None:
+    async def test_all_properties_and_header_types_are_returned_unchanged(self) -> None:
         await self.consume(no_ack=True)
         self.publish(EVERYTHING, b"")
         self.assertEqual((await self.messages.get())[1], EVERYTHING)
 
-    async def test_a_rejected_message_comes_again_and_an_acknowledged_one_does_not(self) -> None:
+    async def test_a_rejected_message_is_delivered_again_and_an_acknowledged_one_is_not(self) -> None:
         await self.consume()
         self.publish(Properties(), b"job")
         first, _, _ = await self.messages.get()
@@ -150,20 +150,20 @@ class RabbitMQ(TestCase):
         self.assertEqual((method.reply_code, method.routing_key), (312, "no such queue"))
         self.assertEqual((properties, body), (EVERYTHING, b"body"))
 
-    async def test_the_broker_tells_that_a_queue_has_gone_under_its_consumer(self) -> None:
+    async def test_the_broker_reports_that_the_queue_of_a_consumer_is_deleted(self) -> None:
         cancelled: Deferred[None] = Deferred()
         await self.consume(on_cancel=lambda: cancelled.callback(None))
         await self.node.delete_queue(self.queue)
         await cancelled
 
-    async def test_a_cancelled_consumer_hears_no_more(self) -> None:
+    async def test_a_canceled_consumer_gets_no_more_messages(self) -> None:
         tag = await self.consume(no_ack=True)
         await self.channel.cancel(tag)
         self.publish(Properties(), b"")
         self.assertEqual((await self.channel.basic_get(queue=self.queue, no_ack=True)).content.body, b"")
         self.assertEqual((await self.channel.basic_get(queue=self.queue)).method.name, "get-empty")
 
-    async def test_a_channel_error_leaves_the_connection(self) -> None:
+    async def test_a_channel_error_does_not_close_the_connection(self) -> None:
         error = await self.failed(self.channel.queue_declare(queue="missing", passive=True), ChannelClosed)
         self.assertEqual(error.reply_code, 404)
         self.assertIs(await self.channel.lost(), error)
@@ -208,7 +208,7 @@ class RabbitMQ(TestCase):
         self.assertIsInstance(error, ConnectionClosed)
         self.assertEqual(getattr(error, "reply_code", None), 501)
 
-    async def test_frames_no_larger_than_agreed(self) -> None:
+    async def test_frames_are_at_most_as_large_as_negotiated(self) -> None:
         small = await self.connected(
             frame_max=8192
         )  # RabbitMQ 4.1 and later close the connection if it is lower

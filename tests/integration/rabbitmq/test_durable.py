@@ -216,7 +216,7 @@ class DurableJobs(Live):
             self.assertGreaterEqual(waited, step - 0.02)
         await self.check_empty()
 
-    async def test_what_fails_each_time_is_given_up_with_its_history(self) -> None:
+    async def test_a_job_that_always_fails_is_a_dead_letter_with_its_history(self) -> None:
         async def fail(job: Job) -> None:
             raise JobError("never", retryable=True)
 
@@ -234,7 +234,7 @@ class DurableJobs(Live):
         )
         self.assertGreaterEqual(headers[durable_headers.FAILED], headers[durable_headers.STORED])
 
-    async def test_an_expired_job_is_given_up_unrun(self) -> None:
+    async def test_an_expired_job_is_a_dead_letter_and_does_not_run(self) -> None:
         _, bus = await self.taker()
         await bus.stopService()
         job = self.sender.send("WD:*", durable=True, expires=0.2, timeout=1.0)
@@ -247,7 +247,7 @@ class DurableJobs(Live):
         self.assertEqual(headers["x-death"][0]["reason"], "expired")
         self.assertEqual(self.record.runs, {})
 
-    async def test_a_job_that_kills_its_worker_is_given_up_after_the_limit(self) -> None:
+    async def test_a_job_that_kills_its_worker_is_a_dead_letter_after_the_limit(self) -> None:
         """Its neighbors are done, too."""
         data = [*range(10), "poison", *range(10, 20)]
         networks: list[Network] = []
@@ -297,7 +297,7 @@ class DurableJobs(Live):
             self.assertEqual(self.record.again, set())
         await self.check_empty()
 
-    async def test_all_connections_are_closed_amid_the_jobs(self) -> None:
+    async def test_all_connections_are_closed_during_the_jobs(self) -> None:
         async def handle(job: Job) -> Any:
             await deferLater(reactor, 0.005)
             self.record.effects[job.key] = job.data
@@ -317,7 +317,7 @@ class DurableJobs(Live):
         await self.watch()
         await self.check_empty()
 
-    async def test_a_queue_that_stands_as_another_one_is_named_and_once_deleted_declared_anew(self) -> None:
+    async def test_a_queue_with_other_arguments_is_named_and_declared_again_after_its_deletion(self) -> None:
         queue = topology.durable_queue("WD")
         await self.watching.queue_declare(
             queue=queue, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3}
@@ -334,7 +334,7 @@ class DurableJobs(Live):
         self.assertEqual(await self.sender.send("WD:*", 2, durable=True), 2)
         await self.check_empty()
 
-    async def test_copies_of_a_dead_letter_are_one_to_an_operator(self) -> None:
+    async def test_copies_of_a_dead_letter_are_listed_once(self) -> None:
         async def refuse(job: Job) -> None:
             raise JobError("no")
 
@@ -459,7 +459,7 @@ class OnRabbitMQ(DurableJobs, LiveTestCase):
         self.assertEqual(set(self.record.runs.values()), {1})
         await self.check_empty()
 
-    async def test_its_queues_are_deleted_and_come_back(self) -> None:
+    async def test_its_queues_are_deleted_and_declared_again(self) -> None:
         await self.taker()
         await self.sender.send("WD:*", 0, durable=True)
         for queue in self.always():

@@ -128,7 +128,7 @@ class OnRabbitMQ(LiveTestCase):
         self.assertEqual(await self.sender.send("WL:*", "x"), 1)
         self.check_undisturbed()
 
-    async def test_a_limit_that_is_lower_than_anyone_thinks_is_learned_at_the_cost_of_one_connection(
+    async def test_a_lower_limit_than_expected_is_learned_at_the_cost_of_one_connection(
         self,
     ) -> None:
         await self.limit(64 * 1024)
@@ -148,7 +148,7 @@ class OnRabbitMQ(LiveTestCase):
     async def fresh(self) -> Bus:
         return await self.start(Worker("WS"), max_message=64 * MIB)
 
-    async def test_the_limit_that_it_has_by_default(self) -> None:
+    async def test_the_default_limit(self) -> None:
         await self.limit(self.default)
         if self.default > 16 * MIB:
             return  # so large a message would be too slow to encode in a test
@@ -185,7 +185,7 @@ class ChannelTests(SynchronousTestCase):
         text = "PRECONDITION_FAILED - message size 3000 is larger than configured max size 2000"
         self.broker.say(ChannelMethods.Close(406, text, 60, 40), channel=self.number)
 
-    def test_one_channel_for_all_and_what_another_one_costs_is_published_again(self) -> None:
+    def test_messages_lost_with_the_channel_of_a_large_one_are_published_again(self) -> None:
         small, too_large, also = self.publish(1000), self.publish(3000), self.publish(2000)
         written = self.large.written()
         self.assertNoResult(written)
@@ -201,7 +201,7 @@ class ChannelTests(SynchronousTestCase):
         self.failureResultOf(self.publish(2001), MessageTooLarge)
         self.assertEqual(self.broker.heard(), [])
 
-    def test_closed_for_something_else_fails_what_is_on_it_and_the_next_one_opens_another(
+    def test_a_channel_closed_for_another_reason_fails_its_messages_and_is_opened_again(
         self,
     ) -> None:
         lost = self.publish(1000)
@@ -213,7 +213,7 @@ class ChannelTests(SynchronousTestCase):
         self.broker.say(Basic.Ack(1, False), channel=self.number)
         self.successResultOf(again)
 
-    def test_without_a_channel_left_the_next_one_is_tried_again(self) -> None:
+    def test_without_a_free_channel_the_next_message_tries_again(self) -> None:
         taken = [self.broker.channel(number) for number in range(1, 2048)]
         self.failureResultOf(self.publish(1000), NoChannelLeft)
         closing = taken[0].channel_close()
@@ -224,7 +224,7 @@ class ChannelTests(SynchronousTestCase):
 
 
 class LimitTests(SynchronousTestCase):
-    def test_the_broker_says_its_limit(self) -> None:
+    def test_the_broker_announces_its_limit(self) -> None:
         for words in ("max size", "configured max size"):
             text = f"PRECONDITION_FAILED - message size 3000 is larger than {words} 2000"
             error = closed_by(406, text, 0)
@@ -244,7 +244,7 @@ class LimitTests(SynchronousTestCase):
         limit.check(8 * MIB)
         self.assertRaises(MessageTooLarge, limit.check, 8 * MIB + 1)
 
-    def test_a_broker_that_takes_more_than_is_configured_changes_nothing(self) -> None:
+    def test_a_broker_with_a_higher_limit_than_configured_changes_nothing(self) -> None:
         limit = SizeLimit(4096)
         limit.learn(SizeRefused("", 8192))
         self.assertRaises(MessageTooLarge, limit.check, 4097)

@@ -115,7 +115,7 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(self.lines("refused"), [])
         self.assertEqual(self.lines("lost its channel"), [])
 
-    async def test_what_a_worker_may_not_send_fails_at_once_and_costs_nobody_else_anything(self) -> None:
+    async def test_a_message_that_is_not_permitted_fails_at_once_and_only_that(self) -> None:
         rest = await self.movies()
         session = rest.bus.session
         error = await self.failed(rest.send("WC:*", None), NotPermitted)
@@ -123,7 +123,7 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
         self.assertIs(rest.bus.session, session)
 
-    async def test_a_worker_that_starts_with_another_users_password_is_told_what_it_lacks(self) -> None:
+    async def test_a_worker_that_starts_with_another_users_password_names_the_missing_right(self) -> None:
         pilot = PilotWorker()
         self.launch(pilot, url=self.url(user="WB:WB-password", vhost=VHOST))
         error = await self.failed(pilot.when_ready(), AccessRefused)
@@ -136,7 +136,7 @@ class PermissionsTests(LiveTestCase):
         for password in ("", "WB-password"):
             await self.failed(self.log_in("WB", password), AuthenticationFailed)
 
-    async def test_a_type_that_is_not_used_any_more_removes_its_queues_and_nobody_elses(self) -> None:
+    async def test_a_type_that_is_not_used_any_more_removes_only_its_own_queues(self) -> None:
         await self.movies()
         await self.pilot.bus.stopService()
         wb, said = self.pilot.type, StringIO()
@@ -171,7 +171,7 @@ class PermissionsTests(LiveTestCase):
         await connectProtocol(TCP4ClientEndpoint(reactor, HOST, self.node.port), client)
         return await client.ready()
 
-    async def test_one_cannot_read_what_is_for_others(self) -> None:
+    async def test_it_cannot_read_messages_for_others(self) -> None:
         rest = await self.intruded()
         for queue in ("jobs.WD", "jobs.WD.durable", "quarantine.WD", "dead.WD", "retry.WD.1000"):
             await self.refused(Channel.consume, f"txmicro.{queue}", print)
@@ -190,7 +190,7 @@ class PermissionsTests(LiveTestCase):
         ):
             await self.refused(bind, exchange, key)
 
-    async def test_one_cannot_send_where_one_has_no_business(self) -> None:
+    async def test_it_cannot_send_as_or_to_others(self) -> None:
         rest = await self.intruded()
         for exchange, key in (
             ("txmicro.to.WD", "*"),
@@ -209,7 +209,7 @@ class PermissionsTests(LiveTestCase):
         ):
             await self.refused(publish, exchange, key)
 
-    async def test_one_cannot_send_in_a_roundabout_way(self) -> None:
+    async def test_it_cannot_send_indirectly(self) -> None:
         await self.intruded()
         for target in ("txmicro.to.WD", "txmicro.durable.WD", "txmicro.replies.WC", "amq.default"):
             name = "" if target == "amq.default" else target
@@ -221,7 +221,7 @@ class PermissionsTests(LiveTestCase):
         to_pilots = {"destination": "txmicro.to.WD", "source": "txmicro.to.WB", "routing_key": "*"}
         await self.refused(call, "exchange_bind", **to_pilots)
 
-    async def test_one_cannot_delete_what_is_not_ones_own(self) -> None:
+    async def test_it_cannot_delete_what_belongs_to_others(self) -> None:
         rest = await self.intruded()
         for exchange in (
             NOTES,
@@ -237,7 +237,7 @@ class PermissionsTests(LiveTestCase):
         await self.failed(self.intrude(call, "queue_delete", queue=inbox), ChannelClosed)
         self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
 
-    async def test_nobody_believes_what_comes_by_another_topic_than_it_is_about(self) -> None:
+    async def test_a_notification_about_another_worker_than_its_topic_is_ignored(self) -> None:
         """RabbitMQ 3 lets CC route to topics without a right, but the message still has its own routing key."""
         rest = await self.intruded()
         about = json.dumps({"id": rest.id, "type": "WA"}).encode()
@@ -265,7 +265,7 @@ class PermissionsTests(LiveTestCase):
         operating = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
         return await operating.run(["dead", command, *words]), said.getvalue()
 
-    async def test_an_operator_looks_after_the_dead_letters_of_its_types(self) -> None:
+    async def test_an_operator_can_use_the_dead_letters_of_its_types(self) -> None:
         rest = await self.movies()
         jobs = [rest.send("WD:*", {"method": "DELETE"}, durable=True) for _ in range(2)]
         for job in jobs:
@@ -281,7 +281,7 @@ class PermissionsTests(LiveTestCase):
         self.assertEqual(status, cli.NOT_DONE)
         self.assertIn("the user lacks the configure permission", said)
 
-    async def test_and_at_nothing_else(self) -> None:
+    async def test_an_operator_can_use_nothing_else(self) -> None:
         await self.intruded("operator")
         for queue in (
             "txmicro.jobs.WD",

@@ -85,7 +85,7 @@ class Taker(Worker):
 class Unreachable(Live):
     """Tests that a broker that cannot be reached, or refuses the login, is logged and retried, and a stop ends that."""
 
-    async def test_nobody_listens(self) -> None:
+    async def test_a_port_that_is_closed(self) -> None:
         event = await self.told_why(self.url(port=free_port()))
         self.assertIn("refused", formatEvent(event))
         self.assertLess(event["delay"], 4)
@@ -111,7 +111,7 @@ class Unreachable(Live):
                 await self.until(reactor.getWriters, "it waits for a connection")
                 await self.stops_at_once(bus)
 
-    async def test_somebody_who_accepts_and_says_nothing(self) -> None:
+    async def test_a_server_that_accepts_and_sends_nothing(self) -> None:
         connected: Deferred[None] = Deferred()
 
         class Silent(Protocol):
@@ -167,7 +167,7 @@ class Outages(Live):
         self.taking = await self.start(self.taker, **settings)
         await self.start(self.manager)
 
-    async def test_the_broker_is_killed_and_comes_back(self) -> None:
+    async def test_the_broker_is_killed_and_restarted(self) -> None:
         gate = Gate()
         await self.three_processes(gate, capacity=5)
         jobs = [self.sender.send("WB:*", n, timeout=80) for n in range(20)]
@@ -214,7 +214,7 @@ class Outages(Live):
 
         await self.loses_no_job(disturb)
 
-    async def test_a_worker_is_stopped_amid_its_jobs(self) -> None:
+    async def test_a_worker_is_stopped_during_its_jobs(self) -> None:
         gate = Gate()
         await self.three_processes(gate, capacity=5)
         jobs = [self.sender.send("WB:*", n, timeout=60) for n in range(20)]
@@ -228,7 +228,7 @@ class Outages(Live):
         self.assertEqual(results, list(range(20)))
         self.assertEqual((sorted(self.taker.ran), sorted(other.ran)), (list(range(5)), list(range(5, 20))))
 
-    async def test_a_worker_is_cut_off_amid_its_jobs(self) -> None:
+    async def test_a_worker_is_disconnected_during_its_jobs(self) -> None:
         gate = Gate()
         self.addCleanup(gate.open)
         sender, lost, other, network = Worker("WA"), Taker(gate), Taker(), Network(self.broker.port)
@@ -241,7 +241,7 @@ class Outages(Live):
         self.assertEqual(await gatherResults([job.when_done() for job in jobs]), list(range(10)))
         self.assertEqual(sorted(other.ran), list(range(10)))
 
-    async def test_what_must_not_run_twice_is_lost_with_its_worker(self) -> None:
+    async def test_a_job_that_must_not_run_twice_is_lost_with_its_worker(self) -> None:
         gate = Gate()
         self.addCleanup(gate.open)
         sender, lost, other, network = Worker("WA"), Taker(gate), Taker(), Network(self.broker.port)
@@ -256,7 +256,7 @@ class Outages(Live):
             await self.failed(job, WorkerLost)
         self.assertEqual((sorted(lost.ran), sorted(other.ran)), (list(range(5)), list(range(5, 10))))
 
-    async def test_all_on_a_routing_slip_are_cut_off(self) -> None:
+    async def test_all_workers_of_a_routing_slip_are_disconnected(self) -> None:
         gate, networks = Gate(), [Network(self.broker.port) for _ in range(4)]
         self.addCleanup(gate.open)
         kinds = ["WC", "WD", "WE", "WB"]
@@ -287,7 +287,7 @@ class Outages(Live):
 class Nobody(Live):
     """Tests jobs that no worker can take."""
 
-    async def test_a_manager_knows_within_two_retry_intervals(self) -> None:
+    async def test_with_a_manager_jobs_fail_within_two_retry_intervals(self) -> None:
         sender = Worker("WA")
         await self.start(sender)
         await self.start(SystemManager())
@@ -304,7 +304,7 @@ class Nobody(Live):
         for job in jobs:
             await self.failed(job, NoWorkerAvailable)
 
-    async def test_without_a_manager_the_deadline_ends_them(self) -> None:
+    async def test_without_a_manager_jobs_fail_at_their_deadline(self) -> None:
         sender = Worker("WA")
         await self.start(sender)
         await self.failed(sender.send("NEVER:*", None, timeout=0.5), JobTimeout)
@@ -447,7 +447,7 @@ class BadMessages(Live):
         await self.goes_on()
         self.assertGreaterEqual(self.dropped(), 8)
 
-    async def test_more_than_a_worker_wants_to_read(self) -> None:
+    async def test_a_message_larger_than_a_worker_reads(self) -> None:
         taker = Worker("WB", do_job=echo)
         bus = await self.start(taker, max_message=MIB)
         sender = Worker("WA")
@@ -476,7 +476,7 @@ class Misbehavior(Live):
         self.sending = await self.start(sender, **settings)
         return sender
 
-    async def test_one_that_raises(self) -> None:
+    async def test_a_handler_that_raises(self) -> None:
         async def handler(job: Job) -> None:
             raise ValueError("no")
 
@@ -485,7 +485,7 @@ class Misbehavior(Live):
         self.assertEqual((error.type, error.message), ("ValueError", "no"))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
-    async def test_one_that_returns_what_cannot_be_encoded(self) -> None:
+    async def test_a_handler_whose_result_cannot_be_encoded(self) -> None:
         async def handler(job: Job) -> Any:
             return {"movies": [object()]} if job.data is None else job.data
 
@@ -494,7 +494,7 @@ class Misbehavior(Live):
         self.assertIn("movies", error.message)
         self.assertEqual(await sender.send("WB:*", 1), 1)
 
-    async def test_one_that_never_ends(self) -> None:
+    async def test_a_handler_that_never_ends(self) -> None:
         async def handler(job: Job) -> None:
             await Deferred()
 
@@ -502,7 +502,7 @@ class Misbehavior(Live):
         await self.failed(sender.send("WB:*"), RuntimeExceeded)
         await self.failed(sender.send("WB:*", timeout=0.1), JobTimeout)
 
-    async def test_one_that_blocks(self) -> None:
+    async def test_a_handler_that_blocks(self) -> None:
         def handler(job: Job) -> Any:
             time.sleep(1)
             return job.data
@@ -590,7 +590,7 @@ class RoundTrips(Live):
             self.assertEqual(await sender.send("WB:*", data), data)
             await gatherResults([sending.stopService(), taking.stopService()])
 
-    async def test_a_fleet_of_mixed_formats(self) -> None:
+    async def test_workers_with_different_formats(self) -> None:
         workers = [Worker("WA"), Worker("WB", do_job=echo), Worker("WC", do_job=echo)]
         for worker, protocol in zip(workers, ("JSON", "BSON", "msgpack"), strict=True):
             await self.start(worker, data_transfer_protocol=protocol)
@@ -624,7 +624,7 @@ class RoundTrips(Live):
         expected = [("all 0", "Brazil"), ("all 1", "Brazil"), ("all 2", "Brazil"), ("one", "Brazil")]
         await self.until(lambda: sorted(heard) == expected, "each listener hears it, and one of the group")
 
-    async def test_peers_know_each_other_and_two_managers_everybody(self) -> None:
+    async def test_peers_know_each_other_and_two_managers_know_all_workers(self) -> None:
         peers = [Worker("WP") for _ in range(3)]
         managers = [SystemManager(), SystemManager()]
         await self.start(managers[0], keepalive=200)
@@ -637,7 +637,7 @@ class RoundTrips(Live):
         for manager in managers:
             await self.until(lambda: all(id in manager.registry for id in ids), "it knows all")  # noqa: B023
 
-    async def test_a_worker_that_is_cut_off_is_declared_gone(self) -> None:
+    async def test_a_worker_that_is_disconnected_is_removed(self) -> None:
         network, lost, peer, manager = Network(self.broker.port), Worker("WP"), Worker("WP"), SystemManager()
         await self.start(lost, network=network)
         await self.start(peer)

@@ -67,7 +67,7 @@ class TlsTests(LiveTestCase):
         listed: str = await self.node.ctl("list_connections", *columns)
         return [line.split("\t") for line in listed.splitlines()[1:]]
 
-    async def test_a_job_goes_through_tls_as_the_user_whom_the_certificate_names(self) -> None:
+    async def test_a_job_uses_tls_with_the_user_of_the_certificate(self) -> None:
         await self.certified("tls-worker")
         taker, sender = Worker("WB", do_job=lambda job: job.data * 2), Worker("WA")
         for worker in (taker, sender):
@@ -94,12 +94,12 @@ class TlsTests(LiveTestCase):
         after = {validity for (validity,) in await self.connections("peer_cert_validity")}
         self.assertEqual((len(before), len(after), before & after), (1, 1, set()))
 
-    async def test_a_user_and_a_password_may_go_through_tls_too(self) -> None:
+    async def test_a_user_and_a_password_may_be_used_with_tls_too(self) -> None:
         await self.certified("nobody")
         await self.dial(self.secure("guest:guest@"))
         self.assertEqual(await self.connections("user", "auth_mechanism"), [["guest", "PLAIN"]])
 
-    async def test_whom_the_broker_refuses(self) -> None:
+    async def test_clients_that_the_broker_refuses(self) -> None:
         await self.certified("tls-worker")
         self.assertIn("certificate", await self.refused(self.secure(certfile=""), CertificateRefused))
         await self.refused(self.secure("guest:wrong@"), AuthenticationFailed)
@@ -108,7 +108,7 @@ class TlsTests(LiveTestCase):
         self.node.authority.issue(self.own, "tls-worker", days_ago=60)
         self.assertIn("expired", await self.refused(self.secure(), CertificateRefused))
 
-    async def test_a_broker_that_is_refused(self) -> None:
+    async def test_brokers_that_the_client_refuses(self) -> None:
         await self.certified("tls-worker")
         said = await self.refused(self.secure(host="localhost"), WrongHost)
         self.assertIn("not for localhost, but for CN=the broker", said)

@@ -36,7 +36,7 @@ class EmbeddedTests(SystemTestCase):
 
         self.patch(self.broker.model, "declare_queue", refuse)
 
-    def test_it_costs_one_connection_and_is_remembered(self) -> None:
+    def test_the_denial_costs_one_connection_and_is_remembered(self) -> None:
         sender, worker = Worker("WA"), Worker("WB", do_job=echo)
         self.process(sender)
         bus = self.process(worker)
@@ -73,7 +73,7 @@ class RabbitMQTests(LiveTestCase):
     def make_broker(self) -> RabbitMQ:
         return DeniedRabbitMQ()
 
-    async def test_jobs_and_events_of_groups_go_through_quorum_queues(self) -> None:
+    async def test_jobs_and_events_of_groups_use_quorum_queues(self) -> None:
         heard: list[Any] = []
         sender, worker = Worker("WA"), Worker("WB", do_job=echo)
         worker.subscribe("#", lambda topic, data: heard.append(data), group=True)

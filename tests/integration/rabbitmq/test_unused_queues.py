@@ -107,16 +107,16 @@ class Pruning(Live):
         await self.worker()
         self.assertEqual(await self.send(1), 1)
 
-    async def test_a_type_that_has_none(self) -> None:
+    async def test_a_type_without_queues(self) -> None:
         self.assertEqual(await self.run_command(), cli.DONE)
         self.assertEqual(self.out.getvalue(), f"{self.kind} has no durable queues\n")
 
-    async def test_while_a_worker_is_there_nothing(self) -> None:
+    async def test_nothing_while_a_worker_runs(self) -> None:
         await self.worker()
         self.assertIn("are connected", await self.refused())
         self.assertEqual(await self.send(1), 1)
 
-    async def test_while_a_job_is_stored_nothing(self) -> None:
+    async def test_nothing_while_a_job_is_stored(self) -> None:
         await self.was_here()
         job = self.sender.send(f"{self.kind}:*", 0, durable=True)
         await job.when_stored()
@@ -124,27 +124,27 @@ class Pruning(Live):
         await self.worker()
         self.assertEqual(await job, 0)
 
-    async def test_while_there_are_dead_letters_nothing(self) -> None:
+    async def test_nothing_while_there_are_dead_letters(self) -> None:
         bus = await self.worker()
         await self.failed(self.send(2), JobError)
         await bus.stopService()
         self.assertIn(f"{topology.dead_queue(self.kind)} has 1 messages", await self.refused())
         self.assertEqual(len(await self.exist()), 4)
 
-    async def test_a_job_that_is_sent_amid_it_is_not_stored(self) -> None:
+    async def test_a_job_that_is_sent_during_the_command_is_not_stored(self) -> None:
         await self.was_here()
         running = await self.amid()
         await self.failed(self.send(), NotStored)
         self.assertEqual(await running, cli.DONE, self.err.getvalue())
 
-    async def test_a_worker_that_starts_amid_it_keeps_them(self) -> None:
+    async def test_a_worker_that_starts_during_the_command_keeps_its_queues(self) -> None:
         await self.was_here()
         running = await self.amid()
         await self.worker()
         self.assertIn("are connected", await self.refused(running))
         self.assertEqual(await self.send(1), 1)
 
-    async def test_interrupted_it_leaves_them_as_they_were(self) -> None:
+    async def test_an_interrupted_command_restores_the_bindings(self) -> None:
         await self.was_here()
         command = self.command()
         self.patch(self, "command", lambda: command)
