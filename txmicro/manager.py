@@ -6,39 +6,27 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from .amqp.errors import AccessRefused
 from .bus.connections import Bus
 from .bus.worker_channel import WorkerChannel
+from .discovery.inquiries import Inquiries
 from .discovery.registry import GONE_AFTER, Registry
 from .errors import DecodeError, reason_of
 from .protocol import messages
 from .protocol.address import parse
 from .protocol.notifications import Announcement, Deletion, Inquiry
-from .protocol.parcel import Forbidden
-from .util.log_once import LogOnce
 from .util.once import Once
 
 TYPE = "SystemManager"
-
-SECOND_CHECK = 1.8
-"""Seconds between the two checks of a queue, both of which have to find no consumer. An inquiry comes at most one retry
-interval (2 s) after the job was sent, and is to be answered within another one."""
-
-CHECK_TIMEOUT = 3.0
-"""Seconds that a check may take: RabbitMQ 4.3 does not answer for a queue whose node is down."""
 
 SETTLING = 5.0
 """Seconds after a reconnect in which no check starts: workers reconnect one by one, after delays of up to 2.5 seconds
 (bus/connections.py)."""
 
 _GET_ALL = "worker.getAll"
-
-MAX_INQUIRIES = 10_000
-"""The most addresses that are checked at once. Further inquiries are dropped, and their senders repeat them."""
 
 
 class SystemManager(Service):
@@ -57,11 +45,7 @@ class SystemManager(Service):
 
     def __init__(self, *, id: str | None = None) -> None:
         self.id = id or ""
-        self._inquiries: dict[str, set[str]] = {}
-        self._checks: dict[str, Deferred[None]] = {}
-        self._log_once = LogOnce()
         self._lost = self._keepalive_returned = False
-        self._settled = 0.0
 
     def startService(self) -> None:
         """Start. :meth:`when_ready` fires when it is ready."""
@@ -76,6 +60,7 @@ class SystemManager(Service):
         topics = ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL)
         self.channel = WorkerChannel(bus, self.id, topics, service=TYPE)
         self._publisher = self.channel.publisher
+        self._inquiries = Inquiries(self.id, bus.clock, self.channel, self.registry, self.metrics)
         self._ready: Once[SystemManager] = Once()
         self.channel.open(self, self).addCallbacks(lambda _: self._ready.happen(self), self._refused)
         self._keepalive = LoopingCall(self._send_keepalive)
@@ -98,7 +83,7 @@ class SystemManager(Service):
     async def _stop(self) -> None:
         if self._keepalive.running:
             self._keepalive.stop()
-        self._stop_checks()
+        self._inquiries.cancel()
         await self.channel.close()
 
     # Keepalives
@@ -142,14 +127,14 @@ class SystemManager(Service):
     def connected(self) -> None:
         """Ask all workers to announce themselves: announcements of before, or during an outage, were not received."""
         if self._lost:
-            self._settled = self.bus.clock.seconds() + SETTLING
+            self._inquiries.delay(SETTLING)
         self.log.info("{manager} is ready", manager=self.id)
         self._ask_all()
 
     def disconnected(self) -> None:
         """Cancel all checks. The senders ask again."""
         self._lost = True
-        self._stop_checks()
+        self._inquiries.cancel()
 
     def told(self, kind: str, body: Any) -> None:
         """Refuse control messages: a SystemManager gets none."""
@@ -160,7 +145,7 @@ class SystemManager(Service):
         if topic == _GET_ALL:
             self._keepalive_returned = True
         elif topic == "worker.next":
-            self._inquired(Inquiry.from_body(body))
+            self._inquiries.add(Inquiry.from_body(body))
         elif topic == "worker.list":
             self._list(messages.get(messages.get(body, "sender", dict), "id", str))
         elif topic.startswith("worker.new"):
@@ -182,69 +167,6 @@ class SystemManager(Service):
         parse(asker)
         body = self._publisher.encode({"workers": self.registry.listing()})
         self._publisher.reply(asker, messages.LIST, "", body)
-
-    # Inquiries
-
-    def _inquired(self, inquiry: Inquiry) -> None:
-        senders = self._inquiries.get(inquiry.address)
-        if senders is not None:
-            senders.add(inquiry.sender)
-        elif len(self._inquiries) < MAX_INQUIRIES:
-            self._inquiries[inquiry.address] = {inquiry.sender}
-            self._checks[inquiry.address] = checking = Deferred.fromCoroutine(self._check(inquiry.address))
-            if checking.called:
-                self._checks.pop(inquiry.address, None)
-
-    def _stop_checks(self) -> None:
-        for checking in list(self._checks.values()):
-            checking.cancel()
-
-    async def _check(self, address: str) -> None:
-        """Check twice, because jobs must not fail while the only worker of a type restarts."""
-        settling = max(0.0, self._settled - self.bus.clock.seconds())
-        try:
-            for pause in (settling, SECOND_CHECK):
-                await deferLater(self.bus.clock, pause)
-                checking = Deferred.fromCoroutine(self._nobody_takes(address))
-                if not await checking.addTimeout(CHECK_TIMEOUT, self.bus.clock):
-                    return
-            self._tell_senders(address)
-        except CancelledError:
-            pass
-        except Exception as error:  # the senders ask again
-            self._could_not_check(address, error)
-        finally:
-            del self._inquiries[address]
-            self._checks.pop(address, None)
-
-    async def _nobody_takes(self, address: str) -> bool:
-        known = self.registry.get(address)
-        return (known is not None and not known.capacity) or await self.channel.nobody_takes(address)
-
-    def _could_not_check(self, address: str, error: Exception) -> None:
-        refused = isinstance(error, AccessRefused | Forbidden)
-        if refused and self._log_once.first(str(error)):
-            self.log.error(
-                "{manager} cannot check for consumers of {address}: {error}; senders of such jobs wait until they time "
-                "out; grant its broker user the right, see docs/howto/security.rst (logged once)",
-                manager=self.id,
-                address=address,
-                error=error,
-            )
-        else:
-            self.log.debug(
-                "no answer for {address}: {error}; its senders ask again", address=address, error=error
-            )
-
-    def _tell_senders(self, address: str) -> None:
-        for sender in self._inquiries[address]:
-            body = {
-                "target": {"id": sender, "type": sender.partition(":")[0]},
-                "error": messages.NO_WORKER_TEXT,
-                "address": address,
-            }
-            self._publisher.reply(sender, messages.ERROR, "", self._publisher.encode(body))
-        self.metrics.record_error("NoWorkerAvailable")
 
     @property
     def obstacle(self) -> str:

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from tests.support.system import Endpoint, SystemTestCase
-from txmicro import manager as manager_module
 from txmicro.amqp.errors import AccessRefused, ConnectionLost
 from txmicro.config import Config
+from txmicro.discovery import inquiries
 from txmicro.errors import DuplicateWorker, NoAnswer, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages
@@ -266,7 +266,7 @@ class InquiryTests(SystemTestCase):
 
         with self.patched(self.manager.channel, "nobody_takes", silent):
             self.inquire("WX:*", sender)
-            self.advance(manager_module.CHECK_TIMEOUT + 0.5)
+            self.advance(inquiries.CHECK_TIMEOUT + 0.5)
         self.assertEqual(self.errors, [])
         self.inquire("WX:*", sender)
         self.advance(3)
@@ -294,7 +294,7 @@ class InquiryTests(SystemTestCase):
         sender = Worker("WA")
         self.process(sender)
         self.listen(sender)
-        self.patch(manager_module, "MAX_INQUIRIES", 1)
+        self.patch(inquiries, "MAX_INQUIRIES", 1)
         for kind in ("WX", "WY"):
             self.inquire(f"{kind}:*", sender)
         self.advance(3)
