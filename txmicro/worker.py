@@ -164,7 +164,7 @@ class Worker(Service):
             policy=self.retry if self.durable else None,
             in_thread=self.in_thread if self.threads else None,
             max_runtime=self.config.max_runtime if self.max_runtime is None else self.max_runtime,
-            unheard=self._report_unawaited,
+            unawaited=self._report_unawaited,
         )
         self._start = Deferred.fromCoroutine(self._begin(engine)).addBoth(self._begun)
 

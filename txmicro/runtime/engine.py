@@ -52,7 +52,7 @@ class Engine:
     :param policy: what becomes of its durable jobs that fail; None: it takes none.
     :param in_thread: runs ``f(*args)`` in a thread, for a handler that is to run there.
     :param max_runtime: seconds until a handler is canceled.
-    :param unheard: called with the error of each failed job that nobody awaits.
+    :param unawaited: called with the error of each failed job that nobody awaits.
     :ivar channel: the worker's channel: inbox, interactive jobs, events.
     :ivar lane: its durable jobs.
     :ivar membership: what it knows of the other workers.
@@ -70,14 +70,14 @@ class Engine:
         policy: RetryPolicy | None,
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
-        unheard: Callable[[JobError], None],
+        unawaited: Callable[[JobError], None],
     ) -> None:
         self.id, self.type = me().id, me().type
         self._leave_by = 0.0
         self._bus = bus
         self._clock = bus.clock
         self._ids = bus.ids
-        self._unheard = unheard
+        self._unawaited = unawaited
         self._max_hops = bus.config.max_hops
         self._metrics = bus.metrics.service(self.type)
         self._slots = Slots(capacity if handler is not None else 0)
@@ -243,7 +243,7 @@ class Engine:
         """Send a job along *slip*, as :meth:`txmicro.Worker.send` describes."""
         job = self._job(slip, data, timeout, traceparent)
         job.redeliver = redeliver
-        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
+        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
         self.send_hop(job, JobPromise(future))
         return future
 
@@ -253,7 +253,7 @@ class Engine:
         """Have the broker keep a job, as :meth:`txmicro.Worker.send` describes."""
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
-        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unheard)
+        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
         self.lane.send(job, JobPromise(future), terms)
         return future
 

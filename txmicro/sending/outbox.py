@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from twisted.logger import Logger
 
 from txmicro.errors import BusOverloaded, JobCancelled, JobError, JobTimeout, NoWorkerAvailable, WorkerLost
-from txmicro.util.clock import Clock, Timer
+from txmicro.util.clock import Clock
 from txmicro.util.expiring import ExpiringKeys
 from txmicro.util.pausable_clock import PausableClock
 
@@ -26,9 +26,7 @@ from .losses import may_have_run, split
 from .pending import DURABLE, ENDED, OUT, TAKEN, PendingJob
 from .probing import Probing
 from .reasons import why_late, why_lost, why_nobody
-
-_LATE: Final = 0.5
-"""Seconds that a sweep may come late. If it is later, the process was blocked, and messages may wait to be read."""
+from .sweeper import Sweeper
 
 _ABANDONED: Final = 2
 """Retry intervals for which jobs that were given up untaken are remembered: longer than a copy lives."""
@@ -79,7 +77,6 @@ class Outbox:
         self._requests = requests
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
-        self._tick = tick
 
         self._jobs: dict[str, PendingJob] = {}
         self._bytes = 0
@@ -95,15 +92,11 @@ class Outbox:
         )
         self._takers = Probing(probe_every)
         self._deadlines = Deadlines(self._jobs)
-        self._abandoned = ExpiringKeys(
-            _ABANDONED * retry, _MAX_ABANDONED
-        )  # keys of what was given up untaken
+        self._abandoned = ExpiringKeys(_ABANDONED * retry, _MAX_ABANDONED)  # keys of jobs given up untaken
 
         self._closed: JobError | None = None
         self._obstacle = ""
-        self._timer: Timer | None = None
-        self._expected = 0.0
-        self._skipped = False
+        self._sweeper = Sweeper(clock, tick, self._sweep)
 
     def __len__(self) -> int:
         """Return how many jobs have not ended."""
@@ -156,15 +149,15 @@ class Outbox:
         self._jobs[job.key] = job
         self._bytes += job.size
         self._deadlines.add(job)
-        if self._timer is None:
-            self._run_timer()
+        if not self._sweeper.runs:
+            self._sweeper.start()
 
     def cancel(self, key: str) -> None:
         """Give a job up: it fails with :class:`~txmicro.errors.JobCancelled`, and its taker is told."""
         job = self._end_one(key)
         if job is not None:
             self._tell_taker(job)
-            self._safely(job.owner.failed, JobCancelled("cancelled by its sender"))
+            self._safely(job.owner.failed, JobCancelled("canceled by its sender"))
 
     def pause(self, reason: str = "") -> None:
         """Publish nothing until :meth:`resume`, and stop the sending time. Deadlines still pass.
@@ -183,9 +176,7 @@ class Outbox:
     def close(self, error: JobError) -> None:
         """Fail all jobs with *error*, now and from now on. Takers are not told: their results may count."""
         self._closed = error
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._sweeper.stop()
         jobs = list(self._jobs.values())
         self._jobs.clear()
         for job in jobs:
@@ -363,23 +354,14 @@ class Outbox:
 
     # What is due
 
-    def _run_timer(self) -> None:
-        if self._timer is None:
-            self._expected = self._clock.seconds() + self._tick
-            self._timer = self._clock.callLater(self._tick, self._sweep)
-
-    def _sweep(self) -> None:
-        self._timer = None
-        late = self._clock.seconds() - self._expected > _LATE
-        self._skipped = late and not self._skipped
-        if not self._skipped:
-            self._expire()
-            self._dispatch.forget_inquiries()
-            self._abandoned.forget(self._clock.seconds())
-            self._dispatch.resend_due()
-            self._probe_takers()
-        if self._skipped or self._jobs or self._dispatch.has_asked or self._abandoned:
-            self._run_timer()
+    def _sweep(self) -> bool:
+        """Do what is due. Return whether there is something left to watch."""
+        self._expire()
+        self._dispatch.forget_inquiries()
+        self._abandoned.forget(self._clock.seconds())
+        self._dispatch.resend_due()
+        self._probe_takers()
+        return bool(self._jobs or self._abandoned or self._dispatch.has_asked)
 
     def _expire(self) -> None:
         due = self._deadlines.take_due(self._clock.seconds())
@@ -411,7 +393,7 @@ class Outbox:
             self._safely(self._requests.cancel, job.taker, job.key)
         elif job.copies and self._closed is None:
             self._abandoned.add(job.key, self._clock.seconds())
-            self._run_timer()
+            self._sweeper.start()
 
     def _safely(self, function: Callable[..., None], *args: Any) -> None:
         try:
