@@ -33,8 +33,8 @@ APP_ID: Final = "txmicro"
 _EXPIRATION_MAX: Final = 2**32 - 1
 """The largest ``expiration``, in milliseconds: RabbitMQ closes the channel at more."""
 
-_COPY_LIFE: Final = int(topology.COPY_TTL * 1000)
-"""Milliseconds that the broker keeps a copy of a job: its sender sends another one."""
+_COPY_LIFE: Final = str(int(topology.COPY_TTL * 1000))
+"""Milliseconds that the broker keeps a copy of a job at most: its sender sends another one."""
 
 
 class OutgoingJob(Protocol):
@@ -147,22 +147,25 @@ class Publisher:
         A copy that finds no queue comes back to ``returns``, and so does a job that the broker does not take.
         """
         body = job.body
-        left = remaining_ms(job.deadline, self._clock.seconds())
+        now = self._clock.seconds()
         if job.stale:  # it waited, or is sent again: its body has the tries and the time of before
             try:
-                body = self.reencode(body, {"tries": job.tries, "deadline": left})
+                body = self.reencode(body, {"tries": job.tries, "deadline": remaining_ms(job.deadline, now)})
             except MessageTooLarge as error:  # by the new values, or by what is known of the broker since
                 if self.returns is not None:
                     self.returns.refused(job.key, error)
                 return
-        life = min(left, _COPY_LIFE if job.redeliver else _EXPIRATION_MAX)
+        if job.redeliver and job.deadline - now > topology.COPY_TTL:
+            life = _COPY_LIFE
+        else:
+            life = str(min(remaining_ms(job.deadline, now), _EXPIRATION_MAX))
         if job.copies > 1:
             self._metrics.record_resend(INTERACTIVE)
         session = self.session
         if session is None:
             return
         headers = {"traceparent": job.traceparent} if job.traceparent else None
-        properties = self._job_template.fill(job.key, int(self._time()), str(life), headers)
+        properties = self._job_template.fill(job.key, int(self._time()), life, headers)
         route = self._jobs.known.get(job.address)
         if route is None:
             self._ask(session, self._jobs, job.address, messages.JOB, job.key, properties, body)

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError, TxmicroError
 from txmicro.metrics import ServiceMetrics
+from txmicro.protocol.codec.base import Codec
 from txmicro.protocol.codec.formats import by_content_type
 from txmicro.util.log_once import LogOnce
 
@@ -28,12 +29,16 @@ class Receiver:
         self._metrics = metrics
         self._max_message = bus.config.max_message
         self._logged = LogOnce()
+        self._codecs: dict[str | None, Codec] = {}  # those of content types that were received
 
     def read(self, properties: Properties, body: bytes) -> Any:
         """Return *body*, decoded by its content type; raises :class:`DecodeError`."""
         if len(body) > self._max_message:
             raise DecodeError(f"{len(body)} bytes, more than max_message ({self._max_message})")
-        return by_content_type(properties.content_type or "").decode(body)
+        codec = self._codecs.get(properties.content_type)
+        if codec is None:
+            codec = self._codecs[properties.content_type] = by_content_type(properties.content_type or "")
+        return codec.decode(body)
 
     def dropped(self, kind: str, error: TxmicroError) -> None:
         """Count a message of *kind* that cannot be used; log the first one."""

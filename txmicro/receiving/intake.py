@@ -223,10 +223,11 @@ class Intake:
         if before is not None:  # a durable job that was delivered to other workers in between
             self._finished_bytes -= len(before.reply.body)
         self._finished[job.key] = _Finished(sender or job.sender, job.deadline, reply, watched)
-        self._count(reply)
-
-    def _count(self, reply: Reply) -> None:
         self._finished_bytes += len(reply.body)
+        if len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         while len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
             key, oldest = self._finished.popitem(last=False)
             self._finished_bytes -= len(oldest.reply.body)
@@ -366,7 +367,8 @@ class Intake:
         finished = self._finished.get(key)
         if finished is not None and finished.reply.type == FORWARDED:
             finished.reply = reply
-            self._count(reply)
+            self._finished_bytes += len(reply.body)
+            self._forget_oldest()
 
     def _forget(self, key: str, finished: _Finished) -> None:
         """Release the hop's sender: the answer cannot be published again, so probes would have the job run again."""

@@ -174,11 +174,12 @@ class Runner:
         self._end(None, job, began, error)
 
     def _end(self, result: Any, job: Job, began: float, error: BaseException | None = None) -> None:
-        if self._runs(job):
-            del self._running[job.key]
-            self._tell(job, result, error, began)
-        else:
+        running = self._running.get(job.key)
+        if running is None or running[0] is not job:  # left behind before; another copy may run
             self._log_late(job, began)
+            return
+        del self._running[job.key]
+        self._tell(job, result, error, began)
 
     def _runs(self, job: Job) -> bool:
         """Return whether the handler runs for this very *job*, and not for another copy of it that came later."""

@@ -1,0 +1,22 @@
+"""The calls that a job takes are counted, and are not too many."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.calls import PHASES, measure
+
+JOBS = 100
+
+MOST = {"send": 40.0, "take": 48.0, "answer": 45.0, "result": 32.0, "settle": 3.0}
+"""Calls per job: a few more than now, as other versions of Python and Twisted may need more."""
+
+
+class CallsTests(SynchronousTestCase):
+    def test_a_job_takes_no_more_calls_than_it_should(self) -> None:
+        counts = measure(JOBS)
+        self.assertEqual(tuple(MOST), PHASES)
+        for phase, most in MOST.items():
+            calls = counts.of(phase).total() / JOBS
+            self.assertGreater(calls, 0, phase)
+            self.assertLessEqual(calls, most, f"{phase}: {counts.of(phase).most_common(40)}")
