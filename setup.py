@@ -15,6 +15,8 @@ DEPENDENCIES = [
     "pymongo>=4.9",
     "prometheus-client>=0.20",
     "klein>=24.8",
+    "click>=8.1.8",
+    "rich>=13",
 ]
 TLS = ["twisted[tls]", "cryptography>=42"]
 TEST = [*TLS, "build", "coverage", "hypothesis", "pika", "treq"]

@@ -7,10 +7,11 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from sphinx.util.nodes import nested_parse_with_titles
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from docs.config_table import full
+from docs import cli_reference, config_table
 from txmicro._version import __version__
 
 project = "txmicro"
@@ -29,9 +30,19 @@ autodoc_preserve_defaults = True
 class ConfigTable(Directive):
     def run(self) -> list[nodes.Node]:
         parent = nodes.Element()
-        self.state.nested_parse(StringList(full().splitlines(), "txmicro.config"), 0, parent)
+        self.state.nested_parse(StringList(config_table.full().splitlines(), "txmicro.config"), 0, parent)
+        return parent.children
+
+
+class CommandLine(Directive):
+    def run(self) -> list[nodes.Node]:
+        parent = nodes.section()
+        parent.document = self.state.document
+        lines = StringList(cli_reference.full().splitlines(), "txmicro.cli")
+        nested_parse_with_titles(self.state, lines, parent)
         return parent.children
 
 
 def setup(app: Any) -> None:
+    app.add_directive("command-line", CommandLine)
     app.add_directive("config-table", ConfigTable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from twisted.python.reflect import namedAny
 from twisted.scripts._twistd_unix import ServerOptions
@@ -10,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.documents import ROOT, test_cases
 from txmicro import errors
-from txmicro.cli.main import read
+from txmicro.cli.command_line import read
 
 PAGES = sorted((ROOT / "docs").rglob("*.rst"))
 DOCUMENTS = [ROOT / "README.rst", ROOT / "CONTRIBUTING.rst", *PAGES]
@@ -28,7 +29,7 @@ def commands(name: str) -> list[tuple[str, list[str]]]:
     line = re.compile(rf"^ +{name} (-n .+?|[a-z].+?|-n)(?:  +#.*)?$", re.MULTILINE)
     blocks = re.compile(r"::\n\n((?:(?:    .*)?\n)+)")
     return [
-        (document.name, found.split())
+        (document.name, shlex.split(found))
         for document in DOCUMENTS
         for block in blocks.findall(document.read_text("utf-8"))
         for found in line.findall(block)

@@ -21,6 +21,7 @@ from tests.support.live import Embedded, Live, LiveBroker, LiveTestCase, RabbitM
 from tests.support.programs import BIN
 from tests.support.rabbitmq import free_port, reactor
 from txmicro.cli import main as cli
+from txmicro.cli.dead import ListDead
 from txmicro.errors import JobError
 from txmicro.protocol.job import Job
 from txmicro.worker import Worker
@@ -234,7 +235,7 @@ class PipeTests(SynchronousTestCase):
         async def answer(*_: Any) -> None:
             raise BrokenPipeError
 
-        self.patch(cli.Command, "_run", answer)
+        self.patch(ListDead, "run", answer)
         launched = cli.launch(MemoryReactorClock(), ["dead", "list", "WB"])
         self.assertEqual(self.failureResultOf(launched, SystemExit).value.code, cli.UNREAD)
 

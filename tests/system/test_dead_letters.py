@@ -21,6 +21,7 @@ from txmicro.bus.dialing import Target, dial
 from txmicro.cli import connecting
 from txmicro.cli import dead as dead_commands
 from txmicro.cli import main as cli
+from txmicro.cli.command_line import read
 from txmicro.errors import JobError
 from txmicro.operations import dead_letters as dead
 from txmicro.operations.dead_letter import DeadLetter
@@ -185,11 +186,11 @@ class CommandTestCase(SystemTestCase):
 
     def command(self) -> cli.Command:
         self.out, self.err = StringIO(), StringIO()
-        return cli.Command(self.clock, {}, self.out, self.err, lambda: self.now)
+        target = Target(self.endpoint, uri.parse("amqp://guest:guest@memory"))
+        return cli.Command(self.clock, {}, self.out, self.err, lambda: self.now, targets=lambda *_: [target])
 
     def start(self, line: str, command: cli.Command | None = None) -> Deferred[int]:
-        target = Target(self.endpoint, uri.parse("amqp://guest:guest@memory"))
-        return (command or self.command()).run_on(cli.read(["dead", *line.split()]), [target], 10)
+        return (command or self.command()).run(["dead", *line.split()])
 
     def run_command(self, line: str, seconds: float = 1.0) -> str:
         """Run a command that succeeds, and return its output."""
@@ -636,26 +637,30 @@ class CommandLineTests(SystemTestCase):
             "WB --limit=3 --json -c f.json",
             "--json WB -cf.json --limit 3",
         ):
-            options = cli.read(["dead", "list", *line.split()])
             self.assertEqual(
-                (options["type"], options["limit"], options["json"], options["config"]),
-                ("WB", 3, 1, "f.json"),
+                read(["dead", "list", *line.split()]),
+                dead_commands.ListDead(kind="WB", limit=3, as_json=True, config="f.json"),
             )
-        self.assertEqual(cli.read(["dead", "list", "WB", "--config", ""])["config"], "")
-        self.assertEqual(cli.read(["dead", "show", "WB", "--", "--odd"])["ids"], ["--odd"])
+        self.assertEqual(
+            read(["dead", "list", "WB", "--config", ""]),
+            dead_commands.ListDead(kind="WB", limit=dead_commands.PAGE, as_json=False, config=""),
+        )
+        self.assertEqual(
+            read(["dead", "show", "WB", "--", "--odd"]), dead_commands.ShowDead(kind="WB", ids=("--odd",))
+        )
 
     def test_a_wrong_command_line_is_explained(self) -> None:
         for line, complaint in (
             ("", "the command is missing; expected one of dead, queues"),
             ("dead", "expected one of list, show, requeue, discard"),
-            ("bury", "Unknown command: bury"),
+            ("bury", "No such command 'bury'"),
             ("dead list", "TYPE is missing"),
             ("dead list W.B", "TYPE: "),
-            ("dead list WB 1", "takes no IDs"),
+            ("dead list WB 1", r"unexpected extra argument \(1\)"),
             ("dead list WB --limit 0", "from 1 to 10000"),
             ("dead list WB --limit 10001", "from 1 to 10000"),
             ("dead list WB --limit 1²", "from 1 to 10000"),
-            ("dead list WB --odd", "--odd not recognized"),
+            ("dead list WB --odd", "No such option.*--odd"),
             ("dead show WB", "ID is missing"),
             ("dead requeue WB", "give either the IDs"),
             ("dead requeue WB 1 --all", "give either the IDs"),
@@ -674,6 +679,6 @@ class CommandLineTests(SystemTestCase):
         for line in ("--help", "--version", "dead --help", "dead list --help", "dead list --version"):
             out = StringIO()
             self.patch(sys, "stdout", out)
-            left = self.assertRaises(SystemExit, cli.read, line.split())
+            left = self.assertRaises(SystemExit, read, line.split())
             self.assertIn(left.code, (None, 0))
             self.assertIn("txmicro", out.getvalue())

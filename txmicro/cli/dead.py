@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
-from twisted.python.usage import UsageError
+import click
 
 from txmicro.amqp.connection import Connection
 from txmicro.operations.dead_letter import DeadLetter
 from txmicro.operations.dead_letters import DeadLetters, open_dead_letters
 
-from .options import CommandGroup, TypeCommand, write
+from .options import CONFIG, JSON, TYPE, command, group, whole_number
+from .output import to_json, write, write_json
+from .task import ConnectedTask, Context
 
 PAGE: Final = 50
 """How many letters ``list`` shows by default."""
@@ -20,22 +22,21 @@ PAGE: Final = 50
 LONGEST_PAGE: Final = 10_000
 
 
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= LONGEST_PAGE):
-        raise UsageError(f"--limit: {text!r} is not valid; expected a whole number from 1 to {LONGEST_PAGE}")
-    return int(text)
+@dataclass(kw_only=True)
+class DeadTask(ConnectedTask):
+    """Work on the dead letters of one type.
 
+    :ivar kind: the type. :ivar letters: its dead letters, once they are opened.
+    """
 
-class DeadCommand(TypeCommand):
-    """A command that works on the dead letters of one type."""
-
+    kind: str
     letters: DeadLetters | None = None
 
-    async def work(self, client: Connection, clock: Any, time: Callable[[], float], out: TextIO) -> None:
-        """Open the dead letters, do the command, and return the letters that are left to the queue."""
-        self.letters = await open_dead_letters(client, self["type"], clock, time)
+    async def work(self, client: Connection, context: Context) -> None:
+        """Open the dead letters, do the task, and return the letters that are left to the queue."""
+        self.letters = await open_dead_letters(client, self.kind, context.reactor, context.time)
         try:
-            await self.work_on(self.letters, out)
+            await self.work_on(self.letters, context.out)
         finally:
             await self.letters.close()
 
@@ -47,74 +48,67 @@ class DeadCommand(TypeCommand):
         return True
 
     async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
-        """Do the command, and write its answer to *out*."""
+        """Do the task, and write its answer to *out*."""
         raise NotImplementedError
 
 
-class ListDead(DeadCommand):
+@dataclass(kw_only=True)
+class ListDead(DeadTask):
     """``txmicro dead list``."""
 
-    longdesc = "Lists the dead letters of a worker type, oldest failure first."
-    optParameters = [
-        ["limit", None, PAGE, f"The most letters to list, up to {LONGEST_PAGE}."],
-    ]
-    optFlags = [["json", None, "Write one JSON object."]]
-
-    def postOptions(self) -> None:
-        """Convert the limit to a number; raise UsageError if it is wrong."""
-        self["limit"] = _limit(str(self["limit"]))
+    limit: int
+    as_json: bool
 
     async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
         """Write a page of letters."""
-        page = [letter.summary() for letter in await letters.page(self["limit"])]
+        page = [letter.summary() for letter in await letters.page(self.limit)]
         total = letters.total - letters.copies
         page.sort(key=lambda letter: (letter["failed"] or "", letter["id"]))  # the broker's order changes
-        if self["json"]:
-            write(json.dumps({"type": self["type"], "total": total, "letters": page}), out)
+        if self.as_json:
+            write_json({"type": self.kind, "total": total, "letters": page}, out)
         else:
-            _write_page(self["type"], page, total, out)
+            _write_page(self.kind, page, total, out)
 
 
-class ShowDead(DeadCommand):
+@dataclass(kw_only=True)
+class ShowDead(DeadTask):
     """``txmicro dead show``."""
 
-    synopsis = "TYPE ID... [options]"
-    longdesc = "Shows dead letters with all headers and the body. An ID is that of a hop, or of a job for all its hops."
+    ids: tuple[str, ...]
 
-    def check(self) -> None:
-        """Raise UsageError if there is no ID."""
-        if not self["ids"]:
-            raise UsageError("ID is missing; give the IDs of letters or jobs, which txmicro dead list shows")
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise click.UsageError(
+                "ID is missing; give the IDs of letters or jobs, which txmicro dead list shows"
+            )
 
     async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
         """Write each letter as a JSON object."""
-        for letter in await letters.show(self["ids"]):
+        for letter in await letters.show(self.ids):
             write(_in_full(letter), out)
 
 
-class ChangeDead(DeadCommand):
-    """A command that removes letters from the queue."""
+@dataclass(kw_only=True)
+class ChangeDead(DeadTask):
+    """A task that removes letters from the queue."""
 
-    synopsis = "TYPE (ID... | --all) [options]"
-    optFlags = [["all", None, "All letters that exist when the command starts."]]
+    ids: tuple[str, ...]
+    all: bool
 
-    def check(self) -> None:
-        """Raise UsageError unless there are either IDs or ``--all``."""
-        if bool(self["ids"]) == bool(self["all"]):
-            raise UsageError(
+    def __post_init__(self) -> None:
+        if bool(self.ids) == self.all:
+            raise click.UsageError(
                 "give either the IDs of letters or jobs, which txmicro dead list shows, or --all"
             )
 
     @property
-    def chosen(self) -> list[str] | None:
+    def chosen(self) -> tuple[str, ...] | None:
         """The IDs; None: all letters."""
-        return None if self["all"] else self["ids"]
+        return None if self.all else self.ids
 
 
 class RequeueDead(ChangeDead):
     """``txmicro dead requeue``."""
-
-    longdesc = "Stores the jobs again, with all their attempts. An ID is that of a hop, or of a job for all its hops."
 
     async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
         """Requeue the letters, and write how many."""
@@ -129,8 +123,6 @@ class RequeueDead(ChangeDead):
 class DiscardDead(ChangeDead):
     """``txmicro dead discard``."""
 
-    longdesc = "Deletes dead letters. An ID is that of a hop, or of a job for all its hops."
-
     async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
         """Delete the letters, and write how many."""
         try:
@@ -139,15 +131,63 @@ class DiscardDead(ChangeDead):
             write(f"{letters.done} discarded", out)
 
 
-class DeadOptions(CommandGroup):
-    """``txmicro dead``."""
+_IDS: Final = click.Argument(["ids"], nargs=-1, metavar="ID...")
+_IDS_OR_ALL: Final = click.Argument(["ids"], nargs=-1, metavar="(ID... | --all)")
+_ALL: Final = click.Option(
+    ["--all"], is_flag=True, help="All letters that exist when the command starts.", show_default=False
+)
+_LIMIT: Final = click.Option(
+    ["--limit"],
+    type=whole_number(1, LONGEST_PAGE),
+    default=str(PAGE),
+    help=f"The most letters to list, up to {LONGEST_PAGE}.",
+)
+_WHICH: Final = "An ID is that of a hop, or of a job for all its hops."
 
-    subCommands = [
-        ["list", None, ListDead, "List the dead letters of a worker type."],
-        ["show", None, ShowDead, "Show dead letters with all headers and the body."],
-        ["requeue", None, RequeueDead, "Store the jobs again, with all their attempts."],
-        ["discard", None, DiscardDead, "Delete dead letters."],
-    ]
+DEAD: Final = group(
+    "dead",
+    "List, show, requeue or discard dead letters: durable jobs that failed.",
+    [
+        command(
+            "list",
+            ListDead,
+            "List the dead letters of a worker type, oldest failure first.",
+            TYPE,
+            _LIMIT,
+            JSON,
+            CONFIG,
+        ),
+        command(
+            "show",
+            ShowDead,
+            f"Show dead letters with all headers and the body, each as a JSON object. {_WHICH}",
+            TYPE,
+            _IDS,
+            CONFIG,
+            short="Show dead letters with all headers and the body.",
+        ),
+        command(
+            "requeue",
+            RequeueDead,
+            f"Store the jobs again, with all their attempts. {_WHICH}",
+            TYPE,
+            _IDS_OR_ALL,
+            _ALL,
+            CONFIG,
+            short="Store the jobs again, with all their attempts.",
+        ),
+        command(
+            "discard",
+            DiscardDead,
+            f"Delete dead letters. {_WHICH}",
+            TYPE,
+            _IDS_OR_ALL,
+            _ALL,
+            CONFIG,
+            short="Delete dead letters.",
+        ),
+    ],
+)
 
 
 def _write_page(kind: str, page: list[dict[str, Any]], total: int, out: TextIO) -> None:
@@ -182,10 +222,6 @@ def _row(*cells: str) -> str:
 def _in_full(letter: DeadLetter) -> str:
     contents = letter.contents()
     try:
-        return json.dumps(contents, indent=2, ensure_ascii=False, default=_to_json)
+        return json.dumps(contents, indent=2, ensure_ascii=False, default=to_json)
     except (TypeError, ValueError, RecursionError):  # a key that is not a text, or too deep for JSON
-        return json.dumps({**contents, "body": repr(contents.get("body"))}, indent=2, default=_to_json)
-
-
-def _to_json(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else repr(value)
+        return json.dumps({**contents, "body": repr(contents.get("body"))}, indent=2, default=to_json)

@@ -1,8 +1,8 @@
-"""The ``txmicro`` command: its command line, its run and its exit status.
+"""Runs the ``txmicro`` command in a reactor, and gives its exit status.
 
 The status is 0 after success, 1 if the command failed, and 2 if the command line or the configuration is wrong; stderr
 says why. It is 141 when nobody reads the output any more, as behind ``| head``: that is the status of a program that
-the signal ``SIGPIPE`` ends.
+the signal ``SIGPIPE`` ends. Ctrl-C and SIGTERM interrupt the command, which then ends what it has begun.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
+from click import ClickException
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.task import react
 from twisted.python.failure import Failure
-from twisted.python.usage import UsageError
 
 from txmicro.bus.dialing import Target
 from txmicro.bus.targets import targets
-from txmicro.config import find, load
+from txmicro.config import Config
 from txmicro.errors import ConfigError, TxmicroError
 from txmicro.util.once import Once
 
-from .connecting import connect
-from .dead import DeadOptions
-from .options import CommandGroup, TypeCommand, write
-from .queues import QueuesOptions
+from .command_line import read
+from .output import write
+from .task import Context, Task
 
 DONE: Final = 0
 NOT_DONE: Final = 1
@@ -35,29 +34,12 @@ WRONG: Final = 2
 UNREAD: Final = 141
 
 
-class CommandLine(CommandGroup):
-    """``txmicro``."""
-
-    usage = "Usage: txmicro"
-    subCommands = [
-        ["dead", None, DeadOptions, "List, show, requeue or discard dead letters: durable jobs that failed."],
-        ["queues", None, QueuesOptions, "Remove queues of durable jobs that are no longer used."],
-    ]
-
-
-def read(words: Sequence[str]) -> TypeCommand:
-    """Return the command of the command line *words*; raise UsageError if it is wrong."""
-    options: Any = CommandLine()
-    options.parseOptions(list(words))
-    command: TypeCommand = options.subOptions.subOptions
-    return command
-
-
 class Command:
     """One run of the ``txmicro`` command.
 
     :param out: the stream for the answer. :param err: the stream for errors.
     :param time: gives Unix time, in seconds.
+    :param targets: returns the brokers of a configuration, or raises :class:`~txmicro.errors.ConfigError`.
     """
 
     def __init__(
@@ -67,13 +49,12 @@ class Command:
         out: TextIO,
         err: TextIO,
         time: Callable[[], float] = time.time,
+        targets: Callable[[Any, Config], Sequence[Target]] = targets,
     ) -> None:
-        self._reactor = reactor
-        self._environ = environ
-        self._out = out
-        self._err = err
-        self._time = time
-        self._options: TypeCommand | None = None
+        self._context = Context(
+            reactor=reactor, environ=environ, out=out, err=err, time=time, targets=targets
+        )
+        self._task: Task | None = None
         self._running: Deferred[None] | None = None
         self._ended: Once[None] = Once()
 
@@ -84,50 +65,32 @@ class Command:
         :meth:`interrupt`.
         """
         try:
-            options = read(words)
-            config = load(options["config"] or find(self._environ), self._environ)
-            brokers = targets(self._reactor, config)
-        except UsageError as error:
-            return succeed(self._report([f"{error}; txmicro --help shows the usage"], WRONG))
-        except ConfigError as error:
-            return succeed(self._report(error.problems, WRONG))
-        return self.run_on(options, brokers, config.heartbeat)
-
-    def run_on(self, options: TypeCommand, brokers: Sequence[Target], heartbeat: int) -> Deferred[int]:
-        """Do the command *options* at the first of *brokers* that accepts the connection.
-
-        Fires and fails as :meth:`run` does.
-
-        :param heartbeat: the AMQP heartbeat interval, in seconds.
-        """
-        self._options = options
-        self._running = Deferred.fromCoroutine(self._run(options, brokers, heartbeat))
+            self._task = read(words)
+        except ClickException as error:
+            problem = error.format_message().rstrip(".")
+            return succeed(self._report([f"{problem}; txmicro --help shows the usage"], WRONG))
+        self._running = Deferred.fromCoroutine(self._task.run(self._context))
         ended = self._running.addCallbacks(lambda _: DONE, self._not_done)
         return ended.addBoth(self._end)
 
     def interrupt(self) -> Deferred[None] | None:
         """Interrupt the command. Fires when it has ended; None: it is not running. Canceling stops only the wait."""
-        if self._running is None or self._options is None:
+        if self._running is None or self._task is None:
             return None
-        if not self._options.interrupt():
+        if not self._task.interrupt():
             self._running.cancel()
         return self._ended.wait()
 
-    async def _run(self, options: TypeCommand, brokers: Sequence[Target], heartbeat: int) -> None:
-        client = await connect(brokers, self._reactor, heartbeat)
-        try:
-            await options.work(client, self._reactor, self._time, self._out)
-        finally:
-            await client.shutdown()
-
     def _not_done(self, failure: Failure) -> int:
-        if failure.trap(TxmicroError, CancelledError) is CancelledError:
+        error = failure.trap(ConfigError, TxmicroError, CancelledError)
+        if error is CancelledError:
             return self._report(["interrupted"], NOT_DONE)
-        return self._report(failure.getErrorMessage().split("\n"), NOT_DONE)
+        status = WRONG if error is ConfigError else NOT_DONE
+        return self._report(failure.getErrorMessage().split("\n"), status)
 
     def _report(self, problems: Sequence[str], status: int) -> int:
         for problem in problems:
-            write(f"txmicro: {problem}", self._err)
+            write(f"txmicro: {problem}", self._context.err)
         return status
 
     def _end(self, outcome: Any) -> Any:

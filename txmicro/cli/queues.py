@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Final
 
-from twisted.python.usage import UsageError
+import click
 
 from txmicro.amqp.connection import Connection
 from txmicro.operations.unused_queues import remove_unused
 from txmicro.receiving.retry import STEPS, RetryPolicy
 
-from .options import CommandGroup, TypeCommand, write
+from .options import CONFIG, TYPE, Value, command, group
+from .output import write
+from .task import ConnectedTask, Context
 
 
 def _steps(text: str) -> tuple[float, ...]:
-    try:
-        return RetryPolicy(steps=tuple(map(float, text.split(",")))).steps
-    except ValueError as error:
-        raise UsageError(f"--steps: {text!r} is not valid; expected seconds, such as 1,5,30,120") from error
+    return RetryPolicy(steps=tuple(map(float, text.split(",")))).steps
 
 
-class PruneQueues(TypeCommand):
+@dataclass(kw_only=True)
+class PruneQueues(ConnectedTask):
     """``txmicro queues prune``."""
 
-    longdesc = (
-        "Removes the durable queues of a worker type, unless a queue holds a job or a dead letter, or a worker of the "
-        "type is connected. Then nothing is removed, and the status is 1."
-    )
-    optParameters = [
-        [
-            "steps",
-            None,
-            ",".join(f"{step:g}" for step in STEPS),
-            "Seconds between attempts, as in the RetryPolicy of the type, with commas between them.",
-        ],
-    ]
+    kind: str
+    steps: tuple[float, ...]
 
-    def postOptions(self) -> None:
-        """Convert the steps to numbers; raise UsageError if they are wrong."""
-        self["steps"] = _steps(self["steps"])
-
-    async def work(self, client: Connection, clock: Any, time: Callable[[], float], out: TextIO) -> None:
+    async def work(self, client: Connection, context: Context) -> None:
         """Remove the queues, and write their names."""
-        removed = await remove_unused(client, self["type"], self["steps"], clock)
+        removed = await remove_unused(client, self.kind, self.steps, context.reactor)
         for name in removed:
-            write(f"removed {name}", out)
+            write(f"removed {name}", context.out)
         if not removed:
-            write(f"{self['type']} has no durable queues", out)
+            write(f"{self.kind} has no durable queues", context.out)
 
 
-class QueuesOptions(CommandGroup):
-    """``txmicro queues``."""
+_STEPS: Final = click.Option(
+    ["--steps"],
+    type=Value("SECONDS,…", _steps, "seconds, such as 1,5,30,120"),
+    default=",".join(f"{step:g}" for step in STEPS),
+    help="Seconds between attempts, as in the RetryPolicy of the type, with commas between them.",
+)
 
-    subCommands = [
-        ["prune", None, PruneQueues, "Remove the durable queues of a worker type that is no longer used."]
-    ]
+QUEUES: Final = group(
+    "queues",
+    "Remove queues of durable jobs that are no longer used.",
+    [
+        command(
+            "prune",
+            PruneQueues,
+            "Remove the durable queues of a worker type, unless a queue holds a job or a dead letter, or a worker of "
+            "the type is connected. Then nothing is removed, and the status is 1.",
+            TYPE,
+            _STEPS,
+            CONFIG,
+            short="Remove the durable queues of a worker type that is no longer used.",
+        )
+    ],
+)

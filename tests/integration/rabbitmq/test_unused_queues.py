@@ -6,15 +6,17 @@ from io import StringIO
 from typing import Any
 from uuid import uuid4
 
+from click import UsageError
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.live import Embedded, Live, LiveBroker, LiveTestCase, RabbitMQ
 from tests.support.rabbitmq import reactor
 from txmicro.bus.connections import Bus
 from txmicro.cli import main as cli
+from txmicro.cli.command_line import read
+from txmicro.cli.queues import PruneQueues
 from txmicro.errors import JobError, NotStored
 from txmicro.operations import unused_queues as unused
 from txmicro.protocol import topology
@@ -174,9 +176,10 @@ class OnTheEmbeddedBroker(Pruning, LiveTestCase):
 
 class CommandLineTests(SynchronousTestCase):
     def test_steps_are_seconds(self) -> None:
-        options = cli.read(["queues", "prune", "WB", "--steps", "0.5,30"])
-        self.assertEqual((options["type"], options["steps"]), ("WB", (0.5, 30.0)))
-        self.assertEqual(cli.read(["queues", "prune", "WB"])["steps"], RetryPolicy().steps)
+        for words, steps in ((["--steps", "0.5,30"], (0.5, 30.0)), ([], RetryPolicy().steps)):
+            self.assertEqual(
+                read(["queues", "prune", "WB", *words]), PruneQueues(kind="WB", steps=steps), words
+            )
         for wrong in ("", "x", "0", "-1", "1,,2", "nan", "1e9"):
-            error = self.assertRaises(UsageError, cli.read, ["queues", "prune", "WB", "--steps", wrong])
+            error = self.assertRaises(UsageError, read, ["queues", "prune", "WB", "--steps", wrong])
             self.assertIn("--steps", str(error))

@@ -1,0 +1,36 @@
+"""The command line of ``txmicro``: all its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from click.exceptions import Exit
+
+from .dead import DEAD
+from .options import group
+from .queues import QUEUES
+from .task import Task
+
+NAME: Final = "txmicro"
+
+COMMANDS: Final = group(
+    NAME,
+    "Operate a system of txmicro workers.",
+    [DEAD, QUEUES],
+    epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
+    "when nobody reads the output any more.",
+)
+
+
+def read(words: Sequence[str]) -> Task:
+    """Return the task of the command line *words*.
+
+    :raise ClickException: it is wrong. :raise SystemExit: it asks for the help or the version, which is written.
+    """
+    try:
+        with COMMANDS.make_context(NAME, list(words)) as context:
+            task: Task = COMMANDS.invoke(context)
+    except Exit as done:
+        raise SystemExit(done.exit_code) from None
+    return task
