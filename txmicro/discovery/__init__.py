@@ -1,1 +1,1 @@
-"""Which workers are on the bus."""
+"""The workers on the bus: their announcements, the list of them, and inquiries about addresses."""
