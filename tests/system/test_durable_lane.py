@@ -947,6 +947,20 @@ class CapacityTests(LaneTestCase):
             self.successResultOf(job)
         self.check_empty()
 
+    def test_a_slot_that_a_durable_job_frees_later_is_used_at_once(self) -> None:
+        confirmed: Deferred[None] = Deferred()
+        worker = self.worker(echo, capacity=1)
+        self.process(self.sender)
+        self.process(worker)
+        self.patch(worker._running_engine.channel.publisher, "store", lambda parcel: confirmed)
+        self.sender.send(["WB:*", "WC:*"], 1, durable=True)
+        self.advance(0.5)
+        job = self.sender.send("WB:*", 2).when_done()
+        self.advance(0.5)
+        self.assertEqual(len(self.ran), 1)
+        confirmed.callback(None)  # the broker has the next hop
+        self.assertEqual(self.result(job, 0.1), {"echo": 2})
+
 
 class _Nowhere:
     """An endpoint that never connects."""
