@@ -70,6 +70,7 @@ class Job:
     :ivar durable: whether the broker keeps the job until it is done; otherwise its sender does.
     :ivar redeliver: whether the job may run twice.
     :ivar past: how many hops came before the routing slip: a :class:`Forward` begins a new one.
+    :ivar address: the address of this hop.
     :ivar hop: the number of this hop; 0 is the first.
     :ivar key: the id and the number of the hop, by which duplicates are recognized.
     """
@@ -87,17 +88,14 @@ class Job:
     durable: bool = False
     redeliver: bool = True
     past: int = 0
+    address: str = field(init=False)
     hop: int = field(init=False)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self.address = self.workers_list[self.workers_list_id]
         self.hop = self.past + self.workers_list_id
         self.key = f"{self.id}/{self.hop}"  # hop_key, without the call
-
-    @property
-    def address(self) -> str:
-        """The address of this hop."""
-        return self.workers_list[self.workers_list_id]
 
     @property
     def last(self) -> bool:
