@@ -35,7 +35,7 @@ from .util.value_types import (
     one_of,
     read_items,
     read_json,
-    show,
+    show_masked,
     show_type,
     show_urls,
     whole_number,
@@ -342,7 +342,9 @@ def _read_secret(path: Any, problems: list[str]) -> dict[str, Any]:
     except (OSError, TypeError, ValueError) as error:
         # The key may hold the URL by mistake, and the text of an OSError would show it.
         reason = getattr(error, "strerror", None) or error
-        problems.append(f"broker_url_file: {show(path)} cannot be read: {reason}; expected a readable file")
+        problems.append(
+            f"broker_url_file: {show_masked(path)} cannot be read: {reason}; expected a readable file"
+        )
         return {}
 
 

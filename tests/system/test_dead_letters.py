@@ -611,7 +611,7 @@ class TroubleTests(CommandTestCase):
         self.assertIsNone(self.successResultOf(command.interrupt() or Deferred()))
 
     def test_an_unexpected_error_is_not_turned_into_a_status(self) -> None:
-        self.patch(dead_commands, "open_dead_letters", lambda *_: 1 / 0)
+        self.patch(dead_commands, "open_dead_letter_queue", lambda *_: 1 / 0)
         command = self.command()
         running = self.start("list WB", command)
         self.advance(1)

@@ -10,7 +10,7 @@ import click
 
 from txmicro.amqp.connection import Connection
 from txmicro.operations.dead_letter import DeadLetter
-from txmicro.operations.dead_letters import DeadLetters, open_dead_letters
+from txmicro.operations.dead_letters import DeadLetterQueue, open_dead_letter_queue
 
 from .options import CONFIG, JSON, TYPE, command, group, whole_number
 from .output import to_json, write, write_json
@@ -30,11 +30,11 @@ class DeadTask(ConnectedTask):
     """
 
     kind: str
-    letters: DeadLetters | None = None
+    letters: DeadLetterQueue | None = None
 
     async def work(self, client: Connection, context: Context) -> None:
         """Open the dead letters, do the task, and return the letters that are left to the queue."""
-        self.letters = await open_dead_letters(client, self.kind, context.reactor, context.time)
+        self.letters = await open_dead_letter_queue(client, self.kind, context.reactor, context.time)
         try:
             await self.work_on(self.letters, context.out)
         finally:
@@ -47,7 +47,7 @@ class DeadTask(ConnectedTask):
         self.letters.stopping = True
         return True
 
-    async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
+    async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
         """Do the task, and write its answer to *out*."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class ListDead(DeadTask):
     limit: int
     as_json: bool
 
-    async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
+    async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
         """Write a page of letters."""
         page = [letter.summary() for letter in await letters.page(self.limit)]
         total = letters.total - letters.copies
@@ -82,7 +82,7 @@ class ShowDead(DeadTask):
                 "ID is missing; give the IDs of letters or jobs, which txmicro dead list shows"
             )
 
-    async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
+    async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
         """Write each letter as a JSON object."""
         for letter in await letters.show(self.ids):
             write(_in_full(letter), out)
@@ -110,7 +110,7 @@ class ChangeDead(DeadTask):
 class RequeueDead(ChangeDead):
     """``txmicro dead requeue``."""
 
-    async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
+    async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
         """Requeue the letters, and write how many."""
         try:
             await letters.requeue(self.chosen)
@@ -123,7 +123,7 @@ class RequeueDead(ChangeDead):
 class DiscardDead(ChangeDead):
     """``txmicro dead discard``."""
 
-    async def work_on(self, letters: DeadLetters, out: TextIO) -> None:
+    async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
         """Delete the letters, and write how many."""
         try:
             await letters.discard(self.chosen)

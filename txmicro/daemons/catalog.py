@@ -42,7 +42,7 @@ class Catalog:
         :raise ConfigError: the type is unknown, or its class cannot be imported.
         """
         if kind in self._places:
-            return load(self._places[kind])
+            return load_class(self._places[kind])
         known = ", ".join(sorted(self._places)) or "none"
         raise ConfigError(
             [
@@ -66,7 +66,7 @@ class Catalog:
         return found
 
 
-def load(place: str) -> type[Worker]:
+def load_class(place: str) -> type[Worker]:
     """Return the worker class at *place*, a ``module:Class``.
 
     :raise ConfigError: the module cannot be imported, or the object is not a subclass of ``Worker``.

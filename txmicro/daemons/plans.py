@@ -13,8 +13,7 @@ from txmicro.examples.movies import TYPES as MOVIE_TYPES
 from txmicro.manager import SystemManager
 from txmicro.worker import Worker
 
-from .catalog import Catalog
-from .catalog import load as load_class
+from .catalog import Catalog, load_class
 from .process import Member
 
 BROKER: Final = "broker"

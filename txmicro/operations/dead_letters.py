@@ -64,9 +64,9 @@ class Interrupted(OperationError):
     """The command was interrupted, and has ended after the letters that it was working on."""
 
 
-async def open_dead_letters(
+async def open_dead_letter_queue(
     client: Connection, kind: str, clock: Any, time: Callable[[], float]
-) -> DeadLetters:
+) -> DeadLetterQueue:
     """Lock the worker type *kind* until *client*'s connection ends, and return its dead letters.
 
     :param time: gives Unix time, in seconds.
@@ -85,11 +85,11 @@ async def open_dead_letters(
                 "check the spelling of the type and the broker_url"
             ) from error
         raise
-    return DeadLetters(channel, kind, dead.message_count, clock, time)
+    return DeadLetterQueue(channel, kind, dead.message_count, clock, time)
 
 
-class DeadLetters:
-    """The dead letters of one type, on a channel of their own; :func:`open_dead_letters` returns it.
+class DeadLetterQueue:
+    """The dead letters of one type, on a channel of their own; :func:`open_dead_letter_queue` returns it.
 
     Call one method, once, and then :meth:`close`: the letters that were read stay with this object until then.
 

@@ -12,7 +12,7 @@ LARGEST: Final = 2**53
 """The largest whole number: above it, JSON parsers may round."""
 
 
-def show(value: Any) -> str:
+def show_masked(value: Any) -> str:
     """Return the ``repr`` of *value* without passwords, cut to 200 characters."""
     return f"{mask(repr(value)):.200}"
 
@@ -41,7 +41,7 @@ class ValueType(NamedTuple):
     expected: str
     check: Callable[[Any], Any]
     read: Callable[[str], Any]
-    show: Callable[[Any], str] = show
+    show: Callable[[Any], str] = show_masked
 
 
 def read_json(text: str) -> Any:

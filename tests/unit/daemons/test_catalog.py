@@ -12,7 +12,7 @@ from unittest.mock import patch
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.daemons import catalog
-from txmicro.daemons.catalog import GROUP, Catalog, load
+from txmicro.daemons.catalog import GROUP, Catalog, load_class
 from txmicro.errors import ConfigError
 from txmicro.worker import Worker
 
@@ -65,7 +65,7 @@ class CatalogTests(SynchronousTestCase):
 
 class LoadTests(SynchronousTestCase):
     def refused(self, place: str) -> str:
-        (problem,) = self.assertRaises(ConfigError, load, place).problems
+        (problem,) = self.assertRaises(ConfigError, load_class, place).problems
         self.assertTrue(problem.startswith(f"{place} "), problem)
         return str(problem)
 
