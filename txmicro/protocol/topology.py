@@ -182,8 +182,10 @@ def exchanges(kind: str) -> tuple[ExchangeDeclaration, ...]:
 
 def inbox(worker: str, kind: str, topics: tuple[str, ...]) -> QueueDeclaration:
     """Return the queue of control messages for *worker*, and of the notifications on *topics*."""
-    heard = tuple((NOTIFICATIONS, topic) for topic in topics)
-    return QueueDeclaration(inbox_queue(worker), ((replies_exchange(kind), worker), *heard), exclusive=True)
+    notifications = tuple((NOTIFICATIONS, topic) for topic in topics)
+    return QueueDeclaration(
+        inbox_queue(worker), ((replies_exchange(kind), worker), *notifications), exclusive=True
+    )
 
 
 def direct(worker: str, kind: str) -> QueueDeclaration:

@@ -130,7 +130,7 @@ class ControlMessages:
 
     def _error(self, body: Any) -> None:
         if messages.get(messages.get(body, "target", dict), "id", str) == self._worker:
-            self._outbox.nobody(messages.get(body, "address", str))
+            self._outbox.no_worker(messages.get(body, "address", str))
 
     # About jobs that this worker took
 

@@ -25,7 +25,7 @@ from .dispatch import Dispatch, Inquirer, JobPublisher
 from .losses import may_have_run, split
 from .pending import DURABLE, ENDED, OUT, TAKEN, PendingJob
 from .probing import Probing
-from .reasons import why_late, why_lost, why_nobody
+from .reasons import why_late, why_lost, why_no_worker
 from .sweeper import Sweeper
 
 _ABANDONED: Final = 2
@@ -296,7 +296,7 @@ class Outbox:
             self._dispatch.came_back(job)
             self._dispatch.ask(job.address)
 
-    def nobody(self, address: str) -> None:
+    def no_worker(self, address: str) -> None:
         """Fail the untaken jobs for *address* with :class:`~txmicro.errors.NoWorkerAvailable`: no worker runs them.
 
         Jobs wait on that a worker which is not connected may have. One took them before, or several copies did not come
@@ -304,7 +304,7 @@ class Outbox:
         """
         untaken = [job.key for job in self._dispatch.untaken(address) if not may_have_run(job)]
         for job in self._end(untaken):
-            self._fail(job, NoWorkerAvailable(why_nobody(job)))
+            self._fail(job, NoWorkerAvailable(why_no_worker(job)))
 
     # Where a job is
 

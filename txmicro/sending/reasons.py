@@ -53,7 +53,7 @@ def why_lost(job: PendingJob) -> str:
     return f"{', '.join((*job.missing_takers, taker))} took it, and none has it any more: it may be what ends them"
 
 
-def why_nobody(job: PendingJob) -> str:
+def why_no_worker(job: PendingJob) -> str:
     """Return the text for a job that no worker can run."""
     note = " (a copy of the job reached a queue, and no worker has acknowledged it)" if job.unreturned else ""
     return f"{NO_WORKER_TEXT}: {job.address}{note}"

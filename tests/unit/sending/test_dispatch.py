@@ -133,7 +133,7 @@ class ResendTests(OutboxCase):
     def test_the_interval_outlives_the_job(self) -> None:
         self.add("a/0")
         self.outbox.returned("a/0")
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.happened()
         self.wait(1)
         self.add("b/0")

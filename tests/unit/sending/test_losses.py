@@ -39,7 +39,7 @@ class OnceTests(OutboxCase):
     def test_nobody_is_there(self) -> None:
         self.once("a/0")
         self.outbox.returned("a/0")
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual(
             self.happened(),
             [("publish", "a/0", 0), ("inquire", "WB:*"), ("failed", "a/0", NoWorkerAvailable)],

@@ -160,12 +160,12 @@ class EndTests(OutboxCase):
         for key in ("a/0", "b/0"):
             self.outbox.returned(key)
         self.happened()
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual(
             self.happened(), [("failed", key, NoWorkerAvailable) for key in ("a/0", "b/0", "c/0")]
         )
         self.assertEqual(str(self.error(job)), "No worker available for this job: WB:*")
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual(self.happened(), [])
         self.outbox.done("WB:1", ["taken/0", "other/0"])
         self.check_empty()
@@ -177,7 +177,7 @@ class EndTests(OutboxCase):
         self.wait(8)
         for key in ("out/0", "missing/0"):  # copies of each reached somebody
             self.outbox.returned(key)
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual([event for event in self.happened() if event[0] == "failed"], [])
         self.outbox.status("WB:1", ["missing/0"], [], [])
         self.outbox.succeeded("out/0", "WB:1", 1)
@@ -187,7 +187,7 @@ class EndTests(OutboxCase):
     def test_a_few_copies_may_lie_in_a_queue_without_workers(self) -> None:
         self.add("a/0")
         self.wait(4)
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual(self.happened()[-1], ("failed", "a/0", NoWorkerAvailable))
         self.check_empty()
 
@@ -195,7 +195,7 @@ class EndTests(OutboxCase):
         (job,) = self.add("a/0")
         self.wait(2)
         self.outbox.returned("a/0")
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual(self.happened()[-1], ("failed", "a/0", NoWorkerAvailable))
         self.assertIn(
             "a copy of the job reached a queue, and no worker has acknowledged it", str(self.error(job))
@@ -207,7 +207,7 @@ class EndTests(OutboxCase):
         self.outbox.returned("a/0")
         self.patch(job.owner, "failed", lambda error: self.add("again/0"))
         self.happened()
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.assertEqual(self.happened(), [("publish", "again/0", 0)])
 
     def test_closing_fails_all_in_order_and_what_comes_after(self) -> None:
@@ -303,7 +303,7 @@ class DurableTests(OutboxCase):
         self.outbox.acked("WB:1", ["a/0"])
         self.outbox.returned("a/0")
         self.outbox.taker_gone("WB:1")
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.outbox.status("WB:1", [], [], ["a/0"])
         self.wait(20)
         self.assertEqual((self.happened(), job.state), ([("taken", "a/0", "WB:1")], DURABLE))
@@ -413,7 +413,7 @@ class MemoryTests(OutboxCase):
         self.add(*keys, deadline=5)
         for n, key in enumerate(keys):
             ends[n % len(ends)](key)
-        self.outbox.nobody("WB:*")
+        self.outbox.no_worker("WB:*")
         self.outbox.taker_gone("WB:1")
         self.wait(5)
         self.check_empty()

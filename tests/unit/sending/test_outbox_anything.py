@@ -126,7 +126,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
 
     @rule(address=addresses)
     def nobody(self, address: str) -> None:
-        self.outbox.nobody(address)
+        self.outbox.no_worker(address)
 
     @rule()
     def pause(self) -> None:
