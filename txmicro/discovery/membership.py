@@ -27,10 +27,10 @@ class Membership:
     log = Logger()
 
     def __init__(
-        self, clock: Clock, post: Publisher, me: Callable[[], Announcement], yields: Callable[[], bool]
+        self, clock: Clock, publisher: Publisher, me: Callable[[], Announcement], yields: Callable[[], bool]
     ) -> None:
         self._yields = yields
-        self._post = post
+        self._publisher = publisher
         self._me = me
         self.id, self.type = me().id, me().type
         self._announced = False
@@ -64,10 +64,10 @@ class Membership:
         if not self._announced:
             return
         self._announced = False
-        self._post.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
+        self._publisher.notify(f"worker.del.{self.type}", Deletion(self.id, self.type, "stopped").body())
 
     def _announce(self, topic: str) -> None:
-        self._post.notify(topic, self._me().body())
+        self._publisher.notify(topic, self._me().body())
 
     def list_workers(self) -> Deferred[list[dict[str, Any]]]:
         """Ask the SystemManagers for the list of workers.
@@ -76,7 +76,7 @@ class Membership:
         """
         asker: Deferred[list[dict[str, Any]]] = Deferred(self._askers.remove)
         self._askers.append(asker)
-        self._post.notify("worker.list", {"sender": {"id": self.id, "type": self.type}})
+        self._publisher.notify("worker.list", {"sender": {"id": self.id, "type": self.type}})
         return asker
 
     # Messages
@@ -110,7 +110,7 @@ class Membership:
         led = self.leads
         if self.peers.add(peer) and led:
             peers = [known.body() for known in self.peers.of_type(self.type) if known.id != peer.id]
-            self._post.reply(peer.id, messages.PEERS, "", self._post.encode({"peers": peers}))
+            self._publisher.reply(peer.id, messages.PEERS, "", self._publisher.encode({"peers": peers}))
 
     def _met_duplicate(self) -> None:
         """Handle another worker with this id: one of the two yields, when it hears the other's announcement."""
