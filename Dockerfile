@@ -16,8 +16,10 @@ RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir '.[tls]'
 RUN /venv/bin/twistd --help >/dev/null
 
 FROM python:3.13-slim
-# One process per container, so all have their metrics page on one port.
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 TXMICRO_METRICS_PORT=9091 TXMICRO_WORKER_METRICS_PORT=9091
+# One process per container, so all have their metrics page on one port. It is open to the container's network, where
+# its address is the container's name. Elsewhere, as in Kubernetes, TXMICRO_METRICS_HOST names another one.
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 \
+    TXMICRO_METRICS_PORT=9091 TXMICRO_WORKER_METRICS_PORT=9091 TXMICRO_METRICS_INTERFACE=0.0.0.0
 RUN useradd --system --create-home --home-dir /srv/txmicro txmicro
 WORKDIR /srv/txmicro
 COPY --from=build /venv /venv

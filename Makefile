@@ -6,7 +6,7 @@
 #   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
 #   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
 #   make dist                            the sdist and the wheel, in dist
-#   make services                        RabbitMQ, also 4.0 and 4.3, and MongoDB for the tests that use it (Debian)
+#   make services                        RabbitMQ, also 4.0 and 4.3, MongoDB and Prometheus for the tests (Debian)
 #   make changelog                       the fragments in changelog.d into CHANGELOG.rst, for a release
 #   make coverage / lint / docs / clean
 

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -62,6 +63,7 @@ _OTHER_VARIABLES: Final = frozenset(
 _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=amqps?://)|[\s,]+$", re.IGNORECASE)
 _STORE: Final = re.compile(r"sqlite://(/.+)?|mongodb(\+srv)?://.+", re.DOTALL)
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_HOST_NAME: Final = re.compile(r"[\w.-]*", re.ASCII)
 
 # Types of values
 
@@ -102,6 +104,15 @@ def _check_services(value: Any) -> tuple[str, ...]:
     return tuple(check_type(name) for name in instance_of(list, tuple)(value))
 
 
+def _check_host(value: Any) -> str:
+    host = instance_of(str)(value)
+    if ":" in host:
+        ip_address(host)
+    elif not _HOST_NAME.fullmatch(host):
+        raise ValueError
+    return str(host)
+
+
 _LEVEL: Final = one_of(*LEVELS)
 _PROTOCOL: Final = one_of(*PROTOCOLS)
 _PORT: Final = whole_number(0, 65_535)
@@ -112,6 +123,7 @@ _BROKER_URLS: Final = ValueType(
     _read_urls,
     show_urls,
 )
+_HOST: Final = ValueType("a host name or an IP address, without a port", _check_host, str)
 _STORE_URL: Final = ValueType(
     "sqlite:///path, sqlite:// or mongodb://host/database", _check_store_url, str, show_urls
 )
@@ -184,6 +196,11 @@ class Config:
     )
     worker_metrics_port: int = _key(_PORT, 0, "port of the metrics page of other processes; 0: a free port")
     metrics_interface: str = _key(TEXT, "127.0.0.1", "address that metrics pages listen on; empty: all")
+    metrics_host: str = _key(
+        _HOST,
+        "",
+        "host that is announced for the metrics page; empty: metrics_interface, or the machine's name if that is all",
+    )
     store_url: str = _key(
         _STORE_URL, "sqlite:///txmicro.db", "store of the DB worker; sqlite:// is in memory"
     )

@@ -61,3 +61,8 @@ class HealthTests(ProgramTestCase):
         )
         await process.says("the metrics page is")
         await self.until(port, ready=200)
+        answer = await treq.get(f"http://127.0.0.1:{port}/sd", persistent=False)
+        self.assertEqual(
+            await answer.json(),
+            [{"targets": [f"127.0.0.1:{port}"], "labels": {"worker_type": "SystemManager,WA,WB,WC,WD"}}],
+        )

@@ -66,6 +66,10 @@ class Loading(ConfigCase):
         for interface in (config.rest_interface, config.metrics_interface, config.broker_interface):
             self.assertEqual(interface, "127.0.0.1")
 
+    def test_hosts(self) -> None:
+        for host in ("", "a-host.example_1", "192.0.2.1", "2001:db8::1"):
+            self.assertEqual(Config(metrics_host=host).metrics_host, host)
+
     def test_the_published_sample(self) -> None:
         config = load(self.file(SAMPLE), {})
         self.assertEqual(config.broker_url, ("amqp://localhost",))
@@ -254,6 +258,7 @@ class Problems(ConfigCase):
             "heartbeat": [-1, 65_536],
             "rest_port": [-1, 65_536, None],
             "rest_interface": [None, 5],
+            "metrics_host": [None, 5, "host:9091", "http://host", "a b", "[::1]", "host/"],
         }  # fmt: skip
         for key, values in bad.items():
             for value in values:

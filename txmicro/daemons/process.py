@@ -28,6 +28,7 @@ from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
 from txmicro.page.health import Health
 from txmicro.page.metrics import MetricsServer
+from txmicro.page.targets import Targets
 from txmicro.protocol.address import Ids
 from txmicro.util.host_port import host_port
 from txmicro.util.sequential_services import SequentialServices
@@ -110,15 +111,19 @@ class Process(SequentialServices):
         return bus
 
     def _make_page(self, registry: CollectorRegistry, health: Health) -> MetricsServer:
-        manages = any(isinstance(member, SystemManager) for member in self.members)
-        setting = "metrics_port" if manages else "worker_metrics_port"
+        pages = health.pages
+        manager = next((member for member in self.members if isinstance(member, SystemManager)), None)
+        if manager is not None:
+            pages["sd"] = Targets(manager, lambda: self.page.address).page
+        setting = "metrics_port" if manager is not None else "worker_metrics_port"
         return MetricsServer(
             self._reactor,
             registry,
             interface=self._config.metrics_interface,
             port=getattr(self._config, setting),
             setting=setting,
-            pages=health.pages,
+            host=self._config.metrics_host,
+            pages=pages,
         )
 
     def _targets(self) -> list[Target]:

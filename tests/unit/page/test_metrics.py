@@ -161,6 +161,13 @@ class Server(SynchronousTestCase):
             server.startService()
             self.assertTrue(server.address.startswith(f"{host}:"), server.address)
 
+    def test_the_host_that_is_announced_can_be_set(self) -> None:
+        for host, start in (("node.example", "node.example:"), ("2001:db8::1", "[2001:db8::1]:")):
+            server = self.server("", host=host)
+            server.startService()
+            self.assertTrue(server.address.startswith(start), server.address)
+            self.assertEqual(self.reactor.tcpServers[-1][3], "")
+
     def test_no_address_once_it_is_stopped(self) -> None:
         server = self.server()
         server.startService()
