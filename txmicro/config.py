@@ -127,7 +127,7 @@ _HOST: Final = ValueType("a host name or an IP address, without a port", _check_
 _STORE_URL: Final = ValueType(
     "sqlite:///path, sqlite:// or mongodb://host/database", _check_store_url, str, show_urls
 )
-_WORKER_TYPES: Final = ValueType('an object such as {"WB": "module:Class"}', _check_worker_types, read_json)
+_WORKER_TYPES: Final = ValueType('an object such as {"TYPE": "module:Class"}', _check_worker_types, read_json)
 _SERVICES: Final = ValueType('a list of "broker", "manager" and worker types', _check_services, read_items)
 _SETTINGS: Final = ValueType("an object", lambda value: dict(instance_of(dict)(value)), read_json, show_type)
 

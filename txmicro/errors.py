@@ -49,7 +49,7 @@ class AddressError(TxmicroError, ValueError):
     """A text is not a valid address, worker type or worker id.
 
     Raised by ``send``, the constructor of a worker, and what else takes such a text.
-    Write an address as ``WB:*`` (any worker of the type) or as a worker's id.
+    Write an address as ``TYPE:*`` (any worker of the type) or as a worker's id.
     """
 
 
