@@ -312,7 +312,9 @@ class Publisher:
             self._refused(parcel.kind, "", NotPermitted(str(error)))
             raise Forbidden(str(error)) from error
         if not there:
-            raise Unroutable(f"there is no {parcel.exchange}, as no worker of that type was ever here")
+            raise Unroutable(
+                f"no worker of that type has ever connected: there is no exchange {parcel.exchange}"
+            )
         self._metrics.record_message_sent(parcel.kind)
         properties = self._properties(
             parcel.kind,

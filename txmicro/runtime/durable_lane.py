@@ -194,12 +194,12 @@ class DurableLane:
             parcel.headers[durable_headers.EXPIRES] = now + parcel.expiration
         if terms.attempts is not None:
             parcel.headers[durable_headers.ATTEMPTS] = terms.attempts
-        kept = _Kept(promise)
+        owner = _DurableOwner(promise)
         self._outbox.watch(
-            PendingJob(job.key, job.id, job.address, b"", job.deadline, kept, size=len(parcel.body))
+            PendingJob(job.key, job.id, job.address, b"", job.deadline, owner, size=len(parcel.body))
         )
-        kept.storing = self._confirmed.store(parcel)
-        kept.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
+        owner.storing = self._confirmed.store(parcel)
+        owner.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
 
     def _is_stored(self, _: None, key: str, promise: JobPromise) -> None:
         self._outbox.stored(key)
@@ -322,8 +322,11 @@ class DurableLane:
         self._answered.add(job.key, now)
 
 
-class _Kept:
-    """Owns a durable job at its sender (sent.Owner): once it has ended, it need not be stored any more."""
+class _DurableOwner:
+    """The owner (:class:`~txmicro.sending.pending.Owner`) of a durable job that a program sent.
+
+    :ivar storing: the attempts to store the job, which end when it has failed.
+    """
 
     __slots__ = ("_promise", "storing")
 
@@ -332,14 +335,14 @@ class _Kept:
         self.storing: Deferred[None] = succeed(None)
 
     def accepted(self, worker: str) -> None:
-        """*worker* has it."""
+        """Note that *worker* has the job."""
         self._promise.accepted(worker)
 
     def succeeded(self, worker: str, result: Any) -> None:
-        """It is done."""
+        """End the job with *result*."""
         self._promise.succeeded(worker, result)
 
     def failed(self, error: JobError) -> None:
-        """It failed, or its sender waits no more."""
+        """End the job with *error*, and store it no more."""
         self._promise.failed(error)
         self.storing.cancel()
