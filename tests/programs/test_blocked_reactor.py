@@ -71,7 +71,7 @@ class FindBlockingTests(SynchronousTestCase):
     def test_a_function_has_its_module(self) -> None:
         self.assertEqual(function(job()).name, "tests.programs.test_blocked_reactor.function (job 7c3e-1)")
 
-    def test_where_there_is_no_job_it_is_the_innermost_function(self) -> None:
+    def test_without_a_job_it_is_the_innermost_function(self) -> None:
         found = find_blocking(sys._getframe())
         self.assertTrue(
             found.name.startswith("tests.programs.test_blocked_reactor.FindBlockingTests.test_where")
@@ -81,7 +81,7 @@ class FindBlockingTests(SynchronousTestCase):
 class ReactorMonitorTests(TestCase):
     timeout = 60.0
 
-    async def test_it_is_said_while_it_blocks_and_again_and_when_it_ends(self) -> None:
+    async def test_a_blocked_reactor_is_logged_repeatedly_until_it_ends(self) -> None:
         said: list[str] = []
         twice, over = threading.Event(), Deferred[str]()
 

@@ -46,7 +46,7 @@ class Fickle(Worker):
         return job.data
 
 
-class Operating(Live):
+class DeadLettersMixin(Live):
     """Dead letters, and the commands for them."""
 
     async def setUp(self) -> None:  # type: ignore[override]
@@ -96,7 +96,7 @@ class Operating(Live):
         self.assertEqual(await self.listed(), [])
         self.assertEqual(self.worker.ran, {1: 1, 2: 1})
 
-    async def test_two_requeue_all_at_once_while_the_worker_is_at_it(self) -> None:
+    async def test_two_commands_requeue_all_while_the_worker_runs(self) -> None:
         await self.give_up(200)
         self.worker.works = True
         ended = await gatherResults([Deferred.fromCoroutine(self.txmicro("requeue --all")) for _ in range(2)])
@@ -109,7 +109,7 @@ class Operating(Live):
         self.assertEqual(set(self.worker.ran.values()), {1})
         self.assertEqual(await self.listed(), [])
 
-    async def test_letters_that_are_added_meanwhile(self) -> None:
+    async def test_letters_that_arrive_during_a_command(self) -> None:
         """Requeued jobs become dead letters again, and more arrive: none is lost, none exists twice."""
         ids = await self.give_up(100)
         requeuing = Deferred.fromCoroutine(self.done("requeue --all"))
@@ -122,7 +122,7 @@ class Operating(Live):
                 break
         self.assertEqual(listed, sorted(ids + more))
 
-    async def test_looking_often_loses_nothing(self) -> None:
+    async def test_listing_often_loses_no_letter(self) -> None:
         ids = await self.give_up(3)
         for _ in range(
             25
@@ -132,7 +132,7 @@ class Operating(Live):
             self.assertEqual(await command.run(["dead", "list", self.worker.type]), cli.DONE)
         self.assertEqual(await self.listed(), sorted(ids))
 
-    async def test_what_is_not_there(self) -> None:
+    async def test_unknown_ids_and_types(self) -> None:
         out, err, status = await self.txmicro("requeue nobody")
         self.assertEqual((out, status), ("0 requeued\n", cli.NOT_DONE))
         self.assertIn("no dead letter with the ID nobody", err)
@@ -161,16 +161,16 @@ class Operating(Live):
         self.assertEqual((err, status), ("", cli.DONE))
 
 
-class EmbeddedTests(Operating, LiveTestCase):
+class EmbeddedTests(DeadLettersMixin, LiveTestCase):
     def make_broker(self) -> LiveBroker:
         return Embedded()
 
 
-class RabbitMQTests(Operating, LiveTestCase):
+class RabbitMQTests(DeadLettersMixin, LiveTestCase):
     def make_broker(self) -> LiveBroker:
         return RabbitMQ()
 
-    async def test_the_rights_that_the_documentation_names_are_enough(self) -> None:
+    async def test_the_documented_rights_are_enough(self) -> None:
         broker: Any = self.broker
         kind = self.worker.type
         rights = (
@@ -188,7 +188,7 @@ class RabbitMQTests(Operating, LiveTestCase):
 
 
 class LaunchTests(SynchronousTestCase):
-    def test_it_leaves_with_the_commands_status_and_may_be_interrupted(self) -> None:
+    def test_it_exits_with_the_commands_status(self) -> None:
         reactor = MemoryReactorClock()
         err = StringIO()
         self.patch(sys, "stderr", err)
@@ -198,7 +198,7 @@ class LaunchTests(SynchronousTestCase):
         [(interrupt, _, _)] = reactor.triggers["before"]["shutdown"]
         self.assertIsNone(interrupt())
 
-    def test_its_configuration_is_looked_for_where_the_daemons_is(self) -> None:
+    def test_its_configuration_is_searched_as_the_daemons_is(self) -> None:
         path = self.mktemp()
         Path(path).write_text("no JSON")
         self.patch(os, "environ", {"TXMICRO_CONFIG": path})
@@ -227,11 +227,11 @@ class PipeTests(SynchronousTestCase):
             done = subprocess.run([BIN / "txmicro", *words], stdout=out, stderr=subprocess.PIPE)
         return done.returncode, done.stderr
 
-    def test_it_leaves_quietly_as_by_the_signal(self) -> None:
+    def test_it_exits_without_an_error_as_after_the_signal(self) -> None:
         for words in (["--version"], ["--help"]):
             self.assertEqual(self.leave(*words), (cli.UNREAD, b""))
 
-    def test_also_when_it_notices_amid_its_answer(self) -> None:
+    def test_a_broken_pipe_during_the_answer(self) -> None:
         async def answer(*_: Any) -> None:
             raise BrokenPipeError
 

@@ -78,7 +78,7 @@ class SystemMixin:
         await self.start_system()
         await self.check_answers()
 
-    async def test_kill_and_restart_anyone_and_it_goes_on(self) -> None:
+    async def test_it_works_again_after_any_process_was_killed(self) -> None:
         await self.start_system()
         await self.db.kill()
         await self.start("txmicro-worker --type WB")
@@ -93,7 +93,7 @@ class SystemMixin:
         self.rest = await self.start("txmicro-worker --type WA")
         await self.check_answers()
 
-    async def test_kill_and_restart_the_broker_and_it_goes_on(self) -> None:
+    async def test_it_works_again_after_the_broker_was_killed(self) -> None:
         await self.start_system()
         everyone = (self.rest, self.db, self.pilot, self.manager)
         for program in everyone:
@@ -128,7 +128,7 @@ class RabbitMQTests(SystemMixin, ProgramTestCase):
         self.rabbit.kill()
         await self.rabbit.start()
 
-    async def test_a_wrong_password_is_said_and_tried_again(self) -> None:
+    async def test_a_wrong_password_is_logged_and_tried_again(self) -> None:
         rabbit = await require_rabbitmq()
         url = rabbit.url.replace("guest:guest", "guest:wrong-one")
         worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
@@ -159,7 +159,7 @@ class OneProcessTests(ProgramTestCase):
         await system.signal(signal.SIGTERM)
         self.assertIn("is on the bus", (self.directory / "txmicro-workers.log").read_text())
 
-    async def test_a_port_that_is_taken_says_which_setting_changes_it(self) -> None:
+    async def test_a_port_in_use_is_reported_with_its_key(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             for setting in ("broker_listen_port", "rest_port"):
@@ -173,7 +173,7 @@ class OneProcessTests(ProgramTestCase):
 
 
 class BackgroundTests(ProgramTestCase):
-    async def test_who_starts_a_daemon_there_hears_that_it_cannot(self) -> None:
+    async def test_a_failed_start_is_reported_to_the_shell(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             starting = self.run_program("twistd", "txmicro-broker", TXMICRO_BROKER_LISTEN_PORT=port)
@@ -184,7 +184,7 @@ class BackgroundTests(ProgramTestCase):
 
 
 class LimitTests(ProgramTestCase):
-    async def test_channel_max_is_named_with_what_to_do(self) -> None:
+    async def test_a_limit_of_channels_is_explained(self) -> None:
         broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT="0")
         port = (await broker.says(r"listens on 127.0.0.1:(\d+)"))[1]
         url = f"amqp://127.0.0.1:{port}/?channel_max=3"
@@ -194,7 +194,7 @@ class LimitTests(ProgramTestCase):
         await workers.signal(signal.SIGTERM)
         self.assertNotIn("Traceback", workers.output)
 
-    async def test_a_limit_of_connections_is_named_where_it_keeps_durable_jobs_away(self) -> None:
+    async def test_a_limit_of_connections_is_explained(self) -> None:
         rabbit = await require_rabbitmq()
         await rabbit.add_user("few")
         await rabbit.ctl("set_user_limits", "few", '{"max-connections": 2}')
@@ -206,7 +206,7 @@ class LimitTests(ProgramTestCase):
         )
         await worker.says(r" is ready")
 
-    async def test_a_limit_of_queues_is_told_as_that(self) -> None:
+    async def test_a_limit_of_queues_is_explained(self) -> None:
         rabbit = await require_rabbitmq()
         await rabbit.ctl("add_vhost", "few")
         self.addCleanup(rabbit.ctl, "delete_vhost", "few")
@@ -235,7 +235,7 @@ class BadInputTests(ProgramTestCase):
         self.assertEqual(await worker.ended(), 2)
         self.assertIn("worker type WX is unknown; expected one of WA, WB, WC, WD", worker.errors)
 
-    async def test_no_broker_is_said_and_leaving_is_at_once(self) -> None:
+    async def test_a_missing_broker_is_logged_and_the_stop_is_fast(self) -> None:
         url = f"amqp://127.0.0.1:{free_port()}"
         for line in ("txmicro-worker --type WD", "txmicro-manager"):
             daemon = self.twistd(line, TXMICRO_BROKER_URL=url, TXMICRO_METRICS_PORT="0")
@@ -243,7 +243,7 @@ class BadInputTests(ProgramTestCase):
             self.assertEqual(await daemon.signal(signal.SIGINT), -signal.SIGINT)
             self.assertNotIn("Traceback", daemon.output)
 
-    async def test_a_second_worker_with_an_id_refuses_to_start(self) -> None:
+    async def test_a_second_worker_with_the_same_id_does_not_start(self) -> None:
         broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT="0")
         port = (await broker.says(r"listens on 127.0.0.1:(\d+)"))[1]
         self.settings["TXMICRO_BROKER_URL"] = f"amqp://127.0.0.1:{port}"
@@ -255,7 +255,7 @@ class BadInputTests(ProgramTestCase):
         self.assertNotIn("Traceback", second.output)
 
 
-class PlacesTests(ProgramTestCase):
+class DirectoryTests(ProgramTestCase):
     async def test_a_class_of_the_current_directory(self) -> None:
         (self.directory / "mine.py").write_text(
             "from txmicro.worker import Worker\n"
@@ -267,7 +267,7 @@ class PlacesTests(ProgramTestCase):
         await worker.says("mine was imported")
         await worker.says("no connection to")
 
-    async def test_in_the_background_it_has_files_of_its_own(self) -> None:
+    async def test_a_daemon_in_the_background_has_its_own_files(self) -> None:
         port = free_port()
         starting = self.run_program("twistd", "txmicro-broker", TXMICRO_BROKER_LISTEN_PORT=str(port))
         self.assertEqual(await starting.ended(), 0)

@@ -49,7 +49,7 @@ exec "$@"
 SILENT = {"TXMICRO_LOG_LEVEL": "warn", "TXMICRO_WORKER_LOG": "false"}
 
 
-class ObeyingTests(ProgramTestCase):
+class ConfiguredLogTests(ProgramTestCase):
     """``log_level``, ``Worker_log``, masking and escaping apply wherever the log is written."""
 
     def setUp(self) -> None:
@@ -95,7 +95,7 @@ class ObeyingTests(ProgramTestCase):
         await self.until(lambda: "the last line" in log.read_text())
         self.check(log.read_text())
 
-    async def test_the_log_is_rotated_and_old_files_go(self) -> None:
+    async def test_the_log_is_rotated_and_old_files_are_deleted(self) -> None:
         self.settings |= {"TXMICRO_LOG_FILE_SIZE": "100", "TXMICRO_LOG_FILES": "2"}
         await self.in_background()
         await self.until(lambda: (self.directory / "txmicro-worker-talking-Talking.log.2").exists())

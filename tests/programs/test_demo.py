@@ -38,7 +38,7 @@ class MakeDemoTests(ProgramTestCase):
             f"TXMICRO_{name}_PORT": str(free_port()) for name in ("BROKER_LISTEN", "METRICS", "REST")
         }
 
-    async def test_once_it_leaves_with_the_right_answers(self) -> None:
+    async def test_once_it_ends_after_the_right_answers(self) -> None:
         once = self.run_program("python", "-m", "txmicro.examples.movies.demo", "--once")
         self.assertEqual(await once.ended(), 0)
         rest = self.settings["TXMICRO_REST_PORT"]
@@ -49,13 +49,13 @@ class MakeDemoTests(ProgramTestCase):
         )
         self.assertNotIn("Traceback", once.output)
 
-    async def test_it_stays_until_ctrl_c(self) -> None:
+    async def test_it_runs_until_ctrl_c(self) -> None:
         staying = self.run_program("python", "-m", "txmicro.examples.movies.demo")
         await staying.says("runs until Ctrl-C")
         self.assertEqual(await staying.signal(signal.SIGINT), 0)
         self.assertRegex(staying.output, "WB:.* has stopped")
 
-    async def test_a_port_that_is_taken_is_one_line_with_its_setting(self) -> None:
+    async def test_a_port_in_use_is_one_line_with_its_variable(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             for name, port in (("METRICS", taken.getsockname()[1]), ("REST", taken.getsockname()[1])):
                 refused = self.run_program(
@@ -66,7 +66,7 @@ class MakeDemoTests(ProgramTestCase):
                 self.assertIn(f"127.0.0.1:{port} (Address already in use)", line)
                 self.assertIn(f"TXMICRO_{name}_PORT", line)
 
-    async def test_a_system_that_does_not_start_ends_it(self) -> None:
+    async def test_it_ends_if_the_system_does_not_start(self) -> None:
         dying = self.run_program(
             "python", "-m", "txmicro.examples.movies.demo", TXMICRO_LOG_FILE="no/such/folder/file"
         )
@@ -153,7 +153,7 @@ class AnswerTests(DemoTestCase):
         ):
             self.assertIn(line, lines)
 
-    def test_answers_that_are_not_right_are_errors(self) -> None:
+    def test_wrong_answers_are_errors(self) -> None:
         self.assertIn("the status is 500: expected 201", self.refused(POST=(500, "{}")))
         self.assertIn("the status is 404: expected 200", self.refused(GET=(404, "{}")))
         self.assertIn("not stored as it was sent", self.refused(POST=(201, '{"title": "Nosferatu"}')))
@@ -164,7 +164,7 @@ class AnswerTests(DemoTestCase):
         error = self.assertRaises(DemoError, demo.ask, "GET", f"http://127.0.0.1:{free_port()}/movies/", 200)
         self.assertIn("no answer", str(error))
 
-    def test_another_machines_interface_is_asked_there(self) -> None:
+    def test_other_interfaces_are_used_as_they_are(self) -> None:
         self.assertEqual(demo.base("", 80), "http://127.0.0.1:80")
         self.assertEqual(demo.base("0.0.0.0", 80), "http://127.0.0.1:80")
         self.assertEqual(demo.base("10.0.0.1", 80), "http://10.0.0.1:80")
@@ -190,7 +190,7 @@ class WaitTests(DemoTestCase):
         self.assertIn("ended with status 2", str(error))
         self.assertEqual(len(self.naps), 2)
 
-    def test_it_does_not_wait_for_ever(self) -> None:
+    def test_the_wait_has_a_limit(self) -> None:
         times = iter([0.0, 10.0, demo.START_TIMEOUT + 1])
         self.patch(time, "monotonic", lambda: next(times))
         config = self.serve(metrics=(200, 'microservices_workers_total{type="WA"} 1.0\n'))
@@ -211,13 +211,13 @@ class ProcessTests(DemoTestCase):
 
         self.patch(subprocess, "Popen", start)
 
-    def test_the_system_is_gone_afterwards(self) -> None:
+    def test_the_system_has_ended_afterwards(self) -> None:
         self.start("import time; print(flush=True); time.sleep(60)")
         with demo.running_system() as system:
             self.assertIsNone(system.poll())
         self.assertEqual(self.system.poll(), -signal.SIGTERM)
 
-    def test_a_system_that_does_not_go_is_killed(self) -> None:
+    def test_a_system_that_does_not_stop_is_killed(self) -> None:
         self.patch(demo, "STOP_TIMEOUT", 0.01)
         self.start(
             "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
@@ -254,7 +254,7 @@ class MainTests(DemoTestCase):
         self.assertIn("runs until Ctrl-C", self.output.getvalue())
         self.assertIn("ended by itself, with status 3", self.errors.getvalue())
 
-    def test_ctrl_c_is_the_way_to_leave(self) -> None:
+    def test_ctrl_c_ends_it_without_an_error(self) -> None:
         def interrupted(*_: Any) -> None:
             raise KeyboardInterrupt
 
@@ -269,7 +269,7 @@ class PortTests(DemoTestCase):
         }
         demo.check_ports(Config(**ports, rest_interface="::1"))
 
-    def test_each_port_is_looked_at(self) -> None:
+    def test_each_port_is_checked(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             for name in ("rest_port", "metrics_port", "broker_listen_port"):
                 ports: dict[str, Any] = {"rest_port": 0, "metrics_port": 0, "broker_listen_port": 0}

@@ -100,7 +100,7 @@ class PackageTestCase(ProgramTestCase):
 
 
 class WheelTests(PackageTestCase):
-    async def test_the_daemons_run_as_they_stand(self) -> None:
+    async def test_the_daemons_run_without_a_configuration(self) -> None:
         broker = self.twistd("txmicro-broker")
         await broker.says(f"listens on 127.0.0.1:{self.port}")
         manager = self.twistd("txmicro-manager")
@@ -112,7 +112,7 @@ class WheelTests(PackageTestCase):
             self.assertIn("the configuration is the defaults", program.output)
             self.assertEqual(await program.signal(signal.SIGTERM), -signal.SIGTERM)
 
-    async def test_all_in_one_process_are_the_movies(self) -> None:
+    async def test_one_process_runs_the_movies(self) -> None:
         system = self.twistd("txmicro")
         for kind in ("WA", "WB", "WC", "WD"):
             await system.says(f"{kind}:.* is on the bus")
@@ -122,7 +122,7 @@ class WheelTests(PackageTestCase):
         found = await treq.get(url, params={"year": "1979"}, persistent=False)
         self.assertEqual(await found.json(), [await stored.json()])
 
-    async def test_in_the_background_too(self) -> None:
+    async def test_the_daemons_run_in_the_background(self) -> None:
         self.assertEqual(await self.run_program("twistd", "txmicro").ended(), 0)
         pid = int((self.directory / "txmicro.pid").read_text())
         watching = await connectProtocol(HostnameEndpoint(reactor, "127.0.0.1", self.port), Watching())
@@ -131,11 +131,11 @@ class WheelTests(PackageTestCase):
         log = self.directory / "txmicro.log"
         self.assertIn(f"listens on 127.0.0.1:{self.port}", log.read_text())
 
-    async def test_the_demo_needs_no_other_file(self) -> None:
+    async def test_the_demo_runs_without_other_files(self) -> None:
         demo = self.run_program("python", "-m", "txmicro.examples.movies.demo", "--once")
         self.assertEqual(await demo.ended(), 0, demo.output)
 
-    async def test_the_small_examples_come_along(self) -> None:
+    async def test_the_small_examples_are_installed(self) -> None:
         names = ZipFile(self.packages.wheel).namelist()
         for name in EXAMPLES:
             self.assertIn(f"txmicro/examples/{name}/README.rst", names)
@@ -153,7 +153,7 @@ class WheelTests(PackageTestCase):
         await worker.says("Greeter:.* is ready")
         self.assertNotIn("Traceback", broker.output + worker.output)
 
-    def test_its_names_collide_with_nobodys(self) -> None:
+    def test_its_top_level_names(self) -> None:
         tops = {name.partition("/")[0] for name in ZipFile(self.packages.wheel).namelist()}
         self.assertEqual(tops, {"txmicro", "twisted", self.packages.wheel.name[:-17] + ".dist-info"})
 
@@ -175,7 +175,7 @@ class ImageTests(PackageTestCase):
 
 
 class SdistTests(PackageTestCase):
-    def test_its_tests_pass_where_it_is_unpacked(self) -> None:
+    def test_its_tests_pass_in_the_unpacked_folder(self) -> None:
         with tarfile.open(self.packages.sdist) as archive:
             archive.extractall(self.directory, filter="data")
         (folder,) = self.directory.iterdir()

@@ -52,10 +52,10 @@ class SecondSignalTests(SynchronousTestCase):
         """Do what the reactor does at the first signal."""
         self.reactor.triggers["before"]["shutdown"][0][0]()
 
-    def test_nothing_is_changed_before_the_first(self) -> None:
+    def test_handlers_are_unchanged_before_the_first_signal(self) -> None:
         self.assertEqual([signal.getsignal(number) for number in SIGNALS], self.before)
 
-    def test_the_second_ends_it_and_the_third_is_the_systems(self) -> None:
+    def test_the_second_signal_ends_the_reactor_and_the_third_has_the_default_handler(self) -> None:
         for number in SIGNALS:
             self.stop()
             self.reactor.advance(ONE_REQUEST)
@@ -63,13 +63,13 @@ class SecondSignalTests(SynchronousTestCase):
             self.assertEqual([signal.getsignal(each) for each in SIGNALS], [signal.SIG_DFL, signal.SIG_DFL])
         self.assertEqual(self.reactor.crashes, 2)
 
-    def test_what_comes_twice_in_one_moment_is_one(self) -> None:
+    def test_two_signals_at_once_count_as_one(self) -> None:
         self.stop()
         for number in SIGNALS:
             os.kill(os.getpid(), number)
         self.assertEqual(self.reactor.crashes, 0)
 
-    def test_what_is_ignored_stays_so(self) -> None:
+    def test_ignored_signals_stay_ignored(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.stop()
         self.assertIs(signal.getsignal(signal.SIGINT), signal.SIG_IGN)
@@ -84,7 +84,7 @@ class DaemonTests(ProgramTestCase):
         await daemon.says("the job runs")
         return daemon
 
-    async def test_the_first_signal_says_what_it_waits_for_and_the_second_ends_it(self) -> None:
+    async def test_the_first_signal_waits_for_jobs_and_the_second_ends_the_process(self) -> None:
         daemon = await self.start()
         ending: Any = daemon.signal(signal.SIGTERM)
         await daemon.says(r"stopping: waiting at most 30 s \(grace\) for 1 running job; a second signal")
@@ -97,7 +97,7 @@ class DaemonTests(ProgramTestCase):
         self.assertIn("ending the process at the second signal (SIGTERM)", daemon.output)
         self.assertNotIn("Traceback", daemon.output)
 
-    async def test_when_grace_is_over_it_says_so(self) -> None:
+    async def test_the_end_of_grace_is_logged(self) -> None:
         daemon = await self.start(TXMICRO_GRACE="0.2")
         self.assertEqual(await daemon.signal(signal.SIGTERM), -signal.SIGTERM)
         self.assertIn("grace is over; jobs that still run are cancelled: 1", daemon.output)

@@ -84,14 +84,14 @@ class DaemonTests(ProgramTestCase):
         )
         self.assertNotIn("ending the process", daemon.output)
 
-    async def test_threads_that_are_not_ours(self) -> None:
+    async def test_threads_of_other_code(self) -> None:
         """Twisted waits for the threads of its pool, and Python for all others."""
         daemon = await self.start("Others")
         self.assertEqual(await daemon.signal(signal.SIGTERM), STATUS)
         self.assertRegex(daemon.output, r"ending the process: it has not stopped within 10\.2 s")
         self.assertIn("somebody's own", daemon.output)
 
-    async def test_a_function_that_blocks_the_reactor_which_then_hears_of_no_signal(self) -> None:
+    async def test_a_function_that_blocks_the_reactor(self) -> None:
         daemon = await self.start("Blocks")
         self.assertEqual(await daemon.signal(signal.SIGTERM), STATUS)
         self.assertRegex(
@@ -103,7 +103,7 @@ class DaemonTests(ProgramTestCase):
 class StopTimeoutTests(TestCase):
     timeout = 30.0
 
-    async def test_it_waits_for_the_shutdown_and_then_ends_the_process(self) -> None:
+    async def test_it_ends_the_process_after_the_shutdown_began(self) -> None:
         memory = Reactor()
         ended: Deferred[int] = Deferred()
         before = threading.enumerate()  # other tests may have left threads
@@ -113,7 +113,7 @@ class StopTimeoutTests(TestCase):
             memory.triggers["before"]["shutdown"][0][0]()
         self.assertEqual(await ended, STATUS)
 
-    async def test_a_signal_is_heard_before_twisted_hears_it(self) -> None:
+    async def test_signals_are_handled_before_twisted_handles_them(self) -> None:
         memory = Reactor()
         heard: list[int] = []
         ended: Deferred[int] = Deferred()

@@ -44,8 +44,8 @@ class ConfigCase(SynchronousTestCase):
         return [problem.replace(repr(path), "FILE") for problem in error.problems]
 
 
-class Loading(ConfigCase):
-    def test_nothing_given_is_the_defaults(self) -> None:
+class LoadTests(ConfigCase):
+    def test_the_defaults_without_a_file(self) -> None:
         self.assertEqual(load(None, {}), Config())
         self.assertEqual(load(self.file("{}"), {"PATH": "/bin", "TXMICRO_REQUIRE_SERVICES": "1"}), Config())
 
@@ -58,10 +58,10 @@ class Loading(ConfigCase):
         self.assertEqual((config.worker_types, config.settings), ({}, {}))
         self.assertEqual(config.services, ())
 
-    def test_what_is_stored_is_in_a_file_unless_told_otherwise(self) -> None:
+    def test_the_default_store_is_a_file(self) -> None:
         self.assertEqual(Config().store_url, "sqlite:///txmicro.db")
 
-    def test_listening_is_on_loopback_unless_told_otherwise(self) -> None:
+    def test_servers_listen_on_loopback_by_default(self) -> None:
         config = Config()
         for interface in (config.rest_interface, config.metrics_interface, config.broker_interface):
             self.assertEqual(interface, "127.0.0.1")
@@ -106,7 +106,7 @@ class Loading(ConfigCase):
             text = default if isinstance(default, str) else row.default
             self.assertEqual(load(None, {row.variable: text}), Config(), row.variable)
 
-    def test_the_environment_wins(self) -> None:
+    def test_the_environment_takes_precedence(self) -> None:
         environ = {"TXMICRO_KEEPALIVE": "5", "TXMICRO_SYSTEMMANAGER_LOG": "False", "TXMICRO_TIMEOUT": "1.5"}
         config = load(self.file(SAMPLE), environ)
         self.assertEqual((config.keepalive, config.manager_log, config.timeout), (5, False, 1.5))
@@ -118,14 +118,14 @@ class Loading(ConfigCase):
         config = load(None, {"TXMICRO_WORKER_TYPES": '{"WB": "m:C"}', "TXMICRO_SERVICES": "broker,WB"})
         self.assertEqual((config.worker_types, config.services), ({"WB": "m:C"}, ("broker", "WB")))
 
-    def test_commas_separate_urls_and_are_a_part_of_passwords(self) -> None:
+    def test_commas_separate_urls_and_may_be_in_passwords(self) -> None:
         for text, urls in (
             ("amqp://u:secret,pw@h", ["amqp://u:secret,pw@h"]),
             ("amqp://u:a,b@h, amqps://u:c,@i,\n", ["amqp://u:a,b@h", "amqps://u:c,@i"]),
         ):
             self.assertEqual(load(None, {"TXMICRO_BROKER_URL": text}).broker_url, tuple(urls))
 
-    def test_comments_are_read_over(self) -> None:
+    def test_comments_are_ignored(self) -> None:
         config = load(
             self.file(
                 """\ufeff// first
@@ -141,21 +141,21 @@ class Loading(ConfigCase):
     def test_text_from_the_environment_is_not_read_as_json(self) -> None:
         self.assertEqual(load(None, {"TXMICRO_LOG_FILE": "1"}).log_file, "1")
 
-    def test_the_broker_url_from_a_file_of_its_own(self) -> None:
+    def test_the_broker_url_from_its_own_file(self) -> None:
         secret = self.file("amqp://me:secret@one\namqp://me:secret@two\n")
         config = load(self.file(SAMPLE), {"TXMICRO_BROKER_URL_FILE": secret})
         self.assertEqual(config.broker_url, ("amqp://me:secret@one", "amqp://me:secret@two"))
         self.assertEqual(config.broker_url_file, secret)
 
 
-class Settings(ConfigCase):
+class SettingsTests(ConfigCase):
     """The program's own settings."""
 
-    def test_they_come_from_the_file(self) -> None:
+    def test_settings_of_the_file(self) -> None:
         given = {"dsn": "postgres://db", "Limits": {"rows": 5}, "on": True}
         self.assertEqual(load(self.file({"settings": given}), {}).settings, given)
 
-    def test_the_environment_adds_and_wins(self) -> None:
+    def test_settings_of_the_environment_take_precedence(self) -> None:
         environ = {
             "TXMICRO_SETTINGS": '{"dsn": "one", "Pool Size": 1}',
             "TXMICRO_SETTINGS_DSN": "two",
@@ -165,23 +165,23 @@ class Settings(ConfigCase):
         config = load(self.file({"settings": {"dsn": "file", "gone": 1}}), environ)
         self.assertEqual(config.settings, {"dsn": "two", "Pool Size": 1, "retry": [1, 2], "name": "no {JSON"})
 
-    def test_the_letters_of_a_key_are_those_of_the_file(self) -> None:
+    def test_a_setting_is_found_in_any_case(self) -> None:
         config = load(self.file({"settings": {"maxRows": 1}}), {"TXMICRO_SETTINGS_MAXROWS": "5"})
         self.assertEqual(config.settings, {"maxRows": 5})
 
-    def test_what_is_a_text_stays_one(self) -> None:
+    def test_a_text_of_the_file_stays_a_text(self) -> None:
         config = load(self.file({"settings": {"password": ""}}), {"TXMICRO_SETTINGS_PASSWORD": "123"})
         self.assertEqual(config.settings, {"password": "123"})
 
-    def test_a_setting_has_a_name(self) -> None:
+    def test_a_setting_needs_a_name(self) -> None:
         self.assertIn("TXMICRO_SETTINGS_: unknown key", self.problems(TXMICRO_SETTINGS_="1")[0])
 
-    def test_settings_that_are_no_object_stay_wrong(self) -> None:
+    def test_settings_that_are_not_an_object(self) -> None:
         (problem,) = self.problems({"settings": []}, TXMICRO_SETTINGS_A="1")
         self.assertEqual(problem, "settings: a list is not valid; expected an object")
 
 
-class Finding(ConfigCase):
+class FindTests(ConfigCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp()).absolute()
         for name in ("etc", "config"):
@@ -189,20 +189,20 @@ class Finding(ConfigCase):
         self.addCleanup(os.chdir, os.getcwd())
         os.chdir(self.folder)
 
-    def test_the_first_there_is(self) -> None:
+    def test_the_first_existing_file(self) -> None:
         (self.folder / "config/config.json").touch()
         self.assertEqual(find({}), "config/config.json")
         (self.folder / "etc/config.json").touch()
         self.assertEqual(find({}), "etc/config.json")
 
-    def test_a_named_one_is_used_whether_there_or_not(self) -> None:
+    def test_a_named_file_is_used_even_if_it_does_not_exist(self) -> None:
         (self.folder / "etc/config.json").touch()
         self.assertEqual(find({"TXMICRO_CONFIG": "mine.json"}), "mine.json")
         self.assertEqual(find({"TXMICRO_CONFIG": ""}), "etc/config.json")
         error = self.assertRaises(ConfigError, load, "mine.json", {"TXMICRO_CONFIG": "mine.json"})
         self.assertIn("'mine.json': cannot be read", str(error))
 
-    def test_where_it_comes_from_can_be_told(self) -> None:
+    def test_the_origin(self) -> None:
         environ = {
             "TXMICRO_TIMEOUT": "5",
             "TXMICRO_CONFIG": "x",
@@ -219,7 +219,7 @@ class Finding(ConfigCase):
         )
 
 
-class Problems(ConfigCase):
+class ProblemTests(ConfigCase):
     def test_all_are_reported_at_once(self) -> None:
         self.assertEqual(
             self.problems(
@@ -238,11 +238,11 @@ class Problems(ConfigCase):
             ],
         )
 
-    def test_names_that_resemble_nothing(self) -> None:
+    def test_names_without_a_similar_key(self) -> None:
         self.assertEqual(self.problems({"zzz": 1}), ["zzz: unknown key"])
         self.assertEqual(self.problems(TXMICRO_="x")[0].partition(";")[0], "TXMICRO_: unknown key")
 
-    def test_impossible_values(self) -> None:
+    def test_invalid_values(self) -> None:
         bad: dict[str, list[Any]] = {
             "broker_url": ["", [], "localhost", "http://localhost", "amqp://", "amqp://:5672", "amqp://h:x"],
             "broker_url_": [5, "amqp://h:0", "amqp://h:70000", "amqp://[::1", ["amqp://h", 1], None, {}],
@@ -266,7 +266,7 @@ class Problems(ConfigCase):
                 self.assertTrue(problem.startswith(key.rstrip("_")), (key, value, problem))
                 self.assertIn(" is not valid; expected ", problem)
 
-    def test_long_values_are_cut_short(self) -> None:
+    def test_long_values_are_cut(self) -> None:
         (problem,) = self.problems({"log_level": "x" * 5_000})
         self.assertLess(len(problem), 500)
 
@@ -279,7 +279,7 @@ class Problems(ConfigCase):
         error = self.assertRaises(ConfigError, load, ".", {})
         self.assertIn("'.': cannot be read", error.problems[0])
 
-    def test_a_file_that_is_no_json(self) -> None:
+    def test_a_file_that_is_not_json(self) -> None:
         self.assertEqual(
             self.problems('{"keepalive": 5,\n "x" 5}'),
             ["FILE: not valid JSON: Expecting ':' delimiter at line 2, column 6"],
@@ -288,7 +288,7 @@ class Problems(ConfigCase):
         self.assertIn("FILE: not valid JSON", self.problems("[" * 100_000)[0])
         self.assertIn("FILE: not valid JSON", self.problems("1" * 5_000)[0])
 
-    def test_comments_move_no_error(self) -> None:
+    def test_comments_do_not_change_the_place_of_an_error(self) -> None:
         self.assertEqual(
             self.problems('/* one\n two */ {"keepalive": 5, // three\n /* four */ "x" 5}'),
             ["FILE: not valid JSON: Expecting ':' delimiter at line 3, column 17"],
@@ -319,8 +319,8 @@ class Problems(ConfigCase):
         self.assertEqual(Config(broker_url="amqp://h").broker_url, ("amqp://h",))  # type: ignore[arg-type]
 
 
-class Secrets(ConfigCase):
-    def test_passwords_never_show(self) -> None:
+class PasswordTests(ConfigCase):
+    def test_passwords_are_not_shown(self) -> None:
         for url in (
             "amqp://me:s3cret@",
             "http://me:s3cret@host",
@@ -335,7 +335,7 @@ class Secrets(ConfigCase):
             self.assertNotIn("ret@", text)
         self.assertNotIn("s3cret", self.problems({"store_url": "mongo://me:s3cret@host"})[0])
 
-    def test_nor_do_their_parts(self) -> None:
+    def test_parts_of_passwords_are_not_shown(self) -> None:
         for url in ("amqp://me:s3c", "amqp://me:s3c,ret@", "me:s3c", ["amqp://me:s3c", "ret@host", 5]):
             text = "\n".join(self.problems({"broker_url": url}))
             self.assertNotIn("s3c", text)
@@ -344,17 +344,17 @@ class Secrets(ConfigCase):
             for url in ("http://me:s3c,ret@host", "sqlite://me:s3cret@host"):
                 self.assertNotIn("s3c", self.problems(**{f"TXMICRO_{variable}": url})[0])
 
-    def test_a_url_without_one_is_shown_as_it_is(self) -> None:
+    def test_a_url_without_a_password_is_shown(self) -> None:
         for url in ("http://host:80/x?y", "localhost", "http://[::1]:80", "amqp://host:70000/v", "amqp://:5"):
             self.assertIn(repr(url), self.problems({"broker_url": url})[0])
         self.assertIn("'sqlite:m.db'", self.problems({"store_url": "sqlite:m.db"})[0])
 
-    def test_settings_may_be_secrets(self) -> None:
+    def test_settings_are_not_shown(self) -> None:
         config = load(None, {"TXMICRO_SETTINGS_DSN": "s3cret"})
         self.assertNotIn("s3cret", repr(config))
         self.assertNotIn("s3cret", self.problems({"settings": ["s3cret"]})[0])
 
-    def test_the_rest_of_the_url_does(self) -> None:
+    def test_the_rest_of_the_url_is_shown(self) -> None:
         (problem,) = self.problems({"broker_url": "http://me:s3cret@host/x"})
         self.assertIn("'http://me:***@host/x'", problem)
 
@@ -376,7 +376,7 @@ class Secrets(ConfigCase):
             self.assertEqual(mask(harmless), harmless)
 
 
-class Description(SynchronousTestCase):
+class DescribeTests(SynchronousTestCase):
     def test_every_key_has_a_meaning_and_a_default(self) -> None:
         rows = describe()
         self.assertEqual(len({row.key for row in rows}), len(rows))

@@ -65,8 +65,8 @@ def nested(depth: int) -> Any:
     return value
 
 
-class Tree(SynchronousTestCase):
-    def test_one_root(self) -> None:
+class ClassTests(SynchronousTestCase):
+    def test_one_base_class(self) -> None:
         kinds = [
             kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
         ]
@@ -78,18 +78,18 @@ class Tree(SynchronousTestCase):
         error = ConfigError(["one", "two"])
         self.assertEqual((str(error), error.problems), ("one\ntwo", ["one", "two"]))
 
-    def test_retryable_is_the_types_unless_told_otherwise(self) -> None:
+    def test_retryable_is_the_classs_by_default(self) -> None:
         self.assertTrue(NoWorkerAvailable("x").retryable)
         self.assertFalse(JobError("x").retryable)
         self.assertTrue(JobError("x", retryable=True).retryable)
         self.assertFalse(JobTimeout("x", retryable=False).retryable)
 
-    def test_remote_error_tells_its_type(self) -> None:
+    def test_a_remote_error_has_its_type(self) -> None:
         error = RemoteError("no", type="KeyError")
         self.assertEqual((str(error), error.type), ("KeyError: no", "KeyError"))
 
 
-class Traveling(SynchronousTestCase):
+class TransferTests(SynchronousTestCase):
     def journey(self, error: BaseException) -> JobError:
         """Return *error* as it arrives, which is the same in every format."""
         failure = {"failure": describe(error, WORKER)}
@@ -99,7 +99,7 @@ class Traveling(SynchronousTestCase):
         self.assertEqual(arrived, [failure["failure"]] * 3)
         return rebuild(arrived[0])
 
-    def test_errors_of_one_name_are_told_apart_by_their_modules(self) -> None:
+    def test_errors_of_one_name_differ_by_module(self) -> None:
         def define(module: str) -> type[JobError]:
             return type("Clash", (JobError,), {"__module__": module})
 
@@ -108,7 +108,7 @@ class Traveling(SynchronousTestCase):
         self.assertIs(type(rebuild(describe(second("no"), None))), second)
         self.assertIs(type(rebuild({**describe(first("no"), None), "module": "elsewhere"})), second)
 
-    def test_a_registered_type_arrives_as_itself(self) -> None:
+    def test_a_known_class_arrives_as_itself(self) -> None:
         error = self.journey(SoldOut("none left"))
         self.assertIs(type(error), SoldOut)
         self.assertEqual((error.message, error.worker, error.retryable), ("none left", WORKER, True))
@@ -117,7 +117,7 @@ class Traveling(SynchronousTestCase):
     def test_retryable_of_one_error_arrives(self) -> None:
         self.assertFalse(self.journey(SoldOut("x", retryable=False)).retryable)
 
-    def test_a_constructor_of_its_own_is_not_called_again(self) -> None:
+    def test_the_constructor_of_a_subclass_is_not_called(self) -> None:
         error = self.journey(WithFields("A-1", 3))
         self.assertIs(type(error), WithFields)
         self.assertEqual((error.message, error.worker), ("3 of A-1", WORKER))
@@ -136,7 +136,7 @@ class Traveling(SynchronousTestCase):
         self.assertEqual({name: getattr(error, name) for name in fields}, fields)
         self.assertEqual(error.message, "see my fields")
 
-    def test_what_no_format_carries_is_left_out(self) -> None:
+    def test_fields_that_no_format_can_encode_are_left_out(self) -> None:
         held: dict[str, Any] = {
             "it": object(),
             "deep": nested(2000),
@@ -151,7 +151,7 @@ class Traveling(SynchronousTestCase):
         for name in held:
             self.assertFalse(hasattr(error, name), name)
 
-    def test_no_field_takes_the_place_of_a_method(self) -> None:
+    def test_fields_do_not_replace_methods(self) -> None:
         forged = {
             **describe(WithAttributes(), WORKER),
             "fields": {"method": 1, "args": 2, "__class__": 3, "type": 4},
@@ -162,19 +162,19 @@ class Traveling(SynchronousTestCase):
         for wrong in values:
             self.assertIs(type(rebuild({**forged, "fields": wrong})), WithAttributes)
 
-    def test_fields_go_by_way_of_who_does_not_know_the_error(self) -> None:
+    def test_fields_pass_through_a_process_without_the_class(self) -> None:
         failure = {**describe(WithAttributes(sku="A-1"), WORKER), "type": "Strange", "module": "elsewhere"}
         between = rebuild(failure)
         assert isinstance(between, RemoteError)
         self.assertEqual(between.fields, {"sku": "A-1"})
         self.assertEqual(describe(between, None)["fields"], {"sku": "A-1"})
 
-    def test_our_own_that_are_other_errors_too(self) -> None:
+    def test_errors_with_a_second_base_class(self) -> None:
         error = self.journey(EncodeError("data: no"))
         self.assertIs(type(error), EncodeError)
         self.assertIsInstance(error, ValueError)
 
-    def test_any_other_arrives_as_remote(self) -> None:
+    def test_other_exceptions_arrive_as_remote_errors(self) -> None:
         error = self.journey(KeyError("title"))
         assert isinstance(error, RemoteError)
         self.assertEqual((error.type, error.message, error.worker), ("KeyError", "'title'", WORKER))
@@ -185,7 +185,7 @@ class Traveling(SynchronousTestCase):
         error = self.journey(there)
         self.assertEqual((error.type, error.message, error.worker), ("KeyError", "no", "WA:1-a"))
 
-    def test_whatever_the_error_holds_it_travels(self) -> None:
+    def test_an_error_with_any_content_is_encoded(self) -> None:
         for raised in (
             SoldOut(object()),  # type: ignore[arg-type]
             SoldOut("\ud800"),
@@ -202,15 +202,15 @@ class Traveling(SynchronousTestCase):
         self.assertEqual(self.journey(JobTimeout()).message, "")
 
 
-class Rebuilding(SynchronousTestCase):
-    def test_what_is_no_description(self) -> None:
+class DecodingTests(SynchronousTestCase):
+    def test_values_that_do_not_describe_an_error(self) -> None:
         wrong: list[Any] = [None, "text", [], 5, nested(100_000)]
         for failure in wrong:
             error = rebuild(failure)
             self.assertIs(type(error), RemoteError)
             self.assertLess(len(error.message), 500)
 
-    def test_wrong_shapes_inside(self) -> None:
+    def test_invalid_fields(self) -> None:
         values: list[Any] = [None, 5, [], {}, nested(100_000), b"x"]
         for wrong in values:
             error = rebuild({"type": wrong, "message": wrong, "worker": wrong, "retryable": wrong})
@@ -218,7 +218,7 @@ class Rebuilding(SynchronousTestCase):
             self.assertEqual((error.worker, error.retryable), (None, False))
             self.assertLess(len(str(error)), 500)
 
-    def test_a_type_that_is_not_known_here(self) -> None:
+    def test_an_unknown_class(self) -> None:
         error = rebuild({"type": "Elsewhere", "message": "no"})
         self.assertEqual((type(error), error.type, error.message), (RemoteError, "Elsewhere", "no"))
 
@@ -227,8 +227,8 @@ class Rebuilding(SynchronousTestCase):
             self.assertIs(type(rebuild({"type": name, "message": ""})), RemoteError)
 
 
-class Showing(SynchronousTestCase):
-    def test_short_values_are_whole(self) -> None:
+class ShowTests(SynchronousTestCase):
+    def test_short_values_are_complete(self) -> None:
         self.assertEqual(show({"a": [1, "b"]}), "{'a': [1, 'b']}")
         self.assertEqual(show(WORKER), repr(WORKER))
 

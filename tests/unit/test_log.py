@@ -12,21 +12,21 @@ from tests.support.logs import MANAGER, TIME, WORKER, Named, event, failure
 from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, filtered, read
 
 
-class Reading(SynchronousTestCase):
+class ReadTests(SynchronousTestCase):
     def test_fields(self) -> None:
         line = read(event(worker=WORKER, job="7c3e-1"))
         self.assertEqual(line, (TIME, "info", WORKER, "7c3e-1", "WB", "hello", []))
 
-    def test_the_worker_stands_once(self) -> None:
+    def test_the_worker_is_shown_once(self) -> None:
         line = read(event(f"{WORKER} is ready", log_source=Named(WORKER)))
         self.assertEqual((line.worker, line.message), (WORKER, "is ready"))
         self.assertEqual(read(event(f"{WORKER}: job 1 failed", worker=WORKER)).message, "job 1 failed")
 
-    def test_an_id_that_only_begins_like_the_workers_stays(self) -> None:
+    def test_other_ids_in_the_message_stay(self) -> None:
         for message in (f"{WORKER}b is ready", f"{WORKER}/1 is ready", WORKER, "is ready"):
             self.assertEqual(read(event(message, worker=WORKER)).message, message)
 
-    def test_without_a_worker_the_service_is_the_part_that_logged(self) -> None:
+    def test_without_a_worker_the_service_is_the_logging_class(self) -> None:
         line = read(event())
         self.assertEqual((line.worker, line.job, line.service), ("", "", "Bus"))
 
@@ -37,11 +37,11 @@ class Reading(SynchronousTestCase):
         line = read(event(log_source=Named(MANAGER), worker=WORKER))
         self.assertEqual((line.worker, line.service), (MANAGER, "SystemManager"))
 
-    def test_what_is_no_worker_id_is_no_worker(self) -> None:
+    def test_values_that_are_not_worker_ids_are_ignored(self) -> None:
         for wrong in (5, "", None, "WB:*", "a.b:c", object()):
             self.assertEqual(read(event(log_source=Named(wrong), worker=wrong)).worker, "")
 
-    def test_events_of_twisted_itself(self) -> None:
+    def test_events_of_twisted(self) -> None:
         line = read({"log_format": "{", "log_system": "-"})
         self.assertEqual((line.level, line.service), ("info", "-"))
         self.assertIn("Unable to format event", line.message)
@@ -53,7 +53,7 @@ class Reading(SynchronousTestCase):
     def traceback(self, recursion: Any) -> list[str]:
         return read(event(log_failure=Failure(self.assertRaises(RecursionError, recursion)))).traceback
 
-    def test_frames_that_follow_themselves_are_counted(self) -> None:
+    def test_repeated_frames_are_counted(self) -> None:
         def deeper() -> None:
             deeper()
 
@@ -79,7 +79,7 @@ class Reading(SynchronousTestCase):
         message = read(event("a\nb\r\tc\x1b[31m\x00\x7f\x9b\u2028\u202e\u2066é ☃\u00a0")).message
         self.assertEqual(message, "a\\nb\\r\\tc\\x1b[31m\\x00\\x7f\\x9b\\u2028\\u202e\\u2066é ☃\u00a0")
 
-    def test_text_that_is_not_valid(self) -> None:
+    def test_text_that_utf_8_cannot_encode(self) -> None:
         self.assertEqual(read(event("a\ud800")).message, "a\\ud800")
 
     def test_passwords_are_masked(self) -> None:
@@ -91,13 +91,13 @@ class Reading(SynchronousTestCase):
         message = read(event("x" * (LONGEST + 5))).message
         self.assertEqual(message, "x" * LONGEST + "… (5 more characters)")
 
-    def test_a_password_is_masked_where_a_message_is_cut_too(self) -> None:
+    def test_a_password_at_the_cut_is_masked(self) -> None:
         for room in range(20):
             message = read(event("x" * (LONGEST - room) + " amqp://me:SECRET@host")).message
             self.assertNotIn("S", message)
 
 
-class Switches(SynchronousTestCase):
+class FilterTests(SynchronousTestCase):
     manager = event("manager", log_source=Named(MANAGER), worker=WORKER)
     link_of_manager = event("link", worker=MANAGER)
     worker = event("worker", worker=WORKER)
@@ -128,7 +128,7 @@ class Switches(SynchronousTestCase):
     def test_both_off(self) -> None:
         self.assertEqual(self.everything(worker=False, manager=False), ["bus"])
 
-    def test_errors_pass_anyway(self) -> None:
+    def test_errors_are_always_logged(self) -> None:
         error = {**self.worker, "log_level": LogLevel.error}
         self.assertEqual(self.passed(error, worker=False, manager=False), ["worker"])
 
@@ -140,5 +140,5 @@ class Switches(SynchronousTestCase):
         self.assertEqual(self.passed(*events, level="info"), ["info", "warn"])
         self.assertEqual(self.passed(*events, level="critical"), [])
 
-    def test_errors_go_by_the_level_too(self) -> None:
+    def test_the_level_applies_to_errors(self) -> None:
         self.assertEqual(self.passed(event("bad", log_level=LogLevel.error), level="critical"), [])

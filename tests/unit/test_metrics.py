@@ -25,7 +25,7 @@ class MetricsCase(SynchronousTestCase):
         return {sample.labels[label] for sample in samples if sample.name == f"microservices_{name}"}
 
 
-class Recording(MetricsCase):
+class RecordTests(MetricsCase):
     def test_messages(self) -> None:
         service = self.metrics.service("WB")
         service.record_message_received("job")
@@ -89,17 +89,17 @@ class Recording(MetricsCase):
         self.assertEqual(self.value("messages_sent_total", service="WA", type="job"), 2)
         self.assertEqual(self.value("messages_sent_total", service="WB", type="job"), 1)
 
-    def test_a_service_that_is_asked_for_twice_is_one(self) -> None:
+    def test_a_service_is_created_once(self) -> None:
         self.assertIs(self.metrics.service("WB"), self.metrics.service("WB"))
 
-    def test_metrics_of_ones_own(self) -> None:
+    def test_metrics_of_the_users_own(self) -> None:
         service = self.metrics.service("WB")
         self.assertIs(service.registry, self.registry)
         Counter("films", "Films", registry=service.registry).inc()
         self.assertEqual(self.registry.get_sample_value("films_total"), 1)
 
 
-class Page(MetricsCase):
+class PageTests(MetricsCase):
     def test_the_published_names_kinds_and_labels(self) -> None:
         service = self.metrics.service("WB")
         service.record_message_received("a")
@@ -125,11 +125,11 @@ class Page(MetricsCase):
         ):
             self.assertIn(line + "\n", page)
 
-    def test_a_page_does_not_tell_how_many_workers_there_are_where_nobody_knows(self) -> None:
+    def test_only_a_managers_page_has_the_number_of_workers(self) -> None:
         self.metrics.service("WB").record_message_sent("a")
         self.assertNotIn("connected_workers", generate_latest(self.registry).decode())
 
-    def test_the_process_is_on_it(self) -> None:
+    def test_the_page_has_metrics_of_the_process(self) -> None:
         page = generate_latest(self.registry).decode()
         for name in (
             "process_cpu_seconds_total",
@@ -139,16 +139,16 @@ class Page(MetricsCase):
         ):
             self.assertIn(name, page)
 
-    def test_nothing_is_in_the_global_registry(self) -> None:
+    def test_the_global_registry_is_not_used(self) -> None:
         self.metrics.service("WB").record_error("a")
         self.assertNotIn(b"microservices_", generate_latest(REGISTRY))
 
-    def test_openmetrics_takes_it_too(self) -> None:
+    def test_the_openmetrics_format(self) -> None:
         self.metrics.service("WB").set_worker_count("WB", 1)
         self.assertIn(b'microservices_workers_total{type="WB"} 1.0', generate_openmetrics(self.registry))
 
 
-class Limits(MetricsCase):
+class LimitTests(MetricsCase):
     """Label values come from other programs."""
 
     def test_values_beyond_the_limit_are_other(self) -> None:
@@ -177,7 +177,7 @@ class Limits(MetricsCase):
         self.assertEqual(self.value("workers_total", type="other"), 7)
         self.assertEqual(self.value("workers_total", type="W0"), 7)
 
-    def test_a_type_that_is_called_other(self) -> None:
+    def test_a_type_with_the_name_other(self) -> None:
         self.metrics.service("SM").set_worker_count("other", 2)
         self.assertEqual(self.value("workers_total", type="other"), 2)
 
@@ -187,7 +187,7 @@ class Limits(MetricsCase):
         service.record_error("x" * 20_000)
         self.assertEqual(self.value("job_errors_total", service="WB", error_type="x" * 100), 2)
 
-    def test_values_that_are_no_text_do_not_break_the_page(self) -> None:
+    def test_values_that_utf_8_cannot_encode_are_escaped(self) -> None:
         self.metrics.service("WB").record_error('a\ud800"\n\\')
         page = generate_latest(self.registry).decode()
         self.assertIn(r'error_type="a\\ud800\"\n\\"', page)

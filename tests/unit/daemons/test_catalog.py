@@ -36,11 +36,11 @@ class CatalogTests(SynchronousTestCase):
     def test_an_installed_class(self) -> None:
         self.assertIs(Catalog({}, [entry("WY", "YWorker")]).find("WY"), YWorker)
 
-    def test_the_configuration_wins(self) -> None:
+    def test_the_configuration_takes_precedence(self) -> None:
         found = Catalog({"WX": f"{__name__}:XWorker"}, [entry("WX", "YWorker")]).find("WX")
         self.assertIs(found, XWorker)
 
-    def test_the_installed_ones_are_those_of_this_python(self) -> None:
+    def test_installed_classes_are_the_entry_points_of_this_python(self) -> None:
         asked: list[str] = []
 
         def entry_points(*, group: str) -> list[EntryPoint]:
@@ -58,23 +58,23 @@ class CatalogTests(SynchronousTestCase):
         error = self.assertRaises(ConfigError, Catalog({}, []).find, "WZ")
         self.assertIn("WZ is unknown; expected one of none", str(error))
 
-    def test_only_what_is_asked_for_is_imported(self) -> None:
+    def test_only_the_classes_that_are_found_are_imported(self) -> None:
         found = Catalog({"WX": f"{__name__}:XWorker", "WZ": "no_such_module:Z"}, []).find_all(["WX", "WX"])
         self.assertEqual(found, {"WX": XWorker})
 
 
-class LoadTests(SynchronousTestCase):
+class LoadClassTests(SynchronousTestCase):
     def refused(self, place: str) -> str:
         (problem,) = self.assertRaises(ConfigError, load_class, place).problems
         self.assertTrue(problem.startswith(f"{place} "), problem)
         return str(problem)
 
-    def test_what_cannot_be_imported_says_why(self) -> None:
+    def test_a_failed_import_is_explained(self) -> None:
         self.assertIn("No module named 'no_such_module'", self.refused("no_such_module:Z"))
         self.assertIn("AttributeError", self.refused(f"{__name__}:ZWorker"))
         self.assertIn("ValueError", self.refused("no place at all"))
 
-    def test_the_place_in_the_module_is_told_and_no_frame_between(self) -> None:
+    def test_the_traceback_begins_in_the_imported_module(self) -> None:
         folder = Path(self.mktemp()).absolute()
         folder.mkdir()
         self.patch(sys, "path", [str(folder), *sys.path])
@@ -91,7 +91,7 @@ class LoadTests(SynchronousTestCase):
             self.assertNotIn("importlib", rest)
             self.assertNotIn("s3cret", rest)
 
-    def test_a_module_may_raise_anything(self) -> None:
+    def test_a_module_may_raise_any_exception(self) -> None:
         class Broken(ModuleType):
             def __getattr__(self, name: str) -> Any:
                 raise RuntimeError("broken today")
@@ -99,6 +99,6 @@ class LoadTests(SynchronousTestCase):
         with patch.dict(sys.modules, {"broken": Broken("broken")}):
             self.assertIn("RuntimeError: broken today", self.refused("broken:Worker"))
 
-    def test_what_is_no_worker_class_is_refused(self) -> None:
+    def test_other_objects_are_refused(self) -> None:
         for name in ("Catalog", "entry", "GROUP"):
             self.assertIn("is not a subclass of txmicro.Worker", self.refused(f"{__name__}:{name}"))

@@ -11,7 +11,7 @@ from tests.support.logs import WORKER, Reactor, event, failure
 from txmicro.daemons.log_limit import MOST, PERIOD, RateLimitedObserver
 
 
-class Limits(SynchronousTestCase):
+class RateLimitedObserverTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
         self.events: list[LogEvent] = []
@@ -25,7 +25,7 @@ class Limits(SynchronousTestCase):
     def fail(self, number: Any, **fields: Any) -> None:  # type: ignore[override]
         self.limited(event(f"job {number} failed", log_format="{message}", recurring=True, **fields))
 
-    def test_of_a_kind_a_few_pass_and_the_rest_is_counted(self) -> None:
+    def test_a_few_events_of_a_kind_are_logged_and_the_others_counted(self) -> None:
         for number in range(5000):
             self.fail(number)
         self.assertEqual(self.texts(), [f"job {number} failed" for number in range(MOST)])
@@ -37,7 +37,7 @@ class Limits(SynchronousTestCase):
         self.assertEqual(self.texts(), [])
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_while_it_goes_on_there_are_only_numbers(self) -> None:
+    def test_while_more_come_only_numbers_are_logged(self) -> None:
         for _ in range(3):
             for number in range(100):
                 self.fail(number)
@@ -49,7 +49,7 @@ class Limits(SynchronousTestCase):
         self.fail("another")
         self.assertEqual(self.texts(), ["job another failed"])
 
-    def test_then_it_begins_anew(self) -> None:
+    def test_after_a_period_without_events_it_starts_again(self) -> None:
         for _ in range(2):
             for number in range(MOST):
                 self.fail(number)
@@ -57,18 +57,18 @@ class Limits(SynchronousTestCase):
         self.assertEqual(len(self.texts()), 2 * MOST)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_what_does_not_recur_passes(self) -> None:
+    def test_other_events_are_all_logged(self) -> None:
         for _ in range(50):
             self.limited(event())
         self.assertEqual(len(self.events), 50)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_what_twisted_says_recurs(self) -> None:
+    def test_events_of_twisted_are_limited(self) -> None:
         for _ in range(50):
             self.limited(event(log_namespace="twisted.web.http"))
         self.assertEqual(len(self.events), MOST)
 
-    def test_kinds_do_not_hide_each_other(self) -> None:
+    def test_kinds_are_limited_separately(self) -> None:
         kinds: list[dict[str, Any]] = [
             {},
             {"worker": WORKER},
@@ -91,7 +91,7 @@ class Limits(SynchronousTestCase):
         self.assertEqual(summary["worker"], WORKER)
         self.assertNotIn("log_failure", summary)
 
-    def test_what_comes_while_the_number_is_told_is_counted_once(self) -> None:
+    def test_an_event_during_the_report_is_counted_once(self) -> None:
         def observe(event: LogEvent) -> None:  # a thread may log at the same time
             self.events.append(event)
             if "more" in event and len(self.events) == MOST + 1:
@@ -105,7 +105,7 @@ class Limits(SynchronousTestCase):
         self.assertEqual(len(self.events), MOST + 2)
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
-    def test_at_the_end_it_tells_what_it_has(self) -> None:
+    def test_close_reports_the_events_that_were_left_out(self) -> None:
         for number in range(MOST + 2):
             self.fail(number)
         self.events.clear()

@@ -31,12 +31,12 @@ MOMENT = datetime.fromtimestamp(TIME).astimezone().isoformat(timespec="milliseco
 SECRET = "amqp://me:secret@host"
 
 
-class Lines(SynchronousTestCase):
+class TimeTests(SynchronousTestCase):
     def test_the_time_has_milliseconds_and_an_offset(self) -> None:
         self.assertRegex(MOMENT, r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.250[+-]\d\d:\d\d$")
 
 
-class Console(SynchronousTestCase):
+class ConsoleTests(SynchronousTestCase):
     def written(self, *events: LogEvent, color: bool = False) -> str:
         stream = StringIO()
         observer = console_observer(stream, color)
@@ -71,13 +71,13 @@ class Console(SynchronousTestCase):
         self.assertEqual(lines[1], "    Traceback (most recent call last):")
         self.assertEqual(lines[-1], "    forged")
 
-    def test_what_the_streams_encoding_lacks_is_escaped(self) -> None:
+    def test_characters_that_the_stream_cannot_encode_are_escaped(self) -> None:
         raw = BytesIO()
         stream = TextIOWrapper(raw, encoding="ascii")
         console_observer(stream, False)(event("☃"))
         self.assertTrue(raw.getvalue().endswith(b"Bus \\u2603\n"))
 
-    def test_color_is_for_terminals(self) -> None:
+    def test_colors_are_used_on_terminals(self) -> None:
         class Terminal(StringIO):
             def isatty(self) -> bool:
                 return True
@@ -95,7 +95,7 @@ class Console(SynchronousTestCase):
         self.assertTrue(stream.getvalue().endswith(" warn     Thing 1 is two\n"))
 
 
-class Chosen(SynchronousTestCase):
+class FilterTests(SynchronousTestCase):
     def levels(self, config: Config) -> list[str]:
         events: list[Any] = []
         observe = filtered_by(config, events.append)
@@ -104,14 +104,14 @@ class Chosen(SynchronousTestCase):
                 observe({"log_namespace": namespace, "log_level": level})
         return [f"{event['log_namespace']} {event['log_level'].name}" for event in events]
 
-    def test_twisteds_chatter_is_for_those_who_debug(self) -> None:
+    def test_twisteds_info_is_logged_at_level_debug_only(self) -> None:
         self.assertEqual(
             self.levels(Config()),
             ["twisted.internet warn", "log_legacy warn", "someone.else info", "someone.else warn"],
         )
         self.assertEqual(len(self.levels(Config(log_level="Debug"))), 9)
 
-    def test_what_is_not_wanted_is_not_counted_either(self) -> None:
+    def test_events_below_the_level_are_not_counted(self) -> None:
         events: list[LogEvent] = []
         reactor = Reactor()
         observe = ConfiguredObserver(Config(log_level="error"), events.append, reactor)
@@ -122,8 +122,8 @@ class Chosen(SynchronousTestCase):
         self.assertEqual(events, [])
 
 
-class Files(SynchronousTestCase):
-    def test_it_is_rotated_and_old_ones_go(self) -> None:
+class FileTests(SynchronousTestCase):
+    def test_files_are_rotated_and_old_ones_deleted(self) -> None:
         path = Path(self.mktemp())
         file = open_log(str(path), Config(log_file_size=500, log_files=2))
         observe = file_observer(file)
@@ -138,7 +138,7 @@ class Files(SynchronousTestCase):
         )
 
 
-class Syslog(SynchronousTestCase):
+class SyslogTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.said: list[tuple[int, str]] = []
         self.opened: list[str] = []
@@ -161,7 +161,7 @@ class Syslog(SynchronousTestCase):
         self.assertEqual(self.said[-1][1], "    builtins.ValueError: amqp://me:***@host")
 
 
-class OfOnesOwn(SynchronousTestCase):
+class SanitizedTests(SynchronousTestCase):
     """Observers that --logger names, which format events themselves."""
 
     def test_text_is_safe(self) -> None:
@@ -186,7 +186,7 @@ class OfOnesOwn(SynchronousTestCase):
             [WORKER, "7c3e", "amqp://me:***@host", 5, "hello"],
         )
 
-    def test_observers_of_the_old_kind(self) -> None:
+    def test_legacy_observers(self) -> None:
         texts: list[Any] = []
         sanitized(lambda event: texts.append(textFromEventDict(event)))(
             event(SECRET, log_failure=failure(ValueError(SECRET)))
@@ -195,7 +195,7 @@ class OfOnesOwn(SynchronousTestCase):
         self.assertIn("ValueError", text)
         self.assertNotIn("secret", text)
 
-    def test_observers_of_the_new_kind_get_the_failure(self) -> None:
+    def test_modern_observers_get_the_failure(self) -> None:
         events: list[LogEvent] = []
         observer = provider(ILogObserver)(cast(Any, lambda event: events.append(event)))
         error = ValueError(SECRET)

@@ -37,16 +37,16 @@ class LogPublisherTests(SynchronousTestCase):
         }
         self.assertEqual(self.published, [("log.warn.WB", body)])
 
-    def test_what_is_no_workers(self) -> None:
+    def test_events_without_a_worker(self) -> None:
         self.observer(event())
         ((topic, body),) = self.published
         self.assertEqual((topic, body["worker"], body["service"]), ("log.info.process", "", "Bus"))
 
-    def test_a_failure_says_its_last_line(self) -> None:
+    def test_a_failure_is_its_last_line(self) -> None:
         self.observer(event(log_failure=failure(ValueError("no"))))
         self.assertEqual(self.messages(), ["hello: builtins.ValueError: no"])
 
-    def test_what_is_logged_while_publishing_is_not_published(self) -> None:
+    def test_events_during_a_publication_are_not_published(self) -> None:
         def publish(topic: str, body: dict[str, Any]) -> None:
             self.published.append((topic, body))
             observer(event("publishing"))
@@ -56,7 +56,7 @@ class LogPublisherTests(SynchronousTestCase):
         observer(event("two"))
         self.assertEqual(self.messages(), ["one", "two"])
 
-    def test_the_rate_is_bounded_and_the_loss_is_told(self) -> None:
+    def test_the_rate_is_limited_and_dropped_lines_are_counted(self) -> None:
         for number in range(10):
             self.observer(event(str(number)))
         self.assertEqual(self.messages(), ["0", "1", "2"])
@@ -70,7 +70,7 @@ class LogPublisherTests(SynchronousTestCase):
             self.observer(event(str(number)))
         self.assertEqual(self.messages()[4:], ["0 (1 lines before this one were dropped)", "1", "2"])
 
-    def test_a_bus_that_is_closed_costs_the_line_and_no_more(self) -> None:
+    def test_a_closed_bus_loses_only_the_line(self) -> None:
         def publish(topic: str, body: dict[str, Any]) -> None:
             if not self.published:
                 self.published.append((topic, body))
@@ -83,7 +83,7 @@ class LogPublisherTests(SynchronousTestCase):
         self.assertEqual(observer.dropped, 1)
         self.assertEqual(self.messages(), ["one", "two (1 lines before this one were dropped)"])
 
-    def test_it_goes_on_after_a_mistake(self) -> None:
+    def test_it_works_again_after_an_unexpected_exception(self) -> None:
         def publish(topic: str, body: dict[str, Any]) -> None:
             self.published.append((topic, body))
             raise ZeroDivisionError

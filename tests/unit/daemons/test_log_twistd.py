@@ -29,7 +29,7 @@ def keeping() -> Any:
     return kept.append
 
 
-class WhereToTests(SynchronousTestCase):
+class TwistdLogTests(SynchronousTestCase):
     """twistd logs to where its command line says, and only what the configuration says."""
 
     def setUp(self) -> None:
@@ -69,12 +69,12 @@ class WhereToTests(SynchronousTestCase):
             self.check(path.read_text("utf-8"))
         self.assertEqual(self.stdout.getvalue(), "")
 
-    def test_somebodys_own(self) -> None:
+    def test_an_observer_of_the_users_own(self) -> None:
         self.log_to("-n", "--logger", "tests.unit.daemons.test_log_twistd.keeping")
         (only,) = kept
         self.assertEqual(only["log_text"], MASKED)
 
-    def test_what_cannot_be_logged_to(self) -> None:
+    def test_invalid_options(self) -> None:
         for words, reason in (
             (["--logger", "no.such.module"], "no.such.module cannot be imported: "),
             (["--logfile", "-"], "is stdout"),
@@ -85,7 +85,7 @@ class WhereToTests(SynchronousTestCase):
         self.assertIn("txmicro-broker: cannot write the log ", str(error))
         self.assertIn("No such file or directory; name another file as --logfile", str(error))
 
-    def test_what_recurs_is_told_at_the_latest_when_the_reactor_has_stopped(self) -> None:
+    def test_left_out_events_are_reported_when_the_reactor_stops(self) -> None:
         options = parse(
             "-n", "--logger", "tests.unit.daemons.test_log_twistd.keeping", "txmicro-broker"
         ).subOptions
@@ -95,7 +95,7 @@ class WhereToTests(SynchronousTestCase):
         self.reactor.triggers["after"]["shutdown"][0][0]()
         self.assertIn("95 more like this", kept[-1]["log_text"])
 
-    def test_twist_too(self) -> None:
+    def test_twist(self) -> None:
         for form in ("text", "json"):
             options = TwistOptions()
             stream = StringIO()
@@ -111,6 +111,6 @@ class WhereToTests(SynchronousTestCase):
 
 
 class SyslogNameTests(SynchronousTestCase):
-    def test_a_daemon_is_called_what_it_is(self) -> None:
+    def test_the_default_name_is_the_daemons(self) -> None:
         self.assertEqual(parse("--syslog", "txmicro-worker", "-t", "WA")["prefix"], "txmicro-worker-WA")
         self.assertEqual(parse("--syslog", "--prefix", "mine", "txmicro-manager")["prefix"], "mine")

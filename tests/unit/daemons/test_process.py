@@ -65,7 +65,7 @@ class SequentialServicesTests(SynchronousTestCase):
         self.last.setServiceParent(self.services)
         self.services.startService()
 
-    def test_the_last_is_gone_before_the_first_is_told(self) -> None:
+    def test_services_stop_one_after_another_in_reverse_order(self) -> None:
         stopping = self.services.stopService()
         self.assertEqual(self.said, ["last"])
         self.last.stopped.callback(None)
@@ -74,7 +74,7 @@ class SequentialServicesTests(SynchronousTestCase):
         self.first.stopped.callback(None)
         self.successResultOf(stopping)
 
-    def test_one_that_fails_keeps_no_other_from_stopping(self) -> None:
+    def test_others_stop_after_one_that_fails(self) -> None:
         stopping = self.services.stopService()
         self.last.stopped.errback(RuntimeError("stuck"))
         self.first.stopped.callback(None)
@@ -96,7 +96,7 @@ class ProcessTestCase(TestCase):
 
 
 class RunningTests(ProcessTestCase):
-    async def test_all_of_it_runs_and_stops(self) -> None:
+    async def test_everything_runs_and_stops(self) -> None:
         manager, echo = SystemManager(), Worker("WE", do_job=lambda job: job.data)
         running = self.process(manager, echo)
         running.startService()
@@ -110,7 +110,7 @@ class RunningTests(ProcessTestCase):
             await running.stopService()
         self.assertEqual((self.reactor.stops, self.statuses, self.stderr.getvalue()), (0, [], ""))
 
-    async def test_the_lines_of_the_process_are_published_by_one_of_its_workers(self) -> None:
+    async def test_log_lines_are_published_by_a_worker_of_the_process(self) -> None:
         heard: Deferred[Any] = Deferred()
         talking, listening = Worker("WT"), Worker("WL")
         listening.subscribe("log.warn.process", lambda topic, body: heard.callback(body))
@@ -125,7 +125,7 @@ class RunningTests(ProcessTestCase):
             await running.stopService()
         Logger("a.part").warn("nobody publishes this")
 
-    async def test_those_that_come_from_a_thread_are_too(self) -> None:
+    async def test_log_lines_of_threads_are_published(self) -> None:
         heard: Deferred[Any] = Deferred()
         talking, listening = Worker("WT"), Worker("WL")
         listening.subscribe("log.warn.process", lambda topic, body: heard.callback(body))
@@ -148,14 +148,14 @@ class RunningTests(ProcessTestCase):
         with socket.socket() as probe:
             self.assertNotEqual(probe.connect_ex(("127.0.0.1", port)), 0)
 
-    async def test_the_files_for_tls_are_those_of_the_configuration(self) -> None:
+    async def test_the_tls_files_are_those_of_the_configuration(self) -> None:
         for key in ("tls_ca_file", "tls_cert_file"):
             with self.assertRaises(ConfigError) as caught:
                 self.process(Worker("WW"), broker=False, broker_url="amqps://a.host", **{key: "/missing.pem"})
             (problem,) = caught.exception.problems
             self.assertEqual(problem, "broker_url: cannot read /missing.pem: No such file or directory")
 
-    async def test_stopping_before_anything_was_ready_is_no_failure(self) -> None:
+    async def test_stopping_before_the_start_has_finished_is_not_an_error(self) -> None:
         waiting = self.process(Worker("WW"), SystemManager(), broker=False, broker_url="amqp://127.0.0.1:1")
         waiting.startService()
         await waiting.stopService()
@@ -186,7 +186,7 @@ class CannotStartTests(ProcessTestCase):
         self.assertEqual(self.stderr.getvalue(), "a-process: WU:1 cannot start: rest_port: taken; and more\n")
         await running.stopService()
 
-    async def test_what_nobody_expected_has_its_type_and_in_the_log_its_traceback(self) -> None:
+    async def test_an_unexpected_exception_has_its_type_and_is_logged_with_its_traceback(self) -> None:
         running = self.process(Puzzled(id="WU:1"))
         running.startService()
         await running.members[0].when_ready().addErrback(lambda failure: failure.trap(KeyError))
@@ -205,14 +205,14 @@ class CannotStartTests(ProcessTestCase):
         await running.stopService()
 
 
-class PortTakenTests(ProcessTestCase):
+class PortInUseTests(ProcessTestCase):
     def setUp(self) -> None:
         super().setUp()
         taken = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(taken.close)
         self.port = taken.getsockname()[1]
 
-    def test_a_port_that_is_taken_ends_the_process_at_once(self) -> None:
+    def test_a_port_in_use_ends_the_process_at_once(self) -> None:
         running = self.process(SystemManager(), broker_listen_port=self.port)
         self.assertEqual(self.assertRaises(SystemExit, running.startService).code, 1)
         (line,) = self.stderr.getvalue().splitlines()
@@ -220,7 +220,7 @@ class PortTakenTests(ProcessTestCase):
             f"127.0.0.1:{self.port} (Address already in use); set another port as broker_listen_port", line
         )
 
-    def test_the_log_says_it_where_there_may_be_no_terminal(self) -> None:
+    def test_a_port_in_use_is_logged(self) -> None:
         events: list[Any] = []
         publisher: Any = globalLogPublisher
         publisher.addObserver(events.append)
@@ -232,7 +232,7 @@ class PortTakenTests(ProcessTestCase):
         self.assertEqual(len(critical), 1)
 
 
-class LeaveTests(SynchronousTestCase):
+class ExitTests(SynchronousTestCase):
     def leave(self, stream: Any) -> list[Any]:
         """Run the exit handler, with *stream* as the process's output."""
         handlers: list[Any] = []
@@ -249,7 +249,7 @@ class LeaveTests(SynchronousTestCase):
     def test_the_status_is_replaced_at_the_very_end(self) -> None:
         self.assertEqual(self.leave(StringIO()), [1])
 
-    def test_output_that_nobody_reads_changes_nothing(self) -> None:
+    def test_unread_output_does_not_change_the_status(self) -> None:
         closed = StringIO()
         closed.close()
         self.assertEqual(self.leave(closed), [1])
@@ -257,7 +257,7 @@ class LeaveTests(SynchronousTestCase):
 
 
 class StoppingTests(ProcessTestCase):
-    async def test_it_says_what_it_waits_for(self) -> None:
+    async def test_the_log_says_which_jobs_it_waits_for(self) -> None:
         both_run: Deferred[None] = Deferred()
         jobs: list[Deferred[None]] = []
 

@@ -59,7 +59,7 @@ def parse(*words: str) -> Any:
 
 
 class CommandLineTests(SynchronousTestCase):
-    def test_every_line_of_the_readme_is_understood(self) -> None:
+    def test_every_command_line_of_the_readme_is_valid(self) -> None:
         for line in (
             f"-n txmicro-manager --config {CONFIG}",
             f"-n txmicro-worker --type WD --config {CONFIG}",
@@ -71,7 +71,7 @@ class CommandLineTests(SynchronousTestCase):
             options = parse(*line.split())
             self.assertEqual(options["pidfile"], "", line)
 
-    def test_a_daemon_in_the_background_has_files_of_its_own(self) -> None:
+    def test_a_daemon_in_the_background_has_its_own_files(self) -> None:
         options = parse("txmicro-worker", "--type", "WA", "-t", "WB")
         self.assertEqual(options["pidfile"], os.path.abspath("txmicro-worker-WA-WB.pid"))
         self.assertEqual(options["logfile"], "txmicro-worker-WA-WB.log")
@@ -92,7 +92,7 @@ class CommandLineTests(SynchronousTestCase):
             [f"txmicro-worker-{name}.log" for name in ("a.b-One", "a.b-Two", "..-c", "..-c")],
         )
 
-    def test_files_that_were_asked_for_stay(self) -> None:
+    def test_files_of_the_command_line_are_used(self) -> None:
         options = parse("--pidfile", "my.pid", "--logfile", "my.log", "txmicro-manager")
         self.assertEqual(options["pidfile"], os.path.abspath("my.pid"))
         self.assertEqual(options["logfile"], "my.log")
@@ -108,7 +108,7 @@ class CommandLineTests(SynchronousTestCase):
             self.assertIs(makers[name].options, daemon.Options)
             self.assertEqual(makers[name].makeService, daemon.makeService)
 
-    def test_worker_options_that_do_not_go_together_are_refused(self) -> None:
+    def test_invalid_combinations_of_worker_options(self) -> None:
         for words, reason in (
             ([], "the worker is missing"),
             (["--type", "WA", "--count", "0"], "--count"),
@@ -136,11 +136,11 @@ class BuildTestCase(SynchronousTestCase):
 
 
 class BuildTests(BuildTestCase):
-    def test_the_clock_is_one_that_nobody_sets_back(self) -> None:
+    def test_the_clock_is_monotonic(self) -> None:
         self.build(tap.broker)
         self.assertIs(self.reactor.seconds, time.monotonic)
 
-    def test_garbage_is_looked_for_rarely_and_not_in_what_was_there_at_the_start(self) -> None:
+    def test_garbage_is_collected_rarely_and_not_among_the_first_objects(self) -> None:
         done: list[tuple[Any, ...]] = []
         self.patch(gc, "set_threshold", lambda *numbers: done.append(numbers))
         self.patch(gc, "freeze", lambda: done.append(("freeze", self.reactor.hasRun)))
@@ -168,22 +168,22 @@ class BuildTests(BuildTestCase):
             [member.type for member in process.members], ["SystemManager", "WD", "WB", "WA", "WC"]
         )
 
-    def test_everything_is_ones_own_types_where_there_are_any(self) -> None:
+    def test_everything_is_the_configured_types_if_there_are_any(self) -> None:
         types = {"WN": f"{__name__}:Counting"}
         process = self.build(tap.process, TXMICRO_WORKER_TYPES=json.dumps(types))
         self.assertEqual([member.type for member in process.members], ["SystemManager", "WN"])
         self.assertIsNotNone(process.broker)
 
-    def test_one_process_runs_what_it_is_told_to(self) -> None:
+    def test_one_process_runs_the_configured_services(self) -> None:
         process = self.build(tap.process, TXMICRO_SERVICES="manager,WD")
         self.assertEqual([member.type for member in process.members], ["SystemManager", "WD"])
         self.assertIsNone(process.broker)
 
-    def test_a_broker_that_cannot_be_understood_is_an_error(self) -> None:
+    def test_an_invalid_broker_url_is_an_error(self) -> None:
         (problem,) = self.problems(tap.manager, TXMICRO_BROKER_URL="amqp://host/a/b")
         self.assertIn("broker_url", problem)
 
-    def test_all_that_is_wrong_with_the_configuration_is_told(self) -> None:
+    def test_all_problems_of_the_configuration_are_reported(self) -> None:
         problems = self.problems(tap.manager, TXMICRO_REST_PORT="none", TXMICRO_TIMEOUT="-1")
         self.assertEqual([problem.partition(":")[0] for problem in problems], ["timeout", "rest_port"])
 
@@ -205,7 +205,7 @@ class ConfigurationTests(BuildTestCase):
         (line,) = (text for text in map(formatEvent, events) if "configuration" in text)
         return line
 
-    def test_it_is_looked_for_and_what_was_found_is_said(self) -> None:
+    def test_it_is_searched_and_its_origin_is_logged(self) -> None:
         self.assertTrue(self.said().startswith("txmicro-manager: the configuration is the defaults (there "))
         self.file.write_text("{}")
         self.assertEqual(self.said(), f"txmicro-manager: the configuration is {self.file}")
@@ -214,7 +214,7 @@ class ConfigurationTests(BuildTestCase):
             f"txmicro-manager: the configuration is {self.file}, TXMICRO_METRICS_PORT",
         )
 
-    def test_a_named_one_wins(self) -> None:
+    def test_a_named_file_takes_precedence(self) -> None:
         self.file.write_text("no JSON")
         for name in ("named.json", "given.json"):
             (self.folder / name).write_text("{}")
@@ -222,7 +222,7 @@ class ConfigurationTests(BuildTestCase):
         self.assertIn(f" {self.folder}/named.json", self.said(**environ))
         self.assertIn(f" {self.folder}/given.json", self.said("--config", "given.json", **environ))
 
-    def test_what_is_wrong_in_a_file_that_nobody_named_is_told_with_its_path(self) -> None:
+    def test_problems_of_a_file_that_was_searched_are_reported_with_its_path(self) -> None:
         self.file.write_text('{"keep": 1}')
         self.patch(sys, "__stderr__", StringIO())
         options = ManagerOptions()
@@ -235,7 +235,7 @@ class ConfigurationTests(BuildTestCase):
 
 
 class WorkerTests(BuildTestCase):
-    def test_the_class_is_the_one_that_is_configured(self) -> None:
+    def test_the_configured_class(self) -> None:
         process = self.build(tap.worker, "--type", "WB", "--config", CONFIG)
         (worker,) = process.members
         self.assertEqual(type(worker).__module__, "txmicro.examples.movies.workers")
@@ -246,11 +246,11 @@ class WorkerTests(BuildTestCase):
         self.assertEqual([worker.type for worker in process.members], ["WB", "WD"])
         self.assertEqual(list(process.bus), process.members)
 
-    def test_as_many_of_a_type_as_were_counted(self) -> None:
+    def test_count_is_for_each_type(self) -> None:
         process = self.build(tap.worker, "--type", "WB", "--type", "WD", "--count", "2", "--config", CONFIG)
         self.assertEqual([worker.type for worker in process.members], ["WB", "WB", "WD", "WD"])
 
-    def test_a_class_knows_its_type(self) -> None:
+    def test_a_class_has_a_type(self) -> None:
         (worker,) = self.build(tap.worker, "--class", f"{__name__}:Counting").members
         self.assertIsInstance(worker, Counting)
         self.assertEqual(worker.type, "WN")
@@ -268,11 +268,11 @@ class WorkerTests(BuildTestCase):
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Counting", "--id", "WX:1")
         self.assertIn("WX:1", problem)
 
-    def test_a_class_that_takes_other_arguments_is_an_error(self) -> None:
+    def test_a_class_with_other_arguments_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Awkward", "--type", "WN")
         self.assertIn(f"{__name__}:Awkward cannot be instantiated", problem)
 
-    def test_a_class_with_impossible_limits_is_an_error(self) -> None:
+    def test_a_class_with_invalid_limits_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Idle")
         self.assertEqual(
             problem,
@@ -281,7 +281,7 @@ class WorkerTests(BuildTestCase):
             "configuration's",
         )
 
-    def test_all_unknown_types_are_told_with_the_known_ones(self) -> None:
+    def test_unknown_types_are_reported_with_the_known_ones(self) -> None:
         problems = self.problems(tap.worker, "--type", "WX", "--type", "WY", "--config", CONFIG)
         self.assertEqual(len(problems), 2)
         for problem, kind in zip(problems, ("WX", "WY"), strict=True):
@@ -299,7 +299,7 @@ class MakeServiceTests(SynchronousTestCase):
         options.parseOptions(["--type", "WX", "--type", "WY"])
         tap.worker.makeService(options)
 
-    def test_a_wrong_configuration_ends_the_process_with_2(self) -> None:
+    def test_an_invalid_configuration_ends_the_process_with_status_2(self) -> None:
         self.assertEqual(self.assertRaises(SystemExit, self.make).code, 2)
 
     def test_each_problem_is_a_line(self) -> None:

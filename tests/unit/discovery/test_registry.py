@@ -31,7 +31,7 @@ class RegistryCase(SynchronousTestCase):
         return {body["id"]: body["state"] for body in self.registry.listing()}
 
 
-class WhoIsThereTests(RegistryCase):
+class WorkersTests(RegistryCase):
     def test_a_worker_is_new_once(self) -> None:
         self.assertTrue(self.registry.add(worker("WB:1")))
         self.assertFalse(self.registry.add(worker("WB:1")))
@@ -45,7 +45,7 @@ class WhoIsThereTests(RegistryCase):
         for known in (self.registry.get("WB:1"), self.registry.eldest("WB"), *self.registry.of_type("WB")):
             self.assertEqual(known, worker("WB:1", host="there"))
 
-    def test_a_deleted_worker_is_forgotten(self) -> None:
+    def test_a_removed_worker_is_unknown(self) -> None:
         self.announce("WB:1", "WB:2")
         self.assertEqual(self.registry.remove("WB:1"), worker("WB:1"))
         self.assertIsNone(self.registry.remove("WB:1"))
@@ -53,7 +53,7 @@ class WhoIsThereTests(RegistryCase):
         self.assertEqual(self.registry.of_type("WB"), [worker("WB:2")])
         self.assertTrue(self.registry.add(worker("WB:1")))
 
-    def test_workers_of_a_type_come_eldest_first(self) -> None:
+    def test_workers_of_a_type_are_sorted_by_age(self) -> None:
         for id, started in (("WB:c", 2), ("WB:b", 1), ("WB:a", 2), ("WC:d", 0)):
             self.registry.add(worker(id, started))
         self.assertEqual([known.id for known in self.registry.of_type("WB")], ["WB:b", "WB:a", "WB:c"])
@@ -61,7 +61,7 @@ class WhoIsThereTests(RegistryCase):
         self.assertEqual(self.registry.of_type("WX"), [])
         self.assertIsNone(self.registry.eldest("WX"))
 
-    def test_a_type_that_lost_its_workers_counts_zero(self) -> None:
+    def test_a_type_without_workers_counts_0(self) -> None:
         self.assertEqual(self.registry.counts(), {})
         self.announce("WB:1", "WB:2", "WC:1")
         self.registry.remove("WB:1")
@@ -83,7 +83,7 @@ class WhoIsThereTests(RegistryCase):
 
 
 class KeepaliveTests(RegistryCase):
-    def test_one_that_never_answers_is_suspect_and_then_gone(self) -> None:
+    def test_a_worker_that_never_answers_is_suspect_and_then_removed(self) -> None:
         self.announce("WB:1", "WC:1")
         self.assertEqual(self.round(), [])
         for expected in ("alive", "suspect"):
@@ -96,7 +96,7 @@ class KeepaliveTests(RegistryCase):
         self.assertEqual(self.registry.counts(), {"WB": 0, "WC": 1})
         self.assertEqual(self.round(), [])
 
-    def test_an_answer_clears_a_suspect(self) -> None:
+    def test_a_suspect_that_answers_is_alive(self) -> None:
         self.announce("WB:1")
         for _ in range(3):
             self.round()
@@ -105,19 +105,19 @@ class KeepaliveTests(RegistryCase):
         self.assertEqual(self.states(), {"WB:1": "alive"})
         self.assertEqual([self.round() for _ in range(4)], [[], [], [], ["WB:1"]])
 
-    def test_a_worker_that_came_since_the_last_round_has_missed_none(self) -> None:
+    def test_a_new_worker_has_missed_no_earlier_keepalive(self) -> None:
         self.round()
         self.announce("WB:1")
         self.assertEqual([self.round() for _ in range(4)], [[], [], [], ["WB:1"]])
 
-    def test_a_late_round_counts_nothing(self) -> None:
+    def test_a_late_keepalive_counts_nothing(self) -> None:
         self.announce("WB:1")
         self.round()
         self.assertEqual([self.round(after=15.5) for _ in range(5)], [[]] * 5)
         self.assertEqual(self.states(), {"WB:1": "alive"})
         self.assertEqual([self.round(after=15) for _ in range(3)], [[], [], ["WB:1"]])
 
-    def test_an_answer_to_an_earlier_keepalive_is_none_to_a_later_one(self) -> None:
+    def test_an_answer_counts_for_one_keepalive_only(self) -> None:
         self.announce("WB:1")
         self.round(after=100)
         self.assertEqual([self.round() for _ in range(3)], [[], [], ["WB:1"]])
@@ -131,8 +131,8 @@ class KeepaliveTests(RegistryCase):
         self.assertEqual(self.round(), ["WB:1"])
 
 
-class FloodTests(RegistryCase):
-    def test_forged_announcements_are_refused_when_it_is_full(self) -> None:
+class LimitTests(RegistryCase):
+    def test_new_workers_are_refused_when_it_is_full(self) -> None:
         self.registry = Registry(self.clock, limit=2)
         self.announce("WB:1", "WB:2")
         self.assertRaises(RegistryFull, self.announce, "WB:3")
@@ -141,7 +141,7 @@ class FloodTests(RegistryCase):
         self.registry.remove("WB:2")
         self.announce("WB:3")
 
-    def test_types_that_lost_their_workers_are_forgotten_when_there_are_too_many(self) -> None:
+    def test_types_without_workers_are_forgotten_at_the_limit(self) -> None:
         self.registry = Registry(self.clock, limit=2)
         for id in ("WB:1", "WC:1", "WD:1"):
             self.announce(id)

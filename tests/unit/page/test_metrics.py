@@ -20,7 +20,7 @@ from txmicro.page.metrics import MetricsServer, metrics_site
 from txmicro.page.site import IDLE
 
 
-class Site(SynchronousTestCase):
+class MetricsSiteTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.registry = CollectorRegistry()
@@ -101,7 +101,7 @@ class Site(SynchronousTestCase):
     def test_requests_follow_each_other_on_one_connection(self) -> None:
         self.assertEqual([self.ask()[0], self.ask("/x")[0], self.ask()[0]], [200, 404, 200])
 
-    def test_what_is_no_request(self) -> None:
+    def test_bytes_that_are_not_a_request(self) -> None:
         self.channel.dataReceived(b"\x16\x03\x01 garbage\r\n\r\n")
         self.assertEqual(self.answer()[0], 400)
         self.assertTrue(self.transport.disconnecting)
@@ -116,7 +116,7 @@ class Site(SynchronousTestCase):
         self.assertTrue(self.transport.disconnecting)
 
 
-class Server(SynchronousTestCase):
+class MetricsServerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor: Any = MemoryReactorClock()
         self.lines: list[str] = []
@@ -133,14 +133,14 @@ class Server(SynchronousTestCase):
         self.assertEqual(server.address, "")
         return server
 
-    def test_it_listens_where_it_is_told(self) -> None:
+    def test_it_listens_on_the_given_interface_and_port(self) -> None:
         server = self.server()
         server.startService()
         ((port, _, _, interface),) = self.reactor.tcpServers
         self.assertEqual((port, interface), (9091, "127.0.0.1"))
         self.assertEqual(self.lines, [f"info: the metrics page is http://{server.address}/metrics"])
 
-    def test_a_taken_port_is_logged_with_the_setting_and_stops_nothing(self) -> None:
+    def test_a_port_in_use_is_logged_with_its_key(self) -> None:
         def taken(port: int, factory: object, interface: str) -> None:
             raise CannotListenError(interface, port, OSError(98, "Address already in use"))
 
@@ -168,7 +168,7 @@ class Server(SynchronousTestCase):
             self.assertTrue(server.address.startswith(start), server.address)
             self.assertEqual(self.reactor.tcpServers[-1][3], "")
 
-    def test_no_address_once_it_is_stopped(self) -> None:
+    def test_it_has_no_address_after_the_stop(self) -> None:
         server = self.server()
         server.startService()
         server.stopService()

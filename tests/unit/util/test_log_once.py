@@ -15,7 +15,7 @@ class LogOnceTests(SynchronousTestCase):
             [True, True, False, True, False],
         )
 
-    def test_an_end_of_kinds(self) -> None:
+    def test_the_number_of_kinds_is_limited(self) -> None:
         once = LogOnce(limit=3)
         self.assertEqual(sum(once.first(number) for number in range(10)), 3)
         self.assertFalse(once.first(0))
