@@ -78,7 +78,7 @@ class ClassTests(SynchronousTestCase):
         error = ConfigError(["one", "two"])
         self.assertEqual((str(error), error.problems), ("one\ntwo", ["one", "two"]))
 
-    def test_retryable_is_the_classs_by_default(self) -> None:
+    def test_retryable_comes_from_the_class_by_default(self) -> None:
         self.assertTrue(NoWorkerAvailable("x").retryable)
         self.assertFalse(JobError("x").retryable)
         self.assertTrue(JobError("x", retryable=True).retryable)
