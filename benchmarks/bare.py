@@ -22,8 +22,7 @@ from twisted.web.server import Site
 
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.properties import Properties
-from txmicro.bus.dialing import dial
-from txmicro.bus.targets import target
+from txmicro.bus.targets import dial, target
 
 from .movies import MOVIES
 

@@ -15,7 +15,7 @@ from .amqp import uri
 from .broker.factory import BrokerFactory
 from .broker.memory_transport import MemoryEndpoint
 from .bus.connections import Bus
-from .bus.dialing import Target
+from .bus.targets import Target
 from .config import Config
 from .manager import SystemManager
 from .metrics import Metrics

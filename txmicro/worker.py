@@ -305,7 +305,7 @@ class Worker(Service):
     @property
     def peers(self) -> list[Announcement]:
         """The known workers of this type, oldest first, this one included."""
-        return [] if self._engine is None else self._engine.membership.peers.of_type(self.type)
+        return [] if self._engine is None else self._engine.announcer.peers.of_type(self.type)
 
     def _report_unawaited(self, error: JobError) -> None:
         try:
@@ -438,7 +438,7 @@ class Worker(Service):
         def late(_result: Any, _timeout: float) -> Any:
             raise NoAnswer(f"no SystemManager answered within {timeout:g} s: start one, or wait longer")
 
-        return self._running_engine.membership.list_workers().addTimeout(timeout, self.bus.clock, late)
+        return self._running_engine.announcer.list_workers().addTimeout(timeout, self.bus.clock, late)
 
     def in_thread(self, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """Run ``function(*args)`` in one of this worker's threads; there are as many as its ``capacity``.

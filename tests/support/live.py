@@ -24,8 +24,7 @@ from txmicro.amqp.properties import Properties
 from txmicro.broker.service import EmbeddedBroker
 from txmicro.broker.sessions import ModelSession
 from txmicro.bus.connections import Bus
-from txmicro.bus.dialing import Target
-from txmicro.bus.targets import target
+from txmicro.bus.targets import Target, target
 from txmicro.config import Config
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics

@@ -23,7 +23,7 @@ TICK = 0.125  # a power of two: sums of it are exact
 def leftovers(outbox: Outbox) -> dict[str, Any]:
     """Return what *outbox* still keeps, by attribute."""
     kept = (dict, list, ExpiringKeys, Probing, Deadlines)
-    attributes = {**vars(outbox), **vars(outbox._dispatch)}
+    attributes = {**vars(outbox), **vars(outbox._resending)}
     return {name: value for name, value in attributes.items() if isinstance(value, kept) and value}
 
 

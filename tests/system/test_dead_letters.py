@@ -17,15 +17,15 @@ from tests.support.system import SystemTestCase
 from txmicro.amqp import uri
 from txmicro.amqp.properties import Properties
 from txmicro.broker.sessions import ModelChannel, ModelSession
-from txmicro.bus.dialing import Target, dial
+from txmicro.bus.targets import Target, dial
 from txmicro.cli import connecting
 from txmicro.cli import dead as dead_commands
 from txmicro.cli import main as cli
 from txmicro.cli.command_line import read
 from txmicro.errors import JobError
-from txmicro.operations import dead_letters as dead
+from txmicro.operations import dead_letter_queue as dead
 from txmicro.operations.dead_letter import DeadLetter
-from txmicro.operations.dead_letters import BATCH
+from txmicro.operations.dead_letter_queue import BATCH
 from txmicro.operations.operator_channel import BROKER_TIMEOUT
 from txmicro.protocol import durable_headers, topology
 from txmicro.protocol.codec.messagepack import MESSAGEPACK

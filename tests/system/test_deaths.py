@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 
 from tests.support.system import Endpoint, SystemTestCase
 from txmicro.bus.connections import Bus
-from txmicro.bus.dialing import Target
 from txmicro.bus.publisher import Publisher
+from txmicro.bus.targets import Target
 from txmicro.errors import JobTimeout, NoWorkerAvailable, WorkerLost
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages

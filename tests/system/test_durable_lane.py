@@ -13,8 +13,8 @@ from tests.support.logs import listen, texts
 from tests.support.system import SystemTestCase
 from txmicro.amqp.channel import Channel
 from txmicro.broker import sessions
-from txmicro.bus.dialing import Target
 from txmicro.bus.durable_channel import DurableChannel
+from txmicro.bus.targets import Target
 from txmicro.config import Config
 from txmicro.errors import (
     AddressError,

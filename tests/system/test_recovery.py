@@ -16,7 +16,7 @@ from txmicro.amqp.properties import Properties
 from txmicro.broker.factory import BrokerFactory
 from txmicro.bus import session as session_module
 from txmicro.bus.connections import REFUSED_DELAY
-from txmicro.bus.dialing import Target
+from txmicro.bus.targets import Target
 from txmicro.config import Config
 from txmicro.errors import BusClosed, DuplicateWorker, NotPermitted, NotStored, WorkerStopped
 from txmicro.manager import SystemManager
@@ -630,7 +630,7 @@ class BadMessageTests(RecoveryTestCase):
 
     def test_more_workers_than_a_registry_keeps(self) -> None:
         sender, worker = self.pair()
-        worker._running_engine.membership.peers._limit = 2
+        worker._running_engine.announcer.peers._limit = 2
         for number in range(5):
             sender._running_engine.channel.publisher.notify(
                 "worker.new.WB", {"id": f"WB:{number + 10}", "type": "WB"}

@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 
 from tests.support.system import Endpoint, SystemTestCase
 from txmicro.bus.connections import Bus
-from txmicro.bus.dialing import Target
 from txmicro.bus.publisher import Publisher
+from txmicro.bus.targets import Target
 from txmicro.config import Config
 from txmicro.errors import (
     AddressError,

@@ -42,9 +42,9 @@ from txmicro.protocol.codec.base import Codec
 from txmicro.protocol.codec.formats import by_name
 from txmicro.util.once import Once
 
-from .dialing import Target, dial
 from .large_messages import LargeMessages, SizeLimit
 from .session import Session
+from .targets import Target, dial
 
 STABLE_AFTER = 10.0
 """Seconds that a session must have been open for the backoff to start again at its first delay."""

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from txmicro.amqp.connection import Connection
-from txmicro.bus.dialing import Target, dial
+from txmicro.bus.targets import Target, dial
 from txmicro.errors import TxmicroError
 
 

@@ -10,7 +10,7 @@ import click
 
 from txmicro.amqp.connection import Connection
 from txmicro.operations.dead_letter import DeadLetter
-from txmicro.operations.dead_letters import DeadLetterQueue, open_dead_letter_queue
+from txmicro.operations.dead_letter_queue import DeadLetterQueue, open_dead_letter_queue
 
 from .options import CONFIG, JSON, TYPE, command, group, whole_number
 from .output import to_json, write, write_json

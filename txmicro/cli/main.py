@@ -18,8 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succ
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from txmicro.bus.dialing import Target
-from txmicro.bus.targets import targets
+from txmicro.bus.targets import Target, targets
 from txmicro.config import Config
 from txmicro.errors import ConfigError, TxmicroError
 from txmicro.util.once import Once

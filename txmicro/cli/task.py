@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from txmicro.amqp.connection import Connection
-from txmicro.bus.dialing import Target
+from txmicro.bus.targets import Target
 from txmicro.config import Config, find, load
 
 from .connecting import connect

@@ -12,8 +12,7 @@ from zope.interface import implementer
 
 from txmicro.amqp import uri
 from txmicro.broker.service import EmbeddedBroker
-from txmicro.bus.dialing import Target
-from txmicro.bus.targets import CONNECT_TIMEOUT
+from txmicro.bus.targets import CONNECT_TIMEOUT, Target
 from txmicro.page.metrics import ANY_INTERFACE
 
 

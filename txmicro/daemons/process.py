@@ -19,8 +19,7 @@ from twisted.python.failure import Failure
 
 from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.connections import Bus
-from txmicro.bus.dialing import Target
-from txmicro.bus.targets import targets
+from txmicro.bus.targets import Target, targets
 from txmicro.config import Config
 from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from txmicro.bus.publisher import Publisher
-from txmicro.discovery.membership import Membership
+from txmicro.discovery.announcer import Announcer
 from txmicro.errors import DecodeError, JobCancelled, JobError
 from txmicro.protocol import messages
 from txmicro.protocol.failures import rebuild
@@ -35,7 +35,7 @@ class ControlMessages:
         outbox: Outbox,
         intake: Intake,
         runner: Runner,
-        membership: Membership,
+        announcer: Announcer,
         publisher: Publisher,
         heard: KeyBatch,
     ) -> None:
@@ -43,7 +43,7 @@ class ControlMessages:
         self._outbox = outbox
         self._intake = intake
         self._runner = runner
-        self._membership = membership
+        self._announcer = announcer
         self._publisher = publisher
         self._heard = heard
         self._handlers: dict[str, Callable[[Any], None]] = {
@@ -57,8 +57,8 @@ class ControlMessages:
             messages.PROBE: self._probe,
             messages.STATUS: self._status,
             messages.ERROR: self._error,
-            messages.PEERS: membership.told_peers,
-            messages.LIST: membership.told_list,
+            messages.PEERS: announcer.told_peers,
+            messages.LIST: announcer.told_list,
         }
 
     # From the inbox (bus.worker_channel.Inbox)
@@ -72,7 +72,7 @@ class ControlMessages:
 
     def notified(self, topic: str, body: Any) -> None:
         """Handle a notification."""
-        self._membership.notified(topic, body)
+        self._announcer.notified(topic, body)
 
     # From the publisher (bus.publisher.Returns)
 

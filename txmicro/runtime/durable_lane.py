@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from txmicro.bus.connections import Bus
 from txmicro.bus.durable_channel import DurableChannel
 from txmicro.bus.worker_channel import WorkerChannel
-from txmicro.discovery.membership import Membership
+from txmicro.discovery.announcer import Announcer
 from txmicro.errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, show
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE
@@ -93,7 +93,7 @@ class DurableLane:
         interactive: Intake,
         outbox: Outbox,
         sender: ControlSender,
-        membership: Membership,
+        announcer: Announcer,
     ) -> None:
         kind = worker.partition(":")[0]
         self.id = worker
@@ -112,7 +112,7 @@ class DurableLane:
         self._answered = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
         self._confirmed = ConfirmedPublisher(bus.clock, self)
         self.intake = DurableIntake(kind, self.policy, slots, self, most=self.most, time=bus.ids.time)
-        self.channel = DurableChannel(bus, worker, kind, channel.receiver, self.intake, membership)
+        self.channel = DurableChannel(bus, worker, kind, channel.receiver, self.intake, announcer)
 
     @property
     def obstacle(self) -> str:

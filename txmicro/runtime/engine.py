@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from txmicro.bus.connections import Bus
 from txmicro.bus.worker_channel import WorkerChannel
-from txmicro.discovery.membership import Membership
+from txmicro.discovery.announcer import Announcer
 from txmicro.errors import AddressError, JobCancelled, JobError, WorkerStopped
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE, INTERACTIVE
@@ -55,7 +55,7 @@ class Engine:
     :param unawaited: called with the error of each failed job that nobody awaits.
     :ivar channel: the worker's channel: inbox, interactive jobs, events.
     :ivar lane: its durable jobs.
-    :ivar membership: what it knows of the other workers.
+    :ivar announcer: what it knows of the other workers.
     """
 
     log = Logger()
@@ -81,9 +81,9 @@ class Engine:
         self._max_hops = bus.config.max_hops
         self._metrics = bus.metrics.service(self.type)
         self._slots = Slots(capacity if handler is not None else 0)
-        self.channel = WorkerChannel(bus, self.id, Membership.topics(self.type), service=self.type)
+        self.channel = WorkerChannel(bus, self.id, Announcer.topics(self.type), service=self.type)
         self._publisher = self.channel.publisher
-        self.membership = Membership(bus.clock, self._publisher, me, self.channel.yields)
+        self.announcer = Announcer(bus.clock, self._publisher, me, self.channel.yields)
         self._sender = ControlSender(bus.clock, self.id, self._publisher, self._metrics)
         self._outbox = Outbox(
             bus.clock,
@@ -113,7 +113,7 @@ class Engine:
             interactive=self._intake,
             outbox=self._outbox,
             sender=self._sender,
-            membership=self.membership,
+            announcer=self.announcer,
         )
         self._forwarding = Forwarding(self)
         self._control = ControlMessages(
@@ -121,7 +121,7 @@ class Engine:
             outbox=self._outbox,
             intake=self._intake,
             runner=self._runner,
-            membership=self.membership,
+            announcer=self.announcer,
             publisher=self._publisher,
             heard=self._sender.heard,
         )
@@ -168,7 +168,7 @@ class Engine:
 
         Fires, fails and can be canceled as :meth:`~txmicro.bus.worker_channel.WorkerChannel.open`.
         """
-        return self.channel.open(self._control, self, flow=self, leadership=self.membership)
+        return self.channel.open(self._control, self, flow=self, leadership=self.announcer)
 
     async def enter(self) -> None:
         """Take jobs, and announce the worker.
@@ -178,7 +178,7 @@ class Engine:
         if self._slots.capacity:
             await self.channel.take_jobs(self._slots.capacity, self._intake)
             await self.lane.take_jobs()
-        self.membership.enter()
+        self.announcer.enter()
 
     async def retire(self, grace: float, reason: JobError) -> None:
         """Take no more jobs, announce that, and wait for those that run; cancel them after *grace* seconds.
@@ -191,7 +191,7 @@ class Engine:
         self._leave_by = self._clock.seconds() + grace
         await self.channel.stop_jobs()
         await self.lane.stop_jobs()
-        self.membership.leave()
+        self.announcer.leave()
         patience = self._clock.callLater(grace, self._cancel_jobs, reason)
         try:
             await self._intake.drain()
@@ -331,7 +331,7 @@ class Engine:
     def connected(self) -> None:
         """Publish again what may have been lost."""
         self.lane.connected()
-        self.membership.remind()
+        self.announcer.remind()
 
     def disconnected(self) -> None:
         """Forget the deliveries and acks of before."""

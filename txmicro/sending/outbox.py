@@ -19,14 +19,14 @@ from txmicro.errors import BusOverloaded, JobCancelled, JobError, JobTimeout, No
 from txmicro.util.clock import Clock
 from txmicro.util.expiring import ExpiringKeys
 from txmicro.util.pausable_clock import PausableClock
+from txmicro.util.sweeper import Sweeper
 
 from .deadlines import Deadlines
-from .dispatch import Dispatch, Inquirer, JobPublisher
 from .losses import may_have_run, split
 from .pending import DURABLE, ENDED, OUT, TAKEN, PendingJob
 from .probing import Probing
 from .reasons import why_late, why_lost, why_no_worker
-from .sweeper import Sweeper
+from .resending import Inquirer, JobPublisher, Resending
 
 _ABANDONED: Final = 2
 """Retry intervals for which jobs that were given up untaken are remembered: longer than a copy lives."""
@@ -81,7 +81,7 @@ class Outbox:
         self._jobs: dict[str, PendingJob] = {}
         self._bytes = 0
         self._time = PausableClock(clock)
-        self._dispatch = Dispatch(
+        self._resending = Resending(
             clock,
             self._time,
             publisher=publisher,
@@ -116,7 +116,7 @@ class Outbox:
             self._safely(job.owner.failed, self._closed)
             return True
         self._keep(job)
-        self._dispatch.add(job, job.queued_at)
+        self._resending.add(job, job.queued_at)
         return True
 
     def watch(self, job: PendingJob) -> None:
@@ -171,7 +171,7 @@ class Outbox:
         """Publish again, and send what waits, as far as the windows are open."""
         if self._time.paused:
             self._time.resume()
-            self._dispatch.refill_all()
+            self._resending.refill_all()
 
     def close(self, error: JobError) -> None:
         """Fail all jobs with *error*, now and from now on. Takers are not told: their results may count."""
@@ -184,7 +184,7 @@ class Outbox:
         for job in jobs:
             self._safely(job.owner.failed, error)
         self._deadlines.clear()
-        self._dispatch.clear()
+        self._resending.clear()
         self._abandoned.clear()
 
     # What the workers say
@@ -243,7 +243,7 @@ class Outbox:
             job.missing_takers = (*job.missing_takers, worker)
             if job is suspect:
                 job.blamed_takers = (*job.blamed_takers, worker)
-        self._dispatch.put_back(again)
+        self._resending.put_back(again)
         self._lose(lost)
 
     def taker_gone(self, worker: str) -> None:
@@ -259,7 +259,7 @@ class Outbox:
                 self._takers.leave(job, worker)
             else:
                 self._takers.miss(job, worker)
-        self._dispatch.put_back(again)
+        self._resending.put_back(again)
         if missing.too_long:
             self._lose(lost)
 
@@ -275,12 +275,12 @@ class Outbox:
         out = [job for job in map(self._jobs.get, keys) if job is not None and job.state is OUT]
         if unrun:
             for job in out:
-                self._dispatch.came_back(job)
+                self._resending.came_back(job)
             return
         self._lose([job for job in out if not job.redeliver])
         for job in out:
             if job.redeliver and job.state is OUT:
-                self._dispatch.resend(job)
+                self._resending.resend(job)
 
     def _taken_by(self, worker: str, keys: Iterable[str]) -> list[PendingJob]:
         """Return those of these jobs that *worker* has."""
@@ -293,8 +293,8 @@ class Outbox:
         """Note that a copy came back because no queue takes its address, and ask whether a worker could."""
         job = self._jobs.get(key)
         if job is not None and job.state is OUT:
-            self._dispatch.came_back(job)
-            self._dispatch.ask(job.address)
+            self._resending.came_back(job)
+            self._resending.ask(job.address)
 
     def no_worker(self, address: str) -> None:
         """Fail the untaken jobs for *address* with :class:`~txmicro.errors.NoWorkerAvailable`: no worker runs them.
@@ -302,7 +302,7 @@ class Outbox:
         Jobs wait on that a worker which is not connected may have. One took them before, or several copies did not come
         back: there was a queue for longer than a worker needs to acknowledge them.
         """
-        untaken = [job.key for job in self._dispatch.untaken(address) if not may_have_run(job)]
+        untaken = [job.key for job in self._resending.untaken(address) if not may_have_run(job)]
         for job in self._end(untaken):
             self._fail(job, NoWorkerAvailable(why_no_worker(job)))
 
@@ -313,10 +313,10 @@ class Outbox:
             self._takers.leave(job, job.taker)
             self._takers.take(job, worker, self._time.seconds())
         else:
-            others_wait = self._dispatch.remove(job)
+            others_wait = self._resending.remove(job)
             self._takers.take(job, worker, self._time.seconds())
             if others_wait:
-                self._dispatch.refill(job.address)
+                self._resending.refill(job.address)
         self._safely(job.owner.accepted, worker)
 
     def _lose(self, jobs: list[PendingJob]) -> None:
@@ -329,14 +329,14 @@ class Outbox:
         jobs = [job for key in keys if (job := self._jobs.pop(key, None)) is not None]
         for job in jobs:
             self._release(job)
-        self._dispatch.refill_all({job.address: None for job in jobs})
+        self._resending.refill_all({job.address: None for job in jobs})
         return jobs
 
     def _end_one(self, key: str) -> PendingJob | None:
         """End a job, and send another one in its place."""
         job = self._jobs.pop(key, None)
         if job is not None and self._release(job):
-            self._dispatch.refill(job.address)
+            self._resending.refill(job.address)
         return job
 
     def _release(self, job: PendingJob) -> bool:
@@ -345,7 +345,7 @@ class Outbox:
         if job.state is TAKEN and job.taker is not None:
             self._takers.leave(job, job.taker)
         elif job.state is not DURABLE:
-            others_wait = self._dispatch.remove(job)
+            others_wait = self._resending.remove(job)
         if job.missing_takers:
             self._takers.forget(job)
         self._bytes -= job.size
@@ -357,11 +357,11 @@ class Outbox:
     def _sweep(self) -> bool:
         """Do what is due. Return whether there is something left to watch."""
         self._expire()
-        self._dispatch.forget_inquiries()
+        self._resending.forget_inquiries()
         self._abandoned.forget(self._clock.seconds())
-        self._dispatch.resend_due()
+        self._resending.resend_due()
         self._probe_takers()
-        return bool(self._jobs or self._abandoned or self._dispatch.has_asked)
+        return bool(self._jobs or self._abandoned or self._resending.has_asked)
 
     def _expire(self) -> None:
         due = self._deadlines.take_due(self._clock.seconds())
@@ -374,7 +374,7 @@ class Outbox:
     def _why_late(self, job: PendingJob) -> str:
         lived = self._clock.seconds() - job.added_at
         paused = lived - (self._time.seconds() - job.queued_at)
-        return why_late(job, lived, paused, self._obstacle, self._dispatch.counts(job.address))
+        return why_late(job, lived, paused, self._obstacle, self._resending.counts(job.address))
 
     def _probe_takers(self) -> None:
         now = self._time.seconds()

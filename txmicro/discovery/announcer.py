@@ -1,4 +1,4 @@
-"""A worker's membership of the system: it announces itself, knows its peers, and asks for the list of workers."""
+"""Announces a worker to the others, keeps the list of its peers, and asks for the list of all workers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from txmicro.util.clock import Clock
 from .registry import Registry
 
 
-class Membership:
-    """A worker's membership; see the module.
+class Announcer:
+    """Announces one worker; see the module.
 
     :param me: returns the worker's announcement; called for each one that is sent.
     :param yields: disconnects this worker because another one has its id, or returns False.

@@ -54,7 +54,7 @@ class _Windows(dict[str, Window]):
         return window
 
 
-class Dispatch:
+class Resending:
     """The jobs of one outbox that no worker has taken.
 
     :param time: the sending time; while it is paused, nothing is sent.

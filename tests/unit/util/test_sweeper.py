@@ -3,7 +3,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.sending.sweeper import LATE, Sweeper
+from txmicro.util.sweeper import LATE, Sweeper
 
 TICK = 0.125  # a power of two: sums of it are exact
 
