@@ -1,4 +1,4 @@
-"""Wrong values for the fields of messages' bodies."""
+"""Invalid values for the fields of messages' bodies."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ NO_OBJECT: list[Any] = [None, 5, "x", True, [], b"x", DEEP]
 
 class BodyCase(SynchronousTestCase):
     def refused(self, read: Any, wrong: Any) -> None:
-        """Check that *read* refuses *wrong* with a short error."""
+        """Check that *read* raises a short error for *wrong*."""
         error = self.assertRaises(DecodeError, read, wrong)
         self.assertLess(len(str(error)), 400)

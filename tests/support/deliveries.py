@@ -1,4 +1,4 @@
-"""A channel that notes which of its deliveries are acknowledged and requeued."""
+"""A channel that records the acknowledgements of its deliveries."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from txmicro.protocol.delivery import Delivery
 
 
 class NotingChannel:
-    """Notes acknowledgements in *events*, under the names of their deliveries, until it is closed.
+    """Records acknowledgements in *events*, with the names of their deliveries, until it is closed.
 
-    :param ack: what is noted before the name for an acknowledgement. :param requeue: for what is requeued.
-    :ivar closed: whether the channel ignores everything, as a real one does then.
+    :param ack: the prefix of the name for an acknowledgement.
+    :param requeue: the prefix for a requeue.
+    :ivar closed: whether the channel ignores all calls, like a real one that is closed.
     """
 
     def __init__(self, events: list[tuple[Any, ...]], ack: str = "ack", requeue: str = "requeue") -> None:
@@ -27,12 +28,12 @@ class NotingChannel:
         return Delivery(self, len(self._names))
 
     def ack(self, delivery_tag: int) -> None:
-        """Note it."""
+        """Record an acknowledgement."""
         if not self.closed:
             self._events.append((self._ack, self._names[delivery_tag - 1]))
 
     def reject(self, delivery_tag: int, requeue: bool) -> None:
-        """Note it."""
+        """Record a requeue."""
         assert requeue
         if not self.closed:
             self._events.append((self._requeue, self._names[delivery_tag - 1]))

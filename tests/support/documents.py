@@ -1,4 +1,4 @@
-"""Runs the Python code of the documentation, as modules."""
+"""Runs the Python code of the documentation as modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log events: those of a test, and made-up ones."""
+"""Log events of a test, and a reactor and an object that log."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def texts(events: Iterable[LogEvent], part: str = "") -> list[str]:
 
 
 class Reactor(MemoryReactorClock):
-    """A reactor that calls immediately what other threads schedule."""
+    """A reactor whose ``callFromThread`` calls immediately."""
 
     def callFromThread(self, function: Any, *args: Any) -> None:
         """Call *function* with *args*."""

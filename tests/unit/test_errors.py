@@ -91,7 +91,7 @@ class ClassTests(SynchronousTestCase):
 
 class TransferTests(SynchronousTestCase):
     def journey(self, error: BaseException) -> JobError:
-        """Return *error* as it arrives, which is the same in every format."""
+        """Return *error* after encoding and decoding, which is the same in every format."""
         failure = {"failure": describe(error, WORKER)}
         arrived = [
             codec.decode(codec.encode(dict(failure)))["failure"] for codec in (JSON, BSON, MESSAGEPACK)
@@ -232,6 +232,6 @@ class ShowTests(SynchronousTestCase):
         self.assertEqual(show({"a": [1, "b"]}), "{'a': [1, 'b']}")
         self.assertEqual(show(WORKER), repr(WORKER))
 
-    def test_large_and_deep_ones_are_cut(self) -> None:
+    def test_large_and_deep_values_are_cut(self) -> None:
         for value in ("x" * 10**6, [1] * 10**6, {n: n for n in range(10**5)}, nested(10**5), b"x" * 10**6):
             self.assertLess(len(show(value)), 300)

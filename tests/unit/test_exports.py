@@ -1,4 +1,4 @@
-"""The public names. Whoever adds, renames or removes one changes this file, and the changelog."""
+"""The public names. A change that adds, renames or removes one also changes this file, and the changelog."""
 
 from __future__ import annotations
 

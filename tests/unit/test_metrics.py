@@ -166,7 +166,7 @@ class LimitTests(MetricsCase):
         self.metrics.service("WB").record_error("Late")
         self.assertEqual(self.value("job_errors_total", service="WB", error_type="Late"), 1)
 
-    def test_worker_types_beyond_the_limit_are_summed_up(self) -> None:
+    def test_worker_types_beyond_the_limit_are_added_up(self) -> None:
         service = self.metrics.service("SM")
         for number in range(LIMIT + 3):
             service.set_worker_count(f"W{number}", 2)

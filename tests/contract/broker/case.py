@@ -1,4 +1,4 @@
-"""What the tests of the broker's contract have in common."""
+"""The base of the tests of the broker's contract."""
 
 from __future__ import annotations
 

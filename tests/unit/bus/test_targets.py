@@ -27,18 +27,18 @@ class Client(Protocol):
 
 
 class TargetTests(SynchronousTestCase):
-    def test_it_is_reached_as_its_url_says(self) -> None:
+    def test_a_target_has_the_address_of_its_url(self) -> None:
         found = target(reactor, "amqp://me:secret@a.host:5999/a%2Fb?connection_timeout=2500")
         self.assertEqual((found.broker.host, found.broker.port), ("a.host", 5999))
         self.assertEqual((found.broker.username, found.broker.vhost), ("me", "a/b"))
         self.assertIsInstance(found.endpoint, HostnameEndpoint)
         self.assertEqual(repr(found.endpoint), "<HostnameEndpoint a.host:5999>")
 
-    def test_a_url_that_is_none(self) -> None:
+    def test_an_invalid_url(self) -> None:
         (problem,) = self.assertRaises(ConfigError, target, reactor, "http://a.host").problems
         self.assertTrue(problem.startswith("broker_url: "), problem)
 
-    def test_amqps_is_never_spoken_in_the_clear(self) -> None:
+    def test_amqps_is_never_unencrypted(self) -> None:
         self.assertNotIsInstance(target(reactor, "amqps://a.host").endpoint, HostnameEndpoint)
 
     def test_files_that_cannot_be_used_are_a_problem_of_the_configuration(self) -> None:
@@ -46,7 +46,7 @@ class TargetTests(SynchronousTestCase):
         (problem,) = self.assertRaises(ConfigError, target, reactor, "amqps://a.host", files).problems
         self.assertEqual(problem, "broker_url: cannot read /missing.pem: No such file or directory")
 
-    def test_a_certificate_that_is_not_verified_is_warned_of(self) -> None:
+    def test_an_unverified_certificate_is_logged(self) -> None:
         with capturedLogs() as events:
             target(reactor, "amqps://ann:s3cret@a.host")
             target(reactor, "amqps://ann:s3cret@a.host?verify=verify_none")

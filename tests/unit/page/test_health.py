@@ -37,7 +37,7 @@ class HealthTests(SynchronousTestCase):
         return answer.status, json.loads(answer.body)
 
     def check(self, live: list[tuple[str, str]], ready: list[tuple[str, str]]) -> None:
-        """Check both pages for the parts and problems that they have to list."""
+        """Check that both pages have these parts and problems."""
         for name, expected in (("live", live), ("ready", ready)):
             problems = [{"part": part, "problem": problem} for part, problem in expected]
             status = f"not {name}" if problems else name
@@ -60,7 +60,7 @@ class HealthTests(SynchronousTestCase):
             [], [("broker", "it does not listen"), ("bus", "no connection"), ("WB:1", "it is starting")]
         )
 
-    def test_what_only_a_restart_mends(self) -> None:
+    def test_problems_that_need_a_restart(self) -> None:
         self.bus.defect, self.member.defect = "it does not connect", "its queues are not declared"
         self.check([("bus", "it does not connect"), ("WB:1", "its queues are not declared")], [])
 

@@ -106,7 +106,7 @@ class MetricsSiteTests(SynchronousTestCase):
         self.assertEqual(self.answer()[0], 400)
         self.assertTrue(self.transport.disconnecting)
 
-    def test_headers_without_end(self) -> None:
+    def test_very_long_headers(self) -> None:
         self.channel.dataReceived(b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 10_000)
         self.assertEqual(self.answer()[0], 431)
         self.assertTrue(self.transport.disconnecting)
@@ -155,7 +155,7 @@ class MetricsServerTests(SynchronousTestCase):
         self.assertIn("set another port as worker_metrics_port, or 0", line)
         self.assertIs(server.stopService(), None)
 
-    def test_the_address_is_one_that_others_can_use(self) -> None:
+    def test_the_address_can_be_used_by_others(self) -> None:
         for interface, host in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("", socket.gethostname())):
             server = self.server(interface)
             server.startService()

@@ -26,12 +26,12 @@ class Parsing(SynchronousTestCase):
             self.assertEqual(str(address), text)
             self.assertEqual(parse_id(text), address)
 
-    def test_what_is_no_address(self) -> None:
+    def test_an_invalid_address(self) -> None:
         for text in NOT_ADDRESSES:
             self.assertRaises(AddressError, parse, text)
             self.assertRaises(AddressError, parse_id, text)
 
-    def test_an_id_is_of_one_worker(self) -> None:
+    def test_an_id_addresses_one_worker(self) -> None:
         error = self.assertRaises(AddressError, parse_id, "WB:*")
         self.assertEqual(str(error), "WB:* is not a valid worker id: it addresses any worker of its type")
 
@@ -49,7 +49,7 @@ class Parsing(SynchronousTestCase):
         for wrong in ("", "W.B", "W*", "1W", "W" * 65, "WB\n", None, 5):
             self.assertRaises(AddressError, check_type, wrong)
 
-    def test_the_longest_name_fits_a_queues(self) -> None:
+    def test_the_longest_name_fits_into_the_name_of_a_queue(self) -> None:
         longest = "W" * 64 + ":" + "a" * 64
         self.assertLessEqual(len(f"txmicro.direct.{parse(longest)}"), 255)
 
@@ -58,14 +58,14 @@ class FreshIds(SynchronousTestCase):
     def ids(self, bits: int = 0x3FA9) -> Ids:
         return Ids(lambda: 1795449588.399, lambda count: bits)
 
-    def test_a_worker_id_is_its_type_a_time_and_chance(self) -> None:
+    def test_a_worker_id_has_its_type_a_time_and_random_digits(self) -> None:
         self.assertEqual(self.ids().worker("WB"), "WB:1795449588399-3fa9")
         self.assertEqual(self.ids(7).worker("WB"), "WB:1795449588399-0007")
 
-    def test_it_is_an_id(self) -> None:
+    def test_a_new_id_is_valid(self) -> None:
         self.assertEqual(parse_id(Ids().worker("WB")).type, "WB")
 
-    def test_of_a_type_only(self) -> None:
+    def test_an_id_needs_a_valid_type(self) -> None:
         self.assertRaises(AddressError, self.ids().worker, "W.B")
 
     def test_job_ids_differ_within_a_process_and_between_processes(self) -> None:

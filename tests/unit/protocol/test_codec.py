@@ -31,7 +31,7 @@ Point = namedtuple("Point", "x y")
 
 
 class StrictTests(SynchronousTestCase):
-    def test_a_number_that_is_no_float_is_refused(self) -> None:
+    def test_a_number_that_is_not_a_float_is_refused(self) -> None:
         for number in (b"1e400", b"-1e400", b"1" + b"0" * 400 + b".0"):
             with self.assertRaises(DecodeError) as raised:
                 STRICT_JSON.decode(b'{"a": %b}' % number)
@@ -51,7 +51,7 @@ class Word(str, Enum):  # noqa: UP042 - StrEnum has a __str__ of its own
     YES = "yes"
 
 
-# What goes in, what comes out of JSON, of BSON and of MessagePack. SAME: what went in; REFUSED: EncodeError.
+# Each value, with the results of JSON, BSON and MessagePack. SAME: the value itself; REFUSED: EncodeError.
 SAME: Any = object()
 REFUSED: Any = object()
 TABLE: list[tuple[str, Any, Any, Any, Any]] = [
@@ -167,7 +167,7 @@ def nested(depth: int, inner: Any = 1) -> Any:
 
 
 def exact(one: Any, other: Any) -> bool:
-    """Equal, of equal types all the way down: neither True == 1 nor NaN != NaN counts."""
+    """Return whether both are equal, with equal types on all levels. True differs from 1, and NaN equals NaN."""
     if isinstance(one, dict) and isinstance(other, dict):
         return exact(list(one.items()), list(other.items()))
     if isinstance(one, (list, tuple)) and isinstance(other, type(one)):
@@ -210,7 +210,7 @@ class Survival(SynchronousTestCase):
         for codec in CODECS:
             self.assertEqual(codec.decode(codec.encode(value)), value)
 
-    def test_too_deep_is_a_typed_error(self) -> None:
+    def test_a_value_that_is_too_deep_is_a_typed_error(self) -> None:
         for codec in CODECS:
             for depth in (3_000, 100_000):
                 error = self.assertRaises(EncodeError, codec.encode, {"data": nested(depth)})
@@ -233,7 +233,7 @@ class Survival(SynchronousTestCase):
             binary = {"data": {"bytes": b"\x80$" * (size // 2)}}
             self.assertTrue(codec.decode(codec.encode(binary)) == binary, codec.name)
 
-    def test_a_codec_works_after_it_refused(self) -> None:
+    def test_a_codec_works_after_a_refusal(self) -> None:
         for codec in CODECS:
             fresh = codec.encode({"a": 1})
             self.assertRaises(EncodeError, codec.encode, {"a": [1, {2}]})
@@ -242,18 +242,18 @@ class Survival(SynchronousTestCase):
 
     @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(VALUES)
-    def test_anything_from_the_table_in_any_shape(self, value: Any) -> None:
+    def test_every_value_of_the_table_in_random_structures(self, value: Any) -> None:
         for codec in CODECS:
             self.assertEqual(codec.decode(codec.encode({"data": value})), {"data": value}, codec.name)
 
 
 class OnTheWire(SynchronousTestCase):
-    """What other programs see."""
+    """Tests the encoded bytes, which other programs read."""
 
     def test_json_is_strict_compact_and_utf8(self) -> None:
         self.assertEqual(JSON.encode({"a": [1, "é"], "b": None}), '{"a":[1,"é"],"b":null}'.encode())
 
-    def test_json_has_no_word_for_nan_so_strict_parsers_can_read_it(self) -> None:
+    def test_json_encodes_nan_so_that_strict_parsers_can_read_it(self) -> None:
         text = JSON.encode({"a": math.nan, "b": math.inf, "c": -math.inf})
 
         def refuse(name: str) -> None:
@@ -312,7 +312,7 @@ class Refusal(SynchronousTestCase):
             error = self.assertRaises(EncodeError, codec.encode, value)
             self.assertEqual(error.message, f"data.rows[3].when: {codec.name} cannot carry set")
 
-    def test_keys_that_are_no_names_are_spelled_as_they_are(self) -> None:
+    def test_keys_that_are_not_names_are_quoted(self) -> None:
         error = self.assertRaises(EncodeError, JSON.encode, {"data": {"a b": {7: {"\ud800": {1}}}}})
         self.assertEqual(error.message, "data['a b'][7]['\\ud800']: text with half a surrogate pair")
 
@@ -322,7 +322,7 @@ class Refusal(SynchronousTestCase):
                 error = self.assertRaises(EncodeError, codec.encode, value)
                 self.assertEqual(error.message, f"expected an object at the top, got {type(value).__name__}")
 
-    def test_what_the_codec_minds_as_a_whole_is_a_typed_error(self) -> None:
+    def test_an_error_of_the_whole_object_is_a_typed_error(self) -> None:
         class Full(type(JSON)):  # type: ignore[misc]
             def _pack(self, value: Any) -> bytes:
                 raise OverflowError("document too large")
@@ -336,12 +336,12 @@ class Garbage(SynchronousTestCase):
         for data in samples:
             self.assertRaises(DecodeError, codec.decode, data)
 
-    def test_what_no_format_takes(self) -> None:
+    def test_bytes_that_no_format_accepts(self) -> None:
         for codec in CODECS:
             whole = codec.encode({"a": [1, "text", b"bytes", WHEN, 2**70]})
             self.refused(codec, b"", b"\x00", b"\xff" * 40, whole[:-1], whole + b"\x01", whole[1:])
 
-    def test_every_cut_of_a_message(self) -> None:
+    def test_every_truncation_of_a_message(self) -> None:
         for codec in CODECS:
             whole = codec.encode({"a": [1, "text", b"bytes", WHEN, 2**70]})
             self.refused(codec, *(whole[:length] for length in range(len(whole))))
@@ -363,7 +363,7 @@ class Garbage(SynchronousTestCase):
     def test_integers_that_take_too_long_to_read(self) -> None:
         self.refused(JSON, b'{"a": %s}' % (b"1" * 5_000), b'{"a": {"$integer": "%s"}}' % (b"1" * 5_000))
 
-    def test_bombs_of_depth(self) -> None:
+    def test_very_deep_nesting(self) -> None:
         for depth in (2_000, 100_000):
             self.refused(JSON, b'{"a":' * depth + b"1" + b"}" * depth, b'{"a":' + b"[" * depth)
             self.refused(MESSAGEPACK, b"\x81\xa1a" * depth + b"\x01", b"\x81\xa1a" + b"\x91" * depth)
@@ -372,17 +372,17 @@ class Garbage(SynchronousTestCase):
             document = (len(document) + 8).to_bytes(4, "little") + b"\x03a\x00" + document + b"\x00"
         self.refused(BSON, document)
 
-    def test_bombs_of_depth_in_reserved_words(self) -> None:
+    def test_very_deep_nesting_in_reserved_words(self) -> None:
         self.refused(JSON, b'{"a":' + b'{"$map":[[1,' * 900 + b"1" + b"]]}" * 900 + b"}")
 
-    def test_lengths_that_lie(self) -> None:
+    def test_wrong_lengths(self) -> None:
         self.refused(
             MESSAGEPACK,
             *(b"\x81\xa1a" + kind + b"\xff\xff\xff\xff" for kind in (b"\xc6", b"\xdb", b"\xdd", b"\xdf")),
         )
         self.refused(BSON, b"\xff\xff\xff\x7f\x00", b"\x0c\x00\x00\x00\x02a\x00\xff\xff\xff\x7f\x00")
 
-    def test_messagepack_that_is_none(self) -> None:
+    def test_invalid_messagepack(self) -> None:
         self.refused(MESSAGEPACK, b"\x81\xa1a\xc1")  # reserved for ever
         self.refused(MESSAGEPACK, b"\x81\x81\x01\x02\x03")  # a key that is a map
         self.refused(MESSAGEPACK, b"\x81\xa1a\xa1\xff")  # text that is not UTF-8
@@ -393,7 +393,7 @@ class Garbage(SynchronousTestCase):
         data[7:15] = b"\x7f" * 8
         self.refused(BSON, bytes(data))
 
-    def test_reserved_words_with_the_wrong_inside(self) -> None:
+    def test_reserved_words_with_wrong_content(self) -> None:
         for inside in (
             b'"$binary":1',
             b'"$binary":{}',

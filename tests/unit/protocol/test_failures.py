@@ -34,5 +34,5 @@ class FieldTests(TestCase):
     async def test_the_fields_of_an_error_arrive_at_the_sender(self) -> None:
         await self.check()
 
-    async def test_and_at_that_of_a_durable_job(self) -> None:
+    async def test_the_fields_of_an_error_arrive_at_the_sender_of_a_durable_job(self) -> None:
         await self.check(durable=True)

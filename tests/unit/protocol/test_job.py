@@ -30,7 +30,7 @@ class Jobs(BodyCase):
     def read(self, wrong: Any) -> Job:
         return Job.from_body(wrong, 200.0)
 
-    def test_the_body_has_the_published_shape_and_more(self) -> None:
+    def test_the_body_has_the_documented_fields(self) -> None:
         self.assertEqual(
             job(tries=2).body(100.0),
             {
@@ -55,7 +55,7 @@ class Jobs(BodyCase):
             )
             self.assertEqual(arrived, job(tries=2, deadline=230.0, redelivered=True, traceparent="00-a"))
 
-    def test_what_microservices_js_sends_is_enough(self) -> None:
+    def test_a_message_of_microservices_js_is_complete(self) -> None:
         arrived = self.read(
             {
                 "workers_list": ["WD:*"],
@@ -72,7 +72,7 @@ class Jobs(BodyCase):
         del without["data"]
         self.assertIsNone(self.read(without).data)
 
-    def test_wrong_shapes(self) -> None:
+    def test_invalid_bodies(self) -> None:
         wrong: dict[str, list[Any]] = {
             "id": [*NO_TEXT, "", "a b", "é", "x" * 129, "a\n"],
             "workers_list": [None, 5, "WD:*", {}, [], ["WD"], ["WD:*", 5], [None], [DEEP]],
@@ -102,7 +102,7 @@ class Jobs(BodyCase):
         self.assertEqual((two.data, two.sender, two.origin), ("more", YOU, ME))
         self.assertEqual((two.deadline, two.tries, two.traceparent), (130.0, 0, "00-a"))
 
-    def test_a_hop_elsewhere_ends_the_slip(self) -> None:
+    def test_a_hop_to_another_address_ends_the_slip(self) -> None:
         first = job()
         two = first.next("WE:*", "more", YOU)
         self.assertEqual((two.workers_list, two.address, two.last), (["WE:*"], "WE:*", True))
@@ -112,7 +112,7 @@ class Jobs(BodyCase):
         read = self.read(two.body(0.0))
         self.assertEqual((read.key, read.workers_list, read.past), (two.key, ["WE:*"], 1))
 
-    def test_what_remains_of_a_deadline(self) -> None:
+    def test_the_remaining_time(self) -> None:
         self.assertEqual([remaining_ms(10.0, now) for now in (0.0, 9.9996, 10.0, 11.0)], [10_000, 0, 0, 0])
 
     def test_forward(self) -> None:

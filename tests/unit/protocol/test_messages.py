@@ -12,7 +12,7 @@ class Fields(BodyCase):
         for wrong in (*NO_OBJECT, {}, {"keys": "a/0"}, {"keys": [5]}, {"keys": [["a"]]}):
             self.refused(get_keys, wrong)
 
-    def test_get_says_what_is_wrong(self) -> None:
+    def test_get_names_the_error(self) -> None:
         for wrong, text in (
             ([], "expected an object, got list"),
             ({}, "'a' is missing"),
@@ -22,5 +22,5 @@ class Fields(BodyCase):
         self.assertEqual(get({}, "a", int, 5), 5)
         self.assertIs(get({"a": True}, "a", bool), True)
 
-    def test_the_words_of_microservices_js(self) -> None:
+    def test_the_message_types_of_microservices_js(self) -> None:
         self.assertEqual(NO_WORKER_TEXT, "No worker available for this job")

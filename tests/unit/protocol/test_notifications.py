@@ -9,15 +9,15 @@ from txmicro.protocol.notifications import Announcement, Deletion, Inquiry
 class Announcements(BodyCase):
     full = Announcement(ME, "WA", "host", 77, "0.1.0", 100, "host:9091", 1795449588399)
 
-    def test_there_and_back(self) -> None:
+    def test_encoding_and_decoding(self) -> None:
         self.assertEqual(Announcement.from_body(self.full.body()), self.full)
         self.assertEqual(self.full.body()["metrics"], "host:9091")
 
-    def test_what_microservices_js_sends_is_enough(self) -> None:
+    def test_a_message_of_microservices_js_is_complete(self) -> None:
         arrived = Announcement.from_body({"id": "WB:1460306476102", "type": "WB"})
         self.assertEqual(arrived, Announcement("WB:1460306476102", "WB"))
 
-    def test_wrong_shapes(self) -> None:
+    def test_invalid_bodies(self) -> None:
         wrong: dict[str, list[Any]] = {
             "id": [*NO_TEXT, "WA", "WA:*"],
             "type": [*NO_TEXT, "WB", ""],

@@ -1,4 +1,4 @@
-"""What is declared, by what the broker says it is."""
+"""The declarations of queues and exchanges, for each version of the broker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FeaturesTests(SynchronousTestCase):
 
 
 class DeclarationTests(SynchronousTestCase):
-    def test_shared_queues_are_transient_where_that_may_be(self) -> None:
+    def test_shared_queues_are_transient_where_the_broker_permits(self) -> None:
         queue = topology.jobs("WB", OLD)
         self.assertEqual(
             (queue.durable, queue.auto_delete, queue.exclusive, queue.arguments), (False, True, False, {})
@@ -65,13 +65,13 @@ class DeclarationTests(SynchronousTestCase):
                 queue.exclusive or queue.arguments == {"x-queue-type": "quorum", "x-expires": 10_000}, queue
             )
 
-    def test_every_name_is_ours_and_plain(self) -> None:
+    def test_every_name_begins_with_txmicro_and_has_plain_characters(self) -> None:
         for queue in everything(OLD):
             self.assertRegex(queue.name, r"^txmicro\.[A-Za-z0-9.:_-]+$")
         for exchange in topology.exchanges("WB"):
             self.assertTrue(exchange.name.startswith("txmicro."))
 
-    def test_bindings_say_who_gets_what(self) -> None:
+    def test_the_bindings_of_each_queue(self) -> None:
         bindings = {queue.name.rpartition(".")[0]: queue.bindings for queue in everything(OLD)[:3]}
         self.assertEqual(
             bindings,
@@ -93,7 +93,7 @@ class DeclarationTests(SynchronousTestCase):
         self.assertNotEqual(name("WB:1", False), name("WB:2", False))
 
     def test_the_durable_lanes_of_two_types_share_nothing(self) -> None:
-        """Whoever may write to a queue or exchange of one type can reach no other through it."""
+        """A user with the right to one type's queues and exchanges cannot reach another type through them."""
         lanes = [
             (*topology.durable_queues(kind, OLD), topology.retry(kind, 1.0, OLD)) for kind in ("WB", "WC")
         ]
@@ -104,7 +104,7 @@ class DeclarationTests(SynchronousTestCase):
     def names(self, queues: tuple[QueueDeclaration, ...]) -> set[str]:
         exchanges = {exchange for queue in queues for exchange, _ in queue.bindings}
         leads = {queue.arguments.get("x-dead-letter-exchange", "") for queue in queues} - {""}
-        for queue in queues:  # the message's own keys, which its sender chose, lead nowhere
+        for queue in queues:  # the message's own routing keys, which its sender chose, lead to no queue
             self.assertEqual(
                 "x-dead-letter-exchange" in queue.arguments, "x-dead-letter-routing-key" in queue.arguments
             )
@@ -116,7 +116,7 @@ class DurableTests(SynchronousTestCase):
         retries = (topology.retry("WB", step, features) for step in steps)
         return {queue.name: queue for queue in (*topology.durable_queues("WB", features), *retries)}
 
-    def test_what_each_queue_does(self) -> None:
+    def test_the_arguments_of_each_queue(self) -> None:
         quorum = {"x-queue-type": "quorum"}
         leads = {"x-dead-letter-exchange": "txmicro.durable.WB", "x-overflow": "reject-publish"}
         safe = {"x-dead-letter-strategy": "at-least-once"}
@@ -147,10 +147,10 @@ class DurableTests(SynchronousTestCase):
             },
         )
 
-    def test_a_new_broker_finds_the_queues_of_an_old_one_as_it_would_declare_them(self) -> None:
+    def test_the_declarations_do_not_change_with_the_version_of_the_broker(self) -> None:
         self.assertEqual(self.lane(OLD), self.lane(NEW))
 
-    def test_they_survive_everything(self) -> None:
+    def test_durable_queues_and_exchanges_survive_a_restart(self) -> None:
         for features in (ANCIENT, OLD, NEW):
             for queue in self.lane(features).values():
                 self.assertEqual(
@@ -164,18 +164,18 @@ class DurableTests(SynchronousTestCase):
             self.assertNotIn("x-dead-letter-strategy", queue.arguments)
         self.assertEqual(queues["txmicro.retry.WB.200"].arguments["x-message-ttl"], 200)
 
-    def test_those_first_that_others_lead_to(self) -> None:
+    def test_queues_are_declared_before_those_that_dead_letter_to_them(self) -> None:
         names = [queue.name for queue in topology.durable_queues("WB", OLD)]
         self.assertEqual((names[0], names[-1]), ("txmicro.dead.WB", "txmicro.jobs.WB.durable"))
 
-    def test_steps_that_are_one_to_the_millisecond_share_a_queue(self) -> None:
+    def test_steps_that_are_equal_in_milliseconds_share_a_queue(self) -> None:
         odd = (5.0, 0.0151, 0.0149, 5)
         retries = [topology.retry("WB", step, OLD) for step in odd]
         self.assertEqual({queue.name for queue in retries}, {"txmicro.retry.WB.5000", "txmicro.retry.WB.15"})
         for queue in retries:
             self.assertEqual(*(each for each in retries if each.name == queue.name))
 
-    def test_the_key_says_the_step(self) -> None:
+    def test_the_routing_key_contains_the_step(self) -> None:
         for step in (0.001, 0.015, 5.0, 24 * 3600.0):
             found = topology.retry_step(topology.retry_key(step))
             assert found is not None
@@ -191,7 +191,7 @@ class DurableTests(SynchronousTestCase):
         ):
             self.assertIsNone(topology.retry_step(key), key)
 
-    def test_workers_of_one_type_with_other_steps_declare_the_same_queues_besides(self) -> None:
+    def test_workers_of_a_type_with_other_steps_declare_the_same_other_queues(self) -> None:
         one, other = self.lane(OLD, (1.0, 5.0)), self.lane(OLD, (5.0, 60.0))
         for name in one.keys() & other.keys():
             self.assertEqual(one[name], other[name])

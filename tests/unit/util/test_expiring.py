@@ -6,7 +6,7 @@ from txmicro.util.expiring import ExpiringKeys
 
 
 class ExpiringKeysTests(SynchronousTestCase):
-    def test_each_is_forgotten_in_its_time(self) -> None:
+    def test_each_key_is_forgotten_after_its_time(self) -> None:
         keys = ExpiringKeys(2.0, 9)
         keys.add("a", 0.0)
         keys.add("b", 1.0)
@@ -15,7 +15,7 @@ class ExpiringKeysTests(SynchronousTestCase):
             keys.forget(now)
             self.assertEqual([key for key in "ab" if key in keys], list(known))
 
-    def test_the_oldest_make_room(self) -> None:
+    def test_the_oldest_keys_are_removed_first(self) -> None:
         keys = ExpiringKeys(2.0, 2)
         for key in "abc":
             keys.add(key, 0.0)

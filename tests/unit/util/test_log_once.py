@@ -8,7 +8,7 @@ from txmicro.util.log_once import LogOnce
 
 
 class LogOnceTests(SynchronousTestCase):
-    def test_the_first_of_a_kind(self) -> None:
+    def test_the_first_problem_of_a_kind_is_logged(self) -> None:
         once = LogOnce()
         self.assertEqual(
             [once.first(kind) for kind in ("a", "b", "a", ("a", 1), ("a", 1))],

@@ -18,14 +18,14 @@ class PausableClockTests(SynchronousTestCase):
         self.assertEqual(self.time.seconds(), 12)
         self.assertEqual(self.time.at(11), 11)
 
-    def test_it_stands_still_while_it_is_paused(self) -> None:
+    def test_it_does_not_advance_while_it_is_paused(self) -> None:
         self.time.pause()
         self.clock.advance(5)
         self.time.pause()
         self.clock.advance(5)
         self.assertEqual((self.time.seconds(), self.time.at(20), self.time.paused), (10, 10, True))
 
-    def test_it_goes_on_where_it_stopped(self) -> None:
+    def test_it_continues_at_the_time_of_the_pause(self) -> None:
         for _ in range(2):
             self.time.pause()
             self.clock.advance(5)
