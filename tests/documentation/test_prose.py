@@ -53,7 +53,7 @@ ALLOWED = ("stands for", "stand for", "stand in for")
 """Terms that contain a word of :data:`BETTER` in its plain sense."""
 
 _BAD = {re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE): better for pattern, better in BETTER.items()}
-_ALLOWED = re.compile("|".join(map(re.escape, ALLOWED)))
+_ALLOWED = re.compile("|".join(map(re.escape, ALLOWED)), re.IGNORECASE)
 _MARKUP = re.compile(r"``.+?``|:[\w:]+:`[^`]+`|`[^`]+`", re.DOTALL)
 _FIELD = re.compile(r":(?:param|ivar|raise|raises) [^:]*:")
 _BREAKS = re.compile(r"\n\s*\n|\n\s*[-*] |\n[= ]+\n|\n\S+  +")
@@ -63,23 +63,19 @@ _LITERALS = re.compile(r"(?:::|\.\. [\w-]+::.*)\n\n(?:(?: +.*)?\n)+")
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
-    """Yield the docstrings and comments of a module, each with its line. Adjacent comments are one text."""
+    """Yield the docstrings and comments of a module, each with its line. A block of comments is one text."""
     for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
-            yield node.lineno, node.value.value
-    line, comment = 0, ""
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield node.lineno, str(node.value.value)
+    block: list[str] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and not token.string.startswith(("# type:", "# noqa", "# fmt:")):
-            if comment and token.start[0] > line + 1:
-                yield line, comment
-                comment = ""
-            line, comment = token.start[0], f"{comment} {token.string.lstrip('# ')}"
-    if comment:
-        yield line, comment
+        if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
+            block.append(token.string.lstrip("# "))
+        elif token.type == tokenize.COMMENT and not token.string.startswith(("# type:", "# noqa", "# fmt:")):
+            yield token.start[0], token.string.lstrip("# ")
+        elif block and not (token.type == tokenize.NL and token.line.strip()):
+            yield token.start[0] - len(block), " ".join(block)
+            block = []
 
 
 def problems(text: str) -> Iterator[str]:
@@ -149,5 +145,9 @@ class ProseTests(SynchronousTestCase):
             self.assertEqual(list(problems(f"Return {sample}.")), [], sample)
 
     def test_docstrings_and_comments_are_found(self) -> None:
-        source = 'A = 1\n"""One."""\n# Two\n# three.\nB = "no"  # Four\n\n\nclass C:\n    """Five."""\n'
-        self.assertEqual([text.strip() for _, text in texts(source)], ["One.", "Five.", "Two three. Four"])
+        source = (
+            'A = 1  # one\n"""Two."""\n# Three\n# four.\nB = "no"  # five\n\n\nclass C:\n    """Six."""\n'
+        )
+        self.assertEqual(
+            list(texts(source)), [(2, "Two."), (9, "Six."), (1, "one"), (3, "Three four."), (5, "five")]
+        )

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its measurements, and that it measures."""
+"""The report, the targets and the programs of the benchmarks."""
 
 from __future__ import annotations
 

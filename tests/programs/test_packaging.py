@@ -1,4 +1,4 @@
-"""What people install: the wheel in an environment and a folder of their own, and the sdist with its tests.
+"""The packages that users install: the wheel in an environment and a folder of their own, and the sdist with its tests.
 
 An environment is made from nothing, so its packages come from the registry, or from pip's cache.
 """

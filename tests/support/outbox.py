@@ -79,7 +79,7 @@ class OutboxCase(SynchronousTestCase):
             tick=TICK,
         )
 
-    # What the outbox calls (JobPublisher, RequestSender)
+    # Called by the outbox (JobPublisher, RequestSender)
 
     def send_job(self, job: PendingJob) -> None:
         self.events.append(("publish", job.key, job.tries))
@@ -97,7 +97,7 @@ class OutboxCase(SynchronousTestCase):
     def record_failure(self, error: JobError) -> None:
         self.given_up.append(error.type)
 
-    # What the tests do
+    # Used by the tests
 
     def pending(
         self,

@@ -383,7 +383,7 @@ class Garbage(SynchronousTestCase):
         self.refused(BSON, b"\xff\xff\xff\x7f\x00", b"\x0c\x00\x00\x00\x02a\x00\xff\xff\xff\x7f\x00")
 
     def test_invalid_messagepack(self) -> None:
-        self.refused(MESSAGEPACK, b"\x81\xa1a\xc1")  # reserved for ever
+        self.refused(MESSAGEPACK, b"\x81\xa1a\xc1")  # never used
         self.refused(MESSAGEPACK, b"\x81\x81\x01\x02\x03")  # a key that is a map
         self.refused(MESSAGEPACK, b"\x81\xa1a\xa1\xff")  # text that is not UTF-8
 
