@@ -24,7 +24,7 @@ TESTS ?= tests
 .PHONY: demo test coverage faults bench lint changelog docs dist services clean
 
 demo: .venv/ready
-	$(BIN)/python -m txmicro.examples.movies.demo $(if $(ONCE),--once)
+	$(BIN)/python -m txmicro.examples.movies $(if $(ONCE),--once)
 
 test: .venv/ready
 	$(BIN)/trial $(TESTS)

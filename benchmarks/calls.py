@@ -93,7 +93,7 @@ def measure(jobs: int) -> Counts:
     sender, worker = Worker("Sender"), Worker("Echo", do_job=echo)
     for member in (worker, sender):
         bus = memory_bus(clock, endpoint, Config())
-        member.setServiceParent(bus)  # type: ignore[no-untyped-call]
+        member.setServiceParent(bus)
         bus.startService()
         _advance(clock, 0.2)
     done = _run(clock, counts, sender, jobs)

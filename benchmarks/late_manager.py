@@ -57,7 +57,7 @@ async def main(reactor: Any, url: str, workers: str, keepalive: str) -> None:
         ids=Ids(),
         random=random.random,
     )
-    Observed(int(workers)).setServiceParent(bus)  # type: ignore[no-untyped-call]
+    Observed(int(workers)).setServiceParent(bus)
     bus.startService()
     await Deferred()
 

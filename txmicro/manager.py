@@ -47,6 +47,10 @@ class SystemManager(Service):
         self.id = id or ""
         self._lost = self._keepalive_returned = False
 
+    def setServiceParent(self, parent: Bus) -> None:
+        """Add the SystemManager to a bus: it starts when the bus does, or at once if the bus is running."""
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
     def startService(self) -> None:
         """Start. :meth:`when_ready` fires when it is ready."""
         if not isinstance(self.parent, Bus):

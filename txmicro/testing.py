@@ -49,7 +49,7 @@ async def running(
     broker = BrokerFactory(reactor)
     bus = memory_bus(reactor, MemoryEndpoint(broker, reactor), config or Config(store_url="sqlite://"))
     for member in members:
-        member.setServiceParent(bus)  # type: ignore[no-untyped-call]
+        member.setServiceParent(bus)
     bus.startService()
     try:
         for member in members:

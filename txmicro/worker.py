@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -84,7 +84,12 @@ class Worker(Service):
     def __init__(
         self, type: str | None = None, do_job: JobHandler | None = None, *, id: str | None = None
     ) -> None:
-        self.type = check_type(type or self.type or (parse_id(id).type if id else ""))
+        kind = type or self.type or (parse_id(id).type if id else "")
+        if not kind:
+            raise AddressError(
+                f"{self.__class__.__name__} has no worker type: set type in the class, or pass one"
+            )
+        self.type = check_type(kind)
         if id is not None and parse_id(id).type != self.type:
             raise AddressError(
                 f"{id!r} is not a valid id of a worker of type {self.type}: expected {self.type}:NAME"
@@ -142,6 +147,10 @@ class Worker(Service):
 
     # Starting and stopping
 
+    def setServiceParent(self, parent: Bus) -> None:
+        """Add the worker to a bus: it starts when the bus does, or at once if the bus is running."""
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
     def startService(self) -> None:
         """Start the worker. :meth:`when_ready` tells whether it has started.
 
@@ -183,7 +192,11 @@ class Worker(Service):
         except QueueMismatch:
             await self._retire(engine, WorkerStopped("its worker could not start", worker=self.id))
             raise
-        self.log.info("{worker} is ready", worker=self.id)
+        if self.do_job is None:  # perhaps misspelled
+            text = "{worker} is ready to send jobs; it takes none, because it has no do_job"
+        else:
+            text = "{worker} is ready"
+        self.log.info(text, worker=self.id)
         return self
 
     def _begun(self, outcome: Worker | Failure) -> None:
@@ -359,7 +372,7 @@ class Worker(Service):
         :raise ValueError: *timeout*, *expires* or *attempts* is not valid.
         """
         check_thread("send")
-        slip = [address] if isinstance(address, str) else list(address)
+        slip = [address] if isinstance(address, str) else _slip(address)
         engine = self._engine
         if engine is None:
             raise self._not_running()
@@ -451,3 +464,10 @@ class Worker(Service):
         if self._threads is None:
             raise self._not_running()
         return self._threads.run(function, *args)
+
+
+def _slip(addresses: object) -> list[Any]:
+    """Return the addresses of a routing slip. Another value is its only address, which is then refused."""
+    if isinstance(addresses, Iterable) and not isinstance(addresses, bytes):
+        return list(addresses)
+    return [addresses]

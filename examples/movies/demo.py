@@ -191,7 +191,3 @@ def base(interface: str, port: int) -> str:
     """Return the URL, on this machine, of a server that listens on *interface*."""
     host = "127.0.0.1" if interface in ("", "0.0.0.0") else interface  # noqa: S104 - compared with, not listened on
     return f"http://{host_port(host, port)}"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

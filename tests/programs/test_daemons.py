@@ -132,7 +132,9 @@ class RabbitMQTests(SystemMixin, ProgramTestCase):
         rabbit = await require_rabbitmq()
         url = rabbit.url.replace("guest:guest", "guest:wrong-one")
         worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
-        await worker.says(r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in")
+        await worker.says(
+            r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in .*, at amqp://guest"
+        )
         self.assertNotIn("wrong-one", worker.output)
         self.assertEqual(await worker.signal(signal.SIGINT), -signal.SIGINT)
 

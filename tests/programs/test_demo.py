@@ -39,7 +39,7 @@ class MakeDemoTests(ProgramTestCase):
         }
 
     async def test_once_it_ends_after_the_right_answers(self) -> None:
-        once = self.run_program("python", "-m", "txmicro.examples.movies.demo", "--once")
+        once = self.run_program("python", "-m", "txmicro.examples.movies", "--once")
         self.assertEqual(await once.ended(), 0)
         rest = self.settings["TXMICRO_REST_PORT"]
         self.assertRegex(once.output, rf"POST http://127.0.0.1:{rest}/movies/\n(.*\n)+201\n.*Metropolis")
@@ -50,7 +50,7 @@ class MakeDemoTests(ProgramTestCase):
         self.assertNotIn("Traceback", once.output)
 
     async def test_it_runs_until_ctrl_c(self) -> None:
-        staying = self.run_program("python", "-m", "txmicro.examples.movies.demo")
+        staying = self.run_program("python", "-m", "txmicro.examples.movies")
         await staying.says("runs until Ctrl-C")
         self.assertEqual(await staying.signal(signal.SIGINT), 0)
         self.assertRegex(staying.output, "WB:.* has stopped")
@@ -59,7 +59,7 @@ class MakeDemoTests(ProgramTestCase):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             for name, port in (("METRICS", taken.getsockname()[1]), ("REST", taken.getsockname()[1])):
                 refused = self.run_program(
-                    "python", "-m", "txmicro.examples.movies.demo", **{f"TXMICRO_{name}_PORT": str(port)}
+                    "python", "-m", "txmicro.examples.movies", **{f"TXMICRO_{name}_PORT": str(port)}
                 )
                 self.assertEqual(await refused.ended(), 1)
                 (line,) = refused.output.splitlines()
@@ -68,7 +68,7 @@ class MakeDemoTests(ProgramTestCase):
 
     async def test_it_ends_if_the_system_does_not_start(self) -> None:
         dying = self.run_program(
-            "python", "-m", "txmicro.examples.movies.demo", TXMICRO_LOG_FILE="no/such/folder/file"
+            "python", "-m", "txmicro.examples.movies", TXMICRO_LOG_FILE="no/such/folder/file"
         )
         self.assertEqual(await dying.ended(), 1)
         self.assertRegex(dying.errors, "log_file.*no/such/folder")

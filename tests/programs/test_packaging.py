@@ -132,7 +132,7 @@ class WheelTests(PackageTestCase):
         self.assertIn(f"listens on 127.0.0.1:{self.port}", log.read_text())
 
     async def test_the_demo_runs_without_other_files(self) -> None:
-        demo = self.run_program("python", "-m", "txmicro.examples.movies.demo", "--once")
+        demo = self.run_program("python", "-m", "txmicro.examples.movies", "--once")
         self.assertEqual(await demo.ended(), 0, demo.output)
 
     async def test_the_small_examples_are_installed(self) -> None:

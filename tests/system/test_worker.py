@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs, formatEvent
 
 from tests.support.system import SystemTestCase
 from txmicro.bus.worker_channel import WorkerChannel
@@ -232,7 +233,21 @@ class SendTests(SystemTestCase):
 
     def test_an_invalid_address_fails_at_once(self) -> None:
         self.process(self.sender)
-        for wrong in ("", "WB", "WB:", ":*", "W B:*", "WB:*:*", [], ["WB:*", "?"]):
+        wrongs: list[Any] = [
+            "",
+            "WB",
+            "WB:",
+            ":*",
+            "W B:*",
+            "WB:*:*",
+            [],
+            ["WB:*", "?"],
+            None,
+            5,
+            b"WB:*",
+            [None],
+        ]
+        for wrong in wrongs:
             self.assertRaises(AddressError, self.sender.send, wrong)
 
     def test_a_worker_that_is_not_running_sends_nothing(self) -> None:
@@ -714,6 +729,18 @@ class LifeTests(SystemTestCase):
         self.assertRaises(AddressError, Worker, "WB", id="WC:1")
         self.assertRaises(AddressError, Worker, id="WC:*")
         self.assertEqual(Worker(id="WC:1").type, "WC")
+
+    def test_a_worker_needs_a_type(self) -> None:
+        with self.assertRaisesRegex(AddressError, "^Worker has no worker type: set type in the class"):
+            Worker()
+
+    def test_a_worker_that_takes_no_jobs_says_so(self) -> None:
+        """A misspelled do_job is found in the log."""
+        with capturedLogs() as events:
+            self.process(Worker("WC", id="WC:1"), Worker("WD", do_job=str, id="WD:1"))
+        lines = [formatEvent(event) for event in events]
+        self.assertIn("WC:1 is ready to send jobs; it takes none, because it has no do_job", lines)
+        self.assertIn("WD:1 is ready", lines)
 
     def test_a_worker_needs_a_bus(self) -> None:
         self.assertRaises(TypeError, Worker("WB").startService)

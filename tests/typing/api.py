@@ -137,7 +137,7 @@ def futures(job: JobFuture) -> None:
 
 def on_a_bus(bus: Bus, worker: Worker, manager: SystemManager) -> None:
     assert_type(bus.config, Config)
-    worker.setServiceParent(bus)  # type: ignore[no-untyped-call]  # Twisted has no type for it
+    worker.setServiceParent(bus)
     assert_type(worker.when_ready(), Deferred[Worker])
     assert_type(manager.when_ready(), Deferred[SystemManager])
     assert_type(worker.stopService(), Deferred[None])

@@ -217,10 +217,11 @@ class Bus(MultiService):
         if isinstance(reason, REFUSALS):
             delay = max(delay, REFUSED_DELAY)
         self.log.warn(
-            "no connection to {broker}: {reason}; next attempt in {delay:.1f} s",
+            "no connection to {broker}: {reason}; next attempt in {delay:.1f} s, at {following}",
             broker=target.broker,
-            reason=reason,
+            reason=str(reason).rstrip("."),  # Twisted's texts are sentences
             delay=delay,
+            following=self._targets[attempt % len(self._targets)].broker,
             recurring=True,
         )
         await deferLater(self.clock, delay)

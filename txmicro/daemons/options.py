@@ -26,6 +26,11 @@ class DaemonOptions(Options):
         """The name of the process, and of its pid and log files."""
         return self.daemon
 
+    def parseArgs(self, *words: str) -> None:
+        """Raise UsageError if there are *words* that are not options."""
+        if words:
+            raise UsageError(f"{words[0]!r} is not expected: {self.daemon} takes only options")
+
     def postOptions(self) -> None:
         """Name the process's pid and log files, because twistd's default names are the same for all daemons.
 
@@ -82,6 +87,11 @@ class WorkerOptions(DaemonOptions):
         """The daemon and the types or the class that it runs, for names of files."""
         runs = self["type"] or [self["class"]]
         return "-".join([self.daemon, *(_NOT_IN_NAMES.sub("-", what) for what in runs if what)])
+
+    def parseArgs(self, *words: str) -> None:
+        """Raise UsageError if there are *words* that are not options."""
+        if words:
+            raise UsageError(f"{words[0]!r} is not expected; did you mean --type {words[0]}?")
 
     def postOptions(self) -> None:
         """Check the options together; raise UsageError if they are wrong."""

@@ -111,6 +111,7 @@ class CommandLineTests(SynchronousTestCase):
     def test_invalid_combinations_of_worker_options(self) -> None:
         for words, reason in (
             ([], "the worker is missing"),
+            (["WA"], "did you mean --type WA"),
             (["--type", "WA", "--count", "0"], "--count"),
             (["--type", "WA", "--count", "many"], "--count"),
             (["--type", "WA", "--type", "WB", "--class", "a:B"], "--class"),
