@@ -14,8 +14,8 @@ from typing import Any, Final
 from txmicro.bus.robust_channel import RobustChannel
 from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.job import Job
+from txmicro.receiving.answers import Answers
 from txmicro.receiving.durable_intake import DurableIntake
-from txmicro.receiving.intake import Intake
 from txmicro.sending.confirmed import ConfirmedPublisher
 from txmicro.sending.outbox import Outbox
 
@@ -39,7 +39,7 @@ def _memory(replace: Replace) -> None:
         succeeded(self, job)
         self._succeeded.clear()
 
-    replace(Intake, "remember", _nothing)
+    replace(Answers, "remember", _nothing)
     replace(DurableIntake, "succeeded", forgotten)
 
 

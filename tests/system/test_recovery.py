@@ -413,7 +413,7 @@ class FlowTests(RecoveryTestCase):
         self.assertNoResult(answer)
         session.publishing.set_blocked(False)
         self.assertEqual(self.result(answer), 1)
-        self.assertEqual(len(worker._running_engine._intake._finished), 1)
+        self.assertEqual(len(worker._running_engine._answers), 1)
 
     def test_no_job_is_started_while_its_answer_could_not_be_sent(self) -> None:
         waiting: list[Deferred[None]] = []

@@ -160,7 +160,7 @@ class ForgettingTests(SlipTestCase):
     def test_a_result_too_large_to_be_remembered_releases_all_hops(self) -> None:
         self.workers()
         for member in self.members[1:]:
-            member._running_engine._intake._memory_bytes = 0
+            member._running_engine._answers._memory_bytes = 0
         job = self.sender.send(SLIP, []).when_done()
         self.assertEqual(self.result(job, 0.5), SLIP)
         self.check_free()
@@ -168,7 +168,7 @@ class ForgettingTests(SlipTestCase):
     def test_a_worker_that_forgot_a_forwarded_job_still_releases_its_sender(self) -> None:
         self.workers()
         for member in self.members[1:]:
-            member._running_engine._intake._memory_jobs = 0
+            member._running_engine._answers._memory_jobs = 0
         job = self.sender.send(SLIP, []).when_done()
         self.assertEqual(self.result(job, 0.5), SLIP)
         self.check_free()

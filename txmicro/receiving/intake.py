@@ -1,9 +1,7 @@
 """The interactive jobs that a worker takes: capacity, duplicates, acks, draining.
 
 A state machine without I/O, the mirror of :mod:`txmicro.sending.outbox`. A copy of a job is *held* until a slot is
-free, *runs*, and has *finished*. Finished jobs are remembered for two reasons. Another copy of such a job gets the same
-answer, and is not run. An answer that was lost is published again: the sender of the hop probes until the job's origin
-has *heard* it.
+free, *runs*, and has *finished*. Another copy of a finished job gets the same answer (:mod:`.answers`), and is not run.
 """
 
 from __future__ import annotations
@@ -11,38 +9,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
 from txmicro.protocol.delivery import Delivery
 from txmicro.protocol.job import Job
-from txmicro.util.clock import Clock, Timer
+from txmicro.util.clock import Clock
 from txmicro.util.waiters import Waiters
 
+from .answers import Answers, Reply
 from .batching import DeliveryBatch
 from .slots import Slots
 
-FORWARDED: Final = "forwarded"
-
-_REPEAT_EVERY: Final = 1.0
-"""Seconds until an answer that came back is published again."""
-
 _SHARE: Final = 8
 """The part of the capacity (one eighth) that may wait to be acknowledged: the broker sends as many fewer jobs."""
-
-
-class Reply(NamedTuple):
-    """How a job ended at this worker.
-
-    :ivar to: the worker that was answered; for a job that was forwarded, the address of its next hop.
-    :ivar type: the message's type, ``messages.RESULT`` or ``messages.FAILURE``, or :data:`FORWARDED`.
-    :ivar body: the encoded answer; empty when forwarded.
-    """
-
-    to: str
-    type: str
-    body: bytes = b""
 
 
 class Starter(Protocol):
@@ -52,17 +33,11 @@ class Starter(Protocol):
         """Run *job*. :meth:`Intake.finished` must follow, also from within this call."""
 
 
-class AnswerSender(Protocol):
-    """Sends what the intake tells others: the :class:`~txmicro.runtime.control_sender.ControlSender`."""
+class Acker(Protocol):
+    """Answers the senders of copies: the :class:`~txmicro.runtime.control_sender.ControlSender`."""
 
     def ack(self, job: Job) -> None:
         """Tell the job's sender that this worker has the job."""
-
-    def answer(self, key: str, reply: Reply) -> None:
-        """Tell the job's origin (again) how the job of this key ended."""
-
-    def release(self, sender: str, key: str) -> None:
-        """Tell worker *sender*, which sent the hop of this key, that the origin knows how the job ended."""
 
     def refuse(self, job: Job, unrun: bool) -> None:
         """Tell the job's sender that a copy was not run here.
@@ -85,23 +60,12 @@ class _Copy:
     sender: str
 
 
-@dataclass(slots=True)
-class _Finished:
-    sender: str
-    deadline: float
-    reply: Reply
-    watched: bool
-    heard: bool = False
-
-
 class Intake:
     """The interactive jobs that one worker takes.
 
-    :param clock: tells the time, and runs the one timer for answers that came back.
     :param slots: counts the jobs of both lanes; copies for which no slot is free are held, in order.
+    :param answers: remembers how the jobs ended.
     :param hold: seconds after which a held copy is dropped unrun: its sender sends another.
-    :param memory_jobs: how many finished jobs are remembered.
-    :param memory_bytes: how many bytes of answers are remembered.
     """
 
     def __init__(
@@ -109,26 +73,19 @@ class Intake:
         clock: Clock,
         slots: Slots,
         runner: Starter,
-        answers: AnswerSender,
+        acker: Acker,
+        answers: Answers,
         *,
         hold: float = 1.8,
-        memory_jobs: int = 10_000,
-        memory_bytes: int = 32 * 1024 * 1024,
     ) -> None:
         self._clock = clock
         self._slots = slots
         self._runner = runner
+        self._acker = acker
         self._answers = answers
         self._hold = hold
-        self._memory_jobs = memory_jobs
-        self._memory_bytes = memory_bytes
-
         self._held: OrderedDict[str, _Copy] = OrderedDict()
         self._running: dict[str, _Copy] = {}
-        self._finished: OrderedDict[str, _Finished] = OrderedDict()
-        self._finished_bytes = 0
-        self._unheard: dict[str, None] = {}  # in order, as a set is not
-        self._timer: Timer | None = None
         self._ended = DeliveryBatch(clock, slots.capacity // _SHARE)
         self._starting = False
         self._draining = False
@@ -156,17 +113,17 @@ class Intake:
         if running is not None:
             delivery.ack()
             running.sender = job.sender
-            self._answers.ack(job)
-        elif job.key in self._finished:
+            self._acker.ack(job)
+        elif job.key in self._answers:
             delivery.ack()
-            self._repeat(job)
+            self._acker.ack(job)
+            self._answers.repeat(job)
         elif job.key in self._held or job.deadline <= now:
             delivery.ack()
-        elif (
-            job.redelivered
-        ):  # it may run elsewhere, or may have ended the worker that ran it: its sender decides
+        elif job.redelivered:
+            # It may run elsewhere, or may have ended the worker that ran it: its sender decides.
             delivery.ack()
-            self._answers.refuse(job, False)
+            self._acker.refuse(job, False)
         elif self._draining:
             self._give_back(job, delivery)
         else:
@@ -198,64 +155,21 @@ class Intake:
     def finished(self, key: str, reply: Reply) -> None:
         """Acknowledge the delivery of a job whose *reply* is published, remember the reply, and start what is held.
 
-        It is called a second time for a job that was forwarded and failed on its way: *reply* is then the answer.
+        It is called a second time for a job that was forwarded and failed on its way: *reply* is then the answer. That
+        may come first, from within the forwarding.
         """
         copy = self._running.pop(key, None)
         if copy is None:
-            self._amend(key, reply)
+            self._answers.amend(key, reply)
             return
         self._slots.running -= 1
         self._ended.add(copy.delivery)
-        self.remember(copy.job, reply, copy.sender)
+        self._answers.remember(copy.job, reply, copy.sender)
         if self._held:
             self.start_held()
         if self._draining and not self._running:
             self._ended.flush()
             self._drained.fire()
-
-    def remember(self, job: Job, reply: Reply, sender: str = "") -> None:
-        """Keep the *reply* to *job*, so that it can be published again.
-
-        :param sender: id of the worker that sent the latest copy; empty: the job's sender.
-        """
-        watched = not job.durable and job.hop > 0
-        before = self._finished.pop(job.key, None)
-        if before is not None:  # a durable job that was delivered to other workers in between
-            self._finished_bytes -= len(before.reply.body)
-        self._finished[job.key] = _Finished(sender or job.sender, job.deadline, reply, watched)
-        self._finished_bytes += len(reply.body)
-        if len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
-            self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        while len(self._finished) > self._memory_jobs or self._finished_bytes > self._memory_bytes:
-            key, oldest = self._finished.popitem(last=False)
-            self._finished_bytes -= len(oldest.reply.body)
-            self._forget(key, oldest)
-
-    def heard(self, key: str) -> bool:
-        """Note that the job's origin knows how the job ended, and release the hop's sender.
-
-        Return whether the job was remembered.
-        """
-        finished = self._finished.get(key)
-        if finished is None:
-            return False
-        finished.heard = True
-        self._release(key, finished)
-        return True
-
-    def unanswered(self, key: str) -> None:
-        """Publish an answer again within a second: it came back, because the origin's inbox does not exist now.
-
-        This repeats until the job's deadline, or until the answer is forgotten.
-        """
-        finished = self._finished.get(key)
-        if finished is None or finished.heard or finished.reply.type == FORWARDED:
-            return
-        self._unheard[key] = None
-        if self._timer is None:
-            self._timer = self._clock.callLater(_REPEAT_EVERY, self._answer_again)
 
     def drain(self) -> Deferred[None]:
         """Take nothing more: what is held, and what arrives from now on, is returned to the broker.
@@ -273,16 +187,8 @@ class Intake:
         return self._drained.wait()
 
     def close(self) -> None:
-        """Forget all finished jobs: nothing is published again, and the senders that still probe are released."""
+        """Acknowledge what waits, and cancel the timer."""
         self._ended.stop()
-        for key, finished in self._finished.items():
-            self._forget(key, finished)
-        self._finished.clear()
-        self._finished_bytes = 0
-        self._unheard.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # What the senders ask:
 
@@ -296,16 +202,12 @@ class Intake:
         forwarded: dict[str, str] = {}
         unknown: list[str] = []
         for key in keys:
-            finished = self._finished.get(key)
             if key in self._running or key in self._held:
                 running.append(key)
-            elif finished is None:
+            elif key not in self._answers:
                 unknown.append(key)
-            elif finished.reply.type == FORWARDED and not finished.heard:
-                forwarded[key] = finished.reply.to
-            else:
-                finished.sender = worker
-                self._answer(key, finished)
+            elif (address := self._answers.probe(key, worker)) is not None:
+                forwarded[key] = address
         return running, forwarded, unknown
 
     def cancelled(self, keys: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -316,12 +218,11 @@ class Intake:
         running: list[str] = []
         forwarded: list[str] = []
         for key in keys:
-            finished = self._finished.get(key)
             if key in self._running:
                 running.append(key)
             elif key in self._held:
                 self._held.pop(key).delivery.ack()
-            elif finished is not None and finished.reply.type == FORWARDED:
+            elif self._answers.is_forwarded(key):
                 forwarded.append(key)
         return running, forwarded
 
@@ -336,7 +237,7 @@ class Intake:
             return
         self._running[job.key] = copy
         self._slots.running += 1
-        self._answers.ack(job)
+        self._acker.ack(job)
         self._runner.start(job)
 
     def _give_back(self, job: Job, delivery: Delivery) -> None:
@@ -348,45 +249,4 @@ class Intake:
             delivery.requeue()
         else:
             delivery.ack()
-            self._answers.refuse(job, True)
-
-    def _repeat(self, job: Job) -> None:
-        finished = self._finished[job.key]
-        finished.sender = job.sender
-        self._answers.ack(job)
-        if finished.heard or finished.reply.type != FORWARDED:
-            self._answer(job.key, finished)
-
-    def _answer(self, key: str, finished: _Finished) -> None:
-        if finished.heard:
-            self._release(key, finished)
-        else:
-            self._answers.answer(key, finished.reply)
-
-    def _amend(self, key: str, reply: Reply) -> None:
-        finished = self._finished.get(key)
-        if finished is not None and finished.reply.type == FORWARDED:
-            finished.reply = reply
-            self._finished_bytes += len(reply.body)
-            self._forget_oldest()
-
-    def _forget(self, key: str, finished: _Finished) -> None:
-        """Release the hop's sender: the answer cannot be published again, so probes would have the job run again."""
-        if (
-            not finished.heard
-            and finished.reply.type != FORWARDED
-            and self._clock.seconds() < finished.deadline
-        ):
-            self._release(key, finished)
-
-    def _release(self, key: str, finished: _Finished) -> None:
-        if finished.watched:
-            self._answers.release(finished.sender, key)
-
-    def _answer_again(self) -> None:
-        self._timer = None
-        keys, self._unheard = self._unheard, {}
-        for key in keys:
-            finished = self._finished.get(key)
-            if finished is not None and not finished.heard and self._clock.seconds() < finished.deadline:
-                self._answers.answer(key, finished.reply)
+            self._acker.refuse(job, True)

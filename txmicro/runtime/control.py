@@ -15,6 +15,7 @@ from txmicro.errors import DecodeError, JobCancelled, JobError
 from txmicro.protocol import messages
 from txmicro.protocol.failures import rebuild
 from txmicro.protocol.job import hop_key, next_key
+from txmicro.receiving.answers import Answers
 from txmicro.receiving.batching import KeyBatch
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.runner import Runner
@@ -34,6 +35,7 @@ class ControlMessages:
         *,
         outbox: Outbox,
         intake: Intake,
+        answers: Answers,
         runner: Runner,
         announcer: Announcer,
         publisher: Publisher,
@@ -42,6 +44,7 @@ class ControlMessages:
         self._worker = worker
         self._outbox = outbox
         self._intake = intake
+        self._answers = answers
         self._runner = runner
         self._announcer = announcer
         self._publisher = publisher
@@ -83,7 +86,7 @@ class ControlMessages:
         elif kind == messages.PROBE:
             self._outbox.taker_gone(key)
         elif kind in (messages.RESULT, messages.FAILURE):
-            self._intake.unanswered(key)
+            self._answers.unanswered(key)
 
     def refused(self, key: str, error: JobError) -> None:
         """Fail a job that the broker does not take."""
@@ -136,7 +139,7 @@ class ControlMessages:
 
     def _was_heard(self, body: Any) -> None:
         for key in messages.get_keys(body):
-            self._intake.heard(key)
+            self._answers.heard(key)
 
     def _cancel(self, body: Any) -> None:
         running, forwarded = self._intake.cancelled(messages.get_keys(body))

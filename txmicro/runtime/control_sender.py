@@ -12,8 +12,8 @@ from txmicro.metrics import ServiceMetrics
 from txmicro.protocol import messages
 from txmicro.protocol.job import Job, hop_key
 from txmicro.protocol.notifications import Inquiry
+from txmicro.receiving.answers import Reply
 from txmicro.receiving.batching import KeyBatch
-from txmicro.receiving.intake import Reply
 from txmicro.util.clock import Clock
 
 _FIRST_HOP: Final = hop_key("", 0)
@@ -39,7 +39,7 @@ class ControlSender:
         self.heard = KeyBatch(clock, messages.HEARD, self)
         self.done = KeyBatch(clock, messages.DONE, self)
 
-    # For jobs that were taken (receiving.intake.AnswerSender)
+    # For jobs that were taken (receiving.intake.Acker, receiving.answers.AnswerSender)
 
     def ack(self, job: Job) -> None:
         """Tell the job's sender, shortly, that this worker has the job."""

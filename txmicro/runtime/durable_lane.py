@@ -21,6 +21,7 @@ from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe
 from txmicro.protocol.job import Job, is_seconds
 from txmicro.protocol.parcel import Parcel, Unroutable
+from txmicro.receiving.answers import Answers
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.retry import RetryPolicy
@@ -73,7 +74,8 @@ class DurableLane:
     :param channel: the worker's channel, for its publisher and receiver.
     :param policy: what becomes of jobs that fail; None: the worker takes no durable jobs.
     :param slots: counts the jobs of both lanes.
-    :param interactive: takes the interactive jobs, and remembers the answers of both lanes.
+    :param interactive: takes the interactive jobs.
+    :param answers: remembers the answers of both lanes.
     :ivar most: how many durable jobs run at once; 0: none are taken.
     :ivar intake: the durable jobs that are here.
     :ivar channel: the channel on which they are consumed.
@@ -91,6 +93,7 @@ class DurableLane:
         slots: Slots,
         runner: Runner,
         interactive: Intake,
+        answers: Answers,
         outbox: Outbox,
         sender: ControlSender,
         announcer: Announcer,
@@ -107,9 +110,10 @@ class DurableLane:
         self._publisher = channel.publisher
         self._runner = runner
         self._interactive = interactive
+        self._answers = answers
         self._outbox = outbox
         self._sender = sender
-        self._answered = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
+        self._recent = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
         self._confirmed = ConfirmedPublisher(bus.clock, self)
         self.intake = DurableIntake(kind, self.policy, slots, self, most=self.most, time=bus.ids.time)
         self.channel = DurableChannel(bus, worker, kind, channel.receiver, self.intake, announcer)
@@ -154,8 +158,8 @@ class DurableLane:
         are published again.
         """
         self._confirmed.connected()
-        self._answered.forget(self._clock.seconds())
-        for key in self._answered:
+        self._recent.forget(self._clock.seconds())
+        for key in self._recent:
             self.repeat(key)
 
     def resume(self) -> None:
@@ -269,7 +273,7 @@ class DurableLane:
 
     def repeat(self, key: str) -> None:
         """Publish the answer to a job again."""
-        self._interactive.unanswered(key)
+        self._answers.unanswered(key)
 
     def gave_up(self, job: Job, error: JobError) -> None:
         """Tell the job's origin that it ended, unrun, with *error*."""
@@ -316,10 +320,10 @@ class DurableLane:
 
     def _tell_origin(self, job: Job, kind: str, outcome: dict[str, Any]) -> None:
         """Tell the job's origin how the job ended, and remember that."""
-        self._interactive.remember(job, self._sender.tell_origin(job, kind, outcome))
+        self._answers.remember(job, self._sender.tell_origin(job, kind, outcome))
         now = self._clock.seconds()
-        self._answered.forget(now)
-        self._answered.add(job.key, now)
+        self._recent.forget(now)
+        self._recent.add(job.key, now)
 
 
 class _DurableOwner:

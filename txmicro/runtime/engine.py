@@ -22,7 +22,8 @@ from txmicro.protocol.failures import describe, type_name
 from txmicro.protocol.handlers import JobHandler
 from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import Announcement
-from txmicro.receiving.intake import FORWARDED, Intake, Reply
+from txmicro.receiving.answers import FORWARDED, Answers, Reply
+from txmicro.receiving.intake import Intake
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.receiving.runner import Runner
 from txmicro.receiving.slots import Slots
@@ -102,7 +103,8 @@ class Engine:
             in_thread=in_thread,
             max_runtime=max_runtime,
         )
-        self._intake = Intake(bus.clock, self._slots, self._runner, self._sender)
+        self._answers = Answers(bus.clock, self._sender)
+        self._intake = Intake(bus.clock, self._slots, self._runner, self._sender, self._answers)
         self.lane = DurableLane(
             bus,
             self.channel,
@@ -111,6 +113,7 @@ class Engine:
             slots=self._slots,
             runner=self._runner,
             interactive=self._intake,
+            answers=self._answers,
             outbox=self._outbox,
             sender=self._sender,
             announcer=self.announcer,
@@ -120,6 +123,7 @@ class Engine:
             self.id,
             outbox=self._outbox,
             intake=self._intake,
+            answers=self._answers,
             runner=self._runner,
             announcer=self.announcer,
             publisher=self._publisher,
@@ -220,6 +224,7 @@ class Engine:
     async def leave(self) -> None:
         """Publish what waits, and close the channels."""
         self._intake.close()
+        self._answers.close()
         self._sender.close()
         await self._last_flush()
         self._runner.stop()
@@ -291,7 +296,7 @@ class Engine:
         answers the origin. If none has it, the origin finds this worker gone, and sends the job again.
         """
         if error is None:
-            if not self._intake.heard(job.key):  # it was forgotten meanwhile
+            if not self._answers.heard(job.key):  # it was forgotten meanwhile
                 self._sender.release(job.sender, job.key)
         elif not isinstance(error, WorkerStopped | JobCancelled):
             self._intake.finished(job.key, self._failed(job, error))
