@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
+import sys
 from typing import Any
 
 import treq
 from twisted.internet.task import deferLater
+from twisted.internet.utils import getProcessOutputAndValue
 
-from tests.support.programs import PATIENCE, ProgramTestCase, reactor
-from tests.support.rabbitmq import free_port
+from tests.support.programs import PATIENCE, ROOT, ProgramTestCase, reactor
+from tests.support.rabbitmq import free_port, require_rabbitmq
 
 
 class HealthTests(ProgramTestCase):
@@ -66,3 +70,54 @@ class HealthTests(ProgramTestCase):
             await answer.json(),
             [{"targets": [f"127.0.0.1:{port}"], "labels": {"worker_type": "SystemManager,WA,WB,WC,WD"}}],
         )
+
+    async def test_a_worker_whose_rabbitmq_is_killed_and_comes_back(self) -> None:
+        """The worker has no durable queue: RabbitMQ loses one that it is killed within half a second after."""
+        rabbit = await require_rabbitmq()
+        port = free_port()
+        self.settings |= {"TXMICRO_BROKER_URL": rabbit.url, "TXMICRO_REST_PORT": "0"}
+        worker = self.twistd("txmicro-worker --type WA", TXMICRO_WORKER_METRICS_PORT=str(port))
+        await worker.says("the metrics page is")
+        await self.until(port, ready=200)
+        rabbit.kill()
+        await self.until(port, ready=503)
+        await rabbit.start()
+        await self.until(port, ready=200)
+
+
+class ContainerTests(ProgramTestCase):
+    """The health checks of the image and of etc/compose.yaml, with the image's settings."""
+
+    port: str
+
+    async def check(self, code: str) -> int:
+        """Run the Python of a health check; return its status. The port is this test's."""
+        self.assertIn(":9091/", code)
+        arguments = ["-c", code.replace("9091", self.port)]
+        return int((await getProcessOutputAndValue(sys.executable, arguments))[2])
+
+    async def test_live_and_ready(self) -> None:
+        self.port, broker = str(free_port()), free_port()
+        dockerfile = (ROOT / "Dockerfile").read_text("utf-8")
+        (command,) = re.findall(r'\["python", .*\]', dockerfile)
+        live = json.loads(command)[2]
+        compose = (ROOT / "etc" / "compose.yaml").read_text("utf-8")
+        (ready,) = re.findall(r"- (from urllib.*)", compose)
+        settings = dict(
+            re.findall(r"(TXMICRO_\w+)=(\S+)", dockerfile.partition("ENV ")[2].partition("RUN")[0])
+        )
+        self.assertEqual(settings.pop("TXMICRO_METRICS_INTERFACE"), "0.0.0.0")
+        self.assertEqual(set(settings.values()), {"9091"})
+        self.settings |= dict.fromkeys(settings, self.port)
+        self.settings |= {
+            "TXMICRO_METRICS_INTERFACE": "0.0.0.0",
+            "TXMICRO_BROKER_URL": f"amqp://127.0.0.1:{broker}",
+            "TXMICRO_BROKER_LISTEN_PORT": str(broker),
+        }
+        self.assertEqual(await self.check(live), 1)
+        worker = self.twistd("txmicro-worker --type WD")
+        await worker.says("the metrics page is")
+        self.assertEqual([await self.check(code) for code in (live, ready)], [0, 1])
+        self.twistd("txmicro-broker", TXMICRO_WORKER_METRICS_PORT="0")
+        await worker.says("is ready")
+        self.assertEqual([await self.check(code) for code in (live, ready)], [0, 0])

@@ -38,8 +38,8 @@ CLOSE_TIMEOUT: Final = 3.0
 """Seconds that a channel may take to close: RabbitMQ's takes a minute when a queue has no leader."""
 
 STUCK_AFTER: Final = 120.0
-"""Seconds after which an attempt to declare and consume everything counts as stuck. A broker that cannot do it says so
-within a minute, which ends the attempt."""
+"""Seconds after which an attempt to declare and consume everything counts as stuck. RabbitMQ takes 65 s to say that a
+quorum queue has no leader, which ends the attempt."""
 
 
 class ChannelContent(Protocol):
