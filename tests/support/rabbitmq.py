@@ -308,8 +308,8 @@ def require_rabbitmq(*, tls: bool = False) -> Any:
     """
     if not installed():
         if os.environ.get(REQUIRED) == "1":
-            raise NodeError(f"there is no rabbitmq-server here, but {REQUIRED}=1")
-        raise SkipTest("there is no rabbitmq-server here")
+            raise NodeError(f"rabbitmq-server is not installed, but {REQUIRED}=1 requires it")
+        raise SkipTest("rabbitmq-server is not installed")
     node = _shared.get(tls)
     if node is None:
         node = _shared[tls] = Node(Path(tempfile.mkdtemp(prefix="txmicro-rabbitmq-")), tls=tls)

@@ -38,7 +38,7 @@ class Endpoint:
         """Connect to the broker."""
         self.tries += 1
         if self.broker is None:
-            return fail(ConnectionRefusedError("nobody listens"))
+            return fail(ConnectionRefusedError("connection refused"))
         return MemoryEndpoint(self.broker, self._clock).connect(factory)
 
 

@@ -12,9 +12,9 @@ import org.h2.mvstore.MVStore;
 /**
  * mongo-java-server as the tests need it: {@code java Server PORT FILE}.
  *
- * <p>An answer to a write leaves when the write is in the file, so that it survives a SIGKILL, as with mongod's
- * journal. The command configureFailPoint, with failCommand, is MongoDB's, as far as the tests use it. It says that it
- * is MongoDB 4.4, as pymongo takes no older one.
+ * <p>A write is answered after it is in the file. So it survives a SIGKILL, like a write in mongod's journal. The
+ * command configureFailPoint with failCommand works like MongoDB's, as far as the tests use it. The server reports
+ * MongoDB 4.4 as its version, because pymongo supports no older one.
  */
 public final class Server extends H2Backend {
     private static final Set<String> WRITES = Set.of("insert", "update", "delete", "createIndexes", "drop");
