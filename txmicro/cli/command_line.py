@@ -10,14 +10,16 @@ from click.exceptions import Exit
 from .dead import DEAD
 from .options import group
 from .queues import QUEUES
+from .send import SEND
 from .task import Task
+from .workers import WORKERS
 
 NAME: Final = "txmicro"
 
 COMMANDS: Final = group(
     NAME,
     "Operate a system of txmicro workers.",
-    [DEAD, QUEUES],
+    [WORKERS, SEND, DEAD, QUEUES],
     epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
     "when nobody reads the output any more.",
 )

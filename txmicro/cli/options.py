@@ -142,4 +142,5 @@ VERSION = click.Option(
 )
 CONFIG = click.Option(["--config", "-c"], metavar="FILE", help=FILE_HELP)
 JSON = click.Option(["--json", "as_json"], is_flag=True, help="Write one JSON object.", show_default=False)
-TYPE = argument(Value("TYPE", check_type, "a worker type"), "kind", "give a worker type, such as Invoices")
+TYPE_VALUE = Value("TYPE", check_type, "a worker type")
+TYPE = argument(TYPE_VALUE, "kind", "give a worker type, such as Invoices")
