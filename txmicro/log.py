@@ -154,11 +154,14 @@ def filtered(observer: Observer, *, level: str, manager_log: bool, worker_log: b
     return observe
 
 
-def log_failed_job(log: Logger, worker: str, job: str, error: BaseException) -> None:
-    """Log the exception of a handler with its traceback. A JobError is not logged: it is an answer, not a defect."""
+def log_failed_job(log: Logger, worker: str, job: str, error: BaseException, *, again: bool = False) -> None:
+    """Log the exception of a handler with its traceback. A JobError is not logged: it is an answer, not a defect.
+
+    :param again: whether the job is tried again.
+    """
     if not isinstance(error, JobError):
         log.failure(
-            "{worker}: job {job} failed",
+            "{worker}: job {job} failed; it is tried again" if again else "{worker}: job {job} failed",
             Failure(error),
             LogLevel.error,
             worker=worker,

@@ -322,8 +322,11 @@ class RetryTests(LaneTestCase):
 
         self.process(self.sender)
         self.process(self.worker(fail))
-        self.error(self.sender.send("WB:*", durable=True).when_done(), Refused)
+        events = listen(self)
+        job = self.sender.send("WB:*", durable=True)
+        self.error(job.when_done(), Refused)
         self.assertEqual(len(self.ran), 1)
+        self.assertTrue(texts(events, f"job {job.id}/0 is now a dead letter (failed: Refused: no)"))
         self.assertEqual(
             [headers[durable_headers.REASON] for headers in self.dead()], [durable_headers.NOT_RETRYABLE]
         )
@@ -336,8 +339,11 @@ class RetryTests(LaneTestCase):
 
         self.process(self.sender)
         self.process(self.worker(fail))
-        self.assertEqual(self.result(self.sender.send("WB:*", durable=True).when_done(), 2.0), "done")
+        events = listen(self)
+        job = self.sender.send("WB:*", durable=True)
+        self.assertEqual(self.result(job.when_done(), 2.0), "done")
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertTrue(texts(events, f"job {job.id} failed; it is tried again"))
 
     def test_the_sender_may_ask_for_fewer_attempts(self) -> None:
         async def fail(job: Job) -> None:

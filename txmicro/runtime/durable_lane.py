@@ -18,7 +18,7 @@ from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE
 from txmicro.protocol import durable_headers, messages, topology
 from txmicro.protocol.address import parse
-from txmicro.protocol.failures import describe
+from txmicro.protocol.failures import describe, from_header
 from txmicro.protocol.job import Job, is_seconds
 from txmicro.protocol.parcel import Parcel, Unroutable
 from txmicro.receiving.answers import Answers
@@ -267,9 +267,25 @@ class DurableLane:
         """
         storing = self._confirmed.store(parcel)
         if parcel.routing_key == topology.DEAD:
-            reason = parcel.headers[durable_headers.REASON]
-            storing.addCallback(lambda _: self._metrics.record_dead_letter(reason))
+            storing.addCallback(lambda _: self._dead(parcel))
         return storing
+
+    def _dead(self, parcel: Parcel) -> None:
+        """Count and log a dead letter that the broker has confirmed."""
+        reason = parcel.headers[durable_headers.REASON]
+        self._metrics.record_dead_letter(reason)
+        failure = ""
+        if durable_headers.FAILURE in parcel.headers:
+            error = from_header(parcel.headers[durable_headers.FAILURE])
+            failure = f": {error.type}: {error.message}"
+        self.log.warn(
+            "{worker}: job {job} is now a dead letter ({reason}{failure}); txmicro dead shows and requeues it",
+            worker=self.id,
+            job=parcel.key,
+            reason=reason,
+            failure=failure,
+            recurring=True,
+        )
 
     def repeat(self, key: str) -> None:
         """Publish the answer to a job again."""
@@ -314,8 +330,9 @@ class DurableLane:
     def _failed(self, job: Job, error: BaseException) -> None:
         failure = describe(error, self.id)
         self._metrics.record_error(failure["type"])
-        log_failed_job(self.log, self.id, job.id, error)
-        if self.intake.failed(job, error, failure):
+        last = self.intake.failed(job, error, failure)
+        log_failed_job(self.log, self.id, job.id, error, again=not last)
+        if last:
             self._tell_origin(job, messages.FAILURE, {"failure": failure})
 
     def _tell_origin(self, job: Job, kind: str, outcome: dict[str, Any]) -> None:
