@@ -6,11 +6,27 @@ import sys
 from typing import Any
 
 import treq
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
+from twisted.web.client import ResponseNeverReceived
 
 from tests.support.programs import PATIENCE, ROOT, ProgramTestCase, reactor
 from tests.support.rabbitmq import free_port, require_rabbitmq
+
+BLOCKING = """
+import time
+
+from txmicro import Worker
+
+
+class Blocking(Worker):
+    type = "Blocking"
+
+    def startService(self):
+        super().startService()
+        self.reactor.callLater(1, time.sleep, 60)
+"""
 
 
 class HealthTests(ProgramTestCase):
@@ -83,6 +99,18 @@ class HealthTests(ProgramTestCase):
         await self.until(port, ready=503)
         await rabbit.start()
         await self.until(port, ready=200)
+
+    async def test_a_process_whose_reactor_is_blocked_does_not_answer(self) -> None:
+        port = free_port()
+        (self.directory / "blocking.py").write_text(BLOCKING)
+        worker = self.twistd(
+            "txmicro-worker --class blocking:Blocking", TXMICRO_WORKER_METRICS_PORT=str(port)
+        )
+        await worker.says("the metrics page is")
+        await self.ask(port, "live")
+        await worker.says("the event loop has been blocked")
+        answer = treq.get(f"http://127.0.0.1:{port}/health/live", persistent=False, timeout=1)
+        await self.assertFailure(answer, CancelledError, ResponseNeverReceived)
 
 
 class ContainerTests(ProgramTestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
+from textwrap import dedent
 from typing import Any
 
 import treq
@@ -87,6 +88,13 @@ class DiscoveryTests(ProgramTestCase):
 
 
 class ConfigurationTests(SynchronousTestCase):
+    def test_compose_has_the_same_configuration_except_for_the_host(self) -> None:
+        compose = (ROOT / "etc" / "compose.yaml").read_text("utf-8")
+        content = compose.partition("content: |\n")[2].partition("\n\n")[0]
+        given = (FOLDER / "prometheus.yml").read_text("utf-8").partition("scrape_configs:")
+        expected = "".join(given[1:]).replace("localhost", "manager")
+        self.assertEqual(dedent(content).strip(), expected.strip())
+
     def test_promtool_accepts_every_configuration(self) -> None:
         require_prometheus()
         for path in sorted(FOLDER.glob("*.yml")):
