@@ -7,6 +7,7 @@ from typing import Final
 
 from click.exceptions import Exit
 
+from .configuration import CONFIGURATION
 from .dead import DEAD
 from .options import group
 from .queues import QUEUES
@@ -19,7 +20,7 @@ NAME: Final = "txmicro"
 COMMANDS: Final = group(
     NAME,
     "Operate a system of txmicro workers.",
-    [WORKERS, SEND, DEAD, QUEUES],
+    [WORKERS, SEND, DEAD, QUEUES, CONFIGURATION],
     epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
     "when nobody reads the output any more.",
 )
