@@ -193,7 +193,7 @@ class Worker(Service):
             await self._retire(engine, WorkerStopped("its worker could not start", worker=self.id))
             raise
         if self.do_job is None:  # perhaps misspelled
-            text = "{worker} is ready to send jobs; it takes none, because it has no do_job"
+            text = "{worker} is ready; it has no do_job, so it takes no jobs"
         else:
             text = "{worker} is ready"
         self.log.info(text, worker=self.id)

@@ -132,9 +132,7 @@ class RabbitMQTests(SystemMixin, ProgramTestCase):
         rabbit = await require_rabbitmq()
         url = rabbit.url.replace("guest:guest", "guest:wrong-one")
         worker = self.twistd("txmicro-worker --type WD", TXMICRO_BROKER_URL=url)
-        await worker.says(
-            r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in .*, at amqp://guest"
-        )
+        await worker.says(r"no connection to amqp://guest:\*\*\*@.*: .*(?i:refused|denied).*next attempt in")
         self.assertNotIn("wrong-one", worker.output)
         self.assertEqual(await worker.signal(signal.SIGINT), -signal.SIGINT)
 
@@ -238,12 +236,16 @@ class BadInputTests(ProgramTestCase):
         self.assertIn("worker type WX is unknown; expected one of WA, WB, WC, WD", worker.errors)
 
     async def test_a_missing_broker_is_logged_and_the_stop_is_fast(self) -> None:
-        url = f"amqp://127.0.0.1:{free_port()}"
+        ports = free_port(), free_port()
+        urls = ",".join(f"amqp://127.0.0.1:{port}" for port in ports)
         for line in ("txmicro-worker --type WD", "txmicro-manager"):
-            daemon = self.twistd(line, TXMICRO_BROKER_URL=url, TXMICRO_METRICS_PORT="0")
-            await daemon.says("no connection to .*next attempt in")
+            daemon = self.twistd(line, TXMICRO_BROKER_URL=urls, TXMICRO_METRICS_PORT="0")
+            await daemon.says(
+                f"no connection to .*:{ports[0]}/.*refused; next attempt in .*, at .*:{ports[1]}/"
+            )
             self.assertEqual(await daemon.signal(signal.SIGINT), -signal.SIGINT)
             self.assertNotIn("Traceback", daemon.output)
+            self.assertNotIn("may be lost", daemon.output)
 
     async def test_a_second_worker_with_the_same_id_does_not_start(self) -> None:
         broker = self.twistd("txmicro-broker", TXMICRO_BROKER_LISTEN_PORT="0")

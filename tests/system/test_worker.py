@@ -739,7 +739,7 @@ class LifeTests(SystemTestCase):
         with capturedLogs() as events:
             self.process(Worker("WC", id="WC:1"), Worker("WD", do_job=str, id="WD:1"))
         lines = [formatEvent(event) for event in events]
-        self.assertIn("WC:1 is ready to send jobs; it takes none, because it has no do_job", lines)
+        self.assertIn("WC:1 is ready; it has no do_job, so it takes no jobs", lines)
         self.assertIn("WD:1 is ready", lines)
 
     def test_a_worker_needs_a_bus(self) -> None:

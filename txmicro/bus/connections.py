@@ -216,12 +216,13 @@ class Bus(MultiService):
         delay = 0.0 if untried else float(self._delay(rounds))
         if isinstance(reason, REFUSALS):
             delay = max(delay, REFUSED_DELAY)
+        following = self._targets[attempt % len(self._targets)].broker
         self.log.warn(
-            "no connection to {broker}: {reason}; next attempt in {delay:.1f} s, at {following}",
+            "no connection to {broker}: {reason}; next attempt in {delay:.1f} s{at}",
             broker=target.broker,
             reason=str(reason).rstrip("."),  # Twisted's texts are sentences
             delay=delay,
-            following=self._targets[attempt % len(self._targets)].broker,
+            at=f", at {following}" if len(self._targets) > 1 else "",
             recurring=True,
         )
         await deferLater(self.clock, delay)

@@ -75,6 +75,7 @@ class Engine:
     ) -> None:
         self.id, self.type = me().id, me().type
         self._leave_by = 0.0
+        self._entered = False
         self._bus = bus
         self._clock = bus.clock
         self._ids = bus.ids
@@ -183,6 +184,7 @@ class Engine:
             await self.channel.take_jobs(self._slots.capacity, self._intake)
             await self.lane.take_jobs()
         self.announcer.enter()
+        self._entered = True
 
     async def retire(self, grace: float, reason: JobError) -> None:
         """Take no more jobs, announce that, and wait for those that run; cancel them after *grace* seconds.
@@ -236,7 +238,7 @@ class Engine:
         left = self._leave_by - self._clock.seconds() - CLOSING
         with suppress(TimeoutError):
             await self._publisher.flush().addTimeout(max(LAST_FLUSH, left), self._clock)
-        if self._bus.obstacle:
+        if self._entered and self._bus.obstacle:
             reason = self._bus.obstacle
             self.log.warn("{worker}: its last messages may be lost: {reason}", worker=self.id, reason=reason)
 
