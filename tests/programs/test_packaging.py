@@ -135,6 +135,13 @@ class WheelTests(PackageTestCase):
         demo = self.run_program("python", "-m", "txmicro.examples.movies", "--once")
         self.assertEqual(await demo.ended(), 0, demo.output)
 
+    async def test_a_new_worker_is_installed_and_known_by_its_type(self) -> None:
+        made = self.run_program("txmicro", "new", "worker", "InvoicePrinter")
+        self.assertEqual(await made.ended(), 0, made.output)
+        install(self.bin, str(self.directory / "invoice_printer"))
+        self.twistd("txmicro-broker")
+        await self.twistd("txmicro-worker --type InvoicePrinter").says("InvoicePrinter:.* is ready")
+
     async def test_the_small_examples_are_installed(self) -> None:
         names = ZipFile(self.packages.wheel).namelist()
         for name in EXAMPLES:

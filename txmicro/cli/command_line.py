@@ -6,24 +6,33 @@ from collections.abc import Sequence
 from typing import Final
 
 from click.exceptions import Exit
+from click.shell_completion import shell_complete
 
+from .completion import COMPLETION, NAME, VARIABLE
 from .configuration import CONFIGURATION
 from .dead import DEAD
+from .new import NEW
 from .options import group
 from .queues import QUEUES
 from .send import SEND
 from .task import Task
 from .workers import WORKERS
 
-NAME: Final = "txmicro"
-
 COMMANDS: Final = group(
     NAME,
     "Operate a system of txmicro workers.",
-    [WORKERS, SEND, DEAD, QUEUES, CONFIGURATION],
+    [WORKERS, SEND, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
     epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
     "when nobody reads the output any more.",
 )
+
+
+def complete(instruction: str) -> int:
+    """Write what the command line in the environment may go on with, for a shell's script; return the exit status.
+
+    :param instruction: the shell and what it wants, such as ``bash_complete``.
+    """
+    return shell_complete(COMMANDS, {}, NAME, VARIABLE, instruction)
 
 
 def read(words: Sequence[str]) -> Task:

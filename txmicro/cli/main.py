@@ -23,7 +23,8 @@ from txmicro.config import Config
 from txmicro.errors import ConfigError, TxmicroError
 from txmicro.util.once import Once
 
-from .command_line import read
+from .command_line import complete, read
+from .completion import VARIABLE
 from .output import write
 from .task import Context, Task
 
@@ -116,6 +117,8 @@ def main() -> None:
     streams: Any = (sys.stdout, sys.stderr)
     for stream in streams:
         stream.reconfigure(errors="backslashreplace")
+    if VARIABLE in os.environ:
+        sys.exit(complete(os.environ[VARIABLE]))
     try:
         react(launch, [sys.argv[1:]])
     finally:
