@@ -140,6 +140,7 @@ class LossTests(RecoveryTestCase):
         self.restart_broker()
         self.advance(5)
         self.check(sender)
+        self.assertEqual(self.logged("lost its channel"), [])  # the line about the connection is enough
 
     def test_jobs_that_run_while_the_broker_restarts_are_done_once(self) -> None:
         waiting: Deferred[str] = Deferred()

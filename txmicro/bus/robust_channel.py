@@ -165,9 +165,12 @@ class RobustChannel:
                 if self._content.gives_up(reason):
                     return
                 self.trouble = reason
-                self.complain(reason)
+                if not isinstance(reason, ConnectionLost):
+                    self._log_loss(reason, session)
                 delay = REFUSED_DELAY if isinstance(reason, REFUSALS) else self._delay(attempt)
                 await deferLater(self._bus.clock, delay)
+                if isinstance(reason, ConnectionLost):  # if the broker is down, the session is lost by now
+                    self._log_loss(reason, session)
         except (CancelledError, BusClosed):
             return
 
@@ -177,6 +180,11 @@ class RobustChannel:
             failure,
             worker=self._worker,
         )
+
+    def _log_loss(self, reason: BaseException, session: Session) -> None:
+        """Log and count *reason*, unless the whole session is lost, which the bus logs once for all its workers."""
+        if not session.is_lost:
+            self.complain(reason)
 
     def complain(self, reason: BaseException) -> None:
         """Log and count why something is built again; a queue that differs, only once."""

@@ -32,6 +32,7 @@ class Session:
     :ivar keeper: the channel in confirm mode, for messages that the broker must keep.
     :ivar large: publishes messages that the broker may refuse for their size.
     :ivar features: the broker's capabilities.
+    :ivar is_lost: whether a part of it is lost.
     :param transient: False if the broker is known to forbid transient queues that are not exclusive.
     :param dial: opens one more connection to the same broker, for a purpose in words.
     """
@@ -60,7 +61,7 @@ class Session:
         self._known: set[str] = set()
         self._checks: dict[str, list[Deferred[bool]]] = {}
         self._backlog = 0
-        self._is_lost = False
+        self.is_lost = False
         self._lost: Once[BaseException] = Once()
         for part in (publishing, consuming, publisher, keeper):
             part.lost().addCallback(self._part_lost)
@@ -70,7 +71,7 @@ class Session:
         return self._lost.wait()
 
     def _part_lost(self, reason: BaseException) -> None:
-        self._is_lost = True
+        self.is_lost = True
         self._lost.happen(reason)
 
     def close(self) -> Deferred[Any]:
@@ -123,7 +124,7 @@ class Session:
         :param frame: made by :meth:`frame`.
         """
         publishing = self.publishing
-        if self._is_lost:
+        if self.is_lost:
             return
         if not (publishing.blocked or publishing.paused):
             self._backlog = 0
