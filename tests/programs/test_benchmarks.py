@@ -25,7 +25,7 @@ def sample(system: str, per_second: float, in_flight: int = 1, bench: str = "job
 
 
 class SummaryTests(SynchronousTestCase):
-    def test_rounds_become_their_median_least_and_most(self) -> None:
+    def test_rounds_are_summarized_by_median_minimum_and_maximum(self) -> None:
         [result] = report.summarize(sample("txmicro", rate) for rate in (100, 500, 200))
         self.assertEqual(
             {name: result[name] for name in ("bench", "system", *report.COMMON)},
@@ -52,7 +52,7 @@ class SummaryTests(SynchronousTestCase):
         results = report.summarize(sample(name, rate, level) for (name, level), rate in rates.items())
         self.assertEqual([each["ratio"] for each in results], [1, 1, 0.5, 2, None])
 
-    def test_what_means_nothing_is_none(self) -> None:
+    def test_keys_that_do_not_apply_are_none(self) -> None:
         [result] = report.summarize([Sample("start", "txmicro", {}, {"announced_s": 0.5})])
         self.assertEqual([result[name] for name in report.COMMON], [None] * 4)
         self.assertEqual((result["announced_s"], result["ratio"]), (0.5, None))
@@ -65,7 +65,7 @@ class SummaryTests(SynchronousTestCase):
 
 
 class TableTests(SynchronousTestCase):
-    def test_it_has_the_fastest_first_and_no_column_that_is_empty(self) -> None:
+    def test_it_has_the_fastest_first_and_no_empty_columns(self) -> None:
         results = report.summarize(
             [sample("txmicro", 1000), sample("c", 4000), sample("txmicro", 5, bench="rest")]
         )
@@ -88,7 +88,7 @@ class TableTests(SynchronousTestCase):
         self.assertNotIn("unused", text)
         self.assertIn("\ncelery: no network\n", text)
 
-    def test_cases_are_in_their_order(self) -> None:
+    def test_cases_are_sorted(self) -> None:
         results = report.summarize(sample("txmicro", 10, level) for level in (100, 1, 16))
         rows = report.text("", results, {}, {}).splitlines()[7:10]
         self.assertEqual([row.split()[1] for row in rows], ["1", "16", "100"])
@@ -111,7 +111,7 @@ class HeadlineTests(SynchronousTestCase):
 
 
 class TargetTests(SynchronousTestCase):
-    def test_they_are_told_of_what_was_measured(self) -> None:
+    def test_only_measured_targets_are_reported(self) -> None:
         rates = {"txmicro": 1000, "txmicro-durable": 500, "c-librabbitmq": 2500}
         results = report.summarize(sample(name, rate, 100) for name, rate in rates.items())
         self.assertEqual(
@@ -124,7 +124,7 @@ class TargetTests(SynchronousTestCase):
         )
         self.assertIn("\ntargets\n", report.text("", results, {}, {}))
 
-    def test_each_is_of_something_that_is_measured(self) -> None:
+    def test_each_target_can_be_measured(self) -> None:
         systems = {system.name for system in SYSTEMS} | {"bare"}
         for target in targets.TARGETS:
             for figure in filter(None, (target.figure, target.base)):
@@ -165,7 +165,7 @@ class ProtocolTests(SynchronousTestCase):
         self.assertGreaterEqual(json.loads(answers[0])["jobs"], 7)
         self.assertEqual((most, pending), (7, []))
 
-    def test_a_sender_that_gets_no_echo_measures_nothing(self) -> None:
+    def test_a_sender_with_a_wrong_answer_measures_nothing(self) -> None:
         with self.assertRaises(ValueError):
             self.lines_for("1 1 1\n", lambda: protocol.serve_blocking(lambda data: {}, lambda answer: answer))
 
@@ -179,7 +179,7 @@ class ProgramTests(SynchronousTestCase):
         self.addCleanup(program.kill)
         return program
 
-    def test_it_answers_in_json_and_uses_something(self) -> None:
+    def test_it_answers_in_json_and_its_usage_is_measured(self) -> None:
         program = self.run_python(
             "while True: print('noise'), print('{\"asked\": %s}' % input(), flush=True)"
         )
@@ -187,7 +187,7 @@ class ProgramTests(SynchronousTestCase):
         self.assertGreater(program.rss(), 1_000_000)
         self.assertGreaterEqual(program.cpu(), 0)
 
-    def test_what_it_uses_includes_its_children(self) -> None:
+    def test_its_usage_includes_its_child_processes(self) -> None:
         code = "import subprocess, sys; print('up', flush=True); input(); subprocess.run([sys.executable, '-c', {!r}])"
         program = self.run_python(code.format("print('{}', flush=True); input()"))
         program.says("up")
@@ -195,19 +195,19 @@ class ProgramTests(SynchronousTestCase):
         program.ask("run it")
         self.assertGreater(program.rss(), alone)
 
-    def test_one_that_ends_too_early_is_an_error_with_its_last_words(self) -> None:
+    def test_a_program_that_ends_too_early_is_an_error_with_its_output(self) -> None:
         program = self.run_python("raise SystemExit('no broker')")
         error = self.assertRaises(ProgramError, program.says, "ready")
         self.assertIn("exited without printing 'ready'; no broker", str(error))
 
-    def test_one_that_says_nothing_is_an_error(self) -> None:
+    def test_a_program_that_prints_nothing_is_an_error(self) -> None:
         program = self.run_python("input()")
         error = self.assertRaises(ProgramError, program.says, "ready", 0.01)
         self.assertIn("did not print 'ready'", str(error))
 
 
 class SystemTests(SynchronousTestCase):
-    def test_one_that_cannot_be_made_ready_is_absent_with_the_reason(self) -> None:
+    def test_a_system_that_cannot_be_prepared_is_absent_with_the_reason(self) -> None:
         self.assertIn("no-such-program", str(self.assertRaises(Absent, run, "no-such-program")))
         error = self.assertRaises(Absent, run, sys.executable, "-c", "raise SystemExit('no wheel')")
         self.assertTrue(str(error).endswith("failed: no wheel"))
@@ -219,7 +219,7 @@ class SystemTests(SynchronousTestCase):
                 system.command("work", "amqp://h")[len(system.program) :][:2], ["work", "amqp://h"]
             )
 
-    def test_what_is_installed_is_pinned(self) -> None:
+    def test_installed_packages_are_pinned(self) -> None:
         for line in (PEERS / "requirements.txt").read_text("utf-8").splitlines()[1:]:
             self.assertRegex(line, r"^[\w.-]+==[\w.]+$")
 

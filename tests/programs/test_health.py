@@ -51,7 +51,7 @@ class HealthTests(ProgramTestCase):
                 self.fail(f"/health/ready is {status}, not {ready}: {answer}")
             await deferLater(reactor, 0.05)
 
-    async def test_a_worker_whose_broker_is_killed_and_comes_back(self) -> None:
+    async def test_a_worker_whose_broker_is_killed_and_restarted(self) -> None:
         broker_port, of_broker, of_worker = free_port(), free_port(), free_port()
         self.settings |= {
             "TXMICRO_BROKER_URL": f"amqp://127.0.0.1:{broker_port}",

@@ -39,13 +39,13 @@ class MethodTests(ConnectionTestCase):
         replies = [self.successResultOf(call) for call in calls]
         self.assertEqual([replies[0].queue, replies[2].message_count], ["a", 7])
 
-    def test_what_is_not_answered_fires_at_once(self) -> None:
+    def test_a_method_without_a_reply_fires_at_once(self) -> None:
         channel = self.opened().channel()
         self.assertIsNone(self.successResultOf(channel.queue_declare(queue="q", nowait=True)))
         self.assertIsNone(self.successResultOf(channel.basic_nack(delivery_tag=1, multiple=True)))
         self.assertEqual(len(self.broker.heard()), 2)
 
-    def test_a_cancelled_call_leaves_the_others_their_replies(self) -> None:
+    def test_a_canceled_call_does_not_affect_the_replies_of_others(self) -> None:
         channel = self.opened().channel()
         first, second = channel.basic_qos(prefetch_count=1), channel.queue_purge(queue="q")
         first.cancel()
@@ -63,7 +63,7 @@ class MethodTests(ConnectionTestCase):
         self.assertIsInstance(self.reason(channel.basic_publish(exchange="x")), InvalidArgument)
         self.assertEqual(self.broker.heard(), [])
 
-    def test_get_gives_the_message_or_says_that_there_is_none(self) -> None:
+    def test_get_fires_with_the_message_or_none(self) -> None:
         channel = self.opened().channel()
         empty, full = channel.basic_get(queue="q"), channel.basic_get(queue="q")
         self.broker.say(Basic.GetEmpty())
@@ -80,7 +80,7 @@ class MethodTests(ConnectionTestCase):
 
 
 class ChannelTests(ConnectionTestCase):
-    def test_numbers_go_round_and_are_reused_only_when_free(self) -> None:
+    def test_numbers_are_reused_only_when_they_are_free(self) -> None:
         broker = self.begin()
         broker.open(channel_max=3)
         first, second = broker.channel(1), broker.channel(2)
@@ -107,7 +107,7 @@ class ChannelTests(ConnectionTestCase):
         broker.say(Basic.QosOk(), channel=2)
         self.successResultOf(qos)
 
-    def test_a_right_that_is_missing_is_named(self) -> None:
+    def test_a_missing_right_is_named(self) -> None:
         cases: tuple[tuple[type[Frame], str, str], ...] = (
             (Exchange.Declare, "exchange 'x'", "configure"),
             (Queue.Declare, "queue 'q'", "configure"),
@@ -127,7 +127,7 @@ class ChannelTests(ConnectionTestCase):
             self.assertIsInstance(reason, AccessRefused)
             self.assertEqual(str(reason), f"403 {text} (the user lacks the {right} permission for it)")
 
-    def test_a_queue_in_exclusive_use_is_not_a_right_that_is_missing(self) -> None:
+    def test_a_queue_in_exclusive_use_is_not_a_missing_right(self) -> None:
         broker = self.opened()
         channel = broker.channel()
         text = "ACCESS_REFUSED - queue 'q' in vhost '/' in exclusive use"
@@ -148,7 +148,7 @@ class ChannelTests(ConnectionTestCase):
         self.successResultOf(channel.basic_nack(delivery_tag=1))
         self.assertEqual(broker.heard(), [])
 
-    def test_closing_fires_when_the_broker_knows_and_its_number_is_free(self) -> None:
+    def test_closing_fires_when_the_broker_has_confirmed_and_the_number_is_free(self) -> None:
         broker = self.opened()
         channel = broker.channel()
         lost, closed = channel.lost(), channel.channel_close()
@@ -183,7 +183,7 @@ class ChannelTests(ConnectionTestCase):
         self.assertEqual(self.reason(closed).reply_code, 404)
         self.assertFalse(broker.transport.disconnecting)
 
-    def test_cancelling_the_opening_closes_the_channel(self) -> None:
+    def test_canceling_the_opening_closes_the_channel(self) -> None:
         broker = self.opened()
         opening = broker.client.channel_open()
         opening.cancel()
@@ -222,7 +222,7 @@ class ConsumerTests(ConnectionTestCase):
         tag: str = self.successResultOf(consuming)
         return tag
 
-    def test_messages_come_whole_binary_empty_and_of_many_frames(self) -> None:
+    def test_messages_may_be_binary_empty_and_of_many_frames(self) -> None:
         tag = self.consume()
         bodies = [b"", b"\xff\xfe", "é".encode() * 10, bytes(range(256)) * 100]
         for number, body in enumerate(bodies):
@@ -239,7 +239,7 @@ class ConsumerTests(ConnectionTestCase):
         self.assertEqual((ack.delivery_tag, ack.multiple), (5, False))
         self.assertEqual((reject.delivery_tag, reject.requeue), (6, True))
 
-    def test_acks_of_one_turn_share_a_frame_that_covers_nothing_that_is_open(self) -> None:
+    def test_acks_of_one_turn_share_a_frame_that_covers_no_other_delivery(self) -> None:
         tag = self.consume()
         self.assertEqual(self.acks_of(tag, 1, 2), [(2, True)])
         self.channel.basic_get(queue="q")
@@ -258,7 +258,7 @@ class ConsumerTests(ConnectionTestCase):
             self.channel.ack(number)
         return [(ack.delivery_tag, ack.multiple) for _, ack in self.broker.heard()]
 
-    def test_what_a_callback_raises_is_logged_and_the_next_message_comes(self) -> None:
+    def test_an_error_of_a_callback_is_logged_and_the_next_message_arrives(self) -> None:
         def fails_at_first(deliver: Deliver, properties: Properties, body: bytes) -> None:
             self.message(deliver, properties, body)
             if deliver.delivery_tag == 1:
@@ -270,14 +270,14 @@ class ConsumerTests(ConnectionTestCase):
         self.assertEqual([number for number, _, _ in self.got], [1, 2])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_a_message_for_nobody_is_dropped(self) -> None:
+    def test_a_message_for_an_unknown_consumer_is_dropped(self) -> None:
         self.broker.content(Deliver("who?", 1, False, "", ""))
         self.assertFalse(self.broker.transport.disconnecting)
 
     def test_each_consumer_has_a_tag_of_its_own(self) -> None:
         self.assertNotEqual(self.consume(), self.consume())
 
-    def test_messages_come_until_the_broker_has_cancelled_and_said_all(self) -> None:
+    def test_messages_arrive_until_the_broker_has_confirmed_the_cancellation(self) -> None:
         tag = self.consume()
         cancelling = self.channel.cancel(tag)
         self.assertEqual(self.broker.heard_one().consumer_tag, tag)
@@ -292,7 +292,7 @@ class ConsumerTests(ConnectionTestCase):
         self.assertEqual([number for number, _, _ in self.got], [1, 2])
         self.assertEqual(self.cancelled, [])
 
-    def test_a_consumer_that_the_broker_cancels_hears_of_it_once(self) -> None:
+    def test_a_consumer_that_the_broker_cancels_is_told_once(self) -> None:
         tag = self.consume()
         self.broker.say(Basic.Cancel(tag, True), Basic.Cancel(tag, True))
         self.assertEqual(self.cancelled, ["q"])
@@ -304,7 +304,7 @@ class ConsumerTests(ConnectionTestCase):
         self.broker.content(Deliver("c1", 1, False, "", ""))
         self.assertEqual(self.got, [])
 
-    def test_a_consumer_may_do_without_hearing_that_it_was_cancelled(self) -> None:
+    def test_a_consumer_need_not_be_told_that_it_was_canceled(self) -> None:
         consuming = self.channel.consume("q", self.message)
         self.broker.say(Basic.ConsumeOk("c1"), Basic.Cancel("c1", True))
         self.assertEqual(self.successResultOf(consuming), "c1")
@@ -330,7 +330,7 @@ class PublishTests(ConnectionTestCase):
         self.channel.publish(self.channel.publisher("x", "k"), properties, b"")
         self.assertEqual(self.broker.heard_one().properties.headers, headers)
 
-    def test_a_long_body_is_split_as_agreed(self) -> None:
+    def test_a_long_body_is_split_at_the_negotiated_size(self) -> None:
         self.broker.hang_up()
         broker = self.begin(frame_max=4096)
         broker.open()
@@ -341,7 +341,7 @@ class PublishTests(ConnectionTestCase):
         self.assertEqual(broker.transport.value().count(b"\x03\x00\x01\x00\x00\x0f\xf8"), 3)
         self.assertEqual(broker.heard_one().body, body)
 
-    def test_what_one_turn_writes_goes_out_in_one_piece(self) -> None:
+    def test_the_frames_of_a_turn_are_written_together(self) -> None:
         prefix, transport = self.channel.publisher("x", "k"), self.broker.transport
         transport.writes = 0
         for _ in range(3):
@@ -352,7 +352,7 @@ class PublishTests(ConnectionTestCase):
         self.assertEqual(transport.writes, 1)
         self.assertEqual(len(self.broker.heard()), 4)
 
-    def test_what_is_written_while_reading_goes_out_at_its_end(self) -> None:
+    def test_frames_written_while_reading_are_sent_after_it(self) -> None:
         self.channel.consume("q", lambda deliver, *_: self.channel.ack(deliver.delivery_tag))
         self.broker.say(Basic.ConsumeOk("c1"))
         self.broker.heard()
@@ -369,7 +369,7 @@ class PublishTests(ConnectionTestCase):
         self.assertNotEqual(self.broker.transport.value(), b"")
         self.assertEqual(len(self.broker.heard()), 1)
 
-    def test_a_returned_message_is_told(self) -> None:
+    def test_a_returned_message_is_reported(self) -> None:
         got: list[Any] = []
         returned = Basic.Return(312, "NO_ROUTE", "x", "k")
         self.broker.content(returned, b"nobody listens")
@@ -379,7 +379,7 @@ class PublishTests(ConnectionTestCase):
         self.broker.content(returned, b"body", Properties(message_id="m"))
         self.assertEqual(got, [(312, "k", "m", b"body")])
 
-    def test_what_on_return_raises_is_logged(self) -> None:
+    def test_an_error_of_on_return_is_logged(self) -> None:
         def fails(*_: object) -> None:
             raise ZeroDivisionError
 
@@ -387,6 +387,6 @@ class PublishTests(ConnectionTestCase):
         self.broker.content(Basic.Return(312, "NO_ROUTE", "x", "k"))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_confirms_nobody_asked_for_change_nothing(self) -> None:
+    def test_unexpected_confirms_change_nothing(self) -> None:
         self.broker.say(Basic.Ack(1, True), Basic.Nack(1, True))
         self.assertFalse(self.broker.transport.disconnecting)

@@ -46,7 +46,7 @@ class ConfirmsTests(ConnectionTestCase):
         self.broker.say(Basic.Ack(1, False), Basic.Ack(1, False))
         self.assertIsNone(self.successResultOf(first))
 
-    def test_one_confirm_may_mean_many(self) -> None:
+    def test_one_confirm_may_cover_many_messages(self) -> None:
         messages = [self.publish(str(number)) for number in range(4)]
         self.broker.say(Basic.Ack(3, True))
         for stored in messages[:3]:
@@ -55,7 +55,7 @@ class ConfirmsTests(ConnectionTestCase):
         self.broker.say(Basic.Nack(4, True))
         self.assertIsInstance(self.reason(messages[3]), NackError)
 
-    def test_messages_nobody_waits_for_are_numbered_too(self) -> None:
+    def test_messages_without_a_wait_are_numbered_too(self) -> None:
         self.channel.publish(self.prefix, b"\0\0", b"")
         stored = self.publish("2")
         self.broker.say(Basic.Ack(1, False))
@@ -79,7 +79,7 @@ class ConfirmsTests(ConnectionTestCase):
         self.broker.say(Basic.Ack(2, False))
         self.successResultOf(other)
 
-    def test_a_returned_message_is_not_stored_whatever_follows(self) -> None:
+    def test_a_returned_message_is_not_stored_even_if_it_is_confirmed(self) -> None:
         heard: list[Any] = []
         self.channel.on_return = lambda *message: heard.append(message)
         first, second = self.publish("1"), self.publish("2")
@@ -91,14 +91,14 @@ class ConfirmsTests(ConnectionTestCase):
         self.successResultOf(first)
         self.assertEqual(heard, [])
 
-    def test_a_broker_may_sort_the_headers_and_add_to_them(self) -> None:
+    def test_a_broker_may_sort_the_headers_and_add_some(self) -> None:
         properties = Properties(message_id="1", headers={"b": 1, "a": 2}).encode()
         stored = self.channel.publish_confirmed(self.prefix, properties, b"body", "1")
         self.give_back("1", headers={"a": 2, "b": 1, "x-routed-by": "node"}, timestamp=1)
         self.broker.say(Basic.Ack(1, False))
         self.assertIsInstance(self.reason(stored), Returned)
 
-    def test_of_the_same_message_twice_none_counts_as_stored_when_one_is_returned(self) -> None:
+    def test_of_two_equal_messages_none_is_stored_if_one_is_returned(self) -> None:
         twice, other = [self.publish("1"), self.publish("1")], self.publish("2")
         self.give_back("1")
         for stored in twice:
@@ -107,7 +107,7 @@ class ConfirmsTests(ConnectionTestCase):
         self.broker.say(Basic.Ack(3, True))
         self.assertIsNone(self.successResultOf(other))
 
-    def test_the_same_message_again_is_returned_again(self) -> None:
+    def test_an_equal_message_is_returned_again(self) -> None:
         for number in (1, 2):
             stored = self.publish("1")
             self.give_back("1")
@@ -118,14 +118,14 @@ class ConfirmsTests(ConnectionTestCase):
         self.assertIsNone(self.successResultOf(again))
         self.assertIsNone(self.successResultOf(once_more))
 
-    def test_the_same_message_again_before_the_broker_has_confirmed_the_one_that_was_returned(self) -> None:
+    def test_an_equal_message_before_the_returned_one_is_confirmed(self) -> None:
         for _ in range(2):
             stored = self.publish("1")
             self.give_back("1")
             self.assertIsInstance(self.reason(stored), Returned)
         self.broker.say(Basic.Ack(2, True))
 
-    def test_a_return_of_another_id_means_one_that_went_the_same_way(self) -> None:
+    def test_a_return_with_another_id_counts_for_a_message_with_the_same_route(self) -> None:
         stored = self.publish("1")
         elsewhere = self.channel.publish_confirmed(
             self.channel.publisher("x", "other", True), b"\0\0", b"", ""
@@ -135,25 +135,25 @@ class ConfirmsTests(ConnectionTestCase):
         self.broker.say(Basic.Ack(2, True))
         self.assertIsNone(self.successResultOf(elsewhere))
 
-    def test_where_any_may_be_returned_none_counts_as_stored(self) -> None:
+    def test_none_is_stored_if_any_may_be_the_returned_one(self) -> None:
         stored = [self.publish("1"), self.publish("2")]
         self.give_back("3", key="somewhere")
         self.broker.say(Basic.Ack(2, True))
         for each in stored:
             self.assertIsInstance(self.reason(each), ReturnUnclear)
 
-    def test_a_returned_message_nobody_waits_for_is_told(self) -> None:
+    def test_a_returned_message_without_a_wait_is_reported(self) -> None:
         heard: list[Any] = []
         self.channel.on_return = lambda *message: heard.append(message)
         self.give_back("7")
         self.assertEqual(len(heard), 1)
 
-    def test_nobody_knows_when_the_channel_is_gone(self) -> None:
+    def test_the_result_is_unknown_after_the_channel_is_closed(self) -> None:
         stored = self.publish("1")
         self.broker.say(ChannelMethods.Close(404, "NOT_FOUND", 0, 0))
         self.assertIsInstance(self.reason(stored), ChannelClosed)
 
-    def test_cancelling_stops_the_wait(self) -> None:
+    def test_canceling_stops_the_wait(self) -> None:
         stored, other = self.publish("1"), self.publish("2")
         stored.cancel()
         self.assertIsInstance(self.reason(stored), CancelledError)

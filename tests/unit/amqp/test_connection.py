@@ -30,7 +30,7 @@ class FlowControlTests(ConnectionTestCase):
         self.flips: list[bool] = []
         self.opened().client.on_writable = self.flips.append
 
-    def test_the_transport_is_listened_to(self) -> None:
+    def test_a_full_transport_stops_publishing(self) -> None:
         transport, client = self.broker.transport, self.broker.client
         self.assertIs(transport.producer, client)
         self.assertTrue(transport.streaming)
@@ -41,14 +41,14 @@ class FlowControlTests(ConnectionTestCase):
         client.stopProducing()
         self.assertEqual(self.flips, [False, True])
 
-    def test_the_broker_is_listened_to(self) -> None:
+    def test_a_blocked_connection_stops_publishing(self) -> None:
         self.broker.say(ConnectionMethods.Blocked("low on memory"), channel=0)
         self.assertTrue(self.broker.client.blocked)
         self.broker.say(ConnectionMethods.Unblocked(), channel=0)
         self.assertFalse(self.broker.client.blocked)
         self.assertEqual(self.flips, [False, True])
 
-    def test_both_must_be_willing(self) -> None:
+    def test_publishing_needs_both(self) -> None:
         client = self.broker.client
         self.broker.say(ConnectionMethods.Blocked("low on memory"), channel=0)
         client.pauseProducing()
@@ -57,12 +57,12 @@ class FlowControlTests(ConnectionTestCase):
         client.resumeProducing()
         self.assertEqual(self.flips, [False, True])
 
-    def test_nobody_needs_to_listen(self) -> None:
+    def test_a_listener_is_optional(self) -> None:
         self.broker.client.on_writable = None
         self.broker.client.pauseProducing()
         self.assertTrue(self.broker.client.paused)
 
-    def test_what_the_listener_raises_is_logged(self) -> None:
+    def test_an_error_of_the_listener_is_logged(self) -> None:
         def fails(_: bool) -> None:
             raise ZeroDivisionError
 
@@ -100,7 +100,7 @@ class CloseTests(ConnectionTestCase):
         self.assertIs(type(self.reason(broker.client.channel_open())), ConnectionLost)
         self.assertIs(type(self.reason(broker.client.ready())), ConnectionLost)
 
-    def test_shutting_down_says_good_bye(self) -> None:
+    def test_a_shutdown_sends_close(self) -> None:
         broker = self.opened()
         channel = broker.channel()
         calling, closed = channel.basic_qos(), broker.client.shutdown()
@@ -115,7 +115,7 @@ class CloseTests(ConnectionTestCase):
         self.assertIsInstance(self.reason(calling), ConnectionLost)
         self.assertIsNone(self.successResultOf(broker.client.shutdown()))
 
-    def test_shutting_down_does_not_wait_for_ever(self) -> None:
+    def test_a_shutdown_has_a_timeout(self) -> None:
         broker = self.opened()
         closed, again = broker.client.shutdown(timeout=2), broker.client.shutdown()
         broker.clock.advance(1.9)
@@ -126,7 +126,7 @@ class CloseTests(ConnectionTestCase):
         self.successResultOf(closed)
         self.successResultOf(again)
 
-    def test_what_comes_after_good_bye_is_not_heard(self) -> None:
+    def test_frames_after_close_are_ignored(self) -> None:
         broker = self.opened()
         channel = broker.channel()
         got: list[Any] = []
@@ -141,7 +141,7 @@ class CloseTests(ConnectionTestCase):
         self.assertEqual(str(self.reason(calling)), "closed by this side")
         self.assertTrue(broker.transport.disconnecting)
 
-    def test_shutting_down_amid_the_handshake(self) -> None:
+    def test_a_shutdown_during_the_handshake(self) -> None:
         broker = self.begin()
         ready = broker.client.ready()
         broker.connect()
@@ -157,13 +157,13 @@ class CloseTests(ConnectionTestCase):
         broker.clock.advance(5)
         self.assertTrue(broker.transport.disconnected)
 
-    def test_aborting_ends_it_at_once_whatever_goes_on(self) -> None:
+    def test_an_abort_closes_at_once_in_every_state(self) -> None:
         broker = self.opened()
         broker.say(ConnectionMethods.Close(320, "CONNECTION_FORCED", 0, 0), channel=0)
         broker.client.abort()
         self.assertTrue(broker.transport.disconnected)
 
-    def test_cancelling_a_wait_for_the_end_stops_only_that(self) -> None:
+    def test_canceling_a_wait_for_the_end_stops_only_that_wait(self) -> None:
         broker = self.opened()
         lost, other = broker.client.lost(), broker.client.lost()
         lost.cancel()
@@ -171,7 +171,7 @@ class CloseTests(ConnectionTestCase):
         broker.hang_up()
         self.assertIsInstance(self.successResultOf(other), ConnectionLost)
 
-    def test_who_hears_of_the_end_may_cancel_who_has_not(self) -> None:
+    def test_a_callback_of_the_end_may_cancel_another_wait(self) -> None:
         broker = self.opened()
         first, second = broker.client.lost(), broker.client.lost()
         first.addCallback(lambda _: second.cancel())
@@ -179,7 +179,7 @@ class CloseTests(ConnectionTestCase):
         self.successResultOf(first)
         self.assertIsInstance(self.reason(second), CancelledError)
 
-    def test_what_is_called_back_at_the_end_may_write(self) -> None:
+    def test_a_callback_of_the_end_may_write(self) -> None:
         broker = self.opened()
         first, second = broker.channel(1), broker.channel(2)
         first.lost().addCallback(lambda _: second.ack(1))
@@ -217,16 +217,16 @@ class ProtocolErrorTests(ConnectionTestCase):
         message = b"\x01\0\x09\0\0\0\x10\0\x3c\0\x3c" + bytes(12) + b"\xce" + b"\x02\0\x09\0\0\0\x0e\0\x3c"
         self.broken(504, data=message + bytes(12) + b"\xce")
 
-    def test_a_reply_nobody_asked_for(self) -> None:
+    def test_an_unexpected_reply(self) -> None:
         self.broken(503, Basic.QosOk())
         self.broken(503, ConnectionMethods.OpenOk(), channel=0)
 
-    def test_what_only_a_client_says(self) -> None:
+    def test_methods_that_only_a_client_sends(self) -> None:
         self.broken(503, Exchange.Declare(0, "x"))
         publish = b"\x01\0\x01\0\0\0\x09\0\x3c\0\x28" + bytes(5) + b"\xce" + b"\x02\0\x01\0\0\0\x0e\0\x3c"
         self.broken(503, data=publish + bytes(12) + b"\xce")
 
-    def test_what_belongs_to_the_connection_or_to_a_channel(self) -> None:
+    def test_methods_on_the_wrong_channel(self) -> None:
         self.broken(503, ConnectionMethods.Blocked("x"))
         self.broken(503, ChannelMethods.Close(404, "x", 0, 0), channel=0)
 
@@ -236,6 +236,6 @@ class ProtocolErrorTests(ConnectionTestCase):
         broker.say(Basic.QosOk())
         self.assertIsInstance(self.reason(calling), FrameError)
 
-    def test_every_error_is_of_one_family(self) -> None:
+    def test_every_error_has_the_same_base_class(self) -> None:
         for error in (AuthenticationFailed, ChannelClosed, FrameError, InvalidArgument, NackError, Returned):
             self.assertTrue(issubclass(error, TxmicroError))

@@ -10,7 +10,7 @@ STEPS = ("arrive", "done", "reject", "take")
 
 
 class DeliveriesTests(SynchronousTestCase):
-    def test_one_frame_for_all_that_came_before_the_first_open_one(self) -> None:
+    def test_one_frame_acknowledges_all_before_the_first_open_delivery(self) -> None:
         deliveries = Deliveries()
         for tag in range(1, 8):
             deliveries.arrived(tag)
@@ -23,14 +23,14 @@ class DeliveriesTests(SynchronousTestCase):
         self.assertTrue(deliveries.done(6))
         self.assertEqual(deliveries.take(), [(6, False)])
 
-    def test_one_is_no_multiple(self) -> None:
+    def test_one_delivery_is_not_acknowledged_as_multiple(self) -> None:
         deliveries = Deliveries()
         deliveries.arrived(1)
         deliveries.done(1)
         self.assertEqual(deliveries.take(), [(1, False)])
 
     @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 10))))
-    def test_a_broker_hears_of_what_is_done_and_of_nothing_else(self, steps: list[tuple[str, int]]) -> None:
+    def test_exactly_the_settled_deliveries_are_acknowledged(self, steps: list[tuple[str, int]]) -> None:
         deliveries = Deliveries()
         tag, open_here, done, unsettled = 0, list[int](), set[int](), list[int]()
         for step, place in [*steps, ("take", 0)]:

@@ -71,7 +71,7 @@ class FieldTests(SynchronousTestCase):
             data = b"\x00\x00\x00\x0b\x01tT" + struct.pack(">Q", number)
             self.assertEqual(decode_table(data, 0, len(data))[0], {"t": number})
 
-    def test_what_is_nested_too_deeply_reads_as_none(self) -> None:
+    def test_values_nested_too_deeply_are_read_as_none(self) -> None:
         deep: Any = {}
         for _ in range(100):
             deep = {"x": [deep]}
@@ -99,7 +99,7 @@ class FieldTests(SynchronousTestCase):
                 decode_table(damaged, 0, len(damaged))
             self.assertEqual(caught.exception.code, 502)
 
-    def test_what_a_table_cannot_hold_is_refused(self) -> None:
+    def test_values_that_a_table_cannot_hold_are_refused(self) -> None:
         loop: dict[str, Any] = {}
         loop["loop"] = loop
         long_ago = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
@@ -132,7 +132,7 @@ class FieldTests(SynchronousTestCase):
         ):
             self.assertRaises(FrameError, Properties.decode, damaged)
 
-    def test_text_that_is_no_utf_8_does_not_cost_the_connection(self) -> None:
+    def test_text_that_is_not_utf_8_does_not_close_the_connection(self) -> None:
         self.assertEqual(Properties.decode(b"\x80\x00\x02a\xff").content_type, "a\ufffd")
         deliver = raw(1, 1, struct.pack(">I", 0x3C003C) + b"\x01\xff" + b"\0" * 8 + b"\0\x01\xfe\x01\xfd")
         publish = raw(1, 2, struct.pack(">I", 0x3C0028) + b"\0\0\x01\xfe\x01\xfd\x03")
@@ -142,7 +142,7 @@ class FieldTests(SynchronousTestCase):
         self.assertEqual([event[1][1]["routing_key"] for event in events], ["\ufffd", "\ufffd"])
         self.assertEqual((events[1][1][1]["mandatory"], events[1][1][1]["immediate"]), (True, True))
 
-    def test_the_deprecated_cluster_id_is_read_past(self) -> None:
+    def test_the_deprecated_cluster_id_is_skipped(self) -> None:
         self.assertEqual(Properties.decode(b"\x00\x0c\x01a\x02bc"), Properties(app_id="a"))
 
     def test_properties_are_compared_and_shown_by_their_fields(self) -> None:

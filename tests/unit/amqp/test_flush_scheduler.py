@@ -16,7 +16,7 @@ class FlushSchedulerTests(SynchronousTestCase):
     def call(self, name: str) -> None:
         self.turn.schedule(lambda: self.called.append(name))
 
-    def test_what_is_due_is_called_when_the_turn_ends(self) -> None:
+    def test_scheduled_functions_are_called_at_the_end_of_the_turn(self) -> None:
         self.call("a")
         self.call("b")
         self.assertEqual(self.called, [])
@@ -42,18 +42,18 @@ class FlushSchedulerTests(SynchronousTestCase):
         self.assertRaises(ZeroDivisionError, self.turn.read, fails, b"a")
         self.assertEqual(self.called, ["a"])
 
-    def test_what_waits_for_the_clock_is_not_called_twice(self) -> None:
+    def test_a_function_that_waits_for_the_clock_is_not_called_twice(self) -> None:
         self.call("a")
         self.turn.read(lambda data: self.call(data.decode()), b"b")
         self.clock.advance(0)
         self.assertEqual(self.called, ["a", "b"])
 
-    def test_more_may_become_due_at_the_end(self) -> None:
+    def test_functions_may_be_scheduled_at_the_end(self) -> None:
         self.turn.schedule(lambda: self.call("late"))
         self.clock.advance(0)
         self.assertEqual(self.called, ["late"])
 
-    def test_what_is_forgotten_is_not_called(self) -> None:
+    def test_a_removed_function_is_not_called(self) -> None:
         self.turn.schedule(self.fail)
         self.turn.cancel(self.fail)
         self.turn.cancel(self.fail)

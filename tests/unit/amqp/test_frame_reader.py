@@ -67,7 +67,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY, max_examples=150)
     @given(st.lists(THINGS, max_size=6), st.data())
-    def test_any_split_of_any_stream_yields_what_was_written(
+    def test_any_split_of_any_stream_is_read_as_it_was_written(
         self, things: list[tuple[int, Any]], data: st.DataObject
     ) -> None:
         stream = b"".join(by_pamqp(channel, thing, 4096) for channel, thing in things)
@@ -77,7 +77,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY, max_examples=100)
     @given(st.integers(1, 65535), CONTENTS.filter(lambda content: not has_float(content.properties.headers)))
-    def test_the_writers_bytes_are_pamqps(self, channel: int, content: IncomingMessage) -> None:
+    def test_the_writers_bytes_equal_pamqps(self, channel: int, content: IncomingMessage) -> None:
         if isinstance(content.method, Light):
             raise TypeError(content.method)
         content.properties.headers = in_pamqps_order(content.properties.headers)
@@ -88,7 +88,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY)
     @given(st.integers(0, 65535), st.integers(0, 2**63 - 1), st.booleans(), SHORT, NAMES)
-    def test_the_methods_written_by_hand_are_pamqps(
+    def test_the_methods_encoded_by_txmicro_equal_pamqps(
         self, channel: int, tag: int, bit: bool, text: str, name: str
     ) -> None:
         basic = commands.Basic
@@ -134,7 +134,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY, max_examples=150)
     @given(PROPERTIES, st.integers(0, 2**63 - 1))
-    def test_a_form_is_filled_in_as_properties_are_encoded(self, properties: Properties, time: int) -> None:
+    def test_a_template_of_properties_equals_their_encoding(self, properties: Properties, time: int) -> None:
         properties.timestamp = time
         properties.message_id = properties.message_id or None
         own = {"headers", "expiration", "message_id", "timestamp"}
@@ -146,7 +146,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY, max_examples=500)
     @given(st.lists(st.tuples(st.integers(0, 3), DELIVERIES), min_size=1, max_size=3), st.data())
-    def test_the_short_cut_for_deliveries_reads_what_the_long_way_reads(
+    def test_the_fast_path_for_deliveries_reads_the_same(
         self, contents: list[tuple[int, IncomingMessage]], data: st.DataObject
     ) -> None:
         stream = bytearray(b"".join(by_pamqp(channel, content, 4096) for channel, content in contents))
@@ -175,7 +175,7 @@ class PropertyTests(SynchronousTestCase):
 
     @settings(PROPERTY, max_examples=150)
     @given(TABLES)
-    def test_tables_come_back_as_they_went(self, table: dict[str, Any]) -> None:
+    def test_tables_are_read_as_they_were_written(self, table: dict[str, Any]) -> None:
         data = encode_table(table)
         self.assertEqual(decode_table(data, 0, len(data)), (table, len(data)))
 
@@ -190,7 +190,7 @@ class InvalidOrderTests(SynchronousTestCase):
         error: FrameError = caught.exception
         return error
 
-    def test_an_error_says_what_and_where(self) -> None:
+    def test_an_error_names_the_frame_and_the_channel(self) -> None:
         error = self.refused(505, raw_header(9, 0))
         self.assertEqual(str(error), "header without a method (channel 9, 505)")
         self.assertEqual(error.channel, 9)
@@ -199,7 +199,7 @@ class InvalidOrderTests(SynchronousTestCase):
         self.assertIn("AMQP", str(self.refused(501, frames.PROTOCOL_HEADER)))
         self.assertIn("HTTP/1.1", str(self.refused(501, b"HTTP/1.1 400 Bad Request")))
 
-    def test_a_frame_larger_than_agreed_is_refused_before_it_has_come(self) -> None:
+    def test_a_frame_larger_than_negotiated_is_refused_before_it_is_complete(self) -> None:
         self.refused(501, raw(3, 1, bytes(4089))[:8], frame_max=4096)
         self.assertEqual(Reading(frame_max=4096).feed(raw(3, 1, bytes(4088))[:8]), [])
 
@@ -210,7 +210,7 @@ class InvalidOrderTests(SynchronousTestCase):
         self.refused(501, raw(8, 1, b""))
         self.refused(501, raw(8, 0, b"x"))
 
-    def test_unknown_methods_and_cut_ones(self) -> None:
+    def test_unknown_methods_and_truncated_ones(self) -> None:
         self.refused(503, raw(1, 1, b"\0\0\0\0"))
         self.refused(502, raw(1, 1, b"\0\0"))
         self.refused(502, raw(1, 1, struct.pack(">I", 0x3C0050)))
@@ -231,7 +231,7 @@ class InvalidOrderTests(SynchronousTestCase):
         self.refused(505, self.PUBLISH + header + ack_frame(1, 1))
         self.refused(501, self.PUBLISH + header + raw(3, 1, b"xxx"))
 
-    def test_a_header_of_another_class_or_cut(self) -> None:
+    def test_a_header_of_another_class_or_a_truncated_one(self) -> None:
         self.refused(502, self.PUBLISH + raw(2, 1, bytes(13)))
         self.refused(502, self.PUBLISH + raw_header(1, 0, kind=50))
         self.refused(502, self.PUBLISH + raw_header(1, 0, weight=1))
@@ -240,11 +240,11 @@ class InvalidOrderTests(SynchronousTestCase):
     def test_a_body_over_the_limit_is_refused_at_its_header(self) -> None:
         self.refused(501, self.PUBLISH + raw_header(1, 11), body_max=10)
 
-    def test_the_limit_holds_for_all_channels_together(self) -> None:
+    def test_the_limit_applies_to_all_channels_together(self) -> None:
         other = publish_prefix(2, "", "", False)
         self.refused(501, self.PUBLISH + raw_header(1, 6) + other + raw_header(2, 5), body_max=10)
 
-    def test_what_is_delivered_counts_no_more(self) -> None:
+    def test_delivered_messages_do_not_count(self) -> None:
         one = self.PUBLISH + raw_header(1, 10) + raw(3, 1, bytes(10))
         self.assertEqual(len(Reading(body_max=10).feed(one * 3)), 3)
 

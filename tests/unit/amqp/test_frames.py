@@ -39,7 +39,7 @@ class WriterTests(SynchronousTestCase):
         written = content_frames(1, b"", b"\0\0", b"", 4096)
         self.assertEqual(written, raw_header(1, 0))
 
-    def test_a_body_is_split_at_the_agreed_size(self) -> None:
+    def test_a_body_is_split_at_the_negotiated_size(self) -> None:
         for size in (4088, 4089):
             frame_sizes = []
             written = content_frames(1, b"", b"\0\0", bytes(size), 4096)[len(raw_header(1, 0)) :]

@@ -49,7 +49,7 @@ class HandshakeTests(ConnectionTestCase):
         broker.start()
         self.assertNotIn("connection_name", broker.heard_one().client_properties)
 
-    def test_the_smaller_wish_counts_and_no_heartbeat_wins(self) -> None:
+    def test_the_smaller_limits_apply_and_no_heartbeat_if_either_side_wants_none(self) -> None:
         for wish, options, agreed in (
             ((0, 0, 0), {}, (2047, 131072, 0)),
             ((10, 4096, 5), {}, (10, 4096, 5)),
@@ -83,14 +83,14 @@ class HandshakeTests(ConnectionTestCase):
     def close(code: int, text: str) -> Callable[[ScriptedBroker], None]:
         return lambda broker: broker.say(ConnectionMethods.Close(code, text, 0, 0), channel=0)
 
-    def test_with_a_certificate_no_user_and_no_password_are_told(self) -> None:
+    def test_with_a_certificate_no_user_and_no_password_are_sent(self) -> None:
         broker = self.begin(external=True)
         broker.connect()
         broker.say(ConnectionMethods.Start(0, 9, {}, "PLAIN EXTERNAL", "en_US"), channel=0)
         start_ok = broker.heard_one()
         self.assertEqual((start_ok.mechanism, start_ok.response), ("EXTERNAL", ""))
 
-    def test_a_password_is_not_told_to_a_broker_that_does_not_ask_for_it_in_our_way(self) -> None:
+    def test_a_password_is_not_sent_for_an_unknown_mechanism(self) -> None:
         for external, offered in (
             (False, "EXTERNAL"),
             (False, "NOT-PLAIN PLAINER"),
@@ -108,19 +108,19 @@ class HandshakeTests(ConnectionTestCase):
             self.assertIn(f"the broker offers {offered}, not ", str(reason))
             self.assertEqual(broker.clock.getDelayedCalls(), [])
 
-    def test_a_wrong_password_is_told_by_close(self) -> None:
+    def test_a_wrong_password_is_reported_with_close(self) -> None:
         reason = self.refused(ScriptedBroker.start, self.close(403, "ACCESS_REFUSED - login refused"))
         self.assertIsInstance(reason, AuthenticationFailed)
         self.assertEqual((reason.reply_code, reason.reply_text), (403, "ACCESS_REFUSED - login refused"))
 
-    def test_a_wrong_password_is_told_by_hanging_up(self) -> None:
+    def test_a_wrong_password_is_reported_by_closing_the_connection(self) -> None:
         self.assertIsInstance(self.refused(ScriptedBroker.start), AuthenticationFailed)
 
-    def test_a_vhost_that_is_not_ours(self) -> None:
+    def test_a_vhost_that_is_not_permitted(self) -> None:
         reason = self.refused(ScriptedBroker.start, ScriptedBroker.tune, self.close(530, "vhost not found"))
         self.assertIsInstance(reason, VhostError)
 
-    def test_a_limit_of_connections_is_no_fault_of_the_vhost(self) -> None:
+    def test_a_limit_of_connections_is_not_an_error_of_the_vhost(self) -> None:
         for text in (
             "access to vhost '/' refused for user 'guest': connection limit (2) is reached",
             "connection refused for user 'guest': user connection limit (2) is reached",
@@ -152,7 +152,7 @@ class HandshakeTests(ConnectionTestCase):
         reason = self.refused(lambda broker: broker.client.dataReceived(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
         self.assertIn("HTTP/1.1", str(reason))
 
-    def test_cancelling_aborts_the_connection(self) -> None:
+    def test_canceling_aborts_the_connection(self) -> None:
         broker = self.begin()
         ready = broker.client.ready()
         broker.connect()

@@ -20,7 +20,7 @@ class HeartbeatTests(ConnectionTestCase):
     def hear(self) -> None:
         self.broker.client.dataReceived(HEARTBEAT)
 
-    def test_a_silent_client_says_that_it_lives(self) -> None:
+    def test_an_idle_client_sends_heartbeats(self) -> None:
         self.opened(heartbeat=10)
         self.hear()
         self.assertEqual(self.beats(5), 0)  # the handshake was half an interval ago
@@ -28,14 +28,14 @@ class HeartbeatTests(ConnectionTestCase):
         self.hear()
         self.assertEqual(self.beats(10), 2)
 
-    def test_what_else_is_sent_is_a_sign_of_life(self) -> None:
+    def test_other_frames_replace_a_heartbeat(self) -> None:
         channel = self.opened(heartbeat=10).channel()
         for number in range(6):
             channel.ack(number)
             self.hear()
             self.assertEqual(self.beats(5), 0)
 
-    def test_a_broker_that_is_silent_for_two_intervals_is_gone(self) -> None:
+    def test_a_connection_without_input_for_two_intervals_is_closed(self) -> None:
         broker = self.opened(heartbeat=10)
         channel = broker.channel()
         lost, calling = broker.client.lost(), channel.basic_qos()
@@ -47,14 +47,14 @@ class HeartbeatTests(ConnectionTestCase):
         broker.hang_up()
         self.assertIsInstance(self.successResultOf(lost), HeartbeatLost)
 
-    def test_anything_it_says_is_a_sign_of_life(self) -> None:
+    def test_any_input_counts_as_a_heartbeat(self) -> None:
         broker = self.opened(heartbeat=10)
         for _ in range(5):
             self.beats(15)
             self.hear()
         self.assertFalse(broker.transport.disconnected)
 
-    def test_a_client_that_was_stuck_reads_before_it_judges(self) -> None:
+    def test_a_client_that_was_blocked_reads_before_it_checks(self) -> None:
         broker = self.opened(heartbeat=10)
         broker.clock.advance(3600)
         self.assertFalse(broker.transport.disconnected)
@@ -70,6 +70,6 @@ class HeartbeatTests(ConnectionTestCase):
         broker.hang_up()
         self.assertEqual(broker.clock.getDelayedCalls(), [])
 
-    def test_none_when_either_side_wants_none(self) -> None:
+    def test_there_are_no_heartbeats_if_either_side_wants_none(self) -> None:
         self.opened(heartbeat=0)
         self.assertEqual(self.broker.clock.getDelayedCalls(), [])

@@ -45,7 +45,7 @@ class NoDelayTests(SynchronousTestCase):
         Connection(vhost="/", username="guest", password="guest", clock=Clock()).makeConnection(transport)
         self.assertTrue(transport.no_delay)
 
-    def test_what_a_turn_writes_leaves_with_its_end(self) -> None:
+    def test_the_output_of_a_turn_is_written_at_its_end(self) -> None:
         transport, clock = Descriptor(), Clock()
         client = Connection(vhost="/", username="guest", password="guest", clock=clock)
         client.makeConnection(transport)
@@ -53,7 +53,7 @@ class NoDelayTests(SynchronousTestCase):
         clock.advance(0)
         self.assertEqual((transport.sent, transport.value()), (PROTOCOL_HEADER, b""))
 
-    def test_last_words_are_left_to_the_reactor_which_closes_the_transport_after_them(self) -> None:
+    def test_output_before_a_close_is_written_before_the_transport_is_closed(self) -> None:
         transport, clock = Descriptor(), Clock()
         client = Connection(vhost="/", username="guest", password="guest", clock=clock)
         client.makeConnection(transport)

@@ -13,7 +13,7 @@ from txmicro.amqp.spec import METHODS, SPEC, index_of
 
 
 class SpecTests(SynchronousTestCase):
-    def test_every_method_of_pamqp_is_there_with_its_fields_in_their_order(self) -> None:
+    def test_it_has_every_method_of_pamqp_with_its_fields_in_order(self) -> None:
         self.assertEqual(set(METHODS), set(INDEX_MAPPING))
         index: int
         kind: type[Frame]
@@ -36,11 +36,11 @@ class SpecTests(SynchronousTestCase):
         self.assertTrue(METHODS[Queue.DeclareOk.index].response)
         self.assertFalse(METHODS[Basic.Cancel.index].response)
 
-    def test_those_with_content_are_marked(self) -> None:
+    def test_methods_with_content_are_marked(self) -> None:
         marked = {METHODS[index].name for index in METHODS if METHODS[index].content}
         self.assertEqual(marked, {"publish", "return", "deliver", "get-ok"})
 
-    def test_there_is_no_method_of_txamqps_that_we_hide_by_accident(self) -> None:
+    def test_only_known_methods_of_txamqp_are_overridden(self) -> None:
         generated = {name for name in dir(SPEC.klass) if not name.startswith("_")}
         self.assertEqual(generated & set(vars(Channel)), {"channel_close", "confirm_select"})
         self.assertTrue(issubclass(Connection, AMQClient))

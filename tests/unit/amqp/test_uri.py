@@ -40,11 +40,11 @@ class Parsing(SynchronousTestCase):
         for uri, expected in examples:
             self.assertEqual(parse(uri), BrokerAddress(**expected), uri)
 
-    def test_the_slash_behind_the_host_is_the_vhost_of_most_people(self) -> None:
+    def test_a_slash_after_the_host_is_the_default_vhost(self) -> None:
         for uri in ("amqp://guest:guest@localhost:5672/", "amqp://guest:guest@localhost:5672/?heartbeat=5"):
             self.assertEqual(parse(uri).vhost, "/")
 
-    def test_a_comma_in_a_password_is_a_part_of_it(self) -> None:
+    def test_a_password_may_contain_commas(self) -> None:
         self.assertEqual(parse("amqp://ann:s3,cret@host").password, "s3,cret")
 
     def test_tls_has_a_port_of_its_own(self) -> None:
@@ -57,7 +57,7 @@ class Parsing(SynchronousTestCase):
         self.assertEqual(parse("amqp://host?heartbeat=0").heartbeat, 0)
         self.assertIsNone(parse("amqp://host").heartbeat)
 
-    def test_what_is_no_uri_is_refused_and_no_secret_is_told(self) -> None:
+    def test_an_invalid_uri_is_refused_without_its_secrets(self) -> None:
         for uri in (
             "",
             "host",
@@ -105,7 +105,7 @@ class Parsing(SynchronousTestCase):
                 error.__cause__ is None and (error.__context__ is None or error.__suppress_context__)
             )
 
-    def test_what_is_no_text_is_refused(self) -> None:
+    def test_a_uri_that_is_not_text_is_refused(self) -> None:
         wrong: list[Any] = [None, 5, b"amqp://host", ["amqp://host"]]
         for uri in wrong:
             self.assertRaises(UriError, parse, uri)
@@ -121,12 +121,12 @@ class Parsing(SynchronousTestCase):
 
 
 class Tls(SynchronousTestCase):
-    def test_what_a_uri_does_not_say(self) -> None:
+    def test_defaults_of_tls(self) -> None:
         broker = parse("amqps://host")
         self.assertEqual((broker.files, broker.verify, broker.server_name), (TlsFiles(), True, ""))
         self.assertEqual((broker.external, broker.username), (False, "guest"))
 
-    def test_what_it_says(self) -> None:
+    def test_options_of_tls(self) -> None:
         broker = parse(
             "amqps://h?cacertfile=/ca.pem&certfile=/my%20own.pem&keyfile=/own.key&verify=verify_peer"
             "&server_name_indication=rabbit.example"
@@ -135,12 +135,12 @@ class Tls(SynchronousTestCase):
         self.assertEqual((broker.verify, broker.server_name), (True, "rabbit.example"))
         self.assertFalse(parse("amqps://h?verify=verify_none").verify)
 
-    def test_a_key_may_stand_with_its_certificate(self) -> None:
+    def test_a_key_may_be_in_the_file_of_its_certificate(self) -> None:
         both = TlsFiles(cert="/own.pem", key="/own.pem")
         self.assertEqual(parse("amqps://h?certfile=/own.pem").files, both)
         self.assertEqual(parse("amqps://h", TlsFiles(cert="/own.pem")).files, both)
 
-    def test_files_are_for_uris_that_name_none(self) -> None:
+    def test_configured_files_apply_to_uris_without_files(self) -> None:
         files = TlsFiles("/ca.pem", "/own.pem", "/own.key")
         self.assertEqual(parse("amqps://h", files).files, files)
         self.assertEqual(parse("amqps://h?cacertfile=/b.pem", files).files, files._replace(ca="/b.pem"))
@@ -150,7 +150,7 @@ class Tls(SynchronousTestCase):
         )
         self.assertEqual(parse("amqp://h", files), BrokerAddress(host="h"))
 
-    def test_who_names_the_user(self) -> None:
+    def test_the_user_comes_from_the_certificate_or_the_uri(self) -> None:
         own = TlsFiles(cert="/own.pem")
         for uri, files, external in (
             ("amqps://h", TlsFiles(), False),

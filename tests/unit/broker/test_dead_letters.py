@@ -23,7 +23,7 @@ class DeadLetterTests(ModelTestCase):
         if found is not None:
             self.party.channel.reject(found[0], requeue=False)
 
-    def test_the_history_has_every_death_the_latest_first(self) -> None:
+    def test_the_history_has_every_death_with_the_latest_first(self) -> None:
         first, second, dead = self.dying("first", "second"), self.dying("second"), self.declare("dead")
         self.publish("first", b"body", headers={"x-death": ["junk"]})
         self.reject(first)
@@ -33,7 +33,7 @@ class DeadLetterTests(ModelTestCase):
         self.assertEqual(history, [("second", ["second"]), ("first", ["first"])])
         self.assertEqual(dead.ready[0].properties.headers["x-first-death-queue"], "first")  # type: ignore[index]
 
-    def test_a_history_of_the_wrong_shape_does_no_harm(self) -> None:
+    def test_an_invalid_history_is_ignored(self) -> None:
         queue, dead = self.dying(), self.declare("dead")
         for forged in ("text", [{"queue": "queue", "reason": "rejected", "count": "many"}]):
             self.publish("queue", headers={"x-death": forged})
@@ -51,7 +51,7 @@ class DeadLetterTests(ModelTestCase):
         self.assertEqual(properties.delivery_mode, 2)
         self.assertIn("x-death", properties.headers or {})
 
-    def test_a_missing_exchange_means_the_end(self) -> None:
+    def test_without_the_exchange_the_message_is_dropped(self) -> None:
         queue = self.declare(arguments={"x-dead-letter-exchange": "missing"})
         self.publish("queue", b"one")
         self.reject(queue)
@@ -64,7 +64,7 @@ class DeadLetterTests(ModelTestCase):
         self.publish("q0", b"body")
         self.assertEqual(self.bodies(last), [b"body"])
 
-    def test_at_least_once_letters_wait_until_somebody_takes_them(self) -> None:
+    def test_at_least_once_letters_wait_until_a_queue_accepts_them(self) -> None:
         queue = self.dying(
             queue_type="quorum", dead_letter_strategy="at-least-once", overflow="reject-publish"
         )
@@ -77,7 +77,7 @@ class DeadLetterTests(ModelTestCase):
         self.assertEqual(self.bodies(dead), [b"body"])
         self.assertEqual(self.model.memory.used, dead.ready[0].size)
 
-    def test_waiting_letters_go_with_their_queue(self) -> None:
+    def test_waiting_letters_are_deleted_with_their_queue(self) -> None:
         queue = self.dying(
             queue_type="quorum", dead_letter_strategy="at-least-once", overflow="reject-publish"
         )
@@ -86,7 +86,7 @@ class DeadLetterTests(ModelTestCase):
         self.model.delete_queue(self.party.session, "queue")
         self.assertEqual(self.model.memory.used, 0)
 
-    def test_a_worn_out_message_leaves_a_quorum_queue(self) -> None:
+    def test_a_message_beyond_the_delivery_limit_leaves_a_quorum_queue(self) -> None:
         queue = self.dying(queue_type="quorum", delivery_limit=1)
         dead = self.declare("dead")
         self.publish("queue", b"body")
@@ -95,7 +95,7 @@ class DeadLetterTests(ModelTestCase):
             self.party.channel.recover()
         self.assertEqual((self.bodies(queue), self.bodies(dead)), ([], [b"body"]))
 
-    def test_a_retry_goes_round_as_often_as_it_is_rejected(self) -> None:
+    def test_a_retry_is_repeated_as_often_as_it_is_rejected(self) -> None:
         work = self.dying("work", "retry")
         self.dying("retry", "work", message_ttl=1000)
         self.publish("work", b"body")

@@ -33,7 +33,7 @@ class HandshakeTests(BrokerTestCase):
         self.assertEqual(client.transport.value(), PROTOCOL_HEADER)
         self.assertTrue(client.transport.disconnecting)
 
-    def test_who_takes_too_long_is_cut_off(self) -> None:
+    def test_a_client_that_takes_too_long_is_disconnected(self) -> None:
         client = self.client()
         client.greet()
         self.clock.advance(PATIENCE)
@@ -45,14 +45,14 @@ class HandshakeTests(BrokerTestCase):
         tune = client.send(Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"), 0)
         self.assertEqual((tune.channel_max, tune.frame_max, tune.heartbeat), (2047, 131_072, 60))
 
-    def test_wrong_credentials_are_said_to_those_who_understand(self) -> None:
+    def test_wrong_credentials_are_reported_to_clients_with_the_capability(self) -> None:
         capable = {"capabilities": {"authentication_failure_close": True}}
         for response in ("\x00guest\x00wrong", "\x00nobody\x00", "guest", "\x00guest\x00"):
             client = self.client()
             client.log_in(capable, response)
             self.assert_closed(client, 403, "ACCESS_REFUSED - Login was refused")
 
-    def test_wrong_credentials_end_the_connection_of_others(self) -> None:
+    def test_wrong_credentials_close_the_connection_of_other_clients(self) -> None:
         client = self.client()
         client.log_in({"capabilities": "none"}, "\x00guest\x00wrong")
         self.assertTrue(client.transport.disconnecting)
@@ -110,7 +110,7 @@ class HandshakeTests(BrokerTestCase):
             client.send(Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"), 0)
             self.refused(client, Connection.TuneOk(0, size, 0), 530, f"frame_max = {size}", 0)
 
-    def test_frames_keep_to_what_was_agreed(self) -> None:
+    def test_frames_keep_to_the_negotiated_size(self) -> None:
         client = self.client()
         client.greet()
         client.send(Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"), 0)
@@ -125,7 +125,7 @@ class HandshakeTests(BrokerTestCase):
         client.server.dataReceived(b"\x01\x00\x01\x00\x00\x20\x00\x00")
         self.assertTrue(client.transport.disconnecting)
 
-    def test_steps_keep_their_order(self) -> None:
+    def test_the_methods_must_be_in_order(self) -> None:
         client = self.client()
         client.greet()
         self.refused(client, Connection.Open("/"), 503, "unexpected method Connection.Open", 0)

@@ -22,7 +22,7 @@ class MemoryGaugeTests(SynchronousTestCase):
         gauge.free(1)
         self.assertEqual(seen, [True, False])
 
-    def test_nobody_needs_to_listen(self) -> None:
+    def test_a_listener_is_optional(self) -> None:
         gauge = MemoryGauge(1)
         gauge.allocate(2)
         self.assertTrue(gauge.alarm)

@@ -85,7 +85,7 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(self.far.received, [b"a"])
         self.assertEqual((self.near.lost, self.far.lost), ([ConnectionDone], [ConnectionDone]))
 
-    def test_both_may_close(self) -> None:
+    def test_both_sides_may_close(self) -> None:
         self.here.loseConnection()
         self.there.loseConnection()
         self.clock.advance(0)
@@ -100,7 +100,7 @@ class PipeTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual((self.far.received, self.far.lost), ([], [ConnectionDone]))
 
-    def test_a_cut_loses_what_is_on_its_way(self) -> None:
+    def test_a_lost_connection_loses_bytes_in_transit(self) -> None:
         self.here.write(b"a")
         self.there.cut()
         self.assertEqual(self.near.lost, [])
@@ -108,12 +108,12 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual((self.near.lost, self.far.lost), ([ConnectionLost], [ConnectionLost]))
         self.assertEqual(self.far.received, [])
 
-    def test_abort_tells_both(self) -> None:
+    def test_an_abort_is_reported_to_both_sides(self) -> None:
         self.here.abortConnection()
         self.clock.advance(0)
         self.assertEqual((self.near.lost, self.far.lost), ([ConnectionLost], [ConnectionLost]))
 
-    def test_who_pauses_gets_nothing_until_he_resumes(self) -> None:
+    def test_a_paused_side_gets_no_bytes_until_it_resumes(self) -> None:
         self.there.pauseProducing()
         self.here.write(b"a")
         self.clock.advance(0)
@@ -122,7 +122,7 @@ class PipeTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.far.received, [b"a"])
 
-    def test_a_producer_is_paused_while_much_is_on_its_way(self) -> None:
+    def test_a_producer_is_paused_while_many_bytes_are_in_transit(self) -> None:
         self.here.registerProducer(self.near, True)
         self.here.write(b"x" * BUFFER)
         self.assertEqual(self.near.log, [])
@@ -132,7 +132,7 @@ class PipeTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.near.log, ["pause", "resume"])
 
-    def test_a_pull_producer_is_asked_when_there_is_room(self) -> None:
+    def test_a_pull_producer_is_resumed_when_there_is_room(self) -> None:
         self.here.registerProducer(self.near, False)
         self.assertEqual(self.near.log, ["resume"])
         self.here.write(b"x")

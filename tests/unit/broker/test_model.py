@@ -15,13 +15,13 @@ from txmicro.broker.model import Model, Outcome
 
 
 class NameTests(ModelTestCase):
-    def test_names_are_what_amqp_allows(self) -> None:
+    def test_names_must_be_valid_in_amqp(self) -> None:
         for name in ("q" * 256, "ü", "a\nb"):
             self.assertIn("queue name", self.refused(406, self.declare, name))
         for name in ("e" * 128, "ü"):
             self.assertIn("exchange name", self.refused(406, self.model.declare_exchange, name, "direct"))
 
-    def test_the_broker_names_what_has_no_name(self) -> None:
+    def test_the_broker_generates_missing_names(self) -> None:
         self.assertEqual(self.declare("").name, "amq.gen-1")
 
     def test_its_own_name_can_be_declared_again(self) -> None:
@@ -45,7 +45,7 @@ class NameTests(ModelTestCase):
         self.refused(403, self.model.declare_exchange, "amq.mine", "direct")
         self.refused(403, self.model.delete_exchange, "amq.direct")
 
-    def test_rules_of_headers_go_with_their_bindings(self) -> None:
+    def test_the_arguments_of_headers_bindings_are_removed_with_them(self) -> None:
         self.declare()
         exchange: Any = self.model.exchanges["amq.headers"]
         for arguments in ({"a": 1}, {"a": 2}):
@@ -56,7 +56,7 @@ class NameTests(ModelTestCase):
         self.model.delete_queue(self.party.session, "queue")
         self.assertEqual(exchange._rules, {})
 
-    def test_nobody_publishes_to_an_internal_exchange(self) -> None:
+    def test_an_internal_exchange_refuses_publishers(self) -> None:
         self.model.declare_exchange("inner", "fanout", internal=True)
         self.refused(403, self.publish, "key", exchange="inner")
 
@@ -79,7 +79,7 @@ class NameTests(ModelTestCase):
         self.model.unbind(self.party.session, "queue", "e", "b")
         self.assertIs(self.publish("", exchange="e"), Outcome.UNROUTED)
 
-    def test_direct_bindings_are_undone_one_by_one(self) -> None:
+    def test_direct_bindings_are_removed_one_by_one(self) -> None:
         for name in ("one", "two"):
             self.declare(name)
             self.model.declare_exchange("e", "direct")

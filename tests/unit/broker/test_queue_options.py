@@ -28,7 +28,7 @@ class QueueOptionsTests(SynchronousTestCase):
         self.assertEqual((classic.delivery_limit, classic.at_least_once), (None, False))
         self.assertEqual((quorum.delivery_limit, quorum.at_least_once), (3, True))
 
-    def test_what_would_be_missed_is_refused(self) -> None:
+    def test_unsupported_options_are_refused(self) -> None:
         for wanted in ({"single_active_consumer": True}, {"max_priority": 5}, {"queue_type": "stream"}):
             self.assertEqual(self.assertRaises(Refused, self.read, **wanted).code, 540)
 

@@ -47,7 +47,7 @@ class ExpiryTests(ModelTestCase):
         self.clock.advance(8)
         self.assertEqual(self.bodies(queue), [])
 
-    def test_a_consumer_never_gets_what_has_expired(self) -> None:
+    def test_a_consumer_never_gets_expired_messages(self) -> None:
         self.declare()
         self.party.channel.qos(1)
         self.party.consume("queue")
@@ -59,7 +59,7 @@ class ExpiryTests(ModelTestCase):
         self.assertEqual(self.party.bodies, [b"one"])
         self.assertEqual(self.model.memory.used, 0)
 
-    def test_the_queue_and_the_message_say_how_long_and_the_shorter_counts(self) -> None:
+    def test_the_shorter_ttl_of_queue_and_message_applies(self) -> None:
         queue = self.declare(arguments={"x-message-ttl": 2000})
         self.publish("queue", b"one", expiration="1000")
         self.publish("queue", b"two", expiration="9000")
@@ -94,7 +94,7 @@ class ExpiryTests(ModelTestCase):
 
 
 class DeliveryTests(ModelTestCase):
-    def test_a_session_that_cannot_take_gets_nothing_until_it_can(self) -> None:
+    def test_a_session_that_cannot_accept_messages_gets_none_until_it_can(self) -> None:
         self.declare()
         self.party.consume("queue")
         self.party.session.pause()
@@ -103,7 +103,7 @@ class DeliveryTests(ModelTestCase):
         self.party.session.resume()
         self.assertEqual(self.party.bodies, [b"one"])
 
-    def test_resuming_wakes_only_who_waited(self) -> None:
+    def test_resuming_delivers_only_to_waiting_consumers(self) -> None:
         self.declare()
         self.party.consume("queue")
         self.party.session.pause()
@@ -111,7 +111,7 @@ class DeliveryTests(ModelTestCase):
         self.publish("queue", b"one")
         self.assertEqual(self.party.bodies, [b"one"])
 
-    def test_others_get_what_a_busy_consumer_cannot_take(self) -> None:
+    def test_other_consumers_get_the_messages_of_a_busy_one(self) -> None:
         self.declare()
         self.party.channel.qos(1)
         other = Party(self.model)
@@ -131,7 +131,7 @@ class DeliveryTests(ModelTestCase):
         self.party.channel.ack(1)
         self.assertEqual(self.bodies(queue), [b"two"])
 
-    def test_cancelling_nobody_does_nothing(self) -> None:
+    def test_canceling_an_unknown_consumer_does_nothing(self) -> None:
         self.party.channel.cancel("nobody")
 
     def test_a_consumer_tag_is_used_once(self) -> None:
@@ -146,7 +146,7 @@ class DeliveryTests(ModelTestCase):
         self.assertEqual((self.party.bodies, self.party.channel.unacked), ([b"one"], {}))
         self.assertEqual(self.model.memory.used, 0)
 
-    def test_memory_counts_what_is_ready_and_unacknowledged(self) -> None:
+    def test_memory_counts_ready_and_unacknowledged_messages(self) -> None:
         self.declare()
         self.publish("queue", b"12345")
         self.publish("queue", b"12345")

@@ -49,7 +49,7 @@ class ChannelTests(BrokerTestCase):
     def test_a_channel_opens_once(self) -> None:
         self.refused(self.opened(), Channel.Open(), 504, "second 'channel.open' seen")
 
-    def test_a_refused_channel_is_deaf_until_its_close_is_confirmed(self) -> None:
+    def test_a_refused_channel_ignores_all_until_its_close_is_confirmed(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         close = client.send(Basic.Consume(queue="missing"))
@@ -60,7 +60,7 @@ class ChannelTests(BrokerTestCase):
         self.assertIsInstance(client.send(Channel.Open()), Channel.OpenOk)
         self.assertEqual(len(self.factory.model.queues["queue"].ready), 0)
 
-    def test_both_may_close_at_once(self) -> None:
+    def test_both_sides_may_close_at_once(self) -> None:
         client = self.opened()
         client.send(Basic.Consume(queue="missing"))
         self.assertIsInstance(client.send(Channel.Close(200, "bye", 0, 0)), Channel.CloseOk)
@@ -77,7 +77,7 @@ class ChannelTests(BrokerTestCase):
         close = self.opened().send(Queue.Purge(queue="q" * 255))
         self.assertEqual((close.reply_code, len(close.reply_text)), (404, 255))
 
-    def test_what_nobody_has_ends_the_connection(self) -> None:
+    def test_methods_that_rabbitmq_refuses_close_the_connection(self) -> None:
         for method, code, words in (
             (Channel.Flow(False), 540, "active=false"),
             (Basic.Qos(prefetch_size=1), 540, "prefetch_size!=0 (1)"),
@@ -87,7 +87,7 @@ class ChannelTests(BrokerTestCase):
         ):
             self.refused(self.opened(), method, code, words)
 
-    def test_who_asks_for_what_this_broker_lacks_keeps_the_connection(self) -> None:
+    def test_methods_that_are_not_supported_close_only_the_channel(self) -> None:
         client = self.opened()
         for method, words in (
             (Basic.Qos(prefetch_count=1, global_=True), "global=true"),
@@ -108,7 +108,7 @@ class ChannelTests(BrokerTestCase):
         client.write(content_frames(1, prefix, Properties().encode(), b"", 131_072))
         self.assert_closed(client, 540, "immediate=true")
 
-    def test_nobody_publishes_in_another_users_name(self) -> None:
+    def test_the_user_id_must_be_that_of_the_connection(self) -> None:
         self.factory = BrokerFactory(self.clock, users={"me": "p"})
         client = self.opened(response="\x00me\x00p")
         client.publish("nowhere", mandatory=True, user_id="me")
@@ -118,7 +118,7 @@ class ChannelTests(BrokerTestCase):
         self.assertIsInstance(close, Channel.Close)
         self.assertIn("user_id property set to 'you' but authenticated user was 'me'", close.reply_text)
 
-    def test_a_key_that_is_no_text_is_refused(self) -> None:
+    def test_a_routing_key_that_is_not_text_is_refused(self) -> None:
         client = self.opened()
         prefix = publish_prefix(1, "", "k", False).replace(b"\x01k", b"\x01\xff")
         client.write(content_frames(1, prefix, Properties().encode(), b"", 131_072))
@@ -132,7 +132,7 @@ class ChannelTests(BrokerTestCase):
     def body(self, data: bytes, channel: int = 1) -> bytes:
         return b"\3" + channel.to_bytes(2, "big") + len(data).to_bytes(4, "big") + data + b"\xce"
 
-    def test_a_message_that_is_too_large_costs_its_channel(self) -> None:
+    def test_a_message_that_is_too_large_closes_its_channel(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         client.write(self.announce(BODY_MAX + 1) + self.body(b"x" * 100_000))
@@ -146,7 +146,7 @@ class ChannelTests(BrokerTestCase):
         client.publish("queue", b"small")
         self.assertEqual([message.body for message in self.factory.model.queues["queue"].ready], [b"small"])
 
-    def test_a_message_that_is_too_large_may_come_to_its_end(self) -> None:
+    def test_the_rest_of_a_message_that_is_too_large_is_ignored(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         client.server._reader.body_max = 10
@@ -167,7 +167,7 @@ class ChannelTests(BrokerTestCase):
         channel, close = client.methods[-1]
         self.assertEqual((type(close), channel, close.reply_code), (Channel.Close, 3, 311))
 
-    def test_a_large_message_on_no_channel_ends_the_connection(self) -> None:
+    def test_a_large_message_on_a_channel_that_is_not_open_closes_the_connection(self) -> None:
         client = self.opened()
         client.write(self.announce(BODY_MAX + 1, 7))
         self.assert_closed(client, 504, "expected 'channel.open'")
@@ -175,7 +175,7 @@ class ChannelTests(BrokerTestCase):
     def test_flow_is_always_on(self) -> None:
         self.assertTrue(self.opened().send(Channel.Flow(True)).active)
 
-    def test_nowait_gets_no_answer(self) -> None:
+    def test_nowait_has_no_reply(self) -> None:
         client = self.opened()
         for method in (
             Exchange.Declare(exchange="e", exchange_type="topic", nowait=True),
@@ -203,7 +203,7 @@ class ChannelTests(BrokerTestCase):
         self.assertEqual(client.send(Queue.Purge()).message_count, 1)
         self.assertEqual(client.send(Queue.Unbind(exchange="e", routing_key=name)).name, "Queue.UnbindOk")
 
-    def test_consume_is_answered_before_the_first_delivery(self) -> None:
+    def test_consume_is_confirmed_before_the_first_delivery(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         client.publish("queue", b"x")
@@ -218,7 +218,7 @@ class ChannelTests(BrokerTestCase):
         reader.feed(client.transport.value())
         self.assertEqual(order, [Basic.ConsumeOk, Deliver])
 
-    def test_properties_pass_byte_for_byte(self) -> None:
+    def test_properties_are_passed_on_byte_for_byte(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         raw = b"\xa0\x00" + b"\x01\xff" + b"\x00\x00\x00\x05" + b"\x01ks\x00\x01"
@@ -229,12 +229,12 @@ class ChannelTests(BrokerTestCase):
         self.clock.advance(0)
         self.assertIn(raw, client.transport.value())
 
-    def test_stray_cancel_oks_do_no_harm(self) -> None:
+    def test_unexpected_cancel_oks_are_ignored(self) -> None:
         client = self.opened()
         self.assertIsNone(client.send(Basic.CancelOk("tag")))
         self.assertEqual(client.send(Basic.Cancel("nobody")).consumer_tag, "nobody")
 
-    def test_cancels_are_sent_to_those_who_understand(self) -> None:
+    def test_cancels_are_sent_to_clients_with_the_capability(self) -> None:
         for properties, notices in ((CAPABLE, 1), ({"product": "old"}, 0)):
             client = self.opened(properties=properties)
             client.send(Queue.Declare(queue="queue"))
@@ -267,7 +267,7 @@ class ConfirmTests(BrokerTestCase):
             content_frames(1, publish_prefix(1, "", key, True), properties, b"", 131_072) for key in keys
         )
 
-    def test_one_confirm_serves_a_turn(self) -> None:
+    def test_one_confirm_covers_a_turn(self) -> None:
         client = self.selected()
         client.write(self.batch("queue", "queue"))
         self.assertEqual(self.confirmed(client), [(Ack, 2, True)])
@@ -292,7 +292,7 @@ class ConfirmTests(BrokerTestCase):
             self.assertEqual([type(method) for _channel, method in client.methods][:-1], [Ack])
             client.send(Queue.Delete(queue="queue"), 1)
 
-    def test_without_confirms_a_return_comes_alone(self) -> None:
+    def test_without_confirms_a_return_is_sent_alone(self) -> None:
         client = self.opened()
         client.publish("nowhere", b"x", mandatory=True)
         self.assertEqual((len(client.messages), self.confirmed(client)), (1, []))

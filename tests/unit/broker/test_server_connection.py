@@ -42,7 +42,7 @@ class ConnectionTests(BrokerTestCase):
         client.send(Connection.CloseOk(), 0)
         self.assertTrue(client.transport.disconnecting)
 
-    def test_a_close_that_is_not_confirmed_is_cut_off(self) -> None:
+    def test_a_close_that_is_not_confirmed_ends_in_an_abort(self) -> None:
         client = self.opened()
         client.send(Channel.Flow(False))
         self.clock.advance(PATIENCE)
@@ -54,13 +54,13 @@ class ConnectionTests(BrokerTestCase):
         close = client.methods[-1][1]
         self.assertEqual((close.class_id, close.method_id), (50, 10))
 
-    def test_garbage_ends_the_connection_with_a_reason(self) -> None:
+    def test_invalid_frames_close_the_connection_with_a_reason(self) -> None:
         client = self.opened()
         client.write(b"\x09garbage!")
         self.assert_closed(client, 501, "FRAME_ERROR - unknown frame type 9")
         self.assertTrue(client.transport.disconnecting)
 
-    def test_garbage_while_closing_ends_it_at_once(self) -> None:
+    def test_invalid_frames_while_closing_abort_the_connection(self) -> None:
         client = self.opened()
         client.send(Channel.Flow(False))
         client.write(b"\x09garbage!")
@@ -69,7 +69,7 @@ class ConnectionTests(BrokerTestCase):
 
     @settings(deadline=None)
     @given(st.binary(max_size=200), st.booleans())
-    def test_no_bytes_raise(self, data: bytes, late: bool) -> None:
+    def test_no_input_raises_an_exception(self, data: bytes, late: bool) -> None:
         clock = Clock()
         client = Client(BrokerFactory(clock), clock)
         if late:
@@ -79,7 +79,7 @@ class ConnectionTests(BrokerTestCase):
         client.lose()
         self.assertEqual(clock.getDelayedCalls(), [])
 
-    def test_only_servers_send_some_methods(self) -> None:
+    def test_methods_that_only_servers_send_are_refused(self) -> None:
         client = self.opened()
         delivery = deliver_frame(1, Deliver("tag", 1, False, "", "key"))
         client.write(content_frames(1, delivery, Properties().encode(), b"x", 131_072))
@@ -90,7 +90,7 @@ class ConnectionTests(BrokerTestCase):
         third.write(ack_frame(0, 1))
         self.assert_closed(third, 503, "unexpected method basic.ack on channel 0")
 
-    def test_all_of_a_turn_leaves_in_one_piece(self) -> None:
+    def test_the_output_of_a_turn_is_one_write(self) -> None:
         client = self.opened()
         writes: list[bytes] = []
         client.transport.write = writes.append  # type: ignore[method-assign]
@@ -101,7 +101,7 @@ class ConnectionTests(BrokerTestCase):
         self.clock.advance(0)
         self.assertEqual(len(writes), 1)
 
-    def test_much_output_does_not_wait_for_the_end_of_the_turn(self) -> None:
+    def test_large_output_does_not_wait_for_the_end_of_the_turn(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         for _ in range(3):
@@ -113,7 +113,7 @@ class ConnectionTests(BrokerTestCase):
         client.read()
         self.assertEqual(len(client.messages), 3)
 
-    def test_a_full_transport_holds_deliveries_back(self) -> None:
+    def test_a_full_transport_stops_deliveries(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         client.send(Basic.Consume(queue="queue"))
@@ -125,7 +125,7 @@ class ConnectionTests(BrokerTestCase):
         client.read()
         self.assertEqual(len(client.messages), 1)
 
-    def test_one_message_may_be_larger_than_what_may_pile_up(self) -> None:
+    def test_one_message_may_be_larger_than_the_output_limit(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         client.send(Basic.Consume(queue="queue", no_ack=True))
@@ -140,7 +140,7 @@ class ConnectionTests(BrokerTestCase):
         self.assertFalse(client.transport.aborted)
         self.assertEqual(len(client.messages), 1)
 
-    def test_who_never_reads_replies_is_cut_off(self) -> None:
+    def test_a_client_that_does_not_read_replies_is_disconnected(self) -> None:
         client = self.opened()
         client.transport.producer.pauseProducing()  # type: ignore[union-attr]
         message = content_frames(
@@ -154,7 +154,7 @@ class ConnectionTests(BrokerTestCase):
         self.assertTrue(client.transport.aborted)
         client.server.stopProducing()
 
-    def test_shutdown_says_so_and_waits_until_all_are_gone(self) -> None:
+    def test_a_shutdown_closes_connections_and_waits_for_their_end(self) -> None:
         self.assertIsNone(self.successResultOf(self.factory.shut_down()))
         opened, early = self.opened(), self.client()
         gone = self.factory.shut_down()
@@ -166,7 +166,7 @@ class ConnectionTests(BrokerTestCase):
         early.lose()
         self.successResultOf(gone)
 
-    def test_mistakes_are_logged_and_stopping_is_not(self) -> None:
+    def test_errors_are_logged_and_a_stop_is_not(self) -> None:
         client, other = self.opened(), self.opened()
         with capturedLogs() as events:
             client.send(Channel.Flow(False))
@@ -181,7 +181,7 @@ class ConnectionTests(BrokerTestCase):
 
 
 class HeartbeatTests(BrokerTestCase):
-    def test_a_quiet_connection_hears_heartbeats(self) -> None:
+    def test_an_idle_connection_gets_heartbeats(self) -> None:
         client = self.opened(heartbeat=10)
         self.clock.advance(5)
         client.read()
@@ -190,7 +190,7 @@ class HeartbeatTests(BrokerTestCase):
         client.read()
         self.assertEqual(client.heartbeats, 1)
 
-    def test_a_silent_client_is_cut_off_after_two_intervals(self) -> None:
+    def test_a_silent_client_is_disconnected_after_two_intervals(self) -> None:
         client = self.opened(heartbeat=10)
         self.clock.pump([5] * 4)
         client.write(HEARTBEAT)
@@ -199,7 +199,7 @@ class HeartbeatTests(BrokerTestCase):
         self.clock.advance(5)
         self.assertTrue(client.transport.aborted)
 
-    def test_there_may_be_none(self) -> None:
+    def test_heartbeats_may_be_off(self) -> None:
         self.opened(heartbeat=0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -240,7 +240,7 @@ class MemoryTests(BrokerTestCase):
         self.assertEqual(self.drained(publisher), [Connection.Unblocked])
         self.assertTrue(publisher.transport.reading)
 
-    def test_the_broker_says_so_and_that_it_is_over(self) -> None:
+    def test_the_broker_sends_blocked_and_unblocked(self) -> None:
         with capturedLogs() as events:
             self.memory.allocate(self.memory.limit + 1)
             self.memory.allocate(1)
@@ -249,7 +249,7 @@ class MemoryTests(BrokerTestCase):
         self.assertIn(f"more than {self.memory.limit} bytes (broker_memory)", held)
         self.assertIn("publishers are unblocked", over)
 
-    def test_who_starts_to_publish_then_is_blocked_too(self) -> None:
+    def test_a_client_that_publishes_later_is_blocked_too(self) -> None:
         client = self.opened()
         client.send(Queue.Declare(queue="queue"))
         self.memory.allocate(self.memory.limit + 1)
@@ -260,14 +260,14 @@ class MemoryTests(BrokerTestCase):
         self.assertEqual(len(self.factory.model.queues["queue"].ready), 2)
         self.memory.free(self.memory.limit + 1)
 
-    def test_who_does_not_know_the_notice_is_held_up_silently(self) -> None:
+    def test_a_client_without_the_capability_is_blocked_silently(self) -> None:
         client = self.publisher(properties={"product": "old"})
         self.memory.allocate(self.memory.limit)
         self.assertEqual((self.drained(client), client.transport.reading), ([], False))
         self.memory.free(self.memory.limit)
         self.assertEqual((self.drained(client), client.transport.reading), ([], True))
 
-    def test_who_is_being_closed_is_not_blocked(self) -> None:
+    def test_a_closing_connection_is_not_blocked(self) -> None:
         client = self.publisher()
         client.send(Channel.Flow(False))
         self.memory.allocate(self.memory.limit)

@@ -35,7 +35,7 @@ class ListeningTests(SynchronousTestCase):
         ((port, factory, _backlog, interface),) = memory.tcpServers
         self.assertEqual((port, factory, interface), (PORT, broker.factory, INTERFACE))
 
-    def test_that_all_is_in_memory_is_said_once_at_the_start(self) -> None:
+    def test_the_start_logs_once_that_all_is_in_memory(self) -> None:
         with capturedLogs() as events:
             broker = EmbeddedBroker(MemoryReactorClock())
             broker.startService()
@@ -63,7 +63,7 @@ class Deaf(Protocol):
 
 
 class UnreadTests(TestCase):
-    async def test_who_asks_and_never_reads_is_cut_off(self) -> None:
+    async def test_a_client_that_sends_and_never_reads_is_disconnected(self) -> None:
         broker = EmbeddedBroker(reactor, port=0)
         broker.startService()
         self.addCleanup(broker.stopService)
@@ -97,7 +97,7 @@ class UnreadTests(TestCase):
 
 
 class GarbageTests(TestCase):
-    async def test_who_sends_garbage_hears_the_reason_while_it_sends(self) -> None:
+    async def test_a_client_that_sends_garbage_gets_the_reason_while_it_sends(self) -> None:
         broker = EmbeddedBroker(reactor, port=0)
         broker.startService()
         self.addCleanup(broker.stopService)

@@ -14,14 +14,14 @@ class TopicTests(SynchronousTestCase):
 
     @settings(deadline=None)
     @given(st.lists(words, unique=True, max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
-    def test_it_matches_as_the_definition_says(self, patterns: list[str], key: list[str]) -> None:
+    def test_it_matches_according_to_the_definition(self, patterns: list[str], key: list[str]) -> None:
         trie: TopicTrie[str] = TopicTrie()
         for pattern in patterns:
             trie.add(pattern, pattern)
         expected = {pattern for pattern in patterns if _matches(pattern.split(".") if pattern else [], key)}
         self.assertEqual(set(trie.match(".".join(key))), expected)
 
-    def test_a_removed_pattern_matches_no_more_and_leaves_the_others(self) -> None:
+    def test_a_removed_pattern_does_not_match_and_others_still_do(self) -> None:
         trie: TopicTrie[str] = TopicTrie()
         for pattern in ("a.b", "a.b.c", "a.#"):
             trie.add(pattern, pattern)
@@ -34,7 +34,7 @@ class TopicTests(SynchronousTestCase):
         trie.remove("a.b.c", "a.b.c")
         self.assertEqual(trie._root.words, {})
 
-    def test_what_it_remembers_is_bounded(self) -> None:
+    def test_its_cache_is_bounded(self) -> None:
         trie: TopicTrie[str] = TopicTrie()
         trie.add("#", "all")
         for number in range(5000):

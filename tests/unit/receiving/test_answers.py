@@ -17,13 +17,13 @@ class MemoryTests(IntakeCase):
         _, _, unknown = self.intake.probed("WA:1", [f"{id}/0" for id in ids])
         return [id for id in ids if f"{id}/0" not in unknown]
 
-    def test_the_oldest_is_forgotten_when_there_are_too_many(self) -> None:
+    def test_the_oldest_answer_is_forgotten_when_there_are_too_many(self) -> None:
         self.intake = self.make(memory_jobs=2)
         for id in "abc":
             self.finish(id, b"")
         self.assertEqual(self.remembered("a", "b", "c"), ["b", "c"])
 
-    def test_the_oldest_are_forgotten_when_they_are_too_large(self) -> None:
+    def test_the_oldest_answers_are_forgotten_when_they_are_too_large(self) -> None:
         self.intake = self.make(memory_bytes=10)
         for id in "abc":
             self.finish(id, b"1234")
@@ -44,12 +44,12 @@ class HeardTests(IntakeCase):
         self.intake.finished("a/1", reply)
         self.heard()
 
-    def test_its_sender_is_freed(self) -> None:
+    def test_the_sender_is_released(self) -> None:
         self.finish()
         self.assertTrue(self.answers.heard("a/1"))
         self.assertEqual(self.heard(), [("free", "WD:1", "a/1")])
 
-    def test_the_first_hops_sender_is_the_origin_itself(self) -> None:
+    def test_the_sender_of_the_first_hop_is_the_origin(self) -> None:
         self.arrive("a")
         self.intake.finished("a/0", Reply("WC:*", FORWARDED))
         self.heard()
@@ -57,16 +57,16 @@ class HeardTests(IntakeCase):
         self.assertEqual(self.intake.probed("WA:1", ["a/0"]), ([], {}, []))
         self.assertEqual(self.heard(), [])
 
-    def test_nobody_watches_over_a_durable_hop(self) -> None:
+    def test_a_durable_hop_has_no_sender_to_release(self) -> None:
         self.answers.remember(Job("a", None, ["WB:*"] * 2, 1, "WD:1", "WA:1", 30.0, durable=True), ANSWER)
         self.answers.heard("a/1")
         self.assertEqual(self.heard(), [])
 
-    def test_what_is_not_known(self) -> None:
+    def test_an_unknown_job(self) -> None:
         self.assertFalse(self.answers.heard("a/1"))
         self.assertEqual(self.heard(), [])
 
-    def test_until_then_a_probe_gets_the_answer_said_again(self) -> None:
+    def test_until_then_a_probe_sends_the_answer_again(self) -> None:
         self.finish()
         self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {}, []))
         self.assertEqual(self.heard(), [("answer", "a/1", ANSWER)])
@@ -74,14 +74,14 @@ class HeardTests(IntakeCase):
         self.intake.probed("WD:1", ["a/1"])
         self.assertEqual(self.heard(), [("free", "WD:1", "a/1")] * 2)
 
-    def test_who_passed_it_on_frees_its_sender_when_asked_again(self) -> None:
+    def test_a_worker_that_forwarded_it_releases_the_sender_again_when_probed(self) -> None:
         self.finish(Reply("WC:*", FORWARDED))
         self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {"a/1": "WC:*"}, []))
         self.answers.heard("a/1")
         self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {}, []))
         self.assertEqual(self.heard(), [("free", "WD:1", "a/1")] * 2)
 
-    def test_the_latest_sender_is_the_one_freed(self) -> None:
+    def test_the_latest_sender_is_released(self) -> None:
         self.arrive("a", sender="WD:1", hop=1)
         self.arrive("a", sender="WD:2", hop=1)
         self.intake.finished("a/1", ANSWER)
@@ -93,7 +93,7 @@ class HeardTests(IntakeCase):
         self.intake.probed("WD:4", ["a/1"])
         self.assertEqual(self.heard(), [("free", "WD:4", "a/1")])
 
-    def test_what_was_heard_is_not_said_again(self) -> None:
+    def test_an_answer_that_was_heard_is_not_sent_again(self) -> None:
         self.finish()
         self.answers.unanswered("a/1")
         self.answers.heard("a/1")
@@ -102,7 +102,7 @@ class HeardTests(IntakeCase):
         self.answers.unanswered("a/1")
         self.assertEqual((self.heard(), self.clock.getDelayedCalls()), ([], []))
 
-    def test_who_forgets_or_leaves_frees_the_senders_of_those_not_heard(self) -> None:
+    def test_forgetting_and_stopping_release_the_senders_of_answers_not_heard(self) -> None:
         self.intake = self.make(memory_jobs=3)
         for id, deadline in (("a", 30.0), ("heard", 30.0), ("old", 1.0), ("b", 30.0)):
             self.arrive(id, sender="WD:1", hop=1, deadline=deadline)
@@ -126,7 +126,7 @@ class UnansweredTests(IntakeCase):
         self.intake.finished("b/0", ANSWER)
         self.heard()
 
-    def test_it_is_said_again_within_a_second(self) -> None:
+    def test_an_answer_is_sent_again_within_a_second(self) -> None:
         self.answers.unanswered("a/0")
         self.answers.unanswered("a/0")
         self.clock.advance(0.5)
@@ -136,14 +136,14 @@ class UnansweredTests(IntakeCase):
         self.assertEqual(self.heard(), [("answer", "a/0", ANSWER), ("answer", "b/0", ANSWER)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_it_is_said_until_the_deadline(self) -> None:
+    def test_an_answer_is_sent_until_the_deadline(self) -> None:
         for _ in range(4):
             self.answers.unanswered("a/0")
             self.clock.advance(1)
         self.assertEqual(self.heard(), [("answer", "a/0", ANSWER)] * 2)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_it_is_said_again_when_it_comes_back_at_once(self) -> None:
+    def test_a_returned_answer_is_sent_again_later(self) -> None:
         self.patch(self, "answer", lambda key, reply: self.answers.unanswered(key))
         self.answers.unanswered("a/0")
         self.clock.pump([1, 1])
@@ -151,7 +151,7 @@ class UnansweredTests(IntakeCase):
         self.clock.advance(1)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_is_not_remembered_is_not_said(self) -> None:
+    def test_a_forgotten_answer_is_not_sent(self) -> None:
         self.intake = self.make(memory_jobs=1)
         self.arrive("a", "b", "c")
         self.intake.finished("a/0", ANSWER)
@@ -165,7 +165,7 @@ class UnansweredTests(IntakeCase):
             self.answers.unanswered(key)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_closing_stops_it(self) -> None:
+    def test_closing_stops_the_repetition(self) -> None:
         self.answers.unanswered("a/0")
         self.answers.close()
         self.answers.close()

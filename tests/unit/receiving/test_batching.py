@@ -22,7 +22,7 @@ class KeyBatchTests(SynchronousTestCase):
         self.assertEqual(kind, ACK)
         self.told.append((worker, keys))
 
-    def test_acks_of_one_moment_travel_together_by_sender(self) -> None:
+    def test_acks_of_one_moment_are_sent_together_per_sender(self) -> None:
         self.acks.add("a/0", "WA:1")
         self.acks.add("b/0", "WC:1")
         self.acks.add("c/0", "WA:1")
@@ -31,7 +31,7 @@ class KeyBatchTests(SynchronousTestCase):
         self.assertEqual(self.told, [("WA:1", ["a/0", "c/0"]), ("WC:1", ["b/0"])])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_an_answer_that_left_before_makes_the_ack_unnecessary(self) -> None:
+    def test_an_answer_that_was_sent_before_replaces_the_ack(self) -> None:
         self.acks.add("a/0", "WA:1")
         self.acks.forget("a/0")
         self.acks.forget("never/0")
@@ -44,7 +44,7 @@ class KeyBatchTests(SynchronousTestCase):
         self.clock.advance(KEYS_WAIT)
         self.assertEqual(self.told, [("WA:1", ["a/0"])])
 
-    def test_a_lost_connection_drops_them_and_later_ones_travel(self) -> None:
+    def test_a_lost_connection_drops_them_and_later_ones_are_sent(self) -> None:
         self.acks.add("a/0", "WA:1")
         self.acks.clear()
         self.acks.add("b/0", "WA:1")
@@ -69,7 +69,7 @@ class DeliveryBatchTests(SynchronousTestCase):
         for name in names:
             self.batch.add(self.channel.deliver(name))
 
-    def test_what_is_done_in_one_moment_is_settled_together(self) -> None:
+    def test_deliveries_of_one_moment_are_settled_together(self) -> None:
         self.add("a")
         self.clock.advance(DELIVERIES_WAIT / 2)
         self.add("b")
@@ -78,26 +78,26 @@ class DeliveryBatchTests(SynchronousTestCase):
         self.assertEqual(self.settled, [("ack", "a"), ("ack", "b")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_no_more_than_a_few_wait(self) -> None:
+    def test_the_number_that_waits_is_bounded(self) -> None:
         self.add("a", "b", "c", "d")
         self.assertEqual(self.settled, [("ack", "a"), ("ack", "b"), ("ack", "c")])
         self.clock.advance(DELIVERIES_WAIT)
         self.assertEqual(self.settled[3:], [("ack", "d")])
 
-    def test_none_waits_where_none_may(self) -> None:
+    def test_with_a_limit_of_zero_each_delivery_is_settled_at_once(self) -> None:
         self.batch = DeliveryBatch(self.clock, 0)
         self.add("a")
         self.assertEqual(self.settled, [("ack", "a")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_lost_channel_has_nothing_to_settle_and_the_next_one_has(self) -> None:
+    def test_a_lost_channel_settles_nothing_and_the_next_one_does(self) -> None:
         self.add("a")
         self.batch.clear()
         self.add("b")
         self.clock.advance(DELIVERIES_WAIT)
         self.assertEqual(self.settled, [("ack", "b")])
 
-    def test_stopping_settles_what_waits(self) -> None:
+    def test_stopping_settles_the_deliveries_that_wait(self) -> None:
         self.add("a")
         self.batch.stop()
         self.batch.stop()

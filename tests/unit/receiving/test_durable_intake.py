@@ -114,7 +114,7 @@ class RunningTests(IntakeCase):
         self.assertEqual(self.heard(), [("ack", "a")])
         self.check_empty()
 
-    def test_what_is_beyond_the_slots_is_held_in_order(self) -> None:
+    def test_jobs_beyond_the_slots_are_held_in_order(self) -> None:
         for name in "abcd":
             self.arrive(name)
         self.assertEqual(self.heard(), [("start", "a"), ("start", "b")])
@@ -125,7 +125,7 @@ class RunningTests(IntakeCase):
         for name in "cd":
             self.intake.succeeded(job(name))
 
-    def test_where_there_is_no_room_it_waits_for_some(self) -> None:
+    def test_without_a_free_slot_a_job_waits(self) -> None:
         self.slots.paused = True
         self.arrive()
         self.assertEqual(self.heard(), [])
@@ -145,7 +145,7 @@ class RunningTests(IntakeCase):
 
 
 class FailingTests(IntakeCase):
-    def test_it_is_acknowledged_when_the_broker_has_it_for_the_next_attempt(self) -> None:
+    def test_a_failed_job_is_acknowledged_when_its_next_attempt_is_stored(self) -> None:
         self.arrive(
             headers={
                 durable_headers.STORED: 5,
@@ -176,14 +176,14 @@ class FailingTests(IntakeCase):
         )
         self.check_empty()
 
-    def test_its_slot_is_free_before_that(self) -> None:
+    def test_its_slot_is_free_before_the_next_attempt_is_stored(self) -> None:
         for name in "abc":
             self.arrive(name)
         self.heard()
         self.fail_with(LATE, "a")
         self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("start", "c")])
 
-    def test_after_the_last_attempt_it_is_given_up(self) -> None:
+    def test_after_the_last_attempt_it_is_a_dead_letter(self) -> None:
         self.arrive(headers={durable_headers.ATTEMPT: 3})
         self.assertTrue(self.fail_with(LATE))
         (parcel,) = self.parcels
@@ -191,25 +191,25 @@ class FailingTests(IntakeCase):
         self.assertEqual(parcel.headers[durable_headers.REASON], durable_headers.EXHAUSTED)
         self.assertEqual(parcel.headers[durable_headers.ATTEMPT], 3)
 
-    def test_what_is_not_to_be_tried_again_is_given_up(self) -> None:
+    def test_a_failure_that_is_not_retryable_is_a_dead_letter(self) -> None:
         self.arrive()
         self.assertTrue(self.fail_with(BadRequest("no")))
         self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.NOT_RETRYABLE)
 
-    def test_what_would_expire_before_its_next_attempt_is_given_up(self) -> None:
+    def test_a_job_that_expires_before_its_next_attempt_is_a_dead_letter(self) -> None:
         self.arrive(headers={durable_headers.EXPIRES: NOW_MS + 1000})
         self.assertTrue(self.fail_with(LATE))
         self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.EXPIRED)
         self.assertEqual(self.parcels[0].headers[durable_headers.FAILURE]["message"], "late")
 
-    def test_what_would_not_is_tried_again(self) -> None:
+    def test_a_job_that_expires_later_is_tried_again(self) -> None:
         self.arrive(headers={durable_headers.EXPIRES: NOW_MS + 1001})
         self.assertFalse(self.fail_with(LATE))
         self.assertEqual(self.parcels[0].routing_key, "retry.1000")
 
 
 class PuttingAwayTests(IntakeCase):
-    def test_what_was_delivered_before_goes_to_the_quarantine_unrun(self) -> None:
+    def test_a_redelivered_job_is_quarantined_and_does_not_run(self) -> None:
         self.arrive(
             redelivered=True, headers={durable_headers.EXPIRES: NOW_MS + 500, durable_headers.STORED: 7}
         )
@@ -222,11 +222,11 @@ class PuttingAwayTests(IntakeCase):
         self.assertEqual(self.heard(), [("ack", "a")])
         self.check_empty()
 
-    def test_from_there_it_is_run_however_often_it_was_delivered(self) -> None:
+    def test_a_quarantined_job_runs_even_if_it_was_delivered_before(self) -> None:
         self.arrive(redelivered=True, quarantined=True)
         self.assertEqual(self.heard(), [("start", "a")])
 
-    def test_unless_it_has_come_back_as_often_as_it_may(self) -> None:
+    def test_a_quarantined_job_beyond_the_delivery_limit_does_not_run(self) -> None:
         for count in (topology.DELIVERY_LIMIT - 1, topology.DELIVERY_LIMIT):
             self.arrive(redelivered=True, quarantined=True, headers={durable_headers.COUNT: count})
             if count < topology.DELIVERY_LIMIT:
@@ -238,7 +238,7 @@ class PuttingAwayTests(IntakeCase):
         self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.DEATHS)
         self.assertEqual(self.parcels[0].headers[durable_headers.FAILURE]["message"], why)
 
-    def test_what_expired_between_its_attempts_is_not_started(self) -> None:
+    def test_a_job_that_expired_between_its_attempts_is_not_started(self) -> None:
         failure = {"type": "RemoteError", "module": "txmicro.errors", "message": "no"}
         self.arrive(
             headers={
@@ -250,11 +250,11 @@ class PuttingAwayTests(IntakeCase):
         self.assertEqual(self.heard(), [("gave up", "a", RemoteError, "no"), ("store", OWN, topology.DEAD)])
         self.assertEqual(self.parcels[0].headers[durable_headers.REASON], durable_headers.EXPIRED)
 
-    def test_in_the_first_queue_the_broker_says_what_has_expired_and_no_clock_of_ours(self) -> None:
+    def test_in_the_first_queue_only_the_broker_decides_what_has_expired(self) -> None:
         self.arrive(headers={durable_headers.EXPIRES: NOW_MS - 3_600_000})
         self.assertEqual(self.heard(), [("start", "a")])
 
-    def test_what_cannot_be_read_is_given_up_whatever_its_key(self) -> None:
+    def test_an_unreadable_job_is_a_dead_letter_with_any_key(self) -> None:
         self.arrive()
         self.heard()
         unreadable = [
@@ -278,7 +278,7 @@ class PuttingAwayTests(IntakeCase):
 class AgainTests(IntakeCase):
     """The same job comes twice."""
 
-    def test_while_it_runs_all_are_settled_with_it(self) -> None:
+    def test_copies_that_arrive_while_it_runs_are_settled_with_it(self) -> None:
         self.arrive()
         self.arrive(mark=" again", redelivered=True)
         self.arrive(mark=" from quarantine", quarantined=True)
@@ -287,7 +287,7 @@ class AgainTests(IntakeCase):
         self.assertEqual(self.heard(), [("ack", "a"), ("ack", "a again"), ("ack", "a from quarantine")])
         self.check_empty()
 
-    def test_while_it_is_held_too_and_then_it_is_marked(self) -> None:
+    def test_copies_that_arrive_while_it_is_held_are_settled_with_it(self) -> None:
         self.slots.paused = True
         self.arrive()
         self.arrive(mark=" again", redelivered=True)
@@ -300,7 +300,7 @@ class AgainTests(IntakeCase):
             [("start", "a"), ("redelivered", True), ("give back", "a"), ("give back", "a again")],
         )
 
-    def test_after_the_channel_was_lost_amid_the_run_only_the_new_delivery_is_settled(self) -> None:
+    def test_after_a_channel_lost_during_the_run_only_the_new_delivery_is_settled(self) -> None:
         self.arrive()
         self.arrive("b")
         self.arrive("held")
@@ -312,14 +312,14 @@ class AgainTests(IntakeCase):
         self.assertEqual(self.heard(), [("ack", "a again")])
         self.check_empty()
 
-    def test_after_it_succeeded_it_is_acknowledged_and_its_end_is_said_again(self) -> None:
+    def test_a_copy_of_a_job_that_succeeded_is_acknowledged_and_answered(self) -> None:
         self.arrive()
         self.intake.succeeded(job())
         self.heard()
         self.arrive(mark=" again", redelivered=True)
         self.assertEqual(self.heard(), [("ack", "a again"), ("repeat", "a/0")])
 
-    def test_that_memory_is_bounded(self) -> None:
+    def test_the_memory_of_succeeded_jobs_is_bounded(self) -> None:
         for name in "abc":
             self.arrive(name)
             self.intake.succeeded(job(name))
@@ -328,7 +328,7 @@ class AgainTests(IntakeCase):
         self.arrive("b")
         self.assertEqual(self.heard(), [("start", "a"), ("ack", "b"), ("repeat", "b/0")])
 
-    def test_its_copy_for_the_next_attempt_may_come_before_the_confirm_and_is_another_matter(self) -> None:
+    def test_the_copy_for_the_next_attempt_may_arrive_before_the_confirm(self) -> None:
         """Acknowledged together with the original, the job would be lost."""
         self.arrive()
         self.fail_with(LATE)
@@ -340,7 +340,7 @@ class AgainTests(IntakeCase):
         self.assertEqual(self.heard(), [("ack", "a next")])
         self.check_empty()
 
-    def test_so_may_its_copy_in_the_quarantine(self) -> None:
+    def test_the_copy_in_the_quarantine_may_arrive_before_the_confirm(self) -> None:
         self.arrive(redelivered=True)
         self.heard()
         self.arrive(mark=" quarantined", quarantined=True, redelivered=True)
@@ -349,7 +349,7 @@ class AgainTests(IntakeCase):
         self.intake.succeeded(job())
         self.assertEqual(self.heard(), [("ack", "a quarantined")])
 
-    def test_so_may_what_an_operator_requeues(self) -> None:
+    def test_a_requeued_dead_letter_may_arrive_before_the_confirm(self) -> None:
         self.arrive()
         self.fail_with(BadRequest("no"))
         self.heard()
@@ -357,7 +357,7 @@ class AgainTests(IntakeCase):
         self.confirm()
         self.assertEqual(self.heard(), [("start", "a"), ("ack", "a")])
 
-    def test_the_very_message_delivered_again_while_it_is_put_away_is_settled_with_it(self) -> None:
+    def test_the_same_message_delivered_again_while_its_copy_is_stored_is_settled_with_it(self) -> None:
         self.arrive()
         self.fail_with(LATE)
         self.lose_channel()
@@ -407,7 +407,7 @@ class FollowingTests(IntakeCase):
         self.assertEqual(self.heard(), [("ack", "a again"), ("repeat", "a/0")])
         self.check_empty()
 
-    def test_while_it_is_not_it_runs_and_takes_its_slot(self) -> None:
+    def test_until_the_next_hop_is_stored_the_job_keeps_its_slot(self) -> None:
         for name in "abc":
             self.arrive(name)
         self.follow()
@@ -416,7 +416,7 @@ class FollowingTests(IntakeCase):
         self.confirm()
         self.assertEqual(self.heard(), [("ack", "a"), ("ack", "a again"), ("start", "c")])
 
-    def test_if_it_cannot_be_the_job_runs_on_to_fail(self) -> None:
+    def test_if_the_next_hop_cannot_be_stored_the_job_fails(self) -> None:
         self.arrive()
         following = self.follow()
         self.storing.pop().errback(NotStored("no queue"))
@@ -426,7 +426,7 @@ class FollowingTests(IntakeCase):
         self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("ack", "a")])
         self.check_empty()
 
-    def test_if_there_is_no_time_to_wait_for_it_the_job_goes_back(self) -> None:
+    def test_without_time_to_wait_for_the_next_hop_the_job_is_requeued(self) -> None:
         self.arrive()
         following = self.follow()
         self.intake.give_back()
@@ -436,7 +436,7 @@ class FollowingTests(IntakeCase):
 
 
 class StoppingTests(IntakeCase):
-    def test_what_is_held_is_run_before_it_is_drained(self) -> None:
+    def test_held_jobs_run_before_it_is_drained(self) -> None:
         for name in "abc":
             self.arrive(name)
         drained = self.intake.drain()
@@ -446,7 +446,7 @@ class StoppingTests(IntakeCase):
         self.successResultOf(drained)
         self.assertEqual([event for event in self.heard() if event[0] == "give back"], [])
 
-    def test_what_is_put_away_is_waited_for(self) -> None:
+    def test_copies_that_are_being_stored_are_waited_for(self) -> None:
         self.arrive()
         self.fail_with(LATE)
         drained = self.intake.drain()
@@ -454,13 +454,13 @@ class StoppingTests(IntakeCase):
         self.confirm()
         self.successResultOf(drained)
 
-    def test_once_drained_nothing_is_taken(self) -> None:
+    def test_a_drained_intake_takes_no_jobs(self) -> None:
         self.successResultOf(self.intake.drain())
         self.arrive()
         self.arrive("b", redelivered=True)
         self.check_empty()
 
-    def test_when_time_is_up_all_but_what_runs_goes_back(self) -> None:
+    def test_after_the_grace_time_all_but_running_jobs_are_requeued(self) -> None:
         self.arrive("moved", redelivered=True)
         self.arrive("running")
         self.slots.paused = True
@@ -473,7 +473,7 @@ class StoppingTests(IntakeCase):
         self.assertEqual(self.heard(), [("give back", "running")])
         self.successResultOf(drained)
 
-    def test_after_that_nothing_waits_for_the_broker(self) -> None:
+    def test_after_the_grace_time_nothing_waits_for_the_broker(self) -> None:
         self.arrive()
         drained = self.intake.drain()
         self.intake.give_back()
@@ -482,14 +482,14 @@ class StoppingTests(IntakeCase):
         self.assertEqual(self.heard(), [("store", OWN, "retry.1000"), ("give back", "a")])
         self.successResultOf(drained)
 
-    def test_a_lost_channel_ends_the_wait_for_what_was_held(self) -> None:
+    def test_a_lost_channel_ends_the_wait_for_held_jobs(self) -> None:
         self.slots.paused = True
         self.arrive()
         drained = self.intake.drain()
         self.lose_channel()
         self.successResultOf(drained)
 
-    def test_a_wait_can_be_cancelled(self) -> None:
+    def test_a_wait_can_be_canceled(self) -> None:
         self.arrive()
         first, second = self.intake.drain(), self.intake.drain()
         first.cancel()
@@ -497,7 +497,7 @@ class StoppingTests(IntakeCase):
         self.intake.succeeded(job())
         self.successResultOf(second)
 
-    def test_what_the_broker_keeps_at_once_is_acknowledged_at_once(self) -> None:
+    def test_a_copy_that_is_stored_at_once_is_acknowledged_at_once(self) -> None:
         self.patch(self, "store", lambda parcel: succeed(None))
         self.arrive(redelivered=True)
         self.assertEqual(self.heard(), [("ack", "a")])
@@ -518,13 +518,13 @@ class Wanting(JobError):
 
 
 class HeaderTests(SynchronousTestCase):
-    def test_numbers_that_are_none_or_out_of_reason_do_not_count(self) -> None:
+    def test_invalid_numbers_are_ignored(self) -> None:
         for wrong in (None, "3", 3.0, True, -1, 2**53, 2**80):
             self.assertEqual(number({"n": wrong}, "n", 7), 7)
         self.assertEqual(number({"n": 3}, "n", 7), 3)
         self.assertEqual(number({}, "n", 7), 7)
 
-    def test_what_a_delivery_says_of_attempts(self) -> None:
+    def test_the_attempts_of_a_delivery(self) -> None:
         def said(**headers: Any) -> tuple[int, int | None]:
             renamed = {f"txmicro-{name}": value for name, value in headers.items()}
             delivery = DurableMessage(None, "", b"", None, [], renamed)
@@ -535,7 +535,7 @@ class HeaderTests(SynchronousTestCase):
         self.assertEqual(said(attempt=4, attempts=9), (4, 9))
         self.assertEqual(said(attempt="x", attempts=-2), (1, None))
 
-    def test_only_our_own_headers_last_and_in_their_shape(self) -> None:
+    def test_only_valid_headers_of_txmicro_are_kept(self) -> None:
         ours = {
             durable_headers.ATTEMPT: 2,
             durable_headers.ATTEMPTS: 5,
@@ -554,7 +554,7 @@ class HeaderTests(SynchronousTestCase):
         }
         self.assertEqual(lasting({**ours, **foreign}), ours)
 
-    def test_what_a_stranger_wrote_there_does_not(self) -> None:
+    def test_invalid_headers_are_not_kept(self) -> None:
         self.assertEqual(
             lasting(
                 {
@@ -568,25 +568,25 @@ class HeaderTests(SynchronousTestCase):
         )
         self.assertEqual(lasting({"traceparent": 5}), {})
 
-    def test_a_failure_of_any_size_becomes_one_that_fits(self) -> None:
+    def test_a_failure_of_any_size_is_reduced_to_the_limit(self) -> None:
         for name in ("type", "message", "worker", "more"):
             kept = lasting({durable_headers.FAILURE: {name: "x" * 1_000_000}})
             self.assertLess(len(repr(kept)), 1000)
 
-    def test_the_fields_of_an_error_last(self) -> None:
+    def test_the_fields_of_an_error_are_kept(self) -> None:
         kept = to_header(describe(Wanting("A-1", 3), "WB:1"))
         self.assertEqual(lasting({durable_headers.FAILURE: kept})[durable_headers.FAILURE], kept)
         error: Any = from_header(kept)
         self.assertEqual((type(error), error.sku, error.count), (Wanting, "A-1", 3))
         self.assertEqual(error.since, SINCE)
 
-    def test_fields_of_a_header_that_are_none_are_left_out(self) -> None:
+    def test_invalid_fields_of_a_header_are_left_out(self) -> None:
         values: list[Any] = ["?", "[]", "\ud800", 5, None, {}]
         for wrong in values:
             error = from_header({"type": "Wanting", "message": "no", "fields": wrong})
             self.assertEqual((type(error), error.message), (Wanting, "no"))
 
-    def test_an_expiration_is_one_that_a_broker_takes(self) -> None:
+    def test_an_expiration_is_valid_for_a_broker(self) -> None:
         expirations: list[int | None] = []
 
         class Lane:

@@ -31,7 +31,7 @@ class CapacityTests(IntakeCase):
         self.intake.finished("a/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "d/0", "WA:1"), ("start", "d/0")])
 
-    def test_a_copy_held_too_long_is_dropped_unrun(self) -> None:
+    def test_a_copy_held_too_long_is_dropped_and_does_not_run(self) -> None:
         self.arrive("a", "b", "old")
         self.clock.advance(0.1)
         self.arrive("young")
@@ -43,7 +43,7 @@ class CapacityTests(IntakeCase):
             [("settle", "a/0"), ("settle", "old/0"), ("ack", "young/0", "WA:1"), ("start", "young/0")],
         )
 
-    def test_a_held_copy_past_its_deadline_is_dropped_unrun(self) -> None:
+    def test_a_held_copy_past_its_deadline_is_dropped_and_does_not_run(self) -> None:
         self.arrive("a", "b")
         self.arrive("short", deadline=1)
         self.clock.advance(1)
@@ -79,14 +79,14 @@ class QuickJobsTests(IntakeCase):
             self.heard(), [("start", "a/0"), ("settle", "a/0"), ("start", "b/0"), ("settle", "b/0")]
         )
 
-    def test_many_held_ones_do_not_exhaust_the_stack(self) -> None:
+    def test_many_held_jobs_do_not_exhaust_the_stack(self) -> None:
         self.arrive("slow", *[str(n) for n in range(3000)])
         self.intake.finished("slow/0", ANSWER)
         self.assertEqual(len([event for event in self.heard() if event[0] == "start"]), 3001)
 
 
 class DuplicateTests(IntakeCase):
-    def test_one_that_runs_is_acked_again(self) -> None:
+    def test_a_copy_of_a_running_job_is_acked_again(self) -> None:
         self.arrive("a")
         self.heard()
         self.arrive("a", sender="WA:2")
@@ -94,7 +94,7 @@ class DuplicateTests(IntakeCase):
         self.intake.finished("a/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "a/0")])
 
-    def test_one_that_finished_is_answered_again(self) -> None:
+    def test_a_copy_of_a_finished_job_is_answered_again(self) -> None:
         self.arrive("a")
         failure = Reply("WA:1", FAILURE, b"no")
         self.intake.finished("a/0", failure)
@@ -104,14 +104,14 @@ class DuplicateTests(IntakeCase):
             self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:2"), ("answer", "a/0", failure)]
         )
 
-    def test_one_that_was_forwarded_is_acked_again(self) -> None:
+    def test_a_copy_of_a_forwarded_job_is_acked_again(self) -> None:
         self.arrive("a")
         self.intake.finished("a/0", Reply("WC:*", FORWARDED))
         self.heard()
         self.arrive("a")
         self.assertEqual(self.heard(), [("settle", "a/0"), ("ack", "a/0", "WA:1")])
 
-    def test_of_two_that_are_held_the_first_is_kept(self) -> None:
+    def test_of_two_held_copies_the_first_is_kept(self) -> None:
         self.arrive("a", "b", "c", "d")
         self.heard()
         self.arrive("c")
@@ -135,7 +135,7 @@ class ProbeTests(IntakeCase):
 
 
 class CancelTests(IntakeCase):
-    def test_held_ones_are_dropped_and_running_ones_named(self) -> None:
+    def test_held_jobs_are_dropped_and_running_ones_returned(self) -> None:
         self.arrive("a", "b", "held")
         self.heard()
         self.assertEqual(self.intake.cancelled(["held/0", "b/0", "unknown/0", "held/0"]), (["b/0"], []))
@@ -143,7 +143,7 @@ class CancelTests(IntakeCase):
         self.intake.finished("b/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "b/0")])
 
-    def test_forwarded_ones_are_named(self) -> None:
+    def test_forwarded_jobs_are_returned(self) -> None:
         self.arrive("a", "b")
         self.intake.finished("a/0", Reply("WC:*", FORWARDED))
         self.intake.finished("b/0", ANSWER)
@@ -157,11 +157,11 @@ class OnceTests(IntakeCase):
         self.arrive("a", redeliver=False, redelivered=True)
         self.assertEqual(self.heard(), [("settle", "a/0"), ("refuse", "a/0", False)])
 
-    def test_also_of_a_job_that_may_run_twice_as_it_may_have_killed_who_ran_it(self) -> None:
+    def test_a_redelivered_copy_is_refused_because_the_job_may_have_killed_its_worker(self) -> None:
         self.arrive("a", redelivered=True)
         self.assertEqual(self.heard(), [("settle", "a/0"), ("refuse", "a/0", False)])
 
-    def test_one_that_comes_back_to_who_runs_it_or_ran_it_is_a_duplicate(self) -> None:
+    def test_a_redelivered_copy_at_the_worker_that_ran_it_is_a_duplicate(self) -> None:
         self.arrive("a", redeliver=False)
         self.heard()
         self.arrive("a", redeliver=False, redelivered=True)
@@ -182,7 +182,7 @@ class OnceTests(IntakeCase):
         self.intake.finished("b/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "b/0"), ("settle", "d/0")])
 
-    def test_who_stops_gives_it_back_to_its_sender(self) -> None:
+    def test_a_stopping_worker_returns_it_to_its_sender(self) -> None:
         self.arrive("a", "b")
         self.arrive("held", redeliver=False)
         self.heard()
@@ -202,7 +202,7 @@ class OnceTests(IntakeCase):
 class PauseTests(IntakeCase):
     """While no answer can leave, no job is started."""
 
-    def test_what_comes_is_held_and_started_afterwards(self) -> None:
+    def test_jobs_that_arrive_are_held_and_started_afterwards(self) -> None:
         self.arrive("a")
         self.heard()
         self.slots.paused = True
@@ -238,7 +238,7 @@ class DrainTests(IntakeCase):
     def test_it_fires_at_once_when_nothing_runs(self) -> None:
         self.assertIsNone(self.successResultOf(self.intake.drain()))
 
-    def test_new_jobs_go_back_and_duplicates_are_answered(self) -> None:
+    def test_new_jobs_are_requeued_and_duplicates_are_answered(self) -> None:
         self.arrive("a", "b")
         self.intake.finished("b/0", ANSWER)
         self.heard()
@@ -258,7 +258,7 @@ class DrainTests(IntakeCase):
             ],
         )
 
-    def test_cancelling_a_wait_stops_that_wait_only(self) -> None:
+    def test_canceling_a_wait_stops_that_wait_only(self) -> None:
         self.arrive("a")
         first, second = self.intake.drain(), self.intake.drain()
         first.cancel()
@@ -278,23 +278,23 @@ class SettlingTests(IntakeCase):
         self.heard()
         self.intake.finished("a/0", ANSWER)
 
-    def test_what_ends_in_one_moment_is_settled_together(self) -> None:
+    def test_jobs_that_end_in_one_moment_are_settled_together(self) -> None:
         self.assertEqual(self.heard(), [])
         self.intake.finished("b/0", ANSWER)
         self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "b/0")])
 
-    def test_or_after_that_moment(self) -> None:
+    def test_they_are_settled_after_that_moment(self) -> None:
         self.clock.advance(DELIVERIES_WAIT)
         self.assertEqual(self.heard(), [("settle", "a/0")])
 
-    def test_or_before_it_is_said_that_all_have_ended(self) -> None:
+    def test_they_are_settled_before_the_drain_fires(self) -> None:
         draining = self.intake.drain()
         self.assertEqual(self.heard(), [])
         draining.addCallback(lambda _: self.assertEqual(self.heard(), [("settle", "a/0"), ("settle", "b/0")]))
         self.intake.finished("b/0", ANSWER)
         self.successResultOf(draining)
 
-    def test_or_when_it_stops_while_none_runs(self) -> None:
+    def test_they_are_settled_when_it_stops_while_none_runs(self) -> None:
         self.intake.finished("b/0", ANSWER)
         self.arrive("c")
         self.intake.finished("c/0", ANSWER)
@@ -302,19 +302,19 @@ class SettlingTests(IntakeCase):
         self.successResultOf(self.intake.drain())
         self.assertEqual(self.heard(), [("settle", "c/0")])
 
-    def test_or_never_when_their_channel_is_lost(self) -> None:
+    def test_they_are_not_settled_when_their_channel_is_lost(self) -> None:
         self.intake.reset()
         self.clock.advance(DELIVERIES_WAIT)
         self.assertEqual(self.heard(), [])
 
-    def test_closing_leaves_nothing_behind(self) -> None:
+    def test_closing_leaves_no_timer(self) -> None:
         self.intake.close()
         self.assertEqual(self.heard(), [("settle", "a/0")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class ResetTests(IntakeCase):
-    def test_what_runs_goes_on_and_old_deliveries_are_not_settled(self) -> None:
+    def test_running_jobs_continue_and_old_deliveries_are_not_settled(self) -> None:
         self.arrive("a", "b", "held")
         self.heard()
         self.lose_channel()

@@ -100,7 +100,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.events, ["flush", "ran", ("a", None, None, 0.0)])
         self.assertEqual([call.time for call in self.clock.calls], [10.0])
 
-    def test_it_waits_for_an_ack_that_cannot_leave_yet(self) -> None:
+    def test_it_waits_for_an_ack_that_cannot_be_sent_yet(self) -> None:
         self.leaving = Deferred()
         runner = self.runner(lambda job: None)
         for name in ("a", "b"):
@@ -111,7 +111,7 @@ class RunnerTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.events[1][0], "a")
 
-    def test_stopping_while_an_ack_cannot_leave(self) -> None:
+    def test_a_stop_while_an_ack_cannot_be_sent(self) -> None:
         self.leaving = Deferred()
         runner = self.runner(lambda job: None)
         runner.start(job("a"))
@@ -119,7 +119,7 @@ class RunnerTests(SynchronousTestCase):
         runner.stop()
         self.assertEqual((self.events, self.clock.getDelayedCalls()), (["flush"], []))
 
-    def test_functions_that_block_let_the_reactor_turn_between_them(self) -> None:
+    def test_the_reactor_runs_between_functions_that_block(self) -> None:
         def handle(job: Job) -> None:
             self.clock.rightNow += SLICE  # it blocks
 
@@ -160,14 +160,14 @@ class RunnerTests(SynchronousTestCase):
         self.runner(handle, in_thread).start(job("a"))
         self.assertEqual(ran, [(handle, "a")])
 
-    def test_what_a_handler_raises_is_its_end(self) -> None:
+    def test_an_exception_of_a_handler_is_its_outcome(self) -> None:
         async def handle(job: Job) -> None:
             raise ValueError("no")
 
         self.runner(handle).start(job("a"))
         self.assertEqual(self.errors(), ["a: ValueError"])
 
-    def test_cancelling_ends_it_with_the_reason_given(self) -> None:
+    def test_canceling_ends_it_with_the_given_reason(self) -> None:
         async def handle(job: Job) -> None:
             await Deferred()
 
@@ -177,7 +177,7 @@ class RunnerTests(SynchronousTestCase):
         runner.cancel("unknown/0", JobCancelled())
         self.assertEqual(self.errors(), ["a: JobCancelled"])
 
-    def test_a_handler_may_answer_its_cancellation(self) -> None:
+    def test_a_handler_may_return_a_result_when_canceled(self) -> None:
         async def handle(job: Job) -> str:
             try:
                 await Deferred()
@@ -190,14 +190,14 @@ class RunnerTests(SynchronousTestCase):
         runner.cancel("a/0", JobCancelled())
         self.assertEqual(self.events, [("a", "saved what I had", None, 0.0)])
 
-    def test_a_cancellation_of_the_handlers_own_is_an_error_like_another(self) -> None:
+    def test_a_handler_that_cancels_itself_has_failed(self) -> None:
         async def handle(job: Job) -> None:
             raise CancelledError
 
         self.runner(handle).start(job("a"))
         self.assertEqual(self.errors(), ["a: CancelledError"])
 
-    def test_a_function_that_has_not_started_never_does_when_cancelled(self) -> None:
+    def test_a_canceled_function_that_has_not_started_never_starts(self) -> None:
         ran: list[str] = []
         runner = self.runner(lambda job: ran.append(job.id))
         for name in "ab":
@@ -207,7 +207,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(ran, ["a"])
         self.assertEqual(self.errors(), ["b: JobCancelled", "a: NoneType"])
 
-    def test_cancel_all_ends_what_runs_and_what_waits(self) -> None:
+    def test_cancel_all_ends_running_and_waiting_jobs(self) -> None:
         runner = self.runner(lambda job: Deferred())
         runner.start(job("a"))
         self.clock.pump([0, 0])
@@ -215,7 +215,7 @@ class RunnerTests(SynchronousTestCase):
         runner.cancel_all(JobError())
         self.assertEqual(sorted(self.errors()), ["a: JobError", "b: JobError"])
 
-    def test_one_that_runs_for_too_long_is_cancelled_and_the_next_watched(self) -> None:
+    def test_a_handler_that_runs_for_too_long_is_canceled_and_the_next_one_is_timed(self) -> None:
         runner = self.runner(lambda job: Deferred())
         runner.start(job("a"))
         self.clock.pump([0, 4])
@@ -229,7 +229,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertIsInstance(self.events[-1][2], RuntimeExceeded)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_a_cancellation_that_is_swallowed_costs_no_slot(self) -> None:
+    def test_a_handler_that_ignores_its_cancellation_frees_its_slot(self) -> None:
         said = self.listen()
         runner = self.runner(swallow)
         runner.start(job("a"))
@@ -241,7 +241,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertIn("max_runtime, 10 s), for job a:", said[0])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_what_ends_after_it_was_left_behind_is_ignored(self) -> None:
+    def test_the_late_end_of_an_abandoned_handler_is_ignored(self) -> None:
         said = self.listen()
         late: Deferred[str] = Deferred()
 
@@ -269,7 +269,7 @@ class RunnerTests(SynchronousTestCase):
         )
         self.assertIn("left behind before, has ended after 2.0 s (job a)", said[-1])
 
-    def test_one_that_cleans_up_in_time_has_its_say(self) -> None:
+    def test_a_handler_that_ends_in_time_after_its_cancellation_gives_the_outcome(self) -> None:
         cleaning: Deferred[str] = Deferred()
 
         async def handle(job: Job) -> str:
@@ -289,7 +289,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.events, [("a", "clean", None, 10 + CLEANUP / 2)])
         runner.stop()
 
-    def test_a_canceller_that_raises_keeps_nobody_from_being_cancelled(self) -> None:
+    def test_an_error_in_a_canceller_does_not_prevent_other_cancellations(self) -> None:
         def refuse(_: object) -> None:
             raise ZeroDivisionError
 

@@ -80,7 +80,7 @@ class StoredTests(PublisherCase):
         self.confirm("a")
         self.assertIsNone(self.successResultOf(stored))
 
-    def test_while_nothing_can_be_published_it_waits_in_order(self) -> None:
+    def test_without_a_connection_parcels_wait_in_order(self) -> None:
         self.publisher.pause()
         stored = self.store("a", "b", "c")
         self.clock.advance(1000)
@@ -92,7 +92,7 @@ class StoredTests(PublisherCase):
             self.confirm(key)
             self.successResultOf(waiting)
 
-    def test_what_was_lost_with_the_connection_goes_first_when_it_is_back(self) -> None:
+    def test_parcels_lost_with_a_connection_are_published_first_on_the_next(self) -> None:
         self.store("a", "b")
         self.publisher.pause()
         self.lose("a")
@@ -105,7 +105,7 @@ class StoredTests(PublisherCase):
         for key in "abc":
             self.confirm(key)
 
-    def test_what_the_broker_refuses_is_published_again_after_a_rest(self) -> None:
+    def test_a_refused_parcel_is_published_again_after_a_pause(self) -> None:
         (stored,) = self.store("a")
         for _ in range(3):
             self.lose("a", NackError("full"))
@@ -116,14 +116,14 @@ class StoredTests(PublisherCase):
         self.successResultOf(stored)
         self.news()
 
-    def test_what_is_too_large_fails_at_once_and_is_not_published_again(self) -> None:
+    def test_a_parcel_that_is_too_large_fails_at_once(self) -> None:
         (stored,) = self.store("a")
         self.lose("a", MessageTooLarge("20 MB"))
         self.failureResultOf(stored, MessageTooLarge)
         self.clock.advance(CONFIRM_TIMEOUT)
         self.assertEqual(self.news(), ["a"])
 
-    def test_what_the_broker_has_had_and_does_not_take_any_more_is_not_given_up(self) -> None:
+    def test_a_patient_parcel_that_is_too_large_is_published_again(self) -> None:
         stored = self.publisher.store(parcel("a", patient=True))
         self.lose("a", MessageTooLarge("20 MB"))
         self.assertNoResult(stored)
@@ -132,7 +132,7 @@ class StoredTests(PublisherCase):
         self.confirm("a")
         self.successResultOf(stored)
 
-    def test_refusals_that_go_on_do_not_keep_the_first_from_its_turn(self) -> None:
+    def test_repeated_refusals_do_not_delay_the_first_parcel(self) -> None:
         """A sender continues to send to a queue that is full."""
         self.store("first")
         self.lose("first", NackError("full"))
@@ -148,7 +148,7 @@ class StoredTests(PublisherCase):
             self.clock.advance(RETRY_AFTER)
             self.confirm(key)
 
-    def test_no_confirm_in_time_is_published_again(self) -> None:
+    def test_a_parcel_without_a_confirm_in_time_is_published_again(self) -> None:
         (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT - 1))
         self.assertEqual(self.news(), ["a"])
@@ -173,7 +173,7 @@ class StoredTests(PublisherCase):
         self.confirm("a", 0)
         self.successResultOf(stored)
 
-    def test_the_loss_of_an_earlier_attempt_is_no_news(self) -> None:
+    def test_the_loss_of_an_earlier_attempt_is_ignored(self) -> None:
         (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT + 1))
         self.news()
@@ -183,7 +183,7 @@ class StoredTests(PublisherCase):
         self.confirm("a", 1)
         self.successResultOf(stored)
 
-    def test_time_stands_still_while_nothing_can_be_published(self) -> None:
+    def test_time_does_not_count_while_nothing_can_be_published(self) -> None:
         """While the broker blocks the connection, what is published waits in the transport's buffer."""
         (stored,) = self.store("a")
         self.clock.advance(10)
@@ -196,7 +196,7 @@ class StoredTests(PublisherCase):
         self.confirm("a")
         self.successResultOf(stored)
 
-    def test_cancelling_stops_the_attempts(self) -> None:
+    def test_canceling_stops_the_attempts(self) -> None:
         waiting, out, resting = self.store("waiting", "out", "resting")
         self.lose("resting")
         self.publisher.pause()
@@ -231,7 +231,7 @@ class NotStoredTests(PublisherCase):
         self.lose("missing", Unroutable("no queue"))
         self.failureResultOf(missing, NotStored)
 
-    def test_what_is_forbidden_is_so_at_once(self) -> None:
+    def test_a_parcel_that_is_not_permitted_fails_at_once(self) -> None:
         self.publisher.connected()
         (stored,) = self.store("a")
         self.lose("a", Forbidden("no right"))
@@ -246,7 +246,7 @@ class NotStoredTests(PublisherCase):
         self.successResultOf(stored)
         self.assertEqual(len(self.published), 101)
 
-    def test_word_of_no_queue_for_an_attempt_that_another_followed_does_not_count(self) -> None:
+    def test_a_missing_queue_of_an_earlier_attempt_is_ignored(self) -> None:
         (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT + 1))
         self.lose("a", Unroutable("no queue"), attempt=0)
@@ -256,7 +256,7 @@ class NotStoredTests(PublisherCase):
 
 
 class ClosingTests(PublisherCase):
-    def test_all_that_is_not_stored_fails(self) -> None:
+    def test_closing_fails_all_parcels_that_are_not_stored(self) -> None:
         out, resting = self.store("out", "resting")
         self.lose("resting")
         self.publisher.pause()
@@ -269,10 +269,10 @@ class ClosingTests(PublisherCase):
         self.confirm("out")
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_without_any_it_has_nothing_to_do(self) -> None:
+    def test_closing_without_parcels_does_nothing(self) -> None:
         self.publisher.close(WorkerStopped("stopped"))
 
-    def test_who_hears_of_one_may_cancel_another(self) -> None:
+    def test_the_callback_of_one_parcel_may_cancel_another(self) -> None:
         first, second = self.store("first", "second")
         first.addErrback(lambda _: second.cancel())
         self.publisher.close(WorkerStopped("stopped"))

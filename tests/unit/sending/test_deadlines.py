@@ -42,7 +42,7 @@ class DeadlinesTests(SynchronousTestCase):
         again = self.add("a", 1.0)
         self.assertEqual(self.deadlines.take_due(1.0), [again])
 
-    def test_entries_of_ended_jobs_are_dropped_when_they_are_most(self) -> None:
+    def test_entries_of_ended_jobs_are_dropped_when_they_are_the_majority(self) -> None:
         for number in range(5):
             self.add(str(number), 1.0)
         self.deadlines.compact()

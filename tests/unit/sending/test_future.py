@@ -27,7 +27,7 @@ class FutureCase(SynchronousTestCase):
 
 
 class Ends(FutureCase):
-    def test_what_it_is(self) -> None:
+    def test_its_representation(self) -> None:
         self.assertEqual((self.job.id, self.job.address, self.job.done()), ("7c3e-1", "WB:*", False))
 
     def test_awaiting_gives_the_result(self) -> None:
@@ -50,7 +50,7 @@ class Ends(FutureCase):
         self.assertTrue(self.job.done())
         self.assertEqual(self.unawaited, [])
 
-    def test_each_wait_is_its_own(self) -> None:
+    def test_each_wait_is_independent(self) -> None:
         one, two = self.job.when_done(), self.job.when_done()
         one.addCallback(lambda result: None)
         self.promise.succeeded(WORKER, 5)
@@ -124,27 +124,27 @@ class Accepted(FutureCase):
         self.assertNoResult(done)
         self.assertFalse(self.job.done())
 
-    def test_the_latest_taker_counts(self) -> None:
+    def test_the_latest_worker_counts(self) -> None:
         self.promise.accepted(WORKER)
         self.promise.accepted("WB:2-b")
         self.assertEqual(self.successResultOf(self.job.when_accepted()), "WB:2-b")
 
-    def test_a_result_without_an_ack_says_who_took_it(self) -> None:
+    def test_a_result_without_an_ack_names_the_worker(self) -> None:
         waiting = self.job.when_accepted()
         self.promise.succeeded(WORKER, None)
         self.assertEqual(self.successResultOf(waiting), WORKER)
 
-    def test_the_taker_stays_when_it_was_known(self) -> None:
+    def test_the_known_worker_is_kept(self) -> None:
         self.promise.accepted(WORKER)
         self.promise.succeeded("WB:2-b", None)
         self.assertEqual(self.successResultOf(self.job.when_accepted()), WORKER)
 
-    def test_it_fails_when_nobody_took_it(self) -> None:
+    def test_when_accepted_fails_if_no_worker_took_the_job(self) -> None:
         waiting = self.job.when_accepted()
         self.promise.failed(JobTimeout("late"))
         self.failureResultOf(waiting, JobTimeout)
 
-    def test_once_taken_it_stays_so_whatever_happens(self) -> None:
+    def test_when_accepted_does_not_change_after_the_ack(self) -> None:
         self.promise.accepted(WORKER)
         self.promise.failed(JobTimeout("late"))
         self.assertEqual(self.successResultOf(self.job.when_accepted()), WORKER)
@@ -161,26 +161,26 @@ class Stored(FutureCase):
         self.assertNoResult(done)
         self.assertFalse(self.job.done())
 
-    def test_what_is_done_was_stored(self) -> None:
+    def test_a_job_with_a_result_was_stored(self) -> None:
         """The result may arrive before the confirm."""
         waiting = self.job.when_stored()
         self.promise.succeeded(WORKER, 5)
         self.assertIsNone(self.successResultOf(waiting))
         self.promise.stored()
 
-    def test_it_fails_when_it_was_not_stored(self) -> None:
+    def test_when_stored_fails_if_it_was_not_stored(self) -> None:
         waiting = self.job.when_stored()
         self.promise.failed(NotStored("no queue"))
         self.failureResultOf(waiting, NotStored)
         self.failureResultOf(self.job.when_stored(), NotStored)
         self.assertEqual(self.unawaited, [])
 
-    def test_once_stored_it_stays_so_whatever_happens(self) -> None:
+    def test_when_stored_does_not_change_after_the_confirm(self) -> None:
         self.promise.stored()
         self.promise.failed(JobCancelled("given up"))
         self.assertIsNone(self.successResultOf(self.job.when_stored()))
 
-    def test_a_timeout_says_whether_it_is_in_good_hands(self) -> None:
+    def test_a_timeout_says_whether_the_job_is_stored(self) -> None:
         for stored in (True, False):
             if stored:
                 self.promise.stored()
@@ -192,25 +192,25 @@ class Stored(FutureCase):
 
 
 class Unawaited(FutureCase):
-    def test_a_failure_that_nobody_awaits(self) -> None:
+    def test_a_failure_that_is_not_awaited(self) -> None:
         error = JobTimeout("late")
         self.promise.failed(error)
         self.assertEqual(self.unawaited, [error])
 
-    def test_who_waited_for_the_taker_has_heard(self) -> None:
+    def test_a_failure_is_handled_if_the_ack_was_awaited(self) -> None:
         waiting = self.job.when_accepted()
         self.promise.failed(JobTimeout("late"))
         self.failureResultOf(waiting, JobTimeout)
         self.assertEqual(self.unawaited, [])
 
-    def test_who_knew_the_taker_has_not(self) -> None:
+    def test_a_failure_after_an_awaited_ack_is_not_handled(self) -> None:
         waiting = self.job.when_accepted()
         self.promise.accepted(WORKER)
         self.assertEqual(self.successResultOf(waiting), WORKER)
         self.promise.failed(JobTimeout("late"))
         self.assertEqual(len(self.unawaited), 1)
 
-    def test_who_stopped_waiting_has_not(self) -> None:
+    def test_a_failure_after_a_canceled_wait_is_not_handled(self) -> None:
         waiting = self.job.when_done()
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
@@ -219,7 +219,7 @@ class Unawaited(FutureCase):
 
 
 class Cancelling(FutureCase):
-    def test_a_wait_is_not_the_job(self) -> None:
+    def test_canceling_a_wait_does_not_cancel_the_job(self) -> None:
         for waiting in (self.job.when_done(), self.job.when_accepted(), self.job.when_stored()):
             waiting.cancel()
             self.failureResultOf(waiting, CancelledError)
@@ -228,23 +228,23 @@ class Cancelling(FutureCase):
         self.promise.succeeded(WORKER, 5)
         self.assertEqual(self.successResultOf(other), 5)
 
-    def test_the_job(self) -> None:
+    def test_cancel_cancels_the_job(self) -> None:
         waiting = self.job.when_done()
         self.job.cancel()
         self.failureResultOf(waiting, JobCancelled)
         self.assertTrue(self.job.done())
 
-    def test_twice_is_once(self) -> None:
+    def test_a_second_cancel_does_nothing(self) -> None:
         self.job.cancel()
         self.job.cancel()
         self.assertEqual(self.cancelled, 1)
 
-    def test_after_the_end_is_nothing(self) -> None:
+    def test_a_cancel_after_the_end_does_nothing(self) -> None:
         self.promise.succeeded(WORKER, 5)
         self.job.cancel()
         self.assertEqual(self.cancelled, 0)
 
-    def test_in_a_callback_of_the_end_is_nothing(self) -> None:
+    def test_a_cancel_in_a_callback_of_the_end_does_nothing(self) -> None:
         self.job.when_accepted().addCallback(lambda _: self.job.cancel())
         done = self.job.when_done().addCallback(self.cancel_and_pass)
         self.promise.succeeded(WORKER, 5)
@@ -255,7 +255,7 @@ class Cancelling(FutureCase):
         self.job.cancel()
         return result
 
-    def test_one_wait_in_the_callback_of_another(self) -> None:
+    def test_a_wait_may_be_canceled_in_the_callback_of_another(self) -> None:
         for name in ("when_stored", "when_accepted", "when_done"):
             first, second, third = (getattr(self.job, name)() for _ in range(3))
             first.addCallback(partial(self.cancel_other, second))
@@ -264,7 +264,7 @@ class Cancelling(FutureCase):
             self.assertIn(self.successResultOf(third), (None, WORKER, "result"))
             self.setUp()
 
-    def test_one_wait_in_the_errback_of_another(self) -> None:
+    def test_a_wait_may_be_canceled_in_the_errback_of_another(self) -> None:
         for name in ("when_stored", "when_accepted", "when_done"):
             first, second, third = (getattr(self.job, name)() for _ in range(3))
             first.addErrback(partial(self.cancel_other, second))
@@ -299,20 +299,20 @@ class InAsyncio(FutureCase):
         self.assertRaises(JobTimeout, self.run_with, end, self.wait)
         self.assertEqual(self.unawaited, [])
 
-    def test_a_coroutine_of_twisteds_in_a_task(self) -> None:
+    def test_a_coroutine_of_twisted_in_a_task(self) -> None:
         def awaits() -> Any:
             return Deferred.fromCoroutine(self.wait()).asFuture(asyncio.get_running_loop())
 
         self.assertEqual(self.run_with(lambda: self.promise.succeeded(WORKER, 5), awaits), 5)
 
-    def test_a_wait_that_times_out_is_not_the_job(self) -> None:
+    def test_a_timeout_of_a_wait_does_not_cancel_the_job(self) -> None:
         def awaits() -> Any:
             return asyncio.wait_for(self.wait(), 0)
 
         self.assertRaises(asyncio.TimeoutError, self.run_with, lambda: None, awaits)
         self.assertEqual((self.cancelled, self.job.done()), (0, False))
 
-    def test_a_handlers_runtime_error_is_that(self) -> None:
+    def test_a_runtime_error_of_a_handler_is_raised(self) -> None:
         class Broken(JobError, RuntimeError):
             pass
 

@@ -28,7 +28,7 @@ class OnceTests(OutboxCase):
         self.outbox.acked("WB:1", keys)
         self.happened()
 
-    def test_one_copy_leaves_and_whether_anybody_is_there_is_asked(self) -> None:
+    def test_one_copy_is_sent_and_an_inquiry(self) -> None:
         self.once("a/0", deadline=5)
         self.wait(4)
         self.assertEqual(self.happened(), [("publish", "a/0", 0), ("inquire", "WB:*"), ("inquire", "WB:*")])
@@ -36,7 +36,7 @@ class OnceTests(OutboxCase):
         self.assertEqual(self.happened(), [("failed", "a/0", JobTimeout)])
         self.check_empty()
 
-    def test_nobody_is_there(self) -> None:
+    def test_there_is_no_worker(self) -> None:
         self.once("a/0")
         self.outbox.returned("a/0")
         self.outbox.no_worker("WB:*")
@@ -46,7 +46,7 @@ class OnceTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_a_copy_that_came_back_was_not_run_and_is_replaced_in_its_time(self) -> None:
+    def test_a_returned_copy_was_not_run_and_is_replaced_in_its_time(self) -> None:
         self.once("a/0", "b/0")
         self.outbox.returned("a/0")
         self.outbox.refused("WB:1", ["b/0"], unrun=True)
@@ -71,7 +71,7 @@ class OnceTests(OutboxCase):
         self.outbox.done("WB:1", ["b/0"])
         self.check_empty()
 
-    def test_a_copy_that_was_delivered_before_says_nothing_of_one_who_has_it(self) -> None:
+    def test_a_redelivered_copy_does_not_affect_the_worker_that_has_the_job(self) -> None:
         self.take("a/0")
         for unrun in (False, True):
             self.outbox.refused("WB:2", ["a/0"], unrun=unrun)
@@ -79,13 +79,13 @@ class OnceTests(OutboxCase):
         self.outbox.succeeded("a/0", "WB:1", 1)
         self.check_empty()
 
-    def test_a_taker_that_forgot_it(self) -> None:
+    def test_a_worker_that_forgot_it(self) -> None:
         self.take("a/0")
         self.outbox.status("WB:1", [], [], ["a/0"])
         self.assertEqual(self.happened(), [("failed", "a/0", WorkerLost)])
         self.check_empty()
 
-    def test_a_taker_that_stays_away_for_two_probes_more(self) -> None:
+    def test_a_worker_that_does_not_answer_two_more_probes(self) -> None:
         self.take("a/0")
         self.add("b/0")
         self.outbox.acked("WB:1", ["b/0"])
@@ -101,7 +101,7 @@ class OnceTests(OutboxCase):
         self.assertEqual(self.happened(), [("failed", "a/0", WorkerLost)])
         self.check_empty()
 
-    def test_a_taker_that_was_away_and_is_back_was_not_lost(self) -> None:
+    def test_a_worker_that_has_reconnected_was_not_lost(self) -> None:
         self.take("a/0")
         for _ in range(3):
             self.wait(2)
@@ -117,7 +117,7 @@ class DeathTests(OutboxCase):
         self.outbox.acked(worker, keys)
         self.outbox.taker_gone(worker)
 
-    def test_after_three_it_is_given_up(self) -> None:
+    def test_after_three_lost_workers_it_fails(self) -> None:
         (job,) = self.add("a/0")
         for worker in ("WB:1", "WB:2", "WB:3"):
             self.die(worker, "a/0")
@@ -131,7 +131,7 @@ class DeathTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_only_what_a_worker_took_last_is_counted(self) -> None:
+    def test_only_the_last_jobs_that_a_lost_worker_took_are_counted(self) -> None:
         (early,) = self.add("early/0", deadline=600)
         for number in range(19):
             (late,) = self.add(f"late{number}/0")
@@ -154,7 +154,7 @@ class DeathTests(OutboxCase):
         assert isinstance(job.owner, RecordingOwner)
         return job.owner.error
 
-    def test_who_comes_back_is_not_counted(self) -> None:
+    def test_a_worker_that_reconnects_is_not_counted(self) -> None:
         (job,) = self.add("a/0", deadline=60)
         for _ in range(5):
             for worker in ("WB:1", "WB:2"):
@@ -165,7 +165,7 @@ class DeathTests(OutboxCase):
         self.outbox.succeeded("a/0", "WB:1", 1)
         self.check_empty()
 
-    def test_who_is_missing_is_asked_and_may_have_it_yet(self) -> None:
+    def test_a_missing_worker_is_probed_and_may_still_have_it(self) -> None:
         (job,) = self.add("a/0")
         self.die("WB:1", "a/0")
         self.happened()
@@ -176,7 +176,7 @@ class DeathTests(OutboxCase):
         self.outbox.succeeded("a/0", "WB:1", 1)
         self.check_empty()
 
-    def test_one_that_is_started_again_under_its_id_is_counted_each_time(self) -> None:
+    def test_a_worker_that_is_restarted_with_its_id_is_counted_each_time(self) -> None:
         (job,) = self.add("a/0")
         for _ in range(3):
             self.assertEqual(job.state, OUT)
@@ -185,7 +185,7 @@ class DeathTests(OutboxCase):
         self.assertEqual(self.happened()[-1], ("failed", "a/0", WorkerLost))
         self.check_empty()
 
-    def test_who_stops_or_loses_its_connection_before_it_took_the_job_is_not_counted(self) -> None:
+    def test_a_worker_lost_before_it_took_the_job_is_not_counted(self) -> None:
         (job,) = self.add("a/0")
         for copies in range(2, 6):  # given back, so that the next one is told that it was delivered before
             self.outbox.refused("WB:2", ["a/0"], unrun=False)
@@ -193,7 +193,7 @@ class DeathTests(OutboxCase):
         self.outbox.succeeded("a/0", "WC:1", 1)
         self.check_empty()
 
-    def test_who_has_passed_it_on_is_not_counted(self) -> None:
+    def test_a_worker_that_forwarded_it_is_not_counted(self) -> None:
         (job,) = self.add("a/0")
         for worker in ("WB:1", "WB:2", "WB:3"):
             self.outbox.acked(worker, ["a/0"])
@@ -203,7 +203,7 @@ class DeathTests(OutboxCase):
         self.outbox.succeeded("a/0", "WC:1", 1)
         self.check_empty()
 
-    def test_the_deadline_names_who_is_missing(self) -> None:
+    def test_the_error_at_the_deadline_names_the_missing_worker(self) -> None:
         (job,) = self.add("a/0", deadline=1)
         self.die("WB:1", "a/0")
         self.wait(1)

@@ -39,7 +39,7 @@ class EndTests(OutboxCase):
         self.assertEqual(self.happened(), [("done", "a/0", "WB:1", None)])
         self.check_empty()
 
-    def test_a_hop_whose_successor_is_done(self) -> None:
+    def test_a_hop_ends_when_the_next_one_is_done(self) -> None:
         self.add("a/1", "b/1")
         self.outbox.acked("WB:1", ["a/1"])
         self.happened()
@@ -67,7 +67,7 @@ class EndTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_the_deadline_of_a_job_that_nobody_took(self) -> None:
+    def test_the_deadline_of_a_job_without_an_ack(self) -> None:
         (job,) = self.add("a/0", deadline=1)
         self.happened()
         self.wait(1)
@@ -79,7 +79,7 @@ class EndTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_jobs_that_wait_are_not_sent_when_they_expire_with_those_ahead(self) -> None:
+    def test_waiting_jobs_that_expire_together_with_earlier_ones_are_not_sent(self) -> None:
         *_, job = self.add("a/0", "b/0", "c/0", deadline=1)
         self.happened()
         self.wait(1)
@@ -101,7 +101,7 @@ class EndTests(OutboxCase):
         self.assertIn("for 2.0 s nothing could be published: the broker blocks pub", str(self.error(second)))
         self.check_empty()
 
-    def test_the_deadline_of_one_who_waits_for_a_durable_job(self) -> None:
+    def test_the_deadline_of_a_wait_for_a_durable_job(self) -> None:
         stored, taken, on_its_way = (self.pending(key, deadline=1) for key in ("a/0", "b/0", "c/0"))
         for sent in (stored, taken, on_its_way):
             self.outbox.watch(sent)
@@ -116,7 +116,7 @@ class EndTests(OutboxCase):
         self.assertIn("has not confirmed that it has the job", str(self.error(on_its_way)))
         self.check_empty()
 
-    def test_deadlines_come_in_their_own_order(self) -> None:
+    def test_deadlines_pass_in_their_own_order(self) -> None:
         self.add("a/0", deadline=1.5)
         self.add("b/0", deadline=0.5)
         self.happened()
@@ -125,7 +125,7 @@ class EndTests(OutboxCase):
         self.wait(1)
         self.assertEqual(self.happened(), [("failed", "a/0", JobTimeout)])
 
-    def test_a_key_that_came_again_has_its_new_deadline(self) -> None:
+    def test_a_key_that_is_used_again_has_its_new_deadline(self) -> None:
         self.add("a/0", deadline=1)
         self.outbox.succeeded("a/0", "WB:1", None)
         self.add("a/0", deadline=1.5)
@@ -135,7 +135,7 @@ class EndTests(OutboxCase):
         self.wait(0.5)
         self.assertEqual(self.happened(), [("failed", "a/0", JobTimeout)])
 
-    def test_cancelling(self) -> None:
+    def test_a_canceled_job(self) -> None:
         self.add("a/0", "b/0", "c/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.happened()
@@ -152,7 +152,7 @@ class EndTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_nobody_fails_what_nobody_took(self) -> None:
+    def test_without_a_worker_jobs_without_an_ack_fail(self) -> None:
         self.add("taken/0")
         self.outbox.acked("WB:1", ["taken/0"])
         self.add("other/0", address="WC:*")
@@ -170,7 +170,7 @@ class EndTests(OutboxCase):
         self.outbox.done("WB:1", ["taken/0", "other/0"])
         self.check_empty()
 
-    def test_nobody_does_not_fail_what_somebody_may_have(self) -> None:
+    def test_without_a_worker_jobs_that_may_be_running_do_not_fail(self) -> None:
         self.add("out/0", "missing/0")
         self.outbox.acked("WB:1", ["missing/0"])
         self.outbox.taker_gone("WB:1")
@@ -191,7 +191,7 @@ class EndTests(OutboxCase):
         self.assertEqual(self.happened()[-1], ("failed", "a/0", NoWorkerAvailable))
         self.check_empty()
 
-    def test_a_copy_that_went_with_its_queue_is_told_of(self) -> None:
+    def test_a_copy_deleted_with_its_queue_is_reported(self) -> None:
         (job,) = self.add("a/0")
         self.wait(2)
         self.outbox.returned("a/0")
@@ -202,7 +202,7 @@ class EndTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_a_job_that_is_sent_because_another_failed_is_not_failed_with_it(self) -> None:
+    def test_a_job_sent_in_the_errback_of_another_does_not_fail_with_it(self) -> None:
         (job,) = self.add("a/0")
         self.outbox.returned("a/0")
         self.patch(job.owner, "failed", lambda error: self.add("again/0"))
@@ -210,7 +210,7 @@ class EndTests(OutboxCase):
         self.outbox.no_worker("WB:*")
         self.assertEqual(self.happened(), [("publish", "again/0", 0)])
 
-    def test_closing_fails_all_in_order_and_what_comes_after(self) -> None:
+    def test_closing_fails_all_jobs_in_order_and_later_ones(self) -> None:
         self.add("a/0", "b/0", "c/0")
         self.outbox.acked("WB:1", ["b/0"])
         self.outbox.returned("a/0")
@@ -229,7 +229,7 @@ class EndTests(OutboxCase):
         self.outbox.close(WorkerStopped("bye"))
         self.assertEqual(self.happened(), [])
 
-    def test_closing_from_within_an_end(self) -> None:
+    def test_closing_in_the_callback_of_an_end(self) -> None:
         (job, _) = self.add("a/0", "b/0", deadline=1)
         self.patch(job.owner, "failed", lambda error: self.outbox.close(WorkerStopped("bye")))
         self.happened()
@@ -237,7 +237,7 @@ class EndTests(OutboxCase):
         self.assertEqual(self.happened(), [("failed", "b/0", JobTimeout)])
         self.assertEqual((leftovers(self.outbox), self.clock.getDelayedCalls()), ({}, []))
 
-    def test_closing_from_within_a_publish(self) -> None:
+    def test_closing_while_publishing(self) -> None:
         self.during_publish = lambda sent: self.outbox.close(WorkerStopped("bye"))
         self.outbox.pause()
         self.add("a/0", "b/0")
@@ -298,7 +298,7 @@ class DurableTests(OutboxCase):
         self.outbox.watch(sent)
         return sent
 
-    def test_nothing_is_sent_nor_asked(self) -> None:
+    def test_nothing_is_sent_for_a_durable_job(self) -> None:
         job = self.watch("a/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.outbox.returned("a/0")
@@ -311,7 +311,7 @@ class DurableTests(OutboxCase):
         self.assertEqual(self.happened(), [("done", "a/0", "WB:1", 5)])
         self.check_empty()
 
-    def test_each_taker_is_told_of(self) -> None:
+    def test_each_worker_of_a_durable_job_is_reported(self) -> None:
         self.watch("a/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.outbox.acked("WB:2", ["a/0"])
@@ -322,7 +322,7 @@ class DurableTests(OutboxCase):
         )
         self.check_empty()
 
-    def test_its_wait_has_a_deadline_and_can_be_cancelled_and_no_taker_hears(self) -> None:
+    def test_a_wait_for_a_durable_job_has_a_deadline_and_can_be_canceled(self) -> None:
         self.watch("a/0", deadline=1.0)
         self.watch("b/0")
         self.outbox.acked("WB:1", ["a/0", "b/0"])
@@ -332,7 +332,7 @@ class DurableTests(OutboxCase):
         self.assertEqual(self.happened(), [("failed", "a/0", JobTimeout), ("failed", "b/0", JobCancelled)])
         self.check_empty()
 
-    def test_once_stored_it_takes_no_bytes(self) -> None:
+    def test_a_stored_job_does_not_count_its_bytes(self) -> None:
         self.watch("a/0", size=60)
         self.assertRaises(BusOverloaded, self.watch, "b/0", size=41)
         for _ in range(2):
@@ -347,7 +347,7 @@ class DurableTests(OutboxCase):
 class MistakesTests(OutboxCase):
     """An error of one callable costs the other jobs nothing."""
 
-    def test_an_owner_that_raises(self) -> None:
+    def test_an_error_in_a_callback(self) -> None:
         for key in ("a/0", "b/0"):
             self.outbox.add(self.pending(key, owner=RaisingOwner))
         self.add("c/0")
@@ -370,7 +370,7 @@ class MistakesTests(OutboxCase):
         self.assertEqual(self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 1), ("publish", "b/0", 1)])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
 
-    def test_the_sweep_goes_on_after_a_mistake(self) -> None:
+    def test_the_sweep_continues_after_an_error(self) -> None:
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
@@ -391,7 +391,7 @@ class MistakesTests(OutboxCase):
 class MemoryTests(OutboxCase):
     window = 100
 
-    def test_what_was_given_up_untaken_is_remembered_in_bounds(self) -> None:
+    def test_the_memory_of_failed_jobs_without_an_ack_is_bounded(self) -> None:
         with_limit = 10_000
         for number in range(with_limit + 10):
             [sent] = self.add(f"job{number}", address=f"WB:{number}")

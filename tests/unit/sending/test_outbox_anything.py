@@ -170,7 +170,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
 
 
 class AnythingMayHappenTests(SynchronousTestCase):
-    def test_each_job_ends_once_and_nothing_is_left_behind(self) -> None:
+    def test_each_job_ends_once_and_nothing_is_left(self) -> None:
         run_state_machine_as_test(
             AnythingMayHappen,
             settings=settings(

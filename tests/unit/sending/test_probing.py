@@ -21,7 +21,7 @@ class ProbingTests(SynchronousTestCase):
         self.probing = Probing(2.0)
         self.jobs = [pending(key) for key in "abc"]
 
-    def test_a_worker_is_asked_about_all_it_has_also_what_it_has_just_taken(self) -> None:
+    def test_a_worker_is_probed_for_all_its_jobs(self) -> None:
         first, second, _ = self.jobs
         self.probing.take(first, "WB:1", 0.0)
         self.probing.take(second, "WB:1", 1.0)
@@ -38,7 +38,7 @@ class ProbingTests(SynchronousTestCase):
         self.assertEqual(due, [("WB:0", ["a"]), ("WB:1", ["b"]), None])
         self.assertEqual(self.probing.next_due(4.25), ("WB:2", ["c"]))
 
-    def test_a_worker_is_missing_until_it_is_heard_of(self) -> None:
+    def test_a_worker_is_missing_until_it_answers(self) -> None:
         self.probing.take(self.jobs[0], "WB:1", 0.0)
         patience = LOST_AFTER * 2.0
         (job,) = self.jobs[:1]
@@ -50,7 +50,7 @@ class ProbingTests(SynchronousTestCase):
         self.assertEqual(self.probing.gone("WB:1", 10.0 + patience), ([job], job, True))
         self.assertEqual(self.probing.gone("WB:2", 10.0), ([], None, False))
 
-    def test_a_worker_that_is_missed_is_asked_until_it_is_heard_of_or_the_job_has_ended(self) -> None:
+    def test_a_missing_worker_is_probed_until_it_answers_or_the_job_has_ended(self) -> None:
         first, second, _ = self.jobs
         for job in (first, second):
             self.probing.take(job, "WB:1", 0.0)
@@ -64,7 +64,7 @@ class ProbingTests(SynchronousTestCase):
         self.probing.seen("WB:1")
         self.assertEqual((second.missing_takers, len(self.probing)), ((), 0))
 
-    def test_a_worker_that_has_nothing_is_forgotten(self) -> None:
+    def test_a_worker_without_jobs_is_forgotten(self) -> None:
         for job in self.jobs:
             self.probing.take(job, "WB:1", 0.0)
         for job in self.jobs:
@@ -75,7 +75,7 @@ class ProbingTests(SynchronousTestCase):
 
 
 class ProbeTests(OutboxCase):
-    def test_a_taker_is_probed_for_all_it_has(self) -> None:
+    def test_a_worker_is_probed_for_all_that_it_has(self) -> None:
         self.add("a/0", "b/0")
         self.outbox.acked("WB:1", ["a/0", "b/0"])
         self.wait(1)
@@ -88,7 +88,7 @@ class ProbeTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("probe", "WB:1", ["a/0", "b/0", "c/0"])])
 
-    def test_each_taker_is_probed(self) -> None:
+    def test_each_worker_is_probed(self) -> None:
         self.add("a/0", "b/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.outbox.acked("WB:2", ["b/0"])
@@ -96,7 +96,7 @@ class ProbeTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("probe", "WB:1", ["a/0"]), ("probe", "WB:2", ["b/0"])])
 
-    def test_a_dead_takers_jobs_are_missed_within_two_seconds_whenever_it_took_them(self) -> None:
+    def test_the_loss_of_a_worker_is_detected_within_two_seconds(self) -> None:
         self.add("a/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.wait(0.1)
@@ -107,7 +107,7 @@ class ProbeTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("probe", "WB:1", ["b/0"])])
 
-    def test_a_taker_that_has_nothing_is_not_probed(self) -> None:
+    def test_a_worker_without_jobs_is_not_probed(self) -> None:
         self.add("a/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.outbox.succeeded("a/0", "WB:1", 1)
@@ -115,7 +115,7 @@ class ProbeTests(OutboxCase):
         self.wait(3)
         self.assertEqual(self.happened(), [])
 
-    def test_the_latest_taker_is_probed(self) -> None:
+    def test_the_latest_worker_of_a_job_is_probed(self) -> None:
         self.add("a/0")
         for worker in ("WB:1", "WB:2", "WB:2"):
             self.outbox.acked(worker, ["a/0"])
@@ -123,7 +123,7 @@ class ProbeTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("probe", "WB:2", ["a/0"])])
 
-    def test_what_the_taker_does_not_know_is_sent_again_at_once(self) -> None:
+    def test_jobs_that_the_worker_does_not_know_are_sent_again_at_once(self) -> None:
         (job, _) = self.add("a/0", "b/0")
         self.outbox.acked("WB:1", ["a/0", "b/0"])
         self.happened()
@@ -131,7 +131,7 @@ class ProbeTests(OutboxCase):
         self.assertEqual(self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 1)])
         self.assertEqual((job.state, job.taker), (OUT, None))
 
-    def test_what_another_took_since_is_left_with_it(self) -> None:
+    def test_a_job_that_another_worker_has_taken_is_left_with_it(self) -> None:
         (job,) = self.add("a/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.outbox.acked("WB:2", ["a/0"])
@@ -141,7 +141,7 @@ class ProbeTests(OutboxCase):
         self.assertEqual(self.happened(), [])
         self.assertEqual((job.state, job.taker), (TAKEN, "WB:2"))
 
-    def test_what_a_dead_taker_had_is_sent_again_in_order_before_what_waits(self) -> None:
+    def test_jobs_of_a_lost_worker_are_sent_again_before_waiting_ones(self) -> None:
         self.add("a/0", "b/0")
         self.outbox.acked("WB:1", ["a/0", "b/0"])
         self.add("c/0")
@@ -154,7 +154,7 @@ class ProbeTests(OutboxCase):
         published = [event for event in self.happened() if event[0] == "publish"]
         self.assertEqual(published, [("publish", "a/0", 1), ("publish", "b/0", 1), ("publish", "e/0", 0)])
 
-    def test_a_late_ack_finds_a_job_that_waits_to_be_sent_again(self) -> None:
+    def test_a_late_ack_of_a_job_that_waits_to_be_sent_again(self) -> None:
         self.add("a/0")
         self.outbox.acked("WB:1", ["a/0"])
         self.add("b/0", "c/0")

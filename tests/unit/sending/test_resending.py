@@ -29,7 +29,7 @@ class WindowTests(OutboxCase):
             ],
         )
 
-    def test_every_end_makes_room(self) -> None:
+    def test_every_end_frees_a_place_in_the_window(self) -> None:
         self.add("a/0", "b/0", "c/0", "d/0", "e/0", "f/0")
         self.happened()
         self.outbox.succeeded("a/0", "WB:1", 1)
@@ -52,7 +52,7 @@ class WindowTests(OutboxCase):
         self.add("d/0", address="WC:*")
         self.assertEqual(self.happened(), [("publish", "d/0", 0)])
 
-    def test_the_body_is_stale_unless_it_leaves_at_once(self) -> None:
+    def test_the_body_is_encoded_again_unless_it_is_published_at_once(self) -> None:
         stale: list[tuple[str, bool]] = []
         self.during_publish = lambda sent: stale.append((sent.key, sent.stale))
         self.add("a/0", "b/0", "c/0")
@@ -60,7 +60,7 @@ class WindowTests(OutboxCase):
         self.wait(2)
         self.assertEqual(stale, [("a/0", False), ("b/0", False), ("c/0", True), ("a/0", True), ("c/0", True)])
 
-    def test_a_key_is_taken_on_once(self) -> None:
+    def test_a_key_is_accepted_once(self) -> None:
         self.assertTrue(self.outbox.add(self.pending("a/0")))
         self.assertFalse(self.outbox.add(self.pending("a/0")))
         self.assertEqual(self.happened(), [("publish", "a/0", 0)])
@@ -77,7 +77,7 @@ class WindowTests(OutboxCase):
 
 
 class ResendTests(OutboxCase):
-    def test_a_copy_that_nobody_took_is_sent_again_with_an_inquiry(self) -> None:
+    def test_a_copy_without_an_ack_is_sent_again_with_an_inquiry(self) -> None:
         self.add("a/0")
         self.happened()
         self.wait(2 - TICK)
@@ -87,7 +87,7 @@ class ResendTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 2)])
 
-    def test_copies_are_due_in_the_order_in_which_they_left(self) -> None:
+    def test_copies_are_due_in_the_order_of_their_publication(self) -> None:
         self.add("a/0")
         self.wait(1)
         self.add("b/0")
@@ -112,7 +112,7 @@ class ResendTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("probe", "WB:1", ["a/0"])])
 
-    def test_a_returned_copy_asks_at_once_and_is_sent_again_at_its_time(self) -> None:
+    def test_a_returned_copy_sends_an_inquiry_at_once_and_is_sent_again_at_its_time(self) -> None:
         self.add("a/0", "b/0", "c/0")
         self.happened()
         self.outbox.returned("a/0")
@@ -121,7 +121,7 @@ class ResendTests(OutboxCase):
         self.wait(2)
         self.assertEqual(self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 1), ("publish", "b/0", 1)])
 
-    def test_an_address_is_asked_about_once_per_interval(self) -> None:
+    def test_an_inquiry_about_an_address_is_sent_once_per_interval(self) -> None:
         self.add("a/0")
         self.add("b/0", address="WC:*")
         self.happened()
@@ -142,7 +142,7 @@ class ResendTests(OutboxCase):
         self.outbox.cancel("b/0")
         self.check_empty()
 
-    def test_a_return_of_a_job_that_is_not_out_is_ignored(self) -> None:
+    def test_a_return_of_a_job_that_is_not_published_is_ignored(self) -> None:
         self.add("a/0", "b/0", "c/0")
         self.outbox.acked("WB:1", ["a/0", "b/0"])
         self.add("d/0", "e/0")
@@ -197,7 +197,7 @@ class PauseTests(OutboxCase):
             self.happened(), [("publish", "a/0", 0), ("publish", "b/0", 0), ("publish", "d/0", 0)]
         )
 
-    def test_the_copies_time_stands_still(self) -> None:
+    def test_the_time_of_the_copies_does_not_advance(self) -> None:
         self.add("a/0", "b/0")
         self.outbox.acked("WB:1", ["b/0"])
         self.wait(1)
@@ -215,7 +215,7 @@ class PauseTests(OutboxCase):
             self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 1), ("probe", "WB:1", ["b/0"])]
         )
 
-    def test_deadlines_and_news_go_on(self) -> None:
+    def test_deadlines_and_answers_continue(self) -> None:
         self.add("a/0", "b/0", deadline=1)
         self.outbox.pause()
         self.happened()
@@ -227,7 +227,7 @@ class PauseTests(OutboxCase):
             [("taken", "a/0", "WB:1"), ("done", "a/0", "WB:1", 5), ("failed", "b/0", JobTimeout)],
         )
 
-    def test_a_transport_that_fills_up_stops_the_rest(self) -> None:
+    def test_a_full_transport_stops_publishing(self) -> None:
         self.outbox.pause()
         self.add("a/0", "b/0")
         self.during_publish = lambda sent: self.outbox.pause()
@@ -240,7 +240,7 @@ class PauseTests(OutboxCase):
         self.wait(3)
         self.assertEqual(self.happened(), [("inquire", "WB:*"), ("publish", "a/0", 1)])
 
-    def test_a_pause_between_two_probes_puts_off_the_second(self) -> None:
+    def test_a_pause_between_two_probes_delays_the_second(self) -> None:
         self.add("a/0")
         self.add("b/0", address="WC:*")
         self.outbox.acked("WB:1", ["a/0"])
