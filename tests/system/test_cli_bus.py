@@ -102,6 +102,10 @@ class WorkersTests(OnBusTestCase):
             "no SystemManager answered within 2 s", self.refused("workers", "--timeout", "2", seconds=3)
         )
 
+    def test_a_command_that_may_not_declare_its_queues_gives_up(self) -> None:
+        self.patch(Worker, "when_ready", lambda _: Deferred())
+        self.assertIn("connected, but not on the bus after 15 s; grant", self.refused("workers", seconds=16))
+
     def test_without_a_broker_each_is_tried_once(self) -> None:
         self.endpoint.broker = None
         self.assertEqual(self.result(self.start("workers")), cli.NOT_DONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,7 +62,13 @@ def command(
 # Types of values
 
 
-class Value(click.ParamType[Any]):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # not generic at run time in all versions of click that we support
+
+
+class Value(ParamType):
     """A type of values whose check raises ValueError, or AddressError, which says what is wrong.
 
     :param check: returns the value of a text. :param expected: a description of valid values.

@@ -21,9 +21,17 @@ def write(text: str, out: TextIO) -> None:
     print("\n".join(printable(line) for line in text.split("\n")), file=out)
 
 
-def write_json(value: Any, out: TextIO, indent: int | None = None) -> None:
-    """Write *value* as one JSON value; what JSON has no type for is written as a text."""
-    write(json.dumps(value, indent=indent, default=to_json), out)
+def write_json(value: Any, out: TextIO) -> None:
+    """Write *value* as one JSON value in one line, for programs; what JSON has no type for is written as a text."""
+    write(json.dumps(value, default=to_json), out)
+
+
+def show_json(value: Any) -> str:
+    """Return *value* as JSON for people, indented; or its ``repr`` as a text if JSON cannot have it."""
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, default=to_json)
+    except (TypeError, ValueError, RecursionError):  # a key that is not a text, or too deep for JSON
+        return json.dumps(repr(value))
 
 
 def write_table(header: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:

@@ -19,7 +19,7 @@ from txmicro.worker import Worker
 
 from .client import on_bus
 from .options import CONFIG, JSON, Value, argument, command, seconds, whole_number
-from .output import write, write_json
+from .output import show_json, write, write_json
 from .progress import progress_bar
 from .tally import Tally
 from .task import Context, Task
@@ -123,8 +123,12 @@ class Send(Task):
 
     def _write_result(self, context: Context) -> None:
         if self.tally.latencies:
-            answer = {"result": self._result, "latency_ms": self.tally.percentiles()["max"]}
-            write_json(answer if self.as_json else self._result, context.out, None if self.as_json else 2)
+            shown = show_json(self._result)
+            if self.as_json:
+                latency = self.tally.percentiles()["max"]
+                write_json({"result": json.loads(shown), "latency_ms": latency}, context.out)
+            else:
+                write(shown, context.out)
 
     def _write_summary(self, took: float, context: Context) -> None:
         summary = self.tally.summary(took)

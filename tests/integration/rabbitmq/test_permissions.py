@@ -265,6 +265,23 @@ class PermissionsTests(LiveTestCase):
         operating = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, said, said)
         return await operating.run(["dead", command, *words]), said.getvalue()
 
+    async def test_the_role_of_the_command_line_is_enough_for_workers_and_send(self) -> None:
+        roles = [*MOVIES, Role("CLI", sends=["WB"])]
+        self.definitions.write_text(json.dumps(definitions(roles, VHOST)))
+        await self.node.ctl("import_definitions", str(self.definitions))
+        for user in ("SystemManager", *(role.kind for role in roles)):  # the import removes passwords
+            await self.node.ctl("change_password", user, f"{user}-password")
+        await self.movies()
+        out, err = StringIO(), StringIO()
+        url = self.url(user="CLI:CLI-password", vhost=VHOST)
+        for words in (
+            ["workers"],
+            ["send", "WB:*", '{"method": "GET"}'],
+            ["send", "WB:*", '{"method": "GET"}', "--durable"],
+        ):
+            command = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, out, err)
+            self.assertEqual((await command.run(words), err.getvalue()), (cli.DONE, ""), words)
+
     async def test_an_operator_can_use_the_dead_letters_of_its_types(self) -> None:
         rest = await self.movies()
         jobs = [rest.send("WD:*", {"method": "DELETE"}, durable=True) for _ in range(2)]

@@ -7,7 +7,7 @@ from io import StringIO
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.cli.output import write_json, write_table
+from txmicro.cli.output import show_json, write_json, write_table
 from txmicro.cli.progress import progress_bar
 
 
@@ -37,6 +37,10 @@ class TableTests(SynchronousTestCase):
         out = StringIO()
         write_json({"a": b"\x00"}, out)
         self.assertEqual(out.getvalue(), '{"a": "b\'\\\\x00\'"}\n')
+
+    def test_json_for_people_shows_any_value(self) -> None:
+        self.assertEqual(show_json({"é": 1}), '{\n  "é": 1\n}')
+        self.assertEqual(show_json({(1, 2): 3}), '"{(1, 2): 3}"')
 
 
 class ProgressTests(SynchronousTestCase):
