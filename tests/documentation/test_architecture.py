@@ -1,4 +1,4 @@
-"""The page on the architecture names what exists."""
+"""The page on the architecture: its packages, its layers, its decisions and the files that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that what the documentation shows is true: its code, its commands, and the tests and files that it names."""
+"""Tests the code, the commands, the tests and the files that the documentation names."""
 
 from __future__ import annotations
 

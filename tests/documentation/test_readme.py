@@ -1,4 +1,4 @@
-"""Tests that the README's code runs, that its table is the configuration's, and that its commands exist."""
+"""Tests the README's code, its table of the configuration, and its commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calls that a job takes are counted, and are not too many."""
+"""The number of calls that a job takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.calls import PHASES, measure
 JOBS = 100
 
 MOST = {"send": 40.0, "take": 48.0, "answer": 45.0, "result": 32.0, "settle": 3.0}
-"""Calls per job: a few more than now, as other versions of Python and Twisted may need more."""
+"""The most calls per job. Other versions of Python and Twisted may need a few more than now."""
 
 
 class CallsTests(SynchronousTestCase):

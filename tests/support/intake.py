@@ -1,4 +1,4 @@
-"""An intake and its answers, with a channel, a runner and a sender that note what they are told."""
+"""An intake and its answers, with a channel, a runner and a sender that record their calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER = Reply("WA:1", RESULT, b"42")
 
 
 class IntakeCase(SynchronousTestCase):
-    """Makes an intake, and notes in ``events`` what it and its answers call."""
+    """Creates an intake, and records in ``events`` the calls that it and its answers make."""
 
     capacity = 2
 
@@ -34,7 +34,7 @@ class IntakeCase(SynchronousTestCase):
         self.answers = Answers(self.clock, self, **limits)
         return Intake(self.clock, self.slots, self, self, self.answers)
 
-    # What these two call (Starter, Acker, AnswerSender)
+    # Called by the intake and the answers (Starter, Acker, AnswerSender)
 
     def start(self, job: Job) -> None:
         self.events.append(("start", job.key))
@@ -51,7 +51,7 @@ class IntakeCase(SynchronousTestCase):
     def refuse(self, job: Job, unrun: bool) -> None:
         self.events.append(("refuse", job.key, unrun))
 
-    # What the tests do
+    # Used by the tests
 
     def arrive(
         self, *ids: str, deadline: float = 30.0, sender: str = "WA:1", hop: int = 0, **flags: Any

@@ -1,4 +1,4 @@
-"""An outbox on a clock, and an owner that notes what it is told."""
+"""An outbox on a clock, and an owner that records its calls."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TICK = 0.125  # a power of two: sums of it are exact
 
 
 def leftovers(outbox: Outbox) -> dict[str, Any]:
-    """Return what *outbox* still keeps, by attribute."""
+    """Return the attributes of *outbox* that are not empty."""
     kept = (dict, list, ExpiringKeys, Probing, Deadlines)
     attributes = {**vars(outbox), **vars(outbox._resending)}
     return {name: value for name, value in attributes.items() if isinstance(value, kept) and value}
 
 
 class RecordingOwner:
-    """An owner that records what it is told."""
+    """An owner that records its calls."""
 
     def __init__(self, events: list[tuple[Any, ...]], key: str) -> None:
         self.events = events

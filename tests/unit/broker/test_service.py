@@ -49,7 +49,7 @@ class ListeningTests(SynchronousTestCase):
         self.assertEqual(broker.factory.model.memory.limit, 10)
 
 
-class Deaf(Protocol):
+class NotReading(Protocol):
     """A client that reads nothing."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class UnreadTests(TestCase):
         queue = broker.factory.model.declare_queue(ModelSession(broker.factory.model), "queue")
         for _ in range(64):
             queue.push("", "queue", Properties(), bytes(1024 * 1024), None)
-        client = await connectProtocol(TCP4ClientEndpoint(reactor, INTERFACE, broker.port), Deaf())
+        client = await connectProtocol(TCP4ClientEndpoint(reactor, INTERFACE, broker.port), NotReading())
         hello = (
             Connection.StartOk({}, "PLAIN", "\x00guest\x00guest", "en_US"),
             Connection.TuneOk(0, 131_072, 0),

@@ -1,4 +1,4 @@
-"""The answers: when each is published again, when a hop's sender is released, and what is forgotten."""
+"""The answers: their repetition, the release of a hop's sender, and the bounds of the memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MemoryTests(IntakeCase):
 
 
 class HeardTests(IntakeCase):
-    """A later hop's sender watches over it until the job's origin has heard."""
+    """The release of a later hop's sender, when the job's origin has the answer."""
 
     def finish(self, reply: Reply = ANSWER) -> None:
         self.arrive("a", sender="WD:1", hop=1)

@@ -1,4 +1,4 @@
-"""Keys and deliveries wait a moment for others."""
+"""The batches of acknowledgements."""
 
 from __future__ import annotations
 

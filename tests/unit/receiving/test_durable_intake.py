@@ -1,4 +1,4 @@
-"""The durable jobs that a worker takes: exact sequences of what is started, stored and settled."""
+"""The intake of durable jobs: exact sequences of started jobs, stored copies and settled deliveries."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class IntakeCase(SynchronousTestCase):
         return self.storing[-1]
 
     def delivery(self, name: str = "a", mark: str = "", **attributes: Any) -> DurableMessage:
-        """The message of a job; what is settled is noted under the job's name and *mark*."""
+        """Return the message of a job. Its settling is recorded under the job's name and *mark*."""
         content = job(name)
         delivery = self.channel.deliver(name + mark)
         return DurableMessage(content, content.key, b"body", "application/json", [delivery], **attributes)
@@ -91,7 +91,7 @@ class IntakeCase(SynchronousTestCase):
         return self.intake.failed(job(name), error, describe(error, "WB:1"))
 
     def confirm(self) -> None:
-        """The broker has the oldest parcel that it did not have."""
+        """Confirm the oldest parcel that is not confirmed."""
         self.storing.pop(0).callback(None)
 
     def heard(self) -> list[tuple[Any, ...]]:
@@ -99,7 +99,7 @@ class IntakeCase(SynchronousTestCase):
         return events
 
     def check_empty(self) -> None:
-        """Nothing is left behind."""
+        """Check that nothing is left."""
         self.assertEqual(self.heard(), [])
         self.assertEqual(len(self.intake), 0)
         self.successResultOf(self.intake.drain())
@@ -276,7 +276,7 @@ class PuttingAwayTests(IntakeCase):
 
 
 class AgainTests(IntakeCase):
-    """The same job comes twice."""
+    """A second delivery of the same job."""
 
     def test_copies_that_arrive_while_it_runs_are_settled_with_it(self) -> None:
         self.arrive()
@@ -329,7 +329,7 @@ class AgainTests(IntakeCase):
         self.assertEqual(self.heard(), [("start", "a"), ("ack", "b"), ("repeat", "b/0")])
 
     def test_the_copy_for_the_next_attempt_may_arrive_before_the_confirm(self) -> None:
-        """Acknowledged together with the original, the job would be lost."""
+        """If it were acknowledged together with the original, the job would be lost."""
         self.arrive()
         self.fail_with(LATE)
         self.heard()

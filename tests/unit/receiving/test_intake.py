@@ -1,4 +1,4 @@
-"""The intake: exact sequences of what starts, what is said, and what the broker is told."""
+"""The intake: exact sequences of started jobs, sent messages and settled deliveries."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class QuickJobsTests(IntakeCase):
     capacity = 1
 
     def ack(self, job: Job) -> None:
-        """Do not note it."""
+        """Do not record it."""
 
     def start(self, job: Job) -> None:
         self.events.append(("start", job.key))
@@ -200,7 +200,7 @@ class OnceTests(IntakeCase):
 
 
 class PauseTests(IntakeCase):
-    """While no answer can leave, no job is started."""
+    """No job is started while its answer could not be sent."""
 
     def test_jobs_that_arrive_are_held_and_started_afterwards(self) -> None:
         self.arrive("a")
@@ -268,7 +268,7 @@ class DrainTests(IntakeCase):
 
 
 class SettlingTests(IntakeCase):
-    """With a capacity that has room for some that are done and not settled."""
+    """The settling of deliveries in batches."""
 
     capacity = 16
 

@@ -5,7 +5,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txmicro.errors import BadRequest, JobTimeout, RemoteError
 from txmicro.receiving.retry import LONGEST, RetryPolicy
 
-AGAIN = JobTimeout("late")  # says itself that it may pass
+AGAIN = JobTimeout("late")  # it is retryable
 NEVER = BadRequest("nonsense")
 
 

@@ -1,4 +1,4 @@
-"""How handlers are run: at once, after the ack has left, in threads; cancelled, overdue, failing."""
+"""The runner of handlers: coroutines, functions after their ack, threads, cancellations, time limits, failures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from txmicro.receiving.runner import CLEANUP, SLICE, Runner
 
 
 class Turns(Clock):
-    """A clock that, like a reactor, runs in a turn only what was due when the turn began."""
+    """A clock that, like a reactor, runs in a turn only the calls that were due at its beginning."""
 
     def turn(self) -> None:
         due = [call for call in self.calls if call.time <= self.seconds()]
@@ -57,7 +57,7 @@ class RunnerTests(SynchronousTestCase):
             max_runtime=10.0,
         )
 
-    # What the runner calls (Supervisor, AckFlusher)
+    # Called by the runner (Supervisor, AckFlusher)
 
     def job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         self.events.append((job.id, result, error, seconds))
@@ -261,7 +261,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.errors(), ["a: WorkerStopped"])
         again = job("a")
         again.tries = 1
-        runner.start(again)  # the same job, which came again
+        runner.start(again)  # the same job, delivered again
         late.callback("late")
         self.clock.pump([0, 0])
         self.assertEqual(
@@ -304,7 +304,7 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.errors(), ["b: JobCancelled", "a: JobCancelled"])
 
     def listen(self) -> list[str]:
-        """What is logged from now on."""
+        """Return a list to which later log events are added."""
         said: list[str] = []
 
         def observe(event: LogEvent) -> None:

@@ -1,4 +1,4 @@
-"""Exact sequences of what is published, and of what ends each wait."""
+"""The confirmed publisher: exact sequences of publications, and the end of each wait."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class StoredTests(PublisherCase):
     def test_a_confirm_while_it_waits_counts(self) -> None:
         (stored,) = self.store("a")
         self.clock.pump([1.0] * int(CONFIRM_TIMEOUT - 1))
-        self.publisher.pause()  # just then
+        self.publisher.pause()  # at this moment
         self.clock.pump([1.0] * 3)
         self.confirm("a", 0)
         self.successResultOf(stored)
@@ -184,7 +184,7 @@ class StoredTests(PublisherCase):
         self.successResultOf(stored)
 
     def test_time_does_not_count_while_nothing_can_be_published(self) -> None:
-        """While the broker blocks the connection, what is published waits in the transport's buffer."""
+        """While the broker blocks the connection, published messages wait in the transport's buffer."""
         (stored,) = self.store("a")
         self.clock.advance(10)
         self.publisher.pause()
@@ -280,7 +280,7 @@ class ClosingTests(PublisherCase):
 
 
 class Anything(RuleBasedStateMachine):
-    """Each parcel ends once, and is stored only when a confirm says so, whatever happens before."""
+    """Any order of events: each parcel ends once, and is stored only if it was confirmed."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ class Ends(FutureCase):
 
 
 class State(FutureCase):
-    """The methods that do not wait, as those of the standard library's futures."""
+    """The methods that do not wait, which are those of the standard library's futures."""
 
     def test_of_a_pending_job(self) -> None:
         self.assertEqual((self.job.done(), self.job.cancelled(), self.job.stored()), (False, False, False))

@@ -1,4 +1,4 @@
-"""Jobs whose taker does not have them any more, and jobs that must not run twice."""
+"""Jobs that are lost with their workers, and jobs that must not run twice."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class OnceTests(OutboxCase):
 
 
 class DeathTests(OutboxCase):
-    """Jobs that may have ended the workers that took them."""
+    """Jobs that may have killed the workers that took them."""
 
     def die(self, worker: str, *keys: str) -> None:
         self.outbox.acked(worker, keys)
@@ -143,7 +143,7 @@ class DeathTests(OutboxCase):
         self.assertEqual((early.blamed_takers, len(early.missing_takers), early.state), ((), 19, OUT))
         (late,) = self.add("late/0")
         self.outbox.acked("WB:20", ["early/0", "late/0"])
-        for _ in range(2):  # it ends them after a while: that must not go on for ever, either
+        for _ in range(2):  # it kills them after a while, and that must be limited, too
             self.outbox.taker_gone("WB:20")
             self.wait(4)
         self.outbox.succeeded("late/0", "WB:99", None)
@@ -187,7 +187,7 @@ class DeathTests(OutboxCase):
 
     def test_a_worker_lost_before_it_took_the_job_is_not_counted(self) -> None:
         (job,) = self.add("a/0")
-        for copies in range(2, 6):  # given back, so that the next one is told that it was delivered before
+        for copies in range(2, 6):  # requeued, so that the next worker is told that it was delivered before
             self.outbox.refused("WB:2", ["a/0"], unrun=False)
             self.assertEqual((job.state, job.missing_takers, job.copies), (OUT, (), copies))
         self.outbox.succeeded("a/0", "WC:1", 1)

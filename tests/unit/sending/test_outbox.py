@@ -175,7 +175,7 @@ class EndTests(OutboxCase):
         self.outbox.acked("WB:1", ["missing/0"])
         self.outbox.taker_gone("WB:1")
         self.wait(8)
-        for key in ("out/0", "missing/0"):  # copies of each reached somebody
+        for key in ("out/0", "missing/0"):  # copies of each reached a worker
             self.outbox.returned(key)
         self.outbox.no_worker("WB:*")
         self.assertEqual([event for event in self.happened() if event[0] == "failed"], [])
@@ -288,7 +288,7 @@ class BoundTests(OutboxCase):
 
 
 class DurableTests(OutboxCase):
-    """Durable jobs: the outbox only waits for their ends."""
+    """Durable jobs: the outbox only waits for their results."""
 
     max_bytes = 100
 
@@ -345,7 +345,7 @@ class DurableTests(OutboxCase):
 
 
 class MistakesTests(OutboxCase):
-    """An error of one callable costs the other jobs nothing."""
+    """Errors of callbacks, which do not affect other jobs."""
 
     def test_an_error_in_a_callback(self) -> None:
         for key in ("a/0", "b/0"):

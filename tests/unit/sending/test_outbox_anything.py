@@ -23,7 +23,7 @@ from txmicro.sending.pending import ENDED, OUT, WAITING, PendingJob
 
 
 class NotedRequests:
-    """Notes what the outbox asks of others."""
+    """Records the requests of the outbox."""
 
     def __init__(self, clock: Clock, events: list[tuple[Any, ...]]) -> None:
         self._clock = clock
@@ -39,11 +39,11 @@ class NotedRequests:
         self._events.append(("cancel", key))
 
     def record_failure(self, error: JobError) -> None:
-        """Do not note it."""
+        """Do not record it."""
 
 
 class AnythingMayHappen(RuleBasedStateMachine):
-    """Acks, losses, returns and pauses in any order: the window holds, and each job ends once."""
+    """Acks, losses, returns and pauses in any order: the window keeps its limit, and each job ends once."""
 
     workers = st.sampled_from(["WB:1", "WB:2", "WB:3", "WB:4"])
     addresses = st.sampled_from(["WB:*", "WC:*"])
@@ -67,7 +67,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.events.append(("publish", job.key))
 
     def some(self, number: int) -> str:
-        """Return a job's key, perhaps of one that has ended: messages may come late."""
+        """Return a job's key, perhaps of one that has ended: messages may arrive late."""
         return self.jobs[number % len(self.jobs)].key
 
     @rule(address=addresses, deadline=st.integers(1, 40), count=st.integers(1, 4))

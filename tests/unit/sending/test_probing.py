@@ -1,4 +1,4 @@
-"""Which worker has which jobs, and which worker is to be probed."""
+"""The jobs of each worker, and the times of its probes."""
 
 from __future__ import annotations
 
