@@ -412,7 +412,7 @@ class Worker(Service):
         broker refused it for. Raises WrongThread in another thread than the reactor's.
 
         :param pattern: words joined by dots: ``*`` matches one word, ``#`` any number of words.
-        :param handler: may return a Deferred or be a coroutine function. What it raises is logged.
+        :param handler: may return a Deferred or be a coroutine function. Its errors are logged.
         :param group: whether only one worker of this type gets each event, instead of every worker.
         """
         check_thread("subscribe")

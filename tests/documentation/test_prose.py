@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.documents import ROOT
 
-FOLDERS = ("benchmarks", "docs", "examples", "tests", "txmicro/examples", "txmicro/page", "txmicro/workers")
+FOLDERS = ("benchmarks", "docs", "examples", "tests", "txmicro")
 LONGEST = 27
 """Words of a sentence in a docstring or a comment."""
 

@@ -1,9 +1,10 @@
 """A connection to a broker: txamqp's client with txmicro's own reader and writer.
 
 txamqp 0.8.2 gives the handshake's messages, the generated methods, the dispatch of the broker's requests, and the
-order in which things close. It decodes bodies as text when they happen to be valid UTF-8, measures text before it
-encodes it, does not know all field types of tables, sends no capabilities, has no publisher confirms, and copies its
-buffer and moves two timers for every frame. So reading, writing, calls, heartbeats and errors are txmicro's own.
+order in which things close. It decodes bodies as text when they happen to be valid UTF-8, and measures text before it
+encodes it. It does not know all field types of tables. It sends no capabilities, and has no publisher confirms. It
+copies its buffer and moves two timers for every frame. So reading, writing, calls, heartbeats and errors are
+txmicro's own.
 """
 
 from __future__ import annotations

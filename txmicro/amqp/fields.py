@@ -14,7 +14,7 @@ from pamqp import decode, encode
 
 from .errors import SYNTAX_ERROR, FrameError, InvalidArgument
 
-# Levels of nesting. What is deeper is read as None, so that no message can exhaust the stack.
+# Levels of nesting. A deeper value is read as None, so that no message can exhaust the stack.
 _DEEPEST: Final = 64
 
 # Sizes of the field types that have no length of their own.

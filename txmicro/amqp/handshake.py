@@ -34,7 +34,7 @@ CAPABILITIES: Final = {
 
 
 class Limits(NamedTuple):
-    """What both sides of a connection agree on.
+    """The limits that both sides of a connection have negotiated.
 
     :ivar channel_max: how many channels may be open at once.
     :ivar frame_max: the largest frame, in bytes.

@@ -23,7 +23,7 @@ class Confirming(Protocol):
 class OutputBuffer:
     """Collects what a connection sends.
 
-    What a client does not read waits here and not in the transport, so that its size is known.
+    Bytes that a client does not read wait here and not in the transport, so that their size is known.
 
     :param heartbeat: its ``wrote`` is set when something is sent.
     :param flush_later: calls :meth:`flush` at the end of this turn.

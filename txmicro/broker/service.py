@@ -51,7 +51,7 @@ class EmbeddedBroker(Service):
 
     @property
     def listening(self) -> bool:
-        """Whether the broker listens."""
+        """True while the broker listens."""
         return self._listening is not None
 
     def startService(self) -> None:

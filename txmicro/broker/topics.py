@@ -24,7 +24,7 @@ class _Node(Generic[T]):
 
 
 def _with_hashes(nodes: Iterable[_Node[T]]) -> dict[_Node[T], None]:
-    """Return *nodes*, and the nodes that a ``#`` after them reaches without a word."""
+    """Return *nodes*, and the nodes that a ``#`` after them reaches without another word."""
     found: dict[_Node[T], None] = {}
     waiting = list(nodes)
     while waiting:

@@ -2,8 +2,8 @@
 
 A :class:`Bus` has two connections, one to publish and one to consume, since a broker that runs out of memory
 blocks those that publish. While both are open there is a :class:`~txmicro.bus.session.Session`. When any part of
-it is lost, the whole session is closed and a new one is opened at the next broker of the list, with exponential
-backoff and jitter. The workers of the process are the bus's child services. Each has a
+it is lost, the whole session is closed. A new one is opened at the next broker of the list, with exponential backoff
+and jitter. The workers of the process are the bus's child services. Each has a
 :class:`txmicro.bus.worker_channel.WorkerChannel`, which outlives sessions.
 """
 
@@ -66,7 +66,7 @@ REFUSALS = (
 
 
 class Listener(Protocol):
-    """What a worker's channel hears from the bus."""
+    """The events of the bus that a worker's channel handles."""
 
     def returned(self, kind: str, key: str) -> None:
         """Handle a returned message: no queue is bound for it."""
@@ -159,7 +159,7 @@ class Bus(MultiService):
 
     @property
     def writable(self) -> bool:
-        """Whether the publishing connection is open and accepts messages."""
+        """True while the publishing connection is open and accepts messages."""
         return self.session is not None and self.session.writable
 
     @property

@@ -1,7 +1,7 @@
 """The channel on which a worker consumes durable jobs.
 
-It has a connection of its own. A quorum queue without a leader answers nobody, and a queue that is damaged ends the
-connection of whoever asks for it. Neither may delay interactive jobs.
+It has a connection of its own. A quorum queue without a leader answers no request, and a damaged queue ends each
+connection that asks for it. Neither may delay interactive jobs.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class DurableChannel:
             raise
         channel.channel_close().addErrback(lambda _: None)
 
-    # What the robust channel calls (robust_channel.ChannelContent)
+    # Called by the robust channel (robust_channel.ChannelContent)
 
     async def connection(self, session: Session) -> Connection:
         """Return the connection of those who consume durable jobs."""
@@ -180,7 +180,7 @@ class DurableChannel:
         self._first.happen(Failure(reason))
         return True
 
-    # What the consumers receive
+    # Received messages
 
     def _message(
         self, channel: Channel, quarantined: bool, deliver: Deliver, properties: Properties, body: bytes

@@ -62,11 +62,11 @@ class OutgoingJob(Protocol):
 
     @property
     def redeliver(self) -> bool:
-        """Whether it may run twice."""
+        """True if it may run twice."""
 
     @property
     def stale(self) -> bool:
-        """Whether the body was encoded for an earlier moment."""
+        """True if the body was encoded for an earlier moment."""
 
     @property
     def copies(self) -> int:

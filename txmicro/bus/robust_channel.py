@@ -49,7 +49,7 @@ class ChannelContent(Protocol):
         """Return the connection to open the channel on."""
 
     async def build(self, session: Session, channel: Channel) -> None:
-        """Declare and consume everything. What it raises counts as a loss."""
+        """Declare and consume everything. An exception counts as a loss."""
 
     def built(self) -> None:
         """Note that everything is declared and consumed."""
@@ -66,7 +66,7 @@ class Leadership(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this worker does."""
+        """True if this worker does."""
 
 
 class RobustChannel:
@@ -101,7 +101,7 @@ class RobustChannel:
 
     @property
     def ready(self) -> bool:
-        """Whether everything is declared and consumed now."""
+        """True while everything is declared and consumed."""
         return self.session is not None
 
     @property
@@ -113,7 +113,7 @@ class RobustChannel:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing declares the content again, though nobody has stopped it."""
+        """True if nothing declares the content again, although it was not closed."""
         return self._life is not None and self._life.called
 
     @property

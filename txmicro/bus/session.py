@@ -108,7 +108,7 @@ class Session:
 
     @property
     def writable(self) -> bool:
-        """Whether the publishing connection accepts messages now."""
+        """True while the publishing connection accepts messages."""
         return not (self.publishing.blocked or self.publishing.paused)
 
     def frame(self, exchange: str, key: str, *, mandatory: bool) -> bytes:

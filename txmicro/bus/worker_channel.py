@@ -135,7 +135,7 @@ class WorkerChannel:
 
     @property
     def ready(self) -> bool:
-        """Whether everything is declared and consumed now."""
+        """True while everything is declared and consumed."""
         return self.robust.ready
 
     async def close(self) -> None:
@@ -206,7 +206,7 @@ class WorkerChannel:
             return await session.consumers(topology.jobs_queue(kind)) <= 0
         return not await self.publisher.reaches(address)
 
-    # What the robust channel calls (robust_channel.ChannelContent)
+    # Called by the robust channel (robust_channel.ChannelContent)
 
     async def connection(self, session: Session) -> Connection:
         """Return the connection that consumes."""
@@ -300,7 +300,7 @@ class WorkerChannel:
         await self.robust.declare(channel, queue)
         await self.robust.consume(channel, queue.name, partial(self._event_message, subscription.handler))
 
-    # What the consumers receive
+    # Received messages
 
     def _job_message(self, channel: Channel, deliver: Deliver, properties: Properties, body: bytes) -> None:
         delivery = Delivery(channel, deliver.delivery_tag)
@@ -345,7 +345,7 @@ class WorkerChannel:
         self._metrics.record_message_received(messages.EVENT)
         handler(deliver.routing_key, content.get("data"))
 
-    # What the bus calls (connections.Listener)
+    # Called by the bus (connections.Listener)
 
     def returned(self, kind: str, key: str) -> None:
         """Tell the publisher that a message of this worker found no queue."""

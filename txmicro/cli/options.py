@@ -1,4 +1,4 @@
-"""What the command lines of all commands have in common."""
+"""The options and arguments that several commands share."""
 
 from __future__ import annotations
 

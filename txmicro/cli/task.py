@@ -1,4 +1,4 @@
-"""What a command line asks for, and what it is done with."""
+"""The task of a command line, and its context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .connecting import connect
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a task is done with.
+    """The context of a task.
 
     :ivar reactor: a reactor, or a ``Clock``.
     :ivar out: the stream for the answer. :ivar err: the stream for errors and for progress.

@@ -36,7 +36,7 @@ _ADVICE: Final = (
 
 
 class Blocking(NamedTuple):
-    """What a thread is doing.
+    """The code that a thread is running.
 
     :ivar name: the handler, as ``module.Class.do_job (job …)``, or else the innermost function.
     :ivar place: its file and line.

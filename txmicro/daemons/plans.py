@@ -1,4 +1,4 @@
-"""What each of the daemons runs."""
+"""The plans of the daemons: the members and servers that each process runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANAGER: Final = "manager"
 
 
 class Plan(NamedTuple):
-    """What a process runs.
+    """The parts that a process runs.
 
     :ivar members: the SystemManagers and workers on its bus.
     :ivar broker: whether it runs the embedded broker, which its bus then uses.

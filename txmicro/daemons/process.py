@@ -1,4 +1,4 @@
-"""What runs in a daemon's process.
+"""The services of a daemon's process.
 
 The services start in this order: the embedded broker, the metrics and health pages, and a bus with a SystemManager and
 workers. The broker and the bus are there only if they are wanted. They stop in the reverse order, one after another.

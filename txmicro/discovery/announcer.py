@@ -45,7 +45,7 @@ class Announcer:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the oldest known worker of its type."""
+        """True if it is the oldest known worker of its type."""
         eldest = self.peers.eldest(self.type)
         return eldest is not None and eldest.id == self.id
 

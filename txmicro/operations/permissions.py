@@ -20,7 +20,7 @@ NOTHING: Final = "^$"
 
 @dataclass(frozen=True)
 class Role:
-    """What the workers of a type may do.
+    """The rights of the workers of a type.
 
     :ivar kind: the type, which is also the name of its user.
     :ivar sends: the types that it sends or forwards jobs to.

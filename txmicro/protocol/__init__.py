@@ -1,1 +1,1 @@
-"""What travels on the bus: addresses, messages, formats, headers, and the names of exchanges and queues."""
+"""The content of the bus: addresses, messages, formats, headers, and the names of exchanges and queues."""

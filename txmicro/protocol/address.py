@@ -34,7 +34,7 @@ class Address(NamedTuple):
 
     @property
     def any(self) -> bool:
-        """Whether the job goes to any worker of the type."""
+        """True if the job goes to any worker of the type."""
         return self.name == ANY
 
 

@@ -41,7 +41,7 @@ class DurableMessage:
 
     @property
     def deadly(self) -> bool:
-        """Whether the quarantine has returned it as often as it may: it ends each worker that runs it."""
+        """True if the quarantine has returned it as often as it may: it ends each worker that runs it."""
         return self.quarantined and number(self.headers, COUNT, 0) >= topology.DELIVERY_LIMIT
 
     def is_again(self, other: DurableMessage) -> bool:

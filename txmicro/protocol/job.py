@@ -99,7 +99,7 @@ class Job:
 
     @property
     def last(self) -> bool:
-        """Whether the routing slip ends with this hop."""
+        """True if the routing slip ends with this hop."""
         return self.workers_list_id + 1 >= len(self.workers_list)
 
     def next(self, address: str | None, data: Any, sender: str) -> Job:

@@ -1,4 +1,4 @@
-"""What workers and SystemManagers tell all others: announcements, deletions, inquiries."""
+"""Notifications of workers and SystemManagers to all others: announcements, deletions, inquiries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _check_topic(topic: str, kind: str) -> None:
 
 @dataclass(slots=True, frozen=True)
 class Announcement:
-    """What a worker announces of itself.
+    """A worker, as it announces itself.
 
     :ivar host: the name of its machine. :ivar pid: the id of its process.
     :ivar version: its version of txmicro.

@@ -117,7 +117,7 @@ It is in the broker's text when it closes the connection because such a queue wa
 
 @dataclass(frozen=True)
 class Features:
-    """What a broker can do.
+    """The features of a broker that the declarations depend on.
 
     :ivar transient_queues: whether it has queues that several connections use and that the last of them deletes.
     :ivar safe_dead_letters: whether its quorum queues dead-letter at least once, and let messages expire.

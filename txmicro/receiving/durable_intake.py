@@ -93,7 +93,7 @@ class DurableIntake:
         """How many jobs were delivered and wait for a slot."""
         return len(self._held)
 
-    # What the broker delivers:
+    # Deliveries of the broker:
 
     def arrived(self, message: DurableMessage) -> None:
         """Take a message: run its job, hold it, or move it to another queue."""
@@ -121,7 +121,7 @@ class DurableIntake:
             self.start_held()
 
     def _known(self, message: DurableMessage) -> DurableMessage | None:
-        """Return the message of the same job that is here: its channel was lost amid the run, or it was stored twice.
+        """Return the message of the same job that is here: its channel was lost during the run, or it was stored twice.
 
         A message that is being moved counts only if it was delivered again itself. Otherwise the new one may be what
         was moved, which must not be acknowledged with it.

@@ -100,7 +100,7 @@ class Intake:
         """How many jobs were delivered and wait for a slot."""
         return len(self._held)
 
-    # What the broker delivers:
+    # Deliveries of the broker:
 
     def arrived(self, job: Job, delivery: Delivery) -> None:
         """Take a copy of *job*: start it, hold it, or answer it as a duplicate.
@@ -138,7 +138,7 @@ class Intake:
         self._ended.clear()
         self._held.clear()
 
-    # What the worker does:
+    # Calls of the worker:
 
     def start_held(self) -> None:
         """Start what is held, while a slot is free."""
@@ -190,7 +190,7 @@ class Intake:
         """Acknowledge what waits, and cancel the timer."""
         self._ended.stop()
 
-    # What the senders ask:
+    # Requests of the senders:
 
     def probed(self, worker: str, keys: Iterable[str]) -> tuple[list[str], dict[str, str], list[str]]:
         """Return which of these jobs, which *worker* sent, are here; answer again those that are finished.

@@ -20,5 +20,5 @@ class Slots:
 
     @property
     def free(self) -> bool:
-        """Whether one more job may start now."""
+        """True while one more job may start."""
         return self.running < self.capacity and not self.paused

@@ -230,7 +230,7 @@ class DurableLane:
             {"traceparent": job.traceparent} if job.traceparent else {},
         )
 
-    # What the confirmed publisher calls (sending.confirmed.ParcelPublisher)
+    # Called by the confirmed publisher (sending.confirmed.ParcelPublisher)
 
     def publish(self, parcel: Parcel) -> Deferred[None]:
         """Publish *parcel* once, as :meth:`~txmicro.bus.publisher.Publisher.store` does."""
@@ -252,7 +252,7 @@ class DurableLane:
         """Count a parcel that is published once more."""
         self._metrics.record_resend(DURABLE)
 
-    # What the intake decides (receiving.durable_intake.Lane)
+    # Decisions of the intake (receiving.durable_intake.Lane)
 
     def start(self, job: Job) -> None:
         """Run *job*, and tell its sender that it is here."""

@@ -272,7 +272,7 @@ class Engine:
         deadline = self._clock.seconds() + timeout
         return Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
 
-    # What the forwarding calls (sending.forwarding.HopSender)
+    # Called by the forwarding (sending.forwarding.HopSender)
 
     def send_hop(self, hop: Job, owner: Owner) -> bool:
         """Send *hop* for *owner*; return False, and do nothing, if it is pending already."""
@@ -303,7 +303,7 @@ class Engine:
         elif not isinstance(error, WorkerStopped | JobCancelled):
             self._intake.finished(job.key, self._failed(job, error))
 
-    # What the runner calls (receiving.runner.Supervisor)
+    # Called by the runner (receiving.runner.Supervisor)
 
     def job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         """Forward or answer a job whose handler has ended. A result that cannot be published fails the job."""
@@ -333,7 +333,7 @@ class Engine:
         log_failed_job(self.log, self.id, job.id, error)
         return self._sender.tell_origin(job, messages.FAILURE, {"failure": failure})
 
-    # What the channel calls (bus.worker_channel.Observer, Flow)
+    # Called by the channel (bus.worker_channel.Observer, Flow)
 
     def connected(self) -> None:
         """Publish again what may have been lost."""

@@ -1,4 +1,4 @@
-"""What becomes of jobs whose taker does not have them any more."""
+"""Decisions about jobs whose taker does not have them any more."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The jobs that a worker has sent: which worker has each, when it is sent again, when it fails.
 
-A state machine without I/O. What happens comes in through methods. What must be sent leaves through the constructor's
-collaborators, which may call back into the outbox before they return.
+A state machine without I/O. Events come in through methods. Messages leave through the constructor's collaborators,
+which may call back into the outbox before they return.
 
 A job here is one hop, a :class:`~txmicro.sending.pending.PendingJob`. It is *waiting* until the window of its address
 opens, *out* as a copy that no worker has acknowledged, *taken* by a worker, and *ended*. A *durable* one is kept by the
@@ -102,7 +102,7 @@ class Outbox:
         """Return how many jobs have not ended."""
         return len(self._jobs)
 
-    # What the sender does
+    # Calls of the sender
 
     def add(self, job: PendingJob) -> bool:
         """Send *job* now if the window of its address is open, else when its turn comes.
@@ -187,7 +187,7 @@ class Outbox:
         self._resending.clear()
         self._abandoned.clear()
 
-    # What the workers say
+    # Messages of the workers
 
     def acked(self, worker: str, keys: Iterable[str]) -> None:
         """Note that *worker* has these jobs. If two workers have one, the latest that said so is probed."""
@@ -247,7 +247,7 @@ class Outbox:
         self._lose(lost)
 
     def taker_gone(self, worker: str) -> None:
-        """Note that *worker* has no inbox. What it had is sent again at once, in order.
+        """Note that *worker* has no inbox. Its jobs are sent again at once, in order.
 
         It may be dead, or reconnecting. So jobs that must not run again stay with it for some probes more, and fail
         with :class:`~txmicro.errors.WorkerLost` unless a probe reaches it.
@@ -287,7 +287,7 @@ class Outbox:
         jobs = [self._jobs[key] for key in dict.fromkeys(keys) if key in self._jobs]
         return [job for job in jobs if job.taker == worker]
 
-    # What the broker and the SystemManager say
+    # Messages of the broker and the SystemManager
 
     def returned(self, key: str) -> None:
         """Note that a copy came back because no queue takes its address, and ask whether a worker could."""
@@ -352,7 +352,7 @@ class Outbox:
         job.state = ENDED
         return others_wait
 
-    # What is due
+    # The sweep
 
     def _sweep(self) -> bool:
         """Do what is due. Return whether there is something left to watch."""
@@ -381,7 +381,7 @@ class Outbox:
         while not self._time.paused and (due := self._takers.next_due(now)) is not None:
             self._safely(self._requests.probe, *due)
 
-    # What others are told
+    # Calls of the collaborators
 
     def _fail(self, job: PendingJob, error: JobError) -> None:
         self._safely(self._requests.record_failure, error)

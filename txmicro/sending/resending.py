@@ -90,7 +90,7 @@ class Resending:
 
     @property
     def has_asked(self) -> bool:
-        """Whether an address was asked for so lately that it is not asked for again."""
+        """True if an address was asked for so recently that it is not asked for again."""
         return bool(self._asked)
 
     def add(self, job: PendingJob, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What all stores have in common: ids, limits, timeouts, and inserts in batches."""
+"""The base of all stores: ids, limits, timeouts, and inserts in batches."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A document store in SQLite, with :mod:`twisted.enterprise.adbapi`.
 
-The table ``documents`` has the columns ``sequence`` (the order of insertion), ``id`` (a name-based UUID of the key,
-version 5, :rfc:`9562`) and ``document`` (the codec's JSON, with the ``id``). The table ``words`` has the index terms.
+The table ``documents`` has three columns. ``sequence`` is the order of insertion, and ``id`` a name-based UUID of the
+key (version 5, :rfc:`9562`). ``document`` is the codec's JSON, with the ``id``. The table ``words`` has the index
+terms.
 
 The file is in WAL mode, so reads and writes do not wait for each other. With ``synchronous=FULL`` a stored document
 survives a power failure, at the price of one ``fsync`` per transaction. So inserts that arrive while a transaction is

@@ -24,7 +24,7 @@ class Once(Generic[Value]):
 
     @property
     def happened(self) -> bool:
-        """Whether :meth:`happen` has been called."""
+        """True if :meth:`happen` has been called."""
         return self._result is not _NOT_YET
 
     def happen(self, value: Value | Failure) -> None:

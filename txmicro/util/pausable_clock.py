@@ -8,7 +8,7 @@ from .clock import Clock
 class PausableClock:
     """Tells the time of *clock* without the pauses.
 
-    :ivar paused: whether the time stands still.
+    :ivar paused: whether the time does not advance.
     """
 
     __slots__ = ("_clock", "_paused_at", "_paused_for", "paused")

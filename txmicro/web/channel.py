@@ -1,8 +1,8 @@
 """An HTTP connection with backpressure, and with an answer to each request that cannot be parsed.
 
 The HTTPChannel of twisted.web handles the requests that it has read even if the client reads no answers. Then all
-answers to pipelined requests are in memory. It answers a request that it cannot parse with a bare status or not at all,
-and closes the connection in a way that hides the answer from the client.
+answers to pipelined requests are in memory. It answers a request that it cannot parse with a bare status or not at all.
+It closes the connection in a way that hides the answer from the client.
 """
 
 from __future__ import annotations

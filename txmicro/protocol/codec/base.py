@@ -1,4 +1,4 @@
-"""What all formats have in common: a fast pass in C, and a slower one for what it refuses."""
+"""The base of all formats: a fast pass in C, and a slower one for what it refuses."""
 
 from __future__ import annotations
 

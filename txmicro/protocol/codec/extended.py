@@ -26,7 +26,7 @@ _NAME: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 
 class Format(Protocol):
-    """What the slow pass needs to know of a format, a :class:`~txmicro.protocol.codec.base.Codec`."""
+    """The interface of a format that the slow pass uses, a :class:`~txmicro.protocol.codec.base.Codec`."""
 
     @property
     def name(self) -> str:
