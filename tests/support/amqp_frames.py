@@ -6,7 +6,6 @@ import datetime
 import struct
 from typing import Any
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from pamqp import base, commands
 from pamqp import body as pamqp_body
@@ -17,8 +16,6 @@ from pamqp.heartbeat import Heartbeat
 from txmicro.amqp.frame_reader import FrameReader
 from txmicro.amqp.methods import Ack, Deliver, IncomingMessage, Publish
 from txmicro.amqp.properties import Properties
-
-PROPERTY = settings(derandomize=True, deadline=None, database=None)
 
 Light = Deliver | Publish | Ack
 

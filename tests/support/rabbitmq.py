@@ -182,8 +182,8 @@ class Node:
     @inlineCallbacks
     def add_user(self, name: str, configure: str = ".*", write: str = ".*", read: str = ".*") -> Any:
         """Add the user *name*, whose password is the name, with these permissions. Fire with None."""
-        if not re.search(rf"^{re.escape(name)}\t", (yield self.ctl("list_users")), re.MULTILINE):
-            yield self.ctl("add_user", name, name)
+        known = re.search(rf"^{re.escape(name)}\t", (yield self.ctl("list_users")), re.MULTILINE)
+        yield self.ctl("change_password" if known else "add_user", name, name)
         yield self.ctl("set_permissions", name, configure, write, read)
 
     @inlineCallbacks

@@ -17,7 +17,6 @@ from tests.support.amqp_frames import (
     DELIVERIES,
     NAMES,
     PROPERTIES,
-    PROPERTY,
     SHORT,
     TABLES,
     THINGS,
@@ -65,7 +64,7 @@ class PropertyTests(SynchronousTestCase):
         warning.__enter__()
         self.addCleanup(warning.__exit__, None, None, None)
 
-    @settings(PROPERTY, max_examples=150)
+    @settings(max_examples=150)
     @given(st.lists(THINGS, max_size=6), st.data())
     def test_any_split_of_any_stream_is_read_as_it_was_written(
         self, things: list[tuple[int, Any]], data: st.DataObject
@@ -75,7 +74,7 @@ class PropertyTests(SynchronousTestCase):
         pieces = [stream[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
         self.assertEqual(Reading().feed(*pieces), [expected(*thing) for thing in things])
 
-    @settings(PROPERTY, max_examples=100)
+    @settings(max_examples=100)
     @given(st.integers(1, 65535), CONTENTS.filter(lambda content: not has_float(content.properties.headers)))
     def test_the_writers_bytes_equal_pamqps(self, channel: int, content: IncomingMessage) -> None:
         if isinstance(content.method, Light):
@@ -86,7 +85,6 @@ class PropertyTests(SynchronousTestCase):
         )
         self.assertEqual(written, by_pamqp(channel, content, 4096))
 
-    @settings(PROPERTY)
     @given(st.integers(0, 65535), st.integers(0, 2**63 - 1), st.booleans(), SHORT, NAMES)
     def test_the_methods_encoded_by_txmicro_equal_pamqps(
         self, channel: int, tag: int, bit: bool, text: str, name: str
@@ -103,7 +101,7 @@ class PropertyTests(SynchronousTestCase):
         ):
             self.assertEqual(ours, pamqp_frame.marshal(theirs, channel))
 
-    @settings(PROPERTY, max_examples=200)
+    @settings(max_examples=200)
     @given(st.binary(max_size=60), st.sampled_from(sorted(commands.INDEX_MAPPING)))
     def test_a_method_of_garbage_is_read_or_is_a_frame_error(self, garbage: bytes, index: int) -> None:
         reading = Reading()
@@ -112,7 +110,7 @@ class PropertyTests(SynchronousTestCase):
         except FrameError as error:
             self.assertEqual((error.channel, error.code), (1, 502))
 
-    @settings(PROPERTY, max_examples=300)
+    @settings(max_examples=300)
     @given(st.binary(max_size=80))
     def test_properties_of_garbage_are_read_or_are_a_frame_error(self, garbage: bytes) -> None:
         try:
@@ -120,7 +118,7 @@ class PropertyTests(SynchronousTestCase):
         except FrameError as error:
             self.assertEqual(error.code, 502)
 
-    @settings(PROPERTY, max_examples=300)
+    @settings(max_examples=300)
     @given(PROPERTIES, st.data())
     def test_properties_with_one_changed_byte_are_read_or_are_a_frame_error(
         self, properties: Properties, data: st.DataObject
@@ -132,7 +130,7 @@ class PropertyTests(SynchronousTestCase):
         except FrameError as error:
             self.assertEqual(error.code, 502)
 
-    @settings(PROPERTY, max_examples=150)
+    @settings(max_examples=150)
     @given(PROPERTIES, st.integers(0, 2**63 - 1))
     def test_a_template_of_properties_equals_their_encoding(self, properties: Properties, time: int) -> None:
         properties.timestamp = time
@@ -144,7 +142,7 @@ class PropertyTests(SynchronousTestCase):
         )
         self.assertEqual(filled, properties.encode())
 
-    @settings(PROPERTY, max_examples=500)
+    @settings(max_examples=500)
     @given(st.lists(st.tuples(st.integers(0, 3), DELIVERIES), min_size=1, max_size=3), st.data())
     def test_the_fast_path_for_deliveries_reads_the_same(
         self, contents: list[tuple[int, IncomingMessage]], data: st.DataObject
@@ -163,7 +161,7 @@ class PropertyTests(SynchronousTestCase):
         self.assertEqual(outcomes[0], outcomes[1])
         self.assertEqual(at_once.events, byte_by_byte.events)
 
-    @settings(PROPERTY, max_examples=100)
+    @settings(max_examples=100)
     @given(st.binary(max_size=200))
     def test_a_stream_of_garbage_is_a_frame_error_or_unfinished(self, garbage: bytes) -> None:
         reading = Reading()
@@ -173,7 +171,7 @@ class PropertyTests(SynchronousTestCase):
             return
         self.assertLess(len(garbage), 131072)
 
-    @settings(PROPERTY, max_examples=150)
+    @settings(max_examples=150)
     @given(TABLES)
     def test_tables_are_read_as_they_were_written(self, table: dict[str, Any]) -> None:
         data = encode_table(table)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.amqp.uri import BrokerAddress, TlsFiles, UriError, parse
 from txmicro.errors import TxmicroError
-
-PROPERTY = settings(derandomize=True, deadline=None, database=None)
 
 
 class Parsing(SynchronousTestCase):
@@ -110,7 +108,6 @@ class Parsing(SynchronousTestCase):
         for uri in wrong:
             self.assertRaises(UriError, parse, uri)
 
-    @settings(PROPERTY)
     @given(st.text(max_size=40))
     def test_any_text_is_a_broker_or_an_error(self, rest: str) -> None:
         try:

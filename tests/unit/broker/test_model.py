@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -116,7 +116,6 @@ class InvariantTests(SynchronousTestCase):
         max_size=40,
     )
 
-    @settings(deadline=None)
     @given(requests, st.sampled_from(["drop-head", "reject-publish"]), st.booleans())
     def test_messages_are_counted_and_delivered(self, requests: Any, overflow: str, quorum: bool) -> None:
         clock = Clock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.commands import Basic, Channel, Connection, Queue
 from twisted.internet.task import Clock
@@ -67,7 +67,6 @@ class ConnectionTests(BrokerTestCase):
         self.assert_closed(client, 540, "active=false")
         self.assertTrue(client.transport.disconnecting)
 
-    @settings(deadline=None)
     @given(st.binary(max_size=200), st.booleans())
     def test_no_input_raises_an_exception(self, data: bytes, late: bool) -> None:
         clock = Clock()

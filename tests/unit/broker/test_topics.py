@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +12,6 @@ from txmicro.broker.topics import TopicTrie
 class TopicTests(SynchronousTestCase):
     words = st.lists(st.sampled_from("ab*#"), max_size=5).map(".".join)
 
-    @settings(deadline=None)
     @given(st.lists(words, unique=True, max_size=6), st.lists(st.sampled_from("abc"), max_size=6))
     def test_it_matches_according_to_the_definition(self, patterns: list[str], key: list[str]) -> None:
         trie: TopicTrie[str] = TopicTrie()

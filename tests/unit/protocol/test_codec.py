@@ -13,7 +13,7 @@ from uuid import UUID
 import bson
 import msgpack
 from bson import json_util
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -240,7 +240,7 @@ class Survival(SynchronousTestCase):
             self.assertRaises(EncodeError, codec.encode, {"a": nested(3_000)})
             self.assertEqual(codec.encode({"a": 1}), fresh)
 
-    @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150)
     @given(VALUES)
     def test_every_value_of_the_table_in_random_structures(self, value: Any) -> None:
         for codec in CODECS:
@@ -412,7 +412,7 @@ class Garbage(SynchronousTestCase):
         ):
             self.refused(JSON, b'{"a":{' + inside + b"}}")
 
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @settings(max_examples=300)
     @given(st.binary(max_size=60))
     def test_any_bytes_are_an_object_or_a_typed_error(self, data: bytes) -> None:
         for codec in CODECS:

@@ -381,7 +381,5 @@ class AnythingTests(SynchronousTestCase):
     def test_anything_in_any_order(self) -> None:
         run_state_machine_as_test(
             Anything,
-            settings=settings(
-                max_examples=100, stateful_step_count=40, derandomize=True, database=None, deadline=None
-            ),
+            settings=settings(max_examples=100, stateful_step_count=40),
         )

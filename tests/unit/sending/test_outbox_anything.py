@@ -173,7 +173,5 @@ class AnythingMayHappenTests(SynchronousTestCase):
     def test_each_job_ends_once_and_nothing_is_left(self) -> None:
         run_state_machine_as_test(
             AnythingMayHappen,
-            settings=settings(
-                max_examples=60, stateful_step_count=40, derandomize=True, database=None, deadline=None
-            ),
+            settings=settings(max_examples=60, stateful_step_count=40),
         )
