@@ -106,6 +106,9 @@ class Worker(Service):
         self._ready: Once[Worker] = Once()
         self._opened = self._started = self._closing = False
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id or self.type}>"
+
     def _check_limits(self) -> None:
         limits = {name: getattr(self, name) for name in ("capacity", "max_runtime")}
         try:
@@ -115,6 +118,11 @@ class Worker(Service):
             raise ValueError(f"{type(self).__name__}: {problems}, or None for the configuration's") from None
 
     def _check_handler(self) -> None:
+        handler: object = self.do_job
+        if not (handler is None or callable(handler)):
+            raise TypeError(
+                f"{self!r}: do_job is {show(handler)}: expected a function, or a method of the class"
+            )
         if self.threads and is_coroutine_function(self.do_job):
             raise TypeError(
                 f"{type(self).__name__}: threads is True, which is for a plain function that blocks, but do_job is a "

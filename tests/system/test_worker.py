@@ -730,6 +730,17 @@ class LifeTests(SystemTestCase):
         self.assertRaises(AddressError, Worker, id="WC:*")
         self.assertEqual(Worker(id="WC:1").type, "WC")
 
+    def test_its_representation(self) -> None:
+        worker = Worker("WC")
+        self.assertEqual(repr(worker), "<Worker WC>")
+        self.process(worker)
+        self.assertEqual(repr(worker), f"<Worker {worker.id}>")
+
+    def test_a_handler_must_be_callable(self) -> None:
+        handler: Any = "print"
+        with self.assertRaisesRegex(TypeError, "^<Worker WC>: do_job is 'print': expected a function"):
+            Worker("WC", do_job=handler)
+
     def test_a_worker_needs_a_type(self) -> None:
         with self.assertRaisesRegex(AddressError, "^Worker has no worker type: set type in the class"):
             Worker()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -75,9 +76,13 @@ def plan_services(_options: Options, config: Config) -> Plan:
 
 def make_worker(found: type[Worker], kind: str, id: str | None = None) -> Worker:
     """Return a worker of type *kind*; raise :class:`ConfigError` if the class *found* cannot be instantiated."""
+    place = f"{found.__module__}:{found.__qualname__}"
+    try:
+        inspect.signature(found).bind(kind, id=id)
+    except TypeError as error:
+        hint = "take type and id and pass them to Worker's constructor, or prepare the worker in opened()"
+        raise ConfigError([f"{place} cannot be instantiated: {error}; {hint}"]) from error
     try:
         return found(kind, id=id)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            [f"{found.__module__}:{found.__qualname__} cannot be instantiated: {error}"]
-        ) from error
+        raise ConfigError([f"{place} cannot be instantiated: {error}"]) from error

@@ -57,6 +57,10 @@ class JobFuture:
         self._result: Any = _PENDING
         self._error: JobError | None = None
 
+    def __repr__(self) -> str:
+        ended = "done" if self._error is None else f"failed with {self._error.type}"
+        return f"<JobFuture {self.id} to {self.address}: {ended if self.done() else 'pending'}>"
+
     def __await__(self) -> Generator[Any, Any, Any]:
         done = self.when_done()
         try:

@@ -271,7 +271,8 @@ class WorkerTests(BuildTestCase):
 
     def test_a_class_with_other_arguments_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Awkward", "--type", "WN")
-        self.assertIn(f"{__name__}:Awkward cannot be instantiated", problem)
+        self.assertIn(f"{__name__}:Awkward cannot be instantiated: too many positional arguments", problem)
+        self.assertIn("take type and id and pass them to Worker's constructor", problem)
 
     def test_a_class_with_invalid_limits_is_an_error(self) -> None:
         (problem,) = self.problems(tap.worker, "--class", f"{__name__}:Idle")

@@ -29,6 +29,13 @@ class FutureCase(SynchronousTestCase):
 class Ends(FutureCase):
     def test_its_representation(self) -> None:
         self.assertEqual((self.job.id, self.job.address, self.job.done()), ("7c3e-1", "WB:*", False))
+        self.assertEqual(repr(self.job), "<JobFuture 7c3e-1 to WB:*: pending>")
+        self.promise.succeeded(WORKER, 5)
+        self.assertEqual(repr(self.job), "<JobFuture 7c3e-1 to WB:*: done>")
+
+    def test_the_representation_of_a_failed_job_has_the_error(self) -> None:
+        self.promise.failed(JobTimeout("late"))
+        self.assertEqual(repr(self.job), "<JobFuture 7c3e-1 to WB:*: failed with JobTimeout>")
 
     def test_awaiting_gives_the_result(self) -> None:
         async def wait() -> object:
