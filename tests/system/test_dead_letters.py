@@ -379,6 +379,13 @@ class RequeueTests(CommandTestCase):
         self.assertIn("late/0: expired", self.refused("requeue WB late"))
         self.assertEqual(self.run_command("discard WB late"), "1 discarded\n")
 
+    def test_the_counts_as_json(self) -> None:
+        self.send(1, 2)
+        self.put(b"{}", message_id="late/0", headers={durable_headers.EXPIRES: NOON_MS})
+        answer = json.loads(self.run_command("requeue WB --all --json"))
+        self.assertEqual(answer, {"requeued": 2, "expired": 1})
+        self.assertEqual(json.loads(self.run_command("discard WB late --json")), {"discarded": 1})
+
     def test_a_deleted_queue_loses_no_letter(self) -> None:
         jobs = self.send(1, 2)
         self.stop(self.workers)

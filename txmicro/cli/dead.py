@@ -94,6 +94,7 @@ class ChangeDead(DeadTask):
 
     ids: tuple[str, ...]
     all: bool
+    as_json: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.ids) == self.all:
@@ -111,12 +112,15 @@ class RequeueDead(ChangeDead):
     """``txmicro dead requeue``."""
 
     async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
-        """Requeue the letters, and write how many."""
+        """Requeue the letters, and write how many, also if that fails halfway."""
         try:
             await letters.requeue(self.chosen)
         finally:
-            write(f"{letters.done} requeued", out)
-        if letters.expired:
+            if self.as_json:
+                write_json({"requeued": letters.done, "expired": letters.expired}, out)
+            else:
+                write(f"{letters.done} requeued", out)
+        if letters.expired and not self.as_json:
             write(f"{letters.expired} expired, left as they are", out)
 
 
@@ -124,11 +128,14 @@ class DiscardDead(ChangeDead):
     """``txmicro dead discard``."""
 
     async def work_on(self, letters: DeadLetterQueue, out: TextIO) -> None:
-        """Delete the letters, and write how many."""
+        """Delete the letters, and write how many, also if that fails halfway."""
         try:
             await letters.discard(self.chosen)
         finally:
-            write(f"{letters.done} discarded", out)
+            if self.as_json:
+                write_json({"discarded": letters.done}, out)
+            else:
+                write(f"{letters.done} discarded", out)
 
 
 _IDS: Final = click.Argument(["ids"], nargs=-1, metavar="ID...")
@@ -173,6 +180,7 @@ DEAD: Final = group(
             TYPE,
             _IDS_OR_ALL,
             _ALL,
+            JSON,
             CONFIG,
             short="Store the jobs again, with all their attempts.",
         ),
@@ -183,6 +191,7 @@ DEAD: Final = group(
             TYPE,
             _IDS_OR_ALL,
             _ALL,
+            JSON,
             CONFIG,
             short="Delete dead letters.",
         ),

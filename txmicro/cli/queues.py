@@ -11,8 +11,8 @@ from txmicro.amqp.connection import Connection
 from txmicro.operations.unused_queues import remove_unused
 from txmicro.receiving.retry import STEPS, RetryPolicy
 
-from .options import CONFIG, TYPE, Value, command, group
-from .output import write
+from .options import CONFIG, JSON, TYPE, Value, command, group
+from .output import write, write_json
 from .task import ConnectedTask, Context
 
 
@@ -26,10 +26,14 @@ class PruneQueues(ConnectedTask):
 
     kind: str
     steps: tuple[float, ...]
+    as_json: bool = False
 
     async def work(self, client: Connection, context: Context) -> None:
         """Remove the queues, and write their names."""
         removed = await remove_unused(client, self.kind, self.steps, context.reactor)
+        if self.as_json:
+            write_json({"type": self.kind, "removed": removed}, context.out)
+            return
         for name in removed:
             write(f"removed {name}", context.out)
         if not removed:
@@ -54,6 +58,7 @@ QUEUES: Final = group(
             "the type is connected. Then nothing is removed, and the status is 1.",
             TYPE,
             _STEPS,
+            JSON,
             CONFIG,
             short="Remove the durable queues of a worker type that is no longer used.",
         )

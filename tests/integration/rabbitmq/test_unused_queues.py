@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from typing import Any
 from uuid import uuid4
@@ -108,6 +109,13 @@ class Pruning(Live):
         await self.failed(self.send(), NotStored)
         await self.worker()
         self.assertEqual(await self.send(1), 1)
+
+    async def test_the_names_as_json(self) -> None:
+        await self.was_here()
+        names = await self.exist()
+        self.assertEqual(await self.command().run(["queues", "prune", self.kind, "--json"]), cli.DONE)
+        answer = json.loads(self.out.getvalue())
+        self.assertEqual((answer["type"], set(answer["removed"])), (self.kind, names))
 
     async def test_a_type_without_queues(self) -> None:
         self.assertEqual(await self.run_command(), cli.DONE)
