@@ -100,5 +100,5 @@ class DaemonTests(ProgramTestCase):
     async def test_the_end_of_grace_is_logged(self) -> None:
         daemon = await self.start(TXMICRO_GRACE="0.2")
         self.assertEqual(await daemon.signal(signal.SIGTERM), -signal.SIGTERM)
-        self.assertIn("grace is over; jobs that still run are cancelled: 1", daemon.output)
+        self.assertIn("grace is over; jobs that still run are canceled: 1", daemon.output)
         self.assertNotIn("Traceback", daemon.output)

@@ -73,14 +73,14 @@ class DaemonTests(ProgramTestCase):
     async def test_a_handler_that_ignores_its_cancellation(self) -> None:
         daemon = await self.start("Deaf")
         self.assertEqual(await daemon.signal(signal.SIGTERM), -signal.SIGTERM)
-        self.assertRegex(daemon.output, r"slow\.Deaf\.do_job has not ended 2 s after it was cancelled")
+        self.assertRegex(daemon.output, r"slow\.Deaf\.do_job has not ended 2 s after it was canceled")
         self.assertRegex(daemon.output, r"has stopped")
 
     async def test_a_thread_that_sleeps(self) -> None:
         daemon = await self.start("Sleeps")
         self.assertEqual(await daemon.signal(signal.SIGTERM), -signal.SIGTERM)
         self.assertRegex(
-            daemon.output, r"slow\.Sleeps\.do_job \(job \S+\) was cancelled, but its thread goes on"
+            daemon.output, r"slow\.Sleeps\.do_job \(job \S+\) was canceled, but its thread goes on"
         )
         self.assertNotIn("ending the process", daemon.output)
 

@@ -112,7 +112,7 @@ class ThreadsTests(TestCase):
         calls = [self.threads.run(self.block, number) for number in (2, 3, 4)]
         await self.block.has_begun(4)
         self.assertIn(
-            "tests.system.test_threads.Blocking was cancelled, but its thread goes on", self.said[-1]
+            "tests.system.test_threads.Blocking was canceled, but its thread goes on", self.said[-1]
         )
         self.assertIn("(2 such threads; above 2", self.said[-1])
         self.block.let_go()

@@ -114,7 +114,7 @@ class Runner:
                 Exception
             ):  # raised by the canceller of the handler's Deferred; other jobs must be canceled, too
                 self.log.failure(
-                    "{worker}: cancelling {handler} failed",
+                    "{worker}: canceling {handler} failed",
                     level=LogLevel.error,
                     worker=self._worker,
                     job=job.id,
@@ -215,7 +215,7 @@ class Runner:
         if not jobs:
             return
         self.log.error(
-            "{worker}: {handler} has not ended {seconds:g} s after it was cancelled ({reason}), for {jobs}: it may "
+            "{worker}: {handler} has not ended {seconds:g} s after it was canceled ({reason}), for {jobs}: it may "
             "catch CancelledError, as 'except Exception' does. It is left behind: the job ends without it, another "
             "one may run, and what it does from now on is ignored",
             worker=self._worker,

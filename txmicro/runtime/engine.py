@@ -210,7 +210,7 @@ class Engine:
     def _cancel_jobs(self, reason: JobError) -> None:
         if self.running_jobs:
             self.log.warn(
-                "{worker}: grace is over; jobs that still run are cancelled: {jobs}",
+                "{worker}: grace is over; jobs that still run are canceled: {jobs}",
                 worker=self.id,
                 jobs=self.running_jobs,
             )

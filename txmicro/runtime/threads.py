@@ -134,7 +134,7 @@ class Threads:
         self._awaited -= 1
         self._left += 1
         self.log.warn(
-            "{worker}: {call} was cancelled, but its thread goes on, and its result is dropped "
+            "{worker}: {call} was canceled, but its thread goes on, and its result is dropped "
             "({left} such threads; above {most}, each takes the place of another call)",
             worker=self._worker,
             call=name_call(call.function, call.args),

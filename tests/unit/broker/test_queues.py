@@ -121,7 +121,7 @@ class DeliveryTests(ModelTestCase):
             self.publish("queue", body)
         self.assertEqual((self.party.bodies, other.bodies), ([b"1"], [b"2", b"3", b"4"]))
 
-    def test_a_parked_consumer_can_be_cancelled(self) -> None:
+    def test_a_parked_consumer_can_be_canceled(self) -> None:
         queue = self.declare()
         self.party.channel.qos(1)
         tag = self.party.consume("queue")
