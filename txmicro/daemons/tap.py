@@ -67,7 +67,7 @@ class Daemon:
         except ConfigError as error:
             for problem in error.problems:
                 print_error(f"{options.name}: {problem}")
-            if not options["config"] and (found := find(os.environ)):
+            if not options["config"] and (found := find(os.environ)) and os.path.exists(found):
                 print_error(f"{options.name}: the configuration was read from {os.path.abspath(found)}")
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)

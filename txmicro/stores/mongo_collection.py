@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -30,6 +31,9 @@ WRITE_TIMEOUT: Final = 10.0
 """Seconds until a write is tried again on another connection."""
 PAUSE: Final = 0.05
 """Seconds between two reads that look whether the majority has a document."""
+
+_REPETITION: Final = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: .*", re.DOTALL)
+"""The parts that pymongo adds to each server's error: its timeouts, and at the end all errors again."""
 
 _DUPLICATE: Final = 11000
 _TOO_LARGE: Final = (10334, 17280)
@@ -146,7 +150,9 @@ class BlockingCollection:
 def to_store_error(error: Exception) -> StoreError:
     """Convert an exception of pymongo to the error that the caller of the store gets."""
     if isinstance(error, ServerSelectionTimeoutError):
-        return StoreError(f"MongoDB: no server answers: {error!s:.300}", retryable=True)
+        return StoreError(
+            f"MongoDB: no server answers: {_REPETITION.sub('', str(error)):.300}", retryable=True
+        )
     if isinstance(error, PyMongoError) and error.timeout:
         return StoreTimeout(f"MongoDB: {error!s:.300}")
     if isinstance(error, OperationFailure):

@@ -9,7 +9,14 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, OperationFailure, PyMongoError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.ssl import DefaultOpenSSLContextFactory
@@ -301,6 +308,13 @@ class ErrorTests(SynchronousTestCase):
             ValueError("odd"),
         ):
             self.assertFalse(to_store_error(error).retryable, error)
+
+    def test_parts_that_pymongo_repeats_are_left_out(self) -> None:
+        timeouts = "(configured timeouts: socketTimeoutMS: 5000.0ms, connectTimeoutMS: 5000.0ms)"
+        error = ServerSelectionTimeoutError(
+            f"a:1: refused {timeouts},b:2: refused {timeouts}, Timeout: 5s, Topology Description: <Topology…>"
+        )
+        self.assertEqual(str(to_store_error(error)), "MongoDB: no server answers: a:1: refused,b:2: refused")
 
     def test_errors_are_converted_to_types(self) -> None:
         self.assertIsInstance(to_store_error(OperationFailure("large", 10334)), DocumentTooLarge)

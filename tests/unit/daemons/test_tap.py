@@ -225,14 +225,21 @@ class ConfigurationTests(BuildTestCase):
 
     def test_problems_of_a_file_that_was_searched_are_reported_with_its_path(self) -> None:
         self.file.write_text('{"keep": 1}')
-        self.patch(sys, "__stderr__", StringIO())
+        self.assertEqual(self.errors()[-1], f"txmicro-manager: the configuration was read from {self.file}")
+
+    def test_a_file_that_does_not_exist_was_not_read(self) -> None:
+        self.patch(os, "environ", {"TXMICRO_CONFIG": "missing.json"})
+        (line,) = self.errors()
+        self.assertIn("'missing.json': cannot be read", line)
+
+    def errors(self) -> list[str]:
+        """Return the lines on stderr of a manager that cannot start."""
+        stderr = StringIO()
+        self.patch(sys, "__stderr__", stderr)
         options = ManagerOptions()
         options.parseOptions([])
         self.assertRaises(SystemExit, tap.manager.makeService, options)
-        self.assertEqual(
-            sys.__stderr__.getvalue().splitlines()[-1],  # type: ignore[union-attr]
-            f"txmicro-manager: the configuration was read from {self.file}",
-        )
+        return stderr.getvalue().splitlines()
 
 
 class WorkerTests(BuildTestCase):
