@@ -67,7 +67,7 @@ class KillingTests(DeathTestCase):
         self.assertIn("it may be what ends them", str(error))
         self.assertEqual(len(self.sender._engine._outbox), 0)  # type: ignore[union-attr]
 
-    def test_so_does_a_job_that_kills_them_before_they_acknowledge_it(self) -> None:
+    def test_a_job_that_kills_its_workers_before_their_ack_fails_after_the_limit(self) -> None:
         self.deadly(10)
         self.error(self.sender.send("WB:*").when_done(), WorkerLost, 15)
         self.assertEqual(len(self.dead), 4)  # the first one could not tell its id

@@ -102,7 +102,7 @@ class LaneTestCase(SystemTestCase):
 
 
 class StoringTests(LaneTestCase):
-    def test_a_stored_job_is_done_and_its_result_comes_back(self) -> None:
+    def test_a_stored_job_is_done_and_answered(self) -> None:
         self.process(self.sender)
         self.process(self.worker(echo))
         job = self.sender.send("WB:*", 1, durable=True)
@@ -354,7 +354,7 @@ class RetryTests(LaneTestCase):
         self.error(self.sender.send("WB:*", durable=True, attempts=1).when_done(), JobError)
         self.assertEqual(len(self.ran), 1)
 
-    def test_a_result_that_cannot_travel_is_a_failure(self) -> None:
+    def test_a_result_that_cannot_be_encoded_is_a_failure(self) -> None:
         async def handle(job: Job) -> Any:
             return object()
 
@@ -485,7 +485,7 @@ class DeathTests(LaneTestCase):
             client.transport.abortConnection()
         self.advance(0.1)
 
-    def test_its_job_goes_through_the_quarantine_to_another(self) -> None:
+    def test_the_job_of_a_killed_worker_runs_elsewhere_after_the_quarantine(self) -> None:
         dying = self.worker(lambda job: Deferred())
         self.process(self.sender)
         self.process(dying)

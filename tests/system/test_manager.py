@@ -144,7 +144,7 @@ class RegistryTests(SystemTestCase):
         waiting = asker.list_workers(timeout=3.0)
         self.error(waiting, NoAnswer, 3.5)
 
-    def test_traffic_goes_on_without_it(self) -> None:
+    def test_jobs_work_without_a_manager(self) -> None:
         sender = Worker("WA")
         self.process(sender, Worker("WB", do_job=echo))
         bus = self.process(SystemManager(), config=ALIVE)

@@ -222,7 +222,7 @@ class MoviesTests(TestCase):
                 self.assertEqual(answer.value["error"], "BadRequest")
             self.assertEqual((await http("GET")).value, [])
 
-    async def test_json_that_is_sent_as_a_form_is_told_its_content_type(self) -> None:
+    async def test_json_that_is_sent_as_a_form_names_the_right_content_type(self) -> None:
         form = {"content-type": "application/x-www-form-urlencoded"}  # as curl -d sends it
         async with movies() as http:
             for body in (b'{"title": "Alien"}', b' {"where": "a=b"}', b"[]"):

@@ -142,7 +142,7 @@ class RabbitMQ(TestCase):
         for message in waiting:
             await message
 
-    async def test_a_return_that_nobody_waits_for(self) -> None:
+    async def test_a_return_without_a_wait(self) -> None:
         returned: Deferred[tuple[Any, Properties, bytes]] = Deferred()
         self.channel.on_return = lambda *message: returned.callback(message)
         self.publish(EVERYTHING, b"body", "no such queue")

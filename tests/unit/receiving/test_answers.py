@@ -66,7 +66,7 @@ class HeardTests(IntakeCase):
         self.assertFalse(self.answers.heard("a/1"))
         self.assertEqual(self.heard(), [])
 
-    def test_until_then_a_probe_sends_the_answer_again(self) -> None:
+    def test_a_probe_sends_an_answer_that_was_not_heard_again(self) -> None:
         self.finish()
         self.assertEqual(self.intake.probed("WD:1", ["a/1"]), ([], {}, []))
         self.assertEqual(self.heard(), [("answer", "a/1", ANSWER)])

@@ -20,7 +20,7 @@ class SweeperTests(SynchronousTestCase):
         self.sweeps.append(self.clock.seconds())
         return self.goes_on
 
-    def test_it_goes_on_while_it_is_needed(self) -> None:
+    def test_it_continues_while_it_is_needed(self) -> None:
         self.sweeper.start()
         self.sweeper.start()
         self.assertTrue(self.sweeper.runs)
