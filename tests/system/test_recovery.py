@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pamqp.commands import Queue
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogEvent
 
@@ -12,6 +13,7 @@ from tests.support.system import Endpoint, SystemTestCase
 from txmicro.amqp import uri
 from txmicro.amqp.channel import Channel
 from txmicro.amqp.errors import AccessRefused, ChannelClosed
+from txmicro.amqp.frames import method_frame
 from txmicro.amqp.properties import Properties
 from txmicro.broker.factory import BrokerFactory
 from txmicro.bus import session as session_module
@@ -318,6 +320,15 @@ class PartTests(RecoveryTestCase):
         channel.ack(4711)  # an unknown delivery tag: the broker closes the channel
         self.advance(2)
         self.assertIsNot(worker._running_engine.channel.robust.channel, channel)
+        self.check(sender)
+
+    def test_its_broker_breaks_the_protocol(self) -> None:
+        sender, worker = self.pair()
+        channel = worker._running_engine.channel.robust.channel
+        assert channel is not None
+        channel.client.dataReceived(method_frame(channel.id, Queue.PurgeOk(1)))  # nothing was purged
+        self.advance(5)
+        self.assertTrue(worker._running_engine.channel.ready)
         self.check(sender)
 
     def test_acknowledgements_of_a_lost_channel_are_not_sent_on_the_next(self) -> None:

@@ -258,10 +258,18 @@ class Channel(AMQChannel):  # type: ignore[misc]  # txamqp has no types
     # For the connection.
 
     def replied(self, reply: Message) -> None:
-        """Fire the Deferred of the oldest call; raise :class:`FrameError` when it expects another reply."""
-        if not self._calls or reply.method not in self._calls[0][0].responses:
-            raise FrameError(f"unexpected reply {reply.method.name}", code=COMMAND_INVALID, channel=self.id)
-        self._calls.popleft()[1].callback(reply)
+        """Fire the Deferred of the oldest call; raise :class:`FrameError` when it expects another reply.
+
+        RabbitMQ has the queue confirm that a consumer is canceled. Replies to later calls may overtake that.
+        """
+        for position, (method, answer) in enumerate(self._calls):
+            if reply.method in method.responses:
+                del self._calls[position]
+                answer.callback(reply)
+                return
+            if method.name != "cancel":
+                break
+        raise FrameError(f"unexpected reply {reply.method.name}", code=COMMAND_INVALID, channel=self.id)
 
     def delivered(self, deliver: Deliver, properties: Properties, body: bytes) -> None:
         """Pass a message to its consumer. Without a consumer it stays unacknowledged until the channel closes."""

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from txmicro.amqp.channel import Channel, OnMessage
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import PRECONDITION_FAILED, ChannelClosed, ConnectionLost, QueueLimitReached
-from txmicro.errors import BusClosed, ConsumerCancelled, QueueMismatch
+from txmicro.errors import BusClosed, ConsumerCancelled, QueueMismatch, TxmicroError
 from txmicro.protocol.topology import ExchangeDeclaration, QueueDeclaration
 from txmicro.util.log_once import LogOnce
 from txmicro.util.once import Once
@@ -228,7 +228,7 @@ class RobustChannel:
     async def close(self, channel: Channel | None) -> None:
         """Close *channel*, if there is one: it would keep its queues and consumers from the next one."""
         if channel is not None:
-            with suppress(ChannelClosed, ConnectionLost, TimeoutError):  # it is closed, or will be
+            with suppress(TxmicroError, TimeoutError):  # it is closed, or will be
                 await channel.channel_close().addTimeout(CLOSE_TIMEOUT, self._bus.clock)
 
     def _complete(self, session: Session, channel: Channel) -> None:

@@ -14,6 +14,7 @@ from tests.support.amqp_client import ConnectionTestCase
 from txmicro.amqp.errors import (
     AccessRefused,
     ChannelClosed,
+    FrameError,
     InvalidArgument,
     NoChannelLeft,
 )
@@ -38,6 +39,20 @@ class MethodTests(ConnectionTestCase):
         self.broker.say(Queue.DeclareOk("a", 0, 0), Basic.QosOk(), Queue.PurgeOk(7))
         replies = [self.successResultOf(call) for call in calls]
         self.assertEqual([replies[0].queue, replies[2].message_count], ["a", 7])
+
+    def test_replies_may_overtake_the_one_to_a_cancel_and_no_other(self) -> None:
+        client = self.opened()
+        channel = client.channel()
+        cancel, bind = channel.basic_cancel(consumer_tag="c1"), channel.queue_bind(queue="q")
+        self.broker.say(Queue.BindOk())
+        self.successResultOf(bind)
+        self.assertNoResult(cancel)
+        self.broker.say(Basic.CancelOk("c1"))
+        self.assertEqual(self.successResultOf(cancel).consumer_tag, "c1")
+        calls = [channel.queue_bind(queue="q"), channel.queue_purge(queue="q")]
+        self.broker.say(Queue.PurgeOk(1))
+        for call in calls:
+            self.assertIsInstance(self.reason(call), FrameError)
 
     def test_a_method_without_a_reply_fires_at_once(self) -> None:
         channel = self.opened().channel()
