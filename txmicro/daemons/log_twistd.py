@@ -42,12 +42,14 @@ class TwistdLog:
     :param name: the name of the process in syslog.
     :param twistd: the options of the command line of twistd or twist.
     :raise UsageError: they are not valid.
+    :ivar on_terminal: whether the log is on a terminal, where stderr is, too.
     """
 
     def __init__(self, name: str, twistd: Any) -> None:
         self._name = name
         self._twistd = twistd
         self._given: Callable[[], Any] | None = None
+        self.on_terminal = False
         self._is_twist = "fileLogObserverFactory" in twistd
         if self._is_twist:
             factory = twistd["fileLogObserverFactory"]
@@ -85,6 +87,7 @@ class TwistdLog:
         if twistd.get("syslog"):
             return syslog_observer(twistd["prefix"])
         if twistd.get("logfile") in (None, "", "-"):
+            self.on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
             return console_observer(sys.stdout, use_color(sys.stdout, self._environ))
         return file_observer(self._open(twistd["logfile"]))
 

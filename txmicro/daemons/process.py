@@ -48,6 +48,7 @@ class Process(SequentialServices):
     :param members: the SystemManagers and workers on the bus; without any, there is no bus.
     :param broker: whether the embedded broker runs in the process. The bus then uses it instead of ``broker_url``.
     :param observer: the ``ILogObserver`` of twistd's application; None: twistd makes one.
+    :param on_terminal: whether the log and stderr are on one terminal. Errors are then only logged, to be seen once.
     :raise ConfigError: ``broker_url`` is not valid.
     :ivar broker: the embedded broker; None: it runs elsewhere.
     :ivar page: the server of the metrics page and the health pages. :ivar bus: the bus.
@@ -65,6 +66,7 @@ class Process(SequentialServices):
         *,
         broker: bool = False,
         observer: Any = None,
+        on_terminal: bool = False,
     ) -> None:
         super().__init__()
         self.members = members
@@ -72,6 +74,7 @@ class Process(SequentialServices):
         self._reactor = reactor
         self._config = config
         self._observer = observer
+        self._on_terminal = on_terminal
         self._monitor = ReactorMonitor(reactor)
         self._publisher: Any = None
         self._failed = False
@@ -146,7 +149,7 @@ class Process(SequentialServices):
     def startService(self) -> None:
         """Start the services.
 
-        If one cannot start, the process prints why, in one line, and ends with :data:`~.exit.CANNOT_START`.
+        If one cannot start, the process logs and prints why, in one line, and ends with :data:`~.exit.CANNOT_START`.
 
         :raise CannotStart: the embedded broker cannot listen.
         """
@@ -171,7 +174,7 @@ class Process(SequentialServices):
                 "set another port as broker_listen_port or TXMICRO_BROKER_LISTEN_PORT, or 0 for a free one"
             )
             self.log.critical("{text}", text=text)
-            print_error(f"{self._name}: {text}")
+            self._print_error(text)
             raise CannotStart(text) from error
 
     def _is_ready(self, member: Member) -> None:
@@ -186,11 +189,16 @@ class Process(SequentialServices):
     def _cannot_start(self, failure: Failure, member: Member) -> None:
         if failure.check(CancelledError):  # stopped before it was ready
             return
-        print_error(f"{self._name}: {member.id} cannot start: {reason_of(failure.value)}")
+        self._print_error(f"{member.id} cannot start: {reason_of(failure.value)}")
         if not self._failed:
             self._failed = True
             exit_with(CANNOT_START)
             self._reactor.callWhenRunning(self._reactor.stop)
+
+    def _print_error(self, text: str) -> None:
+        """Print *text*, which has been logged, to stderr."""
+        if not self._on_terminal:
+            print_error(f"{self._name}: {text}")
 
     def stopService(self) -> Deferred[None]:
         """Stop the services, one after another, and log which jobs this waits for. Fires when they have stopped."""

@@ -86,7 +86,15 @@ class Daemon:
         # The default is time.time, and setting the system's clock back would stop every timer.
         reactor.seconds = time.monotonic
         observer = options.log.begin(config, environ, reactor)
-        return Process(options.name, reactor, config, members, broker=broker, observer=observer)
+        return Process(
+            options.name,
+            reactor,
+            config,
+            members,
+            broker=broker,
+            observer=observer,
+            on_terminal=options.log.on_terminal,
+        )
 
 
 process = Daemon(DaemonOptions, plan_services)

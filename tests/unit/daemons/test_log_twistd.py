@@ -62,6 +62,15 @@ class TwistdLogTests(SynchronousTestCase):
             self.log_to("-n", *words)
             self.check(self.stdout.getvalue().lstrip("\0"))
 
+    def test_it_knows_whether_stderr_is_on_its_terminal(self) -> None:
+        for stdout, stderr in ((False, False), (True, False), (False, True), (True, True)):
+            self.patch(self.stdout, "isatty", lambda answer=stdout: answer)
+            self.patch(sys, "stderr", StringIO())
+            self.patch(sys.stderr, "isatty", lambda answer=stderr: answer)
+            log = parse("-n", "txmicro-broker").subOptions.log
+            log.begin(Config(), {}, self.reactor)
+            self.assertEqual(log.on_terminal, stdout and stderr)
+
     def test_a_file_in_the_foreground_and_in_the_background(self) -> None:
         for number, words in enumerate((["-n"], [])):
             path = self.directory / f"log.{number}.txt"

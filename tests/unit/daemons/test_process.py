@@ -231,6 +231,15 @@ class PortInUseTests(ProcessTestCase):
         critical = [event for event in events if event["log_level"] is LogLevel.critical]
         self.assertEqual(len(critical), 1)
 
+    def test_the_reason_is_not_printed_again_to_the_terminal_of_the_log(self) -> None:
+        config = Config(broker_listen_port=self.port)
+        for on_terminal, lines in ((False, 1), (True, 0)):
+            stderr = StringIO()
+            self.patch(sys, "__stderr__", stderr)
+            running = Process("a-process", self.reactor, config, [], broker=True, on_terminal=on_terminal)
+            self.assertRaises(SystemExit, running.startService)
+            self.assertEqual(len(stderr.getvalue().splitlines()), lines)
+
 
 class ExitTests(SynchronousTestCase):
     def leave(self, stream: Any) -> list[Any]:
