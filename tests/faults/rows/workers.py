@@ -90,6 +90,7 @@ async def poison(context: RowContext) -> None:
         while buried <= number and time.monotonic() < deadline:
             await pause(0.2)
             buried = await watcher.messages(dead)
+        await pause(0.5)  # a worker that is killed before it has acknowledged the job buries it twice
     load.stop()
     await until(lambda: not context.sent_jobs.open, context.timeout + 30, "every job has ended")
     await pause(1)
