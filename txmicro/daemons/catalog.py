@@ -8,6 +8,7 @@ A package offers its workers as entry points of the group ``txmicro.workers``::
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -74,7 +75,10 @@ def load_class(place: str) -> type[Worker]:
     try:
         found = pkgutil.resolve_name(place)
     except (Exception, SystemExit) as error:  # a module may raise any exception on import
-        raise ConfigError([f"{place} cannot be imported: {describe_failed_import(error)}"]) from error
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name == place.partition(":")[0].partition(".")[0]:
+            hint = f"; start the daemon in the folder that has it, instead of {os.getcwd()}, or install it"
+        raise ConfigError([f"{place} cannot be imported: {describe_failed_import(error)}{hint}"]) from error
     if not (isinstance(found, type) and issubclass(found, Worker)):
         raise ConfigError([f"{place} is not a subclass of txmicro.Worker; name a worker class"])
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -70,7 +71,14 @@ class LoadClassTests(SynchronousTestCase):
         return str(problem)
 
     def test_a_failed_import_is_explained(self) -> None:
-        self.assertIn("No module named 'no_such_module'", self.refused("no_such_module:Z"))
+        for place in ("no_such_module:Z", "no_such_module.part:Z"):
+            problem = self.refused(place)
+            self.assertIn("No module named 'no_such_module'", problem)
+            self.assertIn(
+                f"start the daemon in the folder that has it, instead of {os.getcwd()}, or install it",
+                problem,
+            )
+        self.assertNotIn("start the daemon", self.refused(f"{__name__}.part:Z"))
         self.assertIn("AttributeError", self.refused(f"{__name__}:ZWorker"))
         self.assertIn("ValueError", self.refused("no place at all"))
 

@@ -102,8 +102,11 @@ class Extender:
                 return in_utc(value)
             except OverflowError:
                 raise self._error(f"{value} is out of range in UTC") from None
-        kind = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
-        raise self._error(f"{self._format.name} cannot carry {kind}")
+        if isinstance(value, int):
+            raise self._error(f"{self._format.name} cannot carry an integer of {value.bit_length()} bits")
+        raise self._error(
+            f"{self._format.name} cannot carry {type(value).__name__}; convert it to a value of JSON, bytes or a date"
+        )
 
     def _error(self, problem: str) -> EncodeError:
         return EncodeError(f"{_spell(self._path)}: {problem}")
