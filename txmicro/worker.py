@@ -144,11 +144,13 @@ class Worker(Service):
         answered meanwhile.
         """
 
-    def treat_error(self, error: JobError) -> None:
+    def treat_error(self, error: JobError, job: JobFuture) -> None:
         """Log a failed job that this worker sent and that nobody waits for. Override it to do something else."""
         self.log.error(
-            "{worker}: a job failed, and nobody awaits it: {error}",
+            "{worker}: job {job} to {address} failed, and nobody awaits it: {error}",
             worker=self.id,
+            job=job.id,
+            address=job.address,
             error=error,
             recurring=True,
         )
@@ -328,9 +330,9 @@ class Worker(Service):
         """The known workers of this type, oldest first, this one included."""
         return [] if self._engine is None else self._engine.announcer.peers.of_type(self.type)
 
-    def _report_unawaited(self, error: JobError) -> None:
+    def _report_unawaited(self, error: JobError, job: JobFuture) -> None:
         try:
-            self.treat_error(error)
+            self.treat_error(error, job)
         except Exception:  # the engine must go on all the same
             self.log.failure(
                 "{worker}: treat_error() failed", level=LogLevel.error, worker=self.id, recurring=True

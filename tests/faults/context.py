@@ -22,6 +22,7 @@ from txmicro.config import Config
 from txmicro.errors import JobError
 from txmicro.metrics import Metrics
 from txmicro.protocol.address import Ids
+from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 
 from .processes import Child
@@ -44,7 +45,7 @@ class Sender(Worker):
 
     type = "SENDER"
 
-    def treat_error(self, error: JobError) -> None:
+    def treat_error(self, error: JobError, job: JobFuture) -> None:
         """Do nothing: the failure is recorded already."""
 
 

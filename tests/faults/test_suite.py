@@ -102,7 +102,7 @@ class EvaluateTests(SynchronousTestCase):
 class SentJobsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.sent_jobs = SentJobs()
-        future = JobFuture("j", "WB:*", lambda: None, lambda error: None)
+        future = JobFuture("j", "WB:*", lambda: None, lambda error, job: None)
         self.promise = JobPromise(future)
         self.entry = entry(ended=None, durable=True)
         self.sent_jobs.enter(self.entry, future)

@@ -190,7 +190,7 @@ class StoringTests(LaneTestCase):
             return await waiting
 
         treated: list[JobError] = []
-        self.patch(self.sender, "treat_error", treated.append)
+        self.patch(self.sender, "treat_error", lambda error, job: treated.append(error))
         self.process(self.sender)
         self.process(self.worker(handle))
         job = self.sender.send("WB:*", durable=True, timeout=2.0)

@@ -10,13 +10,14 @@ from tests.support.system import SystemTestCase
 from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.protocol.job import Forward, Job
+from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 
 
 class Silent(Worker):
     """A worker whose jobs end as the test says."""
 
-    def treat_error(self, error: JobError) -> None:
+    def treat_error(self, error: JobError, job: JobFuture) -> None:
         """Do nothing: the test reads the metrics."""
 
 

@@ -383,7 +383,8 @@ class MoviesTests(TestCase):
 
     async def test_a_client_that_disconnects_is_not_logged(self) -> None:
         rest = RestWorker()
-        rest.treat_error(JobCancelled("its client has gone"))
+        job = JobFuture("7c3e-1", "WB:*", lambda: None, rest.treat_error)
+        rest.treat_error(JobCancelled("its client has gone"), job)
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_the_configurations_are_valid(self) -> None:

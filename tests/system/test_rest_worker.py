@@ -29,6 +29,7 @@ from txmicro.errors import (
     NoWorkerAvailable,
     RemoteError,
 )
+from txmicro.sending.future import JobFuture
 from txmicro.stores import StoreError, StoreTimeout
 from txmicro.testing import running
 from txmicro.web.site import LimitedRequest
@@ -225,9 +226,9 @@ class RestWorkerTests(TestCase):
     async def test_an_unawaited_failed_job_is_reported(self) -> None:
         rest = Things()
         seen: list[Any] = []
-        self.patch(Worker, "treat_error", lambda self, error: seen.append(error))
+        self.patch(Worker, "treat_error", lambda self, error, job: seen.append(error))
         error = JobTimeout("late")
-        rest.treat_error(error)
+        rest.treat_error(error, JobFuture("7c3e-1", "WB:*", lambda: None, rest.treat_error))
         self.assertEqual(seen, [error])
 
     async def test_a_worker_that_never_started_stops(self) -> None:

@@ -31,6 +31,7 @@ from txmicro.protocol.job import Forward, Job
 from txmicro.receiving import trace
 from txmicro.receiving.runner import CLEANUP
 from txmicro.receiving.trace import call_in
+from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 
 
@@ -84,7 +85,7 @@ class PublishedSamples(SystemTestCase):
                 self.db: list[Any] = []
                 self.errors: list[JobError] = []
 
-            def treat_error(self, error: JobError) -> None:
+            def treat_error(self, error: JobError, job: JobFuture) -> None:
                 self.errors.append(error)
 
             async def do_job(self, job: Job) -> Any:
@@ -145,7 +146,7 @@ class SendTests(SystemTestCase):
         self.assertEqual(self.result(job.when_done(), 2.0), {"echo": 1})
 
     def test_an_error_in_treat_error_is_logged(self) -> None:
-        def treat(error: JobError) -> None:
+        def treat(error: JobError, job: JobFuture) -> None:
             raise OSError
 
         self.patch(self.sender, "treat_error", treat)
@@ -156,8 +157,11 @@ class SendTests(SystemTestCase):
 
     def test_by_default_a_failure_that_is_not_handled_is_logged(self) -> None:
         self.process(self.sender)
-        self.sender.send("WX:*", timeout=1.0)
-        self.advance(1.5)
+        with capturedLogs() as events:
+            job = self.sender.send("WX:*", timeout=1.0)
+            self.advance(1.5)
+        [text] = [text for text in map(formatEvent, events) if text and "nobody awaits it" in text]
+        self.assertIn(f"job {job.id} to WX:* failed, and nobody awaits it: WX:* gave no result within", text)
         value = self.sender.bus.metrics.registry.get_sample_value
         labels = {"service": "WA", "error_type": "JobTimeout"}
         self.assertEqual(value("microservices_job_errors_total", labels), 1)
@@ -295,7 +299,7 @@ class SendTests(SystemTestCase):
 
     def test_a_canceled_job_is_not_given_to_treat_error(self) -> None:
         treated: list[JobError] = []
-        self.patch(self.sender, "treat_error", treated.append)
+        self.patch(self.sender, "treat_error", lambda error, job: treated.append(error))
         self.process(self.sender)
         self.sender.send("WX:*").cancel()
         self.assertEqual(treated, [])

@@ -66,7 +66,8 @@ class Shop(Worker):
     async def stocked(self, topic: str, data: Any) -> None:
         self.publish(f"seen.{topic}", data)
 
-    def treat_error(self, error: JobError) -> None:
+    def treat_error(self, error: JobError, job: JobFuture) -> None:
+        assert_type(job.address, str)
         assert_type(error.message, str)
         assert_type(error.worker, str | None)
         assert_type(error.type, str)

@@ -26,7 +26,7 @@ class WrongSettings(Worker):
 
 
 class WrongHook(Worker):
-    def treat_error(self, error: str) -> None:  # type: ignore[override]
+    def treat_error(self, error: str, job: JobFuture) -> None:  # type: ignore[override]
         pass
 
 

@@ -53,7 +53,7 @@ class Engine:
     :param policy: what becomes of its durable jobs that fail; None: it takes none.
     :param in_thread: runs ``f(*args)`` in a thread, for a handler that is to run there.
     :param max_runtime: seconds until a handler is canceled.
-    :param unawaited: called with the error of each failed job that nobody awaits.
+    :param unawaited: called with the error and the future of each failed job that nobody awaits.
     :ivar channel: the worker's channel: inbox, interactive jobs, events.
     :ivar lane: its durable jobs.
     :ivar announcer: what it knows of the other workers.
@@ -71,7 +71,7 @@ class Engine:
         policy: RetryPolicy | None,
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
-        unawaited: Callable[[JobError], None],
+        unawaited: Callable[[JobError, JobFuture], None],
     ) -> None:
         self.id, self.type = me().id, me().type
         self._leave_by = 0.0

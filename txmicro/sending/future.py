@@ -14,7 +14,7 @@ from txmicro.errors import JobCancelled, JobError, JobNotDone, JobTimeout
 _PENDING: Any = object()
 
 
-def _ignore(_error: JobError) -> None:
+def _ignore(_error: JobError, _job: JobFuture) -> None:
     """Stand in for the report of a failure that the caller of :meth:`JobFuture.cancel` expects."""
 
 
@@ -43,7 +43,11 @@ class JobFuture:
     )
 
     def __init__(
-        self, id: str, address: str, cancel: Callable[[], None], unawaited: Callable[[JobError], None]
+        self,
+        id: str,
+        address: str,
+        cancel: Callable[[], None],
+        unawaited: Callable[[JobError, JobFuture], None],
     ) -> None:
         self.id = id
         self.address = address
@@ -218,7 +222,7 @@ class JobPromise:
             while waiting:
                 waiting.pop(0).errback(Failure(error))
         if unawaited:
-            future._unawaited(error)
+            future._unawaited(error, future)
 
 
 def _fire(waiting: list[Deferred[Any]], value: Any) -> None:

@@ -18,7 +18,7 @@ class FutureCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.cancelled = 0
         self.unawaited: list[JobError] = []
-        self.job = JobFuture("7c3e-1", "WB:*", self.cancel, self.unawaited.append)
+        self.job = JobFuture("7c3e-1", "WB:*", self.cancel, lambda error, job: self.unawaited.append(error))
         self.promise = JobPromise(self.job)
 
     def cancel(self) -> None:
