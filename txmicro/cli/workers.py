@@ -81,7 +81,8 @@ WORKERS: Final = command(
     "workers",
     ListWorkers,
     "List the workers on the bus, as a SystemManager knows them. STARTED is in UTC. HEARD is when the worker last "
-    "announced itself. A worker without a capacity runs no jobs.",
+    "announced itself. A worker without a capacity runs no jobs. A worker that was killed stays in the list, unless "
+    "the SystemManager's configuration has a keepalive.",
     click.Option(["--type", "kind"], type=TYPE_VALUE, help="List the workers of this type only."),
     click.Option(
         ["--timeout"],
