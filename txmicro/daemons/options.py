@@ -8,6 +8,8 @@ from typing import Any, Final
 from twisted.python.usage import Options, UsageError
 
 from txmicro.config import FILE_HELP
+from txmicro.errors import AddressError
+from txmicro.protocol.address import parse_id
 
 from .log_twistd import TwistdLog
 
@@ -62,6 +64,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _check_id(text: str) -> None:
+    try:
+        parse_id(text)
+    except AddressError:
+        raise UsageError(f"--id: {text!r} is not valid; expected TYPE:NAME, such as Invoices:1") from None
+
+
 class WorkerOptions(DaemonOptions):
     """``twistd txmicro-worker``."""
 
@@ -101,8 +110,10 @@ class WorkerOptions(DaemonOptions):
             raise UsageError("the worker is missing; give --type TYPE or --class module:Class")
         if types > 1 and self["class"] is not None:
             raise UsageError("--class: not valid with several types; give one --type, or set worker_types")
-        if self["id"] is not None and max(types, 1) * self["count"] > 1:
-            raise UsageError(
-                f"--id: {self['id']!r} is not valid for several workers; give one --type and no --count"
-            )
+        if self["id"] is not None:
+            _check_id(self["id"])
+            if max(types, 1) * self["count"] > 1:
+                raise UsageError(
+                    f"--id: {self['id']!r} is not valid for several workers; give one --type and no --count"
+                )
         super().postOptions()

@@ -112,6 +112,8 @@ class CommandLineTests(SynchronousTestCase):
         for words, reason in (
             ([], "the worker is missing"),
             (["WA"], "did you mean --type WA"),
+            (["--type", "WA", "--id", "one"], "--id: 'one' is not valid; expected TYPE:NAME"),
+            (["--type", "WA", "--id", "WA:*"], "--id: 'WA:*' is not valid; expected TYPE:NAME"),
             (["--type", "WA", "--count", "0"], "--count"),
             (["--type", "WA", "--count", "many"], "--count"),
             (["--type", "WA", "--type", "WB", "--class", "a:B"], "--class"),
