@@ -20,7 +20,7 @@ DEPENDENCIES = [
 ]
 TLS = ["twisted[tls]", "cryptography>=42"]
 TEST = [*TLS, "build", "coverage", "hypothesis", "pika", "treq"]
-LINT = ["import-linter", "mypy", "ruff", "types-setuptools", "typos"]
+LINT = ["mypy", "ruff", "types-setuptools", "typos"]
 DOCS = ["sphinx>=7", "towncrier"]
 HOOKS = ["pre-commit"]
 
