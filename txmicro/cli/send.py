@@ -19,9 +19,9 @@ from txmicro.worker import Worker
 
 from .client import on_bus
 from .options import CONFIG, JSON, Value, argument, command, seconds, whole_number
+from .outcomes import Outcomes
 from .output import show_json, write, write_json
 from .progress import progress_bar
-from .tally import Tally
 from .task import Context, Task
 
 MOST_JOBS: Final = 100_000_000
@@ -53,7 +53,7 @@ class Send(Task):
     concurrency: int = 1
     as_json: bool = False
     config: str | None = None
-    tally: Tally = field(default_factory=Tally)
+    outcomes: Outcomes = field(default_factory=Outcomes)
     _jobs: set[JobFuture] = field(default_factory=set)
     _left: int = 0
     _interrupted: bool = False
@@ -73,11 +73,11 @@ class Send(Task):
             self._write_summary(took, context)
         if self._interrupted:
             raise CancelledError
-        if self.tally.failures:
+        if self.outcomes.failures:
             raise JobsFailed(
                 "\n".join(
                     f"{f'{count:,} jobs failed: ' if self.count > 1 else ''}{kind}: {text:.500}"
-                    for kind, (count, text) in self.tally.failures.items()
+                    for kind, (count, text) in self.outcomes.failures.items()
                 )
             )
 
@@ -95,7 +95,7 @@ class Send(Task):
 
     async def _send_all(self, client: Worker, context: Context) -> None:
         self._left = self.count
-        with progress_bar(self.count, lambda: self.tally.ended, context.err, context.reactor):
+        with progress_bar(self.count, lambda: self.outcomes.ended, context.err, context.reactor):
             lanes = range(min(self.concurrency, self.count))
             await gatherResults([Deferred.fromCoroutine(self._send_in_turn(client)) for _ in lanes])
 
@@ -107,7 +107,7 @@ class Send(Task):
                 await self._send_one(client)
             except TxmicroError as error:
                 if not (self._interrupted and isinstance(error, JobCancelled)):
-                    self.tally.add_failure(error)
+                    self.outcomes.add_failure(error)
 
     async def _send_one(self, client: Worker) -> None:
         started = client.reactor.seconds()
@@ -117,21 +117,21 @@ class Send(Task):
             self._result = await job
         finally:
             self._jobs.discard(job)
-        self.tally.add(client.reactor.seconds() - started)
+        self.outcomes.add(client.reactor.seconds() - started)
 
     # The answer
 
     def _write_result(self, context: Context) -> None:
-        if self.tally.latencies:
+        if self.outcomes.latencies:
             shown = show_json(self._result)
             if self.as_json:
-                latency = self.tally.percentiles()["max"]
+                latency = self.outcomes.percentiles()["max"]
                 write_json({"result": json.loads(shown), "latency_ms": latency}, context.out)
             else:
                 write(shown, context.out)
 
     def _write_summary(self, took: float, context: Context) -> None:
-        summary = self.tally.summary(took)
+        summary = self.outcomes.summary(took)
         if self.as_json:
             write_json(summary, context.out)
             return

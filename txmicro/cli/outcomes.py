@@ -9,7 +9,7 @@ from txmicro.errors import JobError, TxmicroError
 PERCENTILES: Final = (50, 90, 99)
 
 
-class Tally:
+class Outcomes:
     """The jobs that have ended.
 
     :ivar latencies: of each job that was done, the seconds from its sending to its result.
