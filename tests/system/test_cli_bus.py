@@ -189,7 +189,7 @@ class SendTests(OnBusTestCase):
 
 class SendLineTests(SystemTestCase):
     def test_its_defaults(self) -> None:
-        self.assertEqual(read(["send", "WB:*"]), Send(address="WB:*", tally=ANY))
+        self.assertEqual(read(["send", "WB:*"]), Send(address="WB:*", outcomes=ANY))
 
     def test_a_wrong_line_is_explained(self) -> None:
         for line, complaint in (
