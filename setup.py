@@ -19,7 +19,7 @@ DEPENDENCIES = [
     "rich>=13",
 ]
 TLS = ["twisted[tls]", "cryptography>=42"]
-TEST = [*TLS, "build", "coverage", "hypothesis", "pika", "treq"]
+TEST = [*TLS, "build", "coverage", "hypothesis", "import-linter", "pika", "treq"]
 LINT = ["mypy", "ruff", "types-setuptools", "typos"]
 DOCS = ["sphinx>=7", "towncrier"]
 HOOKS = ["pre-commit"]
