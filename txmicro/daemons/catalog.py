@@ -51,9 +51,10 @@ class Catalog:
             ]
         )
 
-    def find_all(self, kinds: Iterable[str]) -> dict[str, type[Worker]]:
+    def find_all(self, kinds: Iterable[str], key: str = "") -> dict[str, type[Worker]]:
         """Return the classes of *kinds*, by worker type.
 
+        :param key: the configuration key that names the types, for errors; empty: the command line does.
         :raise ConfigError: some are unknown or cannot be imported; it has the problems of all of them.
         """
         found, problems = {}, []
@@ -61,7 +62,7 @@ class Catalog:
             try:
                 found[kind] = self.find(kind)
             except ConfigError as error:
-                problems += error.problems
+                problems += [f"{key}: {problem}" if key else problem for problem in error.problems]
         if problems:
             raise ConfigError(problems)
         return found

@@ -68,7 +68,7 @@ def plan_services(_options: Options, config: Config) -> Plan:
     """
     names = config.services or (BROKER, MANAGER, *(config.worker_types or MOVIE_TYPES))
     kinds = [name for name in names if name not in (BROKER, MANAGER)]
-    classes = Catalog(config.worker_types).find_all(kinds)
+    classes = Catalog(config.worker_types).find_all(kinds, "services" if config.services else "")
     managers = [SystemManager() for name in names if name == MANAGER]
     workers = [make_worker(classes[kind], kind) for kind in kinds]
     return Plan([*managers, *workers], broker=BROKER in names)

@@ -298,6 +298,12 @@ class WorkerTests(BuildTestCase):
         for problem, kind in zip(problems, ("WX", "WY"), strict=True):
             self.assertIn(f"{kind} is unknown; expected one of WA, WB, WC, WD", problem)
 
+    def test_an_unknown_type_in_services_is_reported_with_the_key(self) -> None:
+        path = self.mktemp()
+        Path(path).write_text('{"services": ["manager", "WX"]}', "utf-8")
+        (problem,) = self.problems(tap.process, "--config", path)
+        self.assertIn("services: worker type WX is unknown", problem)
+
 
 class MakeServiceTests(SynchronousTestCase):
     def setUp(self) -> None:
