@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from io import StringIO
+from unittest.mock import patch
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -46,8 +48,7 @@ class TableTests(SynchronousTestCase):
 class ProgressTests(SynchronousTestCase):
     def test_a_bar_on_a_terminal_follows_the_clock(self) -> None:
         clock, err, done = Clock(), Terminal(), 0
-        self.patch(__import__("os"), "environ", {"TERM": "xterm"})
-        with progress_bar(10, lambda: done, err, clock):
+        with patch.dict(os.environ, {"TERM": "xterm"}), progress_bar(10, lambda: done, err, clock):
             done = 7
             clock.advance(0.1)
             self.assertIn("7/10", err.getvalue())
