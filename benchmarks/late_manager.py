@@ -33,10 +33,10 @@ class Observed(SystemManager):
         self._workers = workers
         self._question = 0.0
 
-    def up(self) -> None:
+    def connected(self) -> None:
         """Store the time at which it requests the announcements."""
         self._question = time.monotonic()
-        super().up()
+        super().connected()
 
     def notified(self, topic: str, body: Any) -> None:
         """Print the line if all workers have answered."""

@@ -150,13 +150,13 @@ class AsyncDBWorker(DBWorker):
 
     async def opened(self) -> None:
         """Open the store."""
-        mongo.MongoStore = AsyncStore  # type: ignore[misc]
+        mongo.MongoStore = AsyncStore  # type: ignore[assignment, misc]
         await super().opened()
 
 
 async def with_asyncio(reactor: Any, url: str, seconds: float) -> Measured:
     """Measure an :class:`AsyncStore`."""
-    mongo.MongoStore = AsyncStore  # type: ignore[misc]
+    mongo.MongoStore = AsyncStore  # type: ignore[assignment, misc]
     return await store(reactor, url, seconds)
 
 
