@@ -13,7 +13,6 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,9 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest
 
 from tests.support.rabbitmq import HOST, REQUIRED, free_port, reactor
+from tests.support.server_process import kill_server, start_server
 
 JAVA = Path(__file__).parents[2] / "build" / "mongodb"
-# The server is in one process group with a shell, which kills the group at the end of its standard input. So the server
-# ends with the test run, even if that is killed.
-SCRIPT = """
-exec 3<&0 0</dev/null
-{ cat <&3; kill -KILL 0; } >/dev/null 2>&1 &
-exec "$0" "$@" 3<&-
-"""
 START_TIMEOUT = 60.0
 """Seconds in which a server has to start. It takes about one on an idle machine."""
 
@@ -70,25 +63,14 @@ class Server:
     async def start(self) -> None:
         """Start the server; return when it accepts connections. Raise :class:`ServerError` if it does not start."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "output").open("wb") as output:
-            # Not the reactor's spawnProcess: between tests, trial allows nothing in its reactor.
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", SCRIPT, *self._command()],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = start_server(self._command(), self.directory / "output")
         await self._wait_until_ready()
 
     def kill(self) -> None:
         """Kill the server (SIGKILL) and wait for its end. Do nothing if it does not run."""
         process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stdin.close()
+        if process is not None:
+            kill_server(process)
 
     def freeze(self) -> None:
         """Freeze the server, with its connections open (SIGSTOP)."""

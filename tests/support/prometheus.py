@@ -5,10 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest
 
 from tests.support.rabbitmq import HOST, REQUIRED, free_port, reactor
+from tests.support.server_process import kill_server, start_server
 
-# The server is in one process group with a shell, which kills the group at the end of its standard input. So the server
-# ends with the test run, even if that is killed.
-SCRIPT = """
-exec 3<&0 0</dev/null
-{ cat <&3; kill -KILL 0; } >/dev/null 2>&1 &
-exec prometheus "$@" 3<&-
-"""
 START_TIMEOUT = 60.0
 """Seconds in which the server has to start. It takes about one on an idle machine."""
 
@@ -64,15 +56,7 @@ class Prometheus:
             f"--storage.tsdb.path={self._directory / 'data'}",
             f"--web.listen-address={HOST}:{self._port}",
         ]
-        with (self._directory / "output").open("wb") as output:
-            # Not the reactor's spawnProcess: between tests, trial allows nothing in its reactor.
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", SCRIPT, "prometheus", *options],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._process = start_server(["prometheus", *options], self._directory / "output")
         deadline = reactor.seconds() + START_TIMEOUT
         while not await self._is_ready():
             if self._process.poll() is not None or reactor.seconds() > deadline:
@@ -104,10 +88,7 @@ class Prometheus:
     def stop(self) -> None:
         """Kill the server and remove its data. Do nothing if that has been done."""
         process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stdin.close()
+        if process is not None:
+            kill_server(process)
         shutil.rmtree(self._directory, ignore_errors=True)
         atexit.unregister(self.stop)

@@ -17,12 +17,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
 from tests.support.certificates import Authority
+from tests.support.server_process import kill_server
 
 reactor: Any = _reactor
 
@@ -144,11 +143,8 @@ class Node:
     def kill(self) -> None:
         """Kill all its processes (SIGKILL) and wait for their end. Do nothing if it does not run."""
         process, self._process = self._process, None
-        if process is not None and process.stdin is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stdin.close()
+        if process is not None:
+            kill_server(process)
             for _ in range(1000):  # the group's other processes end a little later
                 if _refuses(self.host, self.port):
                     break

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from twisted.internet.protocol import Factory
-
 from tests.support.live import LiveBroker, LiveTestCase, RabbitMQ
 from tests.support.rabbitmq import HOST, reactor, require_rabbitmq
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import AuthenticationFailed, BadCertificate, CertificateRefused, WrongHost
-from txmicro.bus.targets import target
+from txmicro.bus.targets import dial, target
 from txmicro.protocol.job import Job
 from txmicro.worker import Worker
 
@@ -48,20 +46,9 @@ class TlsTests(LiveTestCase):
         return str(await self.failed(self.dial(url), kind))
 
     async def dial(self, url: str) -> Connection:
-        there = target(reactor, url)
-        broker = there.broker
-        factory = Factory.forProtocol(
-            lambda: Connection(
-                vhost=broker.vhost,
-                username=broker.username,
-                password=broker.password,
-                external=broker.external,
-                clock=reactor,
-            )
-        )
-        client: Connection = await there.endpoint.connect(factory)
+        client = await dial(target(reactor, url), reactor, 10, "test")
         self.addCleanup(client.shutdown)
-        return await client.ready()
+        return client
 
     async def connections(self, *columns: str) -> list[list[str]]:
         listed: str = await self.node.ctl("list_connections", *columns)
