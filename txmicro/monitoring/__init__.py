@@ -1,0 +1,1 @@
+"""Records of jobs, reports, and the numbers of the fleet that a SystemManager derives from them. No I/O."""
