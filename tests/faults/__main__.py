@@ -64,6 +64,9 @@ def main(arguments: list[str]) -> int:
                 raise
     (BUILD / "table.txt").write_text(page([result.as_dict() for result in results], date.today()))
     print(table(results))
+    for result in results:
+        if not acceptable(result):
+            print(f"not passed: row {result.row} on {result.broker}: {'; '.join(result.problems)}")
     return 0 if results and all(map(acceptable, results)) else 1
 
 
