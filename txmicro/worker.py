@@ -33,7 +33,7 @@ from .protocol.address import check_type, parse_id
 from .protocol.handlers import EventHandler, JobHandler
 from .protocol.job import LONGEST_TIMEOUT, is_seconds
 from .protocol.notifications import Announcement
-from .receiving import trace
+from .receiving import running_job
 from .receiving.retry import RetryPolicy
 from .receiving.runner import is_coroutine_function
 from .runtime.durable_lane import Terms
@@ -396,8 +396,8 @@ class Worker(Service):
             )
         if durable and not redeliver:
             raise ValueError("redeliver=False cannot be combined with durable=True: remove one of them")
-        if traceparent is None:
-            traceparent = trace.current()
+        if traceparent is None and (running := running_job.current()) is not None:
+            traceparent = running.traceparent
         if durable:
             return engine.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
         if expires is not None or attempts is not None:

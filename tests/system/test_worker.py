@@ -28,9 +28,8 @@ from txmicro.errors import (
 )
 from txmicro.manager import SystemManager
 from txmicro.protocol.job import Forward, Job
-from txmicro.receiving import trace
+from txmicro.receiving import running_job
 from txmicro.receiving.runner import CLEANUP
-from txmicro.receiving.trace import call_in
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 
@@ -389,9 +388,7 @@ class TraceTests(SystemTestCase):
             await self.first.send("WC:*")
 
         self.assertEqual(self.run_one(handle), [None])
-        within = call_in("00-outer-01", call_in, None, trace.current)
-        self.assertIsNone(within)
-        self.assertIsNone(trace.current())
+        self.assertIsNone(running_job.current())
 
 
 class HandlerTests(SystemTestCase):

@@ -16,8 +16,8 @@ from txmicro.protocol.handlers import JobHandler
 from txmicro.protocol.job import Job
 from txmicro.util.clock import Clock, Timer
 
+from . import running_job
 from .naming import name_function, name_jobs
-from .trace import call_in
 
 SLICE: Final = 0.01
 """Seconds that plain functions may run in one turn of the reactor; at least one runs. Heartbeats are sent between."""
@@ -158,10 +158,11 @@ class Runner:
 
     def _run(self, job: Job) -> None:
         began = self._clock.seconds()
-        if self._in_thread is not None:
-            running = self._in_thread(self._handler, job)
-        else:
-            running = call_in(job.traceparent, maybeDeferred, self._handler, job)
+        token = running_job.enter(self._worker, job, job.traceparent)
+        try:
+            running = (self._in_thread or maybeDeferred)(self._handler, job)
+        finally:
+            running_job.leave(token)
         self._running[job.key] = job, running, began
         if self._watch is None:
             self._watch = self._clock.callLater(self._max_runtime, self._overdue)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from queue import SimpleQueue
 from types import CoroutineType
 from typing import Any, Protocol
@@ -32,9 +33,10 @@ class FromThreads(Protocol):
 class _Call:
     """A call of a function. *done* fires when it has ended."""
 
-    __slots__ = ("args", "done", "function", "left", "started")
+    __slots__ = ("args", "context", "done", "function", "left", "started")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], done: Deferred[Any]) -> None:
+        self.context = copy_context()  # of the handler that makes the call
         self.function = function
         self.args = args
         self.done = done
@@ -107,7 +109,7 @@ class Threads:
         """Make calls. This is the only method that runs in a thread."""
         while (call := calls.get()) is not None:
             try:
-                outcome = _value(call.function(*call.args))
+                outcome = _value(call.context.run(call.function, *call.args))
             except BaseException:
                 outcome = Failure()
             self._reactor.callFromThread(self._ended, call, outcome, calls)

@@ -1,0 +1,43 @@
+"""The job whose handler runs here: for log lines, and for the trace context of the jobs that the handler sends.
+
+It is a context variable. Coroutines keep it through each ``await``, ``inlineCallbacks`` functions through each
+``yield``, and the worker's threads through each call. Callbacks that a handler adds to a Deferred do not have it.
+
+Setting a context variable and resetting it calls no Python function. A coroutine copies its context anyway.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import Final, NamedTuple
+
+from txmicro.protocol.job import Job
+
+
+class RunningJob(NamedTuple):
+    """What log lines and sent jobs take from the job that runs. It does not hold the job, whose data may be large.
+
+    :ivar worker: the id of the worker that runs it.
+    :ivar id: the job's id. :ivar hop: the number of its hop; 0 is the first.
+    :ivar traceparent: its W3C trace context; None: there is none.
+    """
+
+    worker: str
+    id: str
+    hop: int
+    traceparent: str | None
+
+
+_variable: Final[ContextVar[RunningJob | None]] = ContextVar("txmicro_running_job", default=None)
+
+current: Final = _variable.get
+"""Return the job whose handler runs here; None: there is none."""
+
+leave: Final = _variable.reset
+"""Set what :func:`enter` has replaced. Takes the token that it returned."""
+
+
+def enter(worker: str, job: Job, traceparent: str | None) -> Token[RunningJob | None]:
+    """Have :func:`current` return *job*, which *worker* runs, from now on; return the token for :func:`leave`."""
+    running = tuple.__new__(RunningJob, (worker, job.id, job.hop, traceparent))  # without a Python call
+    return _variable.set(running)
