@@ -15,7 +15,7 @@ from txmicro.protocol.job import Job
 
 
 class RunningJob(NamedTuple):
-    """What log lines and sent jobs take from the job that runs. It does not hold the job, whose data may be large.
+    """The names of the job that runs. The job itself is not held, because its data may be large.
 
     :ivar worker: the id of the worker that runs it.
     :ivar id: the job's id. :ivar hop: the number of its hop; 0 is the first.

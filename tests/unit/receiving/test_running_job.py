@@ -93,9 +93,10 @@ class RunningJobTests(TestCase):
 
     async def test_a_task_that_outlives_the_handler_keeps_its_job(self) -> None:
         tasks: list[Deferred[Any]] = []
+        go: Deferred[None] = Deferred()
 
         async def task() -> Any:
-            await deferLater(reactor, 0.01)
+            await go
             return here()
 
         async def handle(job: Job) -> None:
@@ -104,4 +105,5 @@ class RunningJobTests(TestCase):
         async with running(Worker("WB", do_job=handle)) as sender:
             job = sender.send("WB:*")
             await job
+            go.callback(None)
             self.assertEqual(await tasks[0], (job.id, 0))
