@@ -37,6 +37,7 @@ setup(
     packages=[*find_packages(include=["txmicro", "txmicro.*"]), "twisted.plugins"],
     package_data={
         "txmicro": ["py.typed"],
+        "txmicro.page": ["static/*", "static/*/*"],
         "txmicro.examples": ["*/README.rst"],
         "txmicro.examples.movies": ["*.json"],
     },

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from txmicro.amqp import uri
 from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.targets import CONNECT_TIMEOUT, Target
-from txmicro.page.metrics import ANY_INTERFACE
+from txmicro.page.server import ANY_INTERFACE
 
 
 def own_target(reactor: Any, broker: EmbeddedBroker, interface: str) -> Target:

@@ -25,8 +25,13 @@ from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
+from txmicro.page.api.api import Api
+from txmicro.page.api.source import RegistrySource
+from txmicro.page.files import file_routes
 from txmicro.page.health import Health
-from txmicro.page.metrics import MetricsServer
+from txmicro.page.metrics import metrics_route
+from txmicro.page.server import PageServer
+from txmicro.page.site import PageRoute
 from txmicro.page.targets import Targets
 from txmicro.protocol.address import Ids
 from txmicro.util.host_port import host_port
@@ -51,7 +56,7 @@ class Process(SequentialServices):
     :param on_terminal: whether the log and stderr are on one terminal. Errors are then only logged, to be seen once.
     :raise ConfigError: ``broker_url`` is not valid.
     :ivar broker: the embedded broker; None: it runs elsewhere.
-    :ivar page: the server of the metrics page and the health pages. :ivar bus: the bus.
+    :ivar page: the server of the metrics page, the health pages, and a SystemManager's page. :ivar bus: the bus.
     """
 
     broker: EmbeddedBroker | None = None
@@ -112,20 +117,26 @@ class Process(SequentialServices):
             member.setServiceParent(bus)
         return bus
 
-    def _make_page(self, registry: CollectorRegistry, health: Health) -> MetricsServer:
-        pages = health.pages
+    def _make_page(self, registry: CollectorRegistry, health: Health) -> PageServer:
+        routes = [metrics_route(registry), *health.routes]
         manager = next((member for member in self.members if isinstance(member, SystemManager)), None)
-        if manager is not None:
-            pages["sd"] = Targets(manager, lambda: self.page.address).page
-        setting = "metrics_port" if manager is not None else "worker_metrics_port"
-        return MetricsServer(
+        if manager is None:
+            return self._make_server(routes, "worker_metrics_port")
+        api = Api(RegistrySource(manager, self._reactor), manager, self._reactor)
+        routes += [Targets(manager, lambda: self.page.address).route, *api.routes, *file_routes()]
+        return self._make_server(
+            routes, "metrics_port", body_max=self._config.http_body_max, on_stop=api.close
+        )
+
+    def _make_server(self, routes: Sequence[PageRoute], setting: str, **options: Any) -> PageServer:
+        return PageServer(
             self._reactor,
-            registry,
+            routes,
             interface=self._config.metrics_interface,
             port=getattr(self._config, setting),
             setting=setting,
             host=self._config.metrics_host,
-            pages=pages,
+            **options,
         )
 
     def _targets(self) -> list[Target]:

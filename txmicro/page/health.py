@@ -14,7 +14,7 @@ from twisted.web.server import Request
 from txmicro.broker.service import EmbeddedBroker
 from txmicro.bus.connections import Bus
 
-from .site import Answer, Page, json_answer
+from .site import Answer, PageRoute, json_answer
 
 FAILING: Final = 503
 """The status of an answer that has problems."""
@@ -59,9 +59,9 @@ class Health:
         self._broker = broker
 
     @property
-    def pages(self) -> dict[str, Page]:
-        """The pages, by their paths."""
-        return {"health/live": self._live, "health/ready": self._ready}
+    def routes(self) -> list[PageRoute]:
+        """The routes of the pages."""
+        return [PageRoute("GET", "/health/live", self._live), PageRoute("GET", "/health/ready", self._ready)]
 
     def defects(self) -> list[Problem]:
         """Return the problems that only a restart of the process solves."""

@@ -20,7 +20,7 @@ from txmicro.manager import TYPE, SystemManager
 from txmicro.protocol.notifications import Announcement
 from txmicro.util.log_once import LogOnce
 
-from .site import Answer, json_answer
+from .site import Answer, PageRoute, json_answer
 
 LABEL: Final = "worker_type"
 """The label of the targets: a worker type, or several of them with commas. Ids would make new series at each start."""
@@ -43,7 +43,12 @@ class Targets:
         self._host = host or socket.gethostname()
         self._logged = LogOnce()
 
-    def page(self, _request: Request) -> Answer:
+    @property
+    def route(self) -> PageRoute:
+        """The route of the page."""
+        return PageRoute("GET", "/sd", self._page)
+
+    def _page(self, _request: Request) -> Answer:
         """Return the target groups as JSON."""
         return json_answer(self.groups())
 

@@ -25,19 +25,12 @@ REQUEST_TIMEOUT: Final = 60.0
 """Seconds in which a whole request has to arrive, and the next one has to begin: the default of twisted.web."""
 
 
-class LimitedRequest(Request):
-    """A request of a :class:`LimitedSite`. Each answer has its duration and a job's id; errors are JSON.
-
-    :ivar job_id: the id in the answer: that of the job that was sent. If it is None, a fresh id is used.
-    :ivar outcome: the return value of the handler, or its failure, if Klein is to render it.
-    """
+class BoundedRequest(Request):
+    """A request of a :class:`BoundedSite`. Errors are JSON."""
 
     channel: Any
     content: Any
-    job_id: str | None = None
     refused: bool = False
-    outcome: Any
-    _arrived: float | None = None
 
     def gotLength(self, length: int | None) -> None:
         """Refuse the request if its ``Content-Length`` is above the limit. All headers have arrived."""
@@ -60,7 +53,6 @@ class LimitedRequest(Request):
         if self.refused:
             self.channel.setTimeout(LINGER)
             return
-        self._arrived = self.channel.site.reactor.seconds()
         super().requestReceived(command, path, version)
 
     def _refuse(self) -> None:
@@ -94,14 +86,11 @@ class LimitedRequest(Request):
     def write(self, data: bytes) -> None:
         """Send a part of the answer; the first part with the headers."""
         if not self.startedWriting and self.channel is not None:
-            self._set_headers()
+            self.set_headers()
         super().write(data)
 
-    def _set_headers(self) -> None:
-        site = self.channel.site
-        duration = 0.0 if self._arrived is None else site.reactor.seconds() - self._arrived
-        self.setHeader(b"server-timing", b"total;dur=%.1f" % (duration * 1000))
-        self.setHeader(b"x-job-id", (self.job_id or site.new_id()).encode())
+    def set_headers(self) -> None:
+        """Set the headers that each answer has."""
         if not self.channel.persistent:
             self.setHeader(b"connection", b"close")
 
@@ -113,10 +102,36 @@ class LimitedRequest(Request):
         return reason
 
 
-class LimitedChannel(BackpressureChannel):
-    """A connection of a :class:`LimitedSite`."""
+class LimitedRequest(BoundedRequest):
+    """A request of a :class:`LimitedSite`. Each answer has its duration and a job's id.
 
-    site: LimitedSite
+    :ivar job_id: the id in the answer: that of the job that was sent. If it is None, a fresh id is used.
+    :ivar outcome: the return value of the handler, or its failure, if Klein is to render it.
+    """
+
+    job_id: str | None = None
+    outcome: Any
+    _arrived: float | None = None
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """Note the time, and handle the request, unless it was refused."""
+        if not self.refused:
+            self._arrived = self.channel.site.reactor.seconds()
+        super().requestReceived(command, path, version)
+
+    def set_headers(self) -> None:
+        """Set the duration and the job's id, too."""
+        super().set_headers()
+        site = self.channel.site
+        duration = 0.0 if self._arrived is None else site.reactor.seconds() - self._arrived
+        self.setHeader(b"server-timing", b"total;dur=%.1f" % (duration * 1000))
+        self.setHeader(b"x-job-id", (self.job_id or site.new_id()).encode())
+
+
+class BoundedChannel(BackpressureChannel):
+    """A connection of a :class:`BoundedSite`."""
+
+    site: BoundedSite
     transport: Any
     _receiving = False
     _closing = False
@@ -155,16 +170,16 @@ class LimitedChannel(BackpressureChannel):
         return bool(super().checkPersistence(request, version)) and not self._closing
 
 
-class LimitedSite(Site):
+class BoundedSite(Site):
     """An HTTP server for *resource*.
 
     :param body_max: bytes of the largest body.
-    :param new_id: returns the id for an answer for which no job was sent.
     :param explain: sets status and headers of the answer to a request that failed, and returns its body.
+    :param timeout: seconds in which a whole request has to arrive, and the next one has to begin.
     """
 
-    protocol = LimitedChannel  # type: ignore[assignment]  # no HTTP/2
-    requestFactory = LimitedRequest
+    protocol = BoundedChannel  # type: ignore[assignment]  # no HTTP/2
+    requestFactory: Any = BoundedRequest
     noisy = False
     reactor: Any
 
@@ -174,14 +189,13 @@ class LimitedSite(Site):
         reactor: Any,
         *,
         body_max: int,
-        new_id: Callable[[], str],
-        explain: Callable[[LimitedRequest, Failure], bytes],
+        explain: Callable[[Any, Failure], bytes],
+        timeout: float = REQUEST_TIMEOUT,
     ) -> None:
-        super().__init__(resource, reactor=reactor, timeout=REQUEST_TIMEOUT, parsePOSTFormSubmission=False)
+        super().__init__(resource, reactor=reactor, timeout=timeout, parsePOSTFormSubmission=False)
         self.body_max = body_max
-        self.new_id = new_id
         self.explain = explain
-        self.channels: set[LimitedChannel] = set()
+        self.channels: set[BoundedChannel] = set()
         self._drained: Deferred[Any] | None = None
 
     def startFactory(self) -> None:
@@ -196,7 +210,7 @@ class LimitedSite(Site):
         """Return how many connections have a request without an answer."""
         return sum(bool(channel.requests) for channel in self.channels)
 
-    def connection_closed(self, channel: LimitedChannel) -> None:
+    def connection_closed(self, channel: BoundedChannel) -> None:
         """Forget *channel*."""
         self.channels.discard(channel)
         if self._drained is not None and not self.channels:
@@ -219,3 +233,16 @@ class LimitedSite(Site):
     def _abort(self) -> None:
         for channel in list(self.channels):
             channel.transport.abortConnection()
+
+
+class LimitedSite(BoundedSite):
+    """The HTTP server of a REST worker.
+
+    :param new_id: returns the id for an answer for which no job was sent.
+    """
+
+    requestFactory = LimitedRequest
+
+    def __init__(self, resource: Any, reactor: Any, *, new_id: Callable[[], str], **options: Any) -> None:
+        super().__init__(resource, reactor, **options)
+        self.new_id = new_id

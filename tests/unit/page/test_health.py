@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.page.health import Health
+from txmicro.page.site import Answer
 
 
 class Part:
@@ -31,7 +32,8 @@ class HealthTests(SynchronousTestCase):
 
     def ask(self, page: str) -> tuple[int, dict[str, Any]]:
         request: Any = None
-        answer = self.health.pages[page](request)
+        (handler,) = (route.handler for route in self.health.routes if route.path == f"/{page}")
+        answer = cast(Answer, handler(request))
         self.assertEqual(answer.content_type, "application/json")
         self.assertEqual(answer.headers, {"cache-control": "no-store"})
         return answer.status, json.loads(answer.body)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.discovery.registry import Registry
+from txmicro.page.site import Answer
 from txmicro.page.targets import Targets
 from txmicro.protocol.notifications import Announcement
 
@@ -39,7 +40,7 @@ class TargetsTests(SynchronousTestCase):
     def test_the_page_is_json_without_ids(self) -> None:
         self.worker("WB:1", "there:9092")
         request: Any = None
-        answer = self.targets.page(request)
+        answer = cast(Answer, self.targets.route.handler(request))
         self.assertEqual((answer.status, answer.content_type), (200, "application/json"))
         self.assertEqual(
             json.loads(answer.body),

@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 
-from txmicro.page.metrics import metrics_site
+from txmicro.page.metrics import metrics_route
+from txmicro.page.site import site
 from txmicro.web.channel import LINGER
 from txmicro.web.site import REQUEST_TIMEOUT, LimitedRequest, LimitedSite
 
@@ -136,7 +137,7 @@ class BackPressureTests(TestCase):
     async def test_the_metrics_page_is_not_rendered_before_the_previous_answer_is_sent(self) -> None:
         observed, registry = Observed(), CollectorRegistry()
         registry.register(LargeMetrics(observed))
-        await self.check(metrics_site(registry, reactor), b"/metrics", observed)
+        await self.check(site([metrics_route(registry)], reactor), b"/metrics", observed)
 
 
 class Connection(StringTransport):

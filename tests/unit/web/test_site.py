@@ -11,7 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from txmicro.web.channel import LINGER
-from txmicro.web.site import REQUEST_TIMEOUT, LimitedChannel, LimitedRequest, LimitedSite
+from txmicro.web.site import REQUEST_TIMEOUT, BoundedChannel, LimitedRequest, LimitedSite
 
 LIMIT = 10
 
@@ -21,7 +21,7 @@ class Transport(StringTransport):
 
     half_closed = False
     aborted = False
-    protocol: LimitedChannel
+    protocol: BoundedChannel
 
     def loseWriteConnection(self) -> None:
         self.half_closed = True
@@ -79,7 +79,7 @@ class SiteTests(SynchronousTestCase):
     def explain(self, request: LimitedRequest, failure: Failure) -> bytes:
         return request.error(500, type(failure.value).__name__, str(failure.value))
 
-    def connect(self) -> tuple[Transport, LimitedChannel]:
+    def connect(self) -> tuple[Transport, BoundedChannel]:
         transport = Transport()
         channel: Any = self.site.buildProtocol(None)
         transport.protocol = channel
