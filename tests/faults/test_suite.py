@@ -103,9 +103,12 @@ class SentJobsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.sent_jobs = SentJobs()
         future = JobFuture("j", "WB:*", lambda: None, lambda error, job: None)
-        self.promise = JobPromise(future)
+        self.promise = JobPromise(future, self, 0.0)
         self.entry = entry(ended=None, durable=True)
         self.sent_jobs.enter(self.entry, future)
+
+    def trip_ended(self, job: JobFuture, began: float, error: JobError | None) -> None:
+        pass
 
     def test_a_job_under_way_is_open(self) -> None:
         self.assertEqual((self.sent_jobs.open, self.entry.ended, self.entry.stored), (1, None, False))

@@ -66,11 +66,16 @@ class SystemTestCase(SynchronousTestCase):
         """Start a process with these workers and managers. Advance the clock until they are connected."""
         bus = memory_bus(self.clock, self.endpoint, config or Config())
         self.buses.append(bus)
+        bus.ids.time = self.unix_time
         for member in members:
             member.setServiceParent(bus)
         bus.startService()
         self.advance(0.1)
         return bus
+
+    def unix_time(self) -> float:
+        """Return the time that the processes take for the Unix time, in seconds."""
+        return 1_795_449_588.0 + self.clock.seconds()
 
     def restart_broker(self) -> None:
         """Close all connections of the broker, and start it again without its data."""

@@ -10,6 +10,7 @@ from tests.support.system import SystemTestCase
 from txmicro.errors import JobCancelled, JobError, JobTimeout, NotStored, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.protocol.job import Forward, Job
+from txmicro.receiving.retry import RetryPolicy
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 
@@ -173,6 +174,81 @@ class WhereTests(Counting):
         job.cancel()
         self.error(ended, JobCancelled)
         self.assertEqual(self.errors(self.sender), {})
+
+
+class OutcomeTests(Counting):
+    """How runs of handlers end, how long their jobs wait before, and how long their trips are."""
+
+    def outcomes(self, member: Worker) -> dict[tuple[str, str], float]:
+        return {
+            (sample.labels["job_type"], sample.labels["outcome"]): sample.value
+            for family in member.bus.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "microservices_jobs_total"
+        }
+
+    def test_interactive_jobs(self) -> None:
+        forwarding = Silent("WX", do_job=work)
+        self.process(forwarding)
+        self.result(self.sender.send("WB:*", 1).when_done())
+        self.error(self.sender.send("WB:*", "fail").when_done(), JobError)
+        self.result(self.sender.send("WB:*", "forward").when_done())
+        job = self.sender.send("WB:*", "never")
+        self.result(job.when_accepted())
+        job.cancel()
+        self.advance(0.5)
+        outcomes = ("succeeded", "failed", "forwarded", "canceled")
+        self.assertEqual(self.outcomes(self.worker), {("interactive", outcome): 1 for outcome in outcomes})
+        self.assertEqual(self.outcomes(forwarding), {("interactive", "succeeded"): 1})
+
+    def test_durable_jobs(self) -> None:
+        forwarding = Silent("WX", do_job=work)
+        self.process(forwarding)
+        self.result(self.sender.send("WB:*", 1, durable=True).when_done(), 0.5)
+        self.error(self.sender.send("WB:*", "fail", durable=True).when_done(), JobError, 5)
+        self.result(self.sender.send("WB:*", "forward", durable=True).when_done(), 1)
+        self.result(self.sender.send("WB:*", "never", durable=True).when_accepted())
+        self.stop(self.worker.bus)
+        outcomes = ("succeeded", "dead", "forwarded", "returned")
+        self.assertEqual(self.outcomes(self.worker), {("durable", outcome): 1 for outcome in outcomes})
+
+    def test_a_durable_job_that_is_tried_again_waited_once(self) -> None:
+        def fail(_job: Job) -> None:
+            raise OSError
+
+        worker = Silent("WR", do_job=fail)
+        worker.retry = RetryPolicy(attempts=2)
+        self.process(worker)
+        self.error(self.sender.send("WR:*", durable=True).when_done(), JobError, 10)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 2)
+        self.assertEqual(self.outcomes(worker), {("durable", "retried"): 1, ("durable", "dead"): 1})
+        labels = {"service": "WR", "job_type": "durable"}
+        self.assertEqual(self.value(worker, "job_processing_seconds_count", **labels), 2)
+        self.assertEqual(self.value(worker, "job_wait_seconds_count", **labels), 1)
+
+    def test_waits_and_trips(self) -> None:
+        few = Worker("WF", do_job=work)
+        few.capacity = 1
+        self.process(few)
+        first = self.sender.send("WF:*", "never")
+        self.result(first.when_accepted())
+        second = self.sender.send("WF:*", 1)
+        self.advance(0.7)
+        first.cancel()
+        self.result(second.when_done())
+        labels = {"service": "WF", "job_type": "interactive"}
+        self.assertEqual(self.value(few, "job_wait_seconds_bucket", **labels, le="0.5"), 1)
+        self.assertEqual(self.value(few, "job_wait_seconds_bucket", **labels, le="1.0"), 2)
+        trips = {"service": "WA", "target": "WF"}
+        self.assertEqual(self.value(self.sender, "job_trip_seconds_bucket", **trips, le="0.5"), 0)
+        self.assertEqual(self.value(self.sender, "job_trip_seconds_bucket", **trips, le="1.0"), 2)
+
+    def test_a_job_of_an_older_sender_has_no_wait(self) -> None:
+        self.patch(self.sender._engine, "_time", lambda: 0)
+        self.result(self.sender.send("WB:*", 1).when_done())
+        labels = {"service": "WB", "job_type": "interactive"}
+        self.assertEqual(self.value(self.worker, "job_processing_seconds_count", **labels), 1)
+        self.assertEqual(self.value(self.worker, "job_wait_seconds_count", **labels), 0)
 
 
 class LaneTests(Counting):

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.metrics import Metrics
-from txmicro.util.prometheus import LIMIT
+from txmicro.util.prometheus import BUCKETS, LIMIT
 
 
 class MetricsCase(SynchronousTestCase):
@@ -46,6 +46,67 @@ class RecordTests(MetricsCase):
         self.assertEqual(self.value("job_processing_seconds_sum", **labels), 0.75)
         self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="0.5"), 0)
         self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="1.0"), 1)
+
+    def test_runs_by_lane_and_outcome(self) -> None:
+        lane = self.metrics.service("WB").lanes["durable"]
+        lane.ran(0.75, 0.003)
+        lane.ran(0.0005, -0.2)  # the sender's clock is ahead
+        lane.ran(100, None)
+        lane.outcomes["retried"].value += 1
+        labels = {"service": "WB", "job_type": "durable"}
+        self.assertEqual(self.value("jobs_total", **labels, outcome="retried"), 1)
+        self.assertEqual(self.value("job_wait_seconds_sum", **labels), 0.003)
+        self.assertEqual(self.value("job_wait_seconds_count", **labels), 2)
+        self.assertEqual(self.value("job_wait_seconds_bucket", **labels, le="0.0025"), 1)
+        self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="0.0005"), 1)
+        self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="60.0"), 2)
+        self.assertEqual(self.value("job_processing_seconds_bucket", **labels, le="+Inf"), 3)
+
+    def test_trips_by_the_type_of_the_first_address(self) -> None:
+        self.metrics.service("WA").trips["WB"].observe(0.2)
+        self.assertEqual(self.value("job_trip_seconds_count", service="WA", target="WB"), 1)
+
+    def test_a_snapshot_has_all_numbers_of_one_service_and_does_not_change(self) -> None:
+        service = self.metrics.service("WB")
+        service.record_message_received("job")
+        service.record_message_sent("result")
+        service.record_error("OutOfStock")
+        service.record_resend("durable")
+        service.record_dead_letter("failed")
+        service.lanes["interactive"].ran(0.75, 0.003)
+        service.lanes["interactive"].outcomes["succeeded"].value += 1
+        service.trips["WC"].observe(100)
+        self.metrics.service("WA").record_error("Other")
+        counts = [0] * (len(BUCKETS) + 1)
+        snapshot = service.snapshot()
+        service.lanes["interactive"].ran(0.75, 0.003)
+        self.assertEqual(
+            snapshot,
+            {
+                "received": {"job": 1},
+                "sent": {"result": 1},
+                "errors": {"OutOfStock": 1},
+                "resends": {"durable": 1},
+                "dead": {"failed": 1},
+                "jobs": {"interactive": {"succeeded": 1}},
+                "wait": {"interactive": {"counts": [*counts[:3], 1, *counts[4:]], "sum": 0.003}},
+                "run": {"interactive": {"counts": [*counts[:10], 1, *counts[11:]], "sum": 0.75}},
+                "trip": {"WC": {"counts": [*counts[:-1], 1], "sum": 100.0}},
+            },
+        )
+
+    def test_queues(self) -> None:
+        service = self.metrics.service("SM")
+        self.assertEqual(self.children("queue_jobs", "type"), set())
+        service.set_queue("WB", "durable", 7, 2, 1.5)
+        service.set_queue("WB", "dead", None, None, None)
+        service.set_queue("WC", "durable", 0, 0, 0)
+        labels = {"type": "WB", "queue": "durable"}
+        names = ("queue_jobs", "queue_consumers", "queue_oldest_seconds")
+        self.assertEqual([self.value(name, **labels) for name in names], [7, 2, 1.5])
+        self.assertIsNone(self.value("queue_jobs", type="WB", queue="dead"))
+        service.keep_queues({"WC"})
+        self.assertEqual(self.children("queue_jobs", "type"), {"WC"})
 
     def test_several_timers_at_once(self) -> None:
         service = self.metrics.service("WB")
@@ -176,6 +237,15 @@ class LimitTests(MetricsCase):
         service.set_worker_count("W0", 7)
         self.assertEqual(self.value("workers_total", type="other"), 7)
         self.assertEqual(self.value("workers_total", type="W0"), 7)
+
+    def test_queues_of_types_beyond_the_limit_are_added_up(self) -> None:
+        service = self.metrics.service("SM")
+        for number in range(LIMIT + 3):
+            service.set_queue(f"W{number}", "dead", 2, 1, number)
+        labels = {"type": "other", "queue": "dead"}
+        names = ("queue_jobs", "queue_consumers", "queue_oldest_seconds")
+        self.assertEqual([self.value(name, **labels) for name in names], [6, 3, LIMIT + 2])
+        self.assertEqual(len(self.children("queue_jobs", "type")), LIMIT + 1)
 
     def test_a_type_with_the_name_other(self) -> None:
         self.metrics.service("SM").set_worker_count("other", 2)

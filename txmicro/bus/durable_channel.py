@@ -20,6 +20,7 @@ from txmicro.amqp.properties import Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
 from txmicro.protocol import messages, topology
 from txmicro.protocol.delivery import Delivery
+from txmicro.protocol.durable_headers import REQUEUED, number
 from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.job import Job
 from txmicro.util.once import Once
@@ -204,5 +205,6 @@ class DurableChannel:
         else:
             self._metrics.record_message_received(messages.JOB)
             job.durable, job.tries = True, message.attempt - 1
+            job.sent = number(headers, REQUEUED, job.sent)
             message.job, message.key = job, job.key
         self._jobs.arrived(message)

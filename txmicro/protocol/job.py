@@ -70,6 +70,7 @@ class Job:
     :ivar durable: whether the broker keeps the job until it is done; otherwise its sender does.
     :ivar redeliver: whether the job may run twice.
     :ivar past: how many hops came before the routing slip: a :class:`Forward` begins a new one.
+    :ivar sent: when this hop was first sent, in milliseconds of Unix time; 0: unknown.
     :ivar address: the address of this hop.
     :ivar hop: the number of this hop; 0 is the first.
     :ivar key: the id and the number of the hop, by which duplicates are recognized.
@@ -88,6 +89,7 @@ class Job:
     durable: bool = False
     redeliver: bool = True
     past: int = 0
+    sent: int = 0
     address: str = field(init=False)
     hop: int = field(init=False)
     key: str = field(init=False)
@@ -167,6 +169,8 @@ class Job:
             body["past"] = self.past
         if not self.redeliver:
             body["redeliver"] = False
+        if self.sent:
+            body["sent"] = self.sent
         return body
 
     @classmethod
@@ -199,4 +203,5 @@ class Job:
             traceparent,
             redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
             past=int(get_number(body, "past", 0)) if "past" in body else 0,
+            sent=int(get_number(body, "sent", 0)) if "sent" in body else 0,
         )

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from txmicro.protocol.job import Job
+from txmicro.protocol.outcomes import FORWARDED
 from txmicro.util.clock import Clock, Timer
-
-FORWARDED: Final = "forwarded"
 
 _REPEAT_EVERY: Final = 1.0
 """Seconds until an answer that came back is published again."""

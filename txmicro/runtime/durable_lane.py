@@ -20,6 +20,7 @@ from txmicro.protocol import durable_headers, messages, topology
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe, from_header
 from txmicro.protocol.job import Job, is_seconds
+from txmicro.protocol.outcomes import DEAD, FORWARDED, RETRIED, RETURNED, SUCCEEDED
 from txmicro.protocol.parcel import Parcel, Unroutable
 from txmicro.receiving.answers import Answers
 from txmicro.receiving.durable_intake import DurableIntake
@@ -107,6 +108,7 @@ class DurableLane:
         self._clock = bus.clock
         self._time = bus.ids.time
         self._metrics = bus.metrics.service(kind)
+        self._lanes = self._metrics.lanes
         self._publisher = channel.publisher
         self._runner = runner
         self._interactive = interactive
@@ -191,7 +193,7 @@ class DurableLane:
     def send(self, job: Job, promise: JobPromise, terms: Terms) -> None:
         """Have the broker keep *job*, and resolve *promise*; raises AddressError, EncodeError, MessageTooLarge."""
         parcel = self._parcel(job)
-        now = int(self._time() * 1000)
+        now = job.sent
         parcel.headers[durable_headers.STORED] = now
         if terms.expires is not None:
             parcel.expiration = max(1, round(terms.expires * 1000))
@@ -221,6 +223,7 @@ class DurableLane:
             raise AddressError(
                 f"{address} is one worker: durable jobs go to any of a type, as {address.type}:*"
             )
+        job.sent = int(self._time() * 1000)
         return Parcel(
             topology.to_exchange(address.type),
             topology.DURABLE_KEY,
@@ -307,7 +310,7 @@ class DurableLane:
             except Exception as wrong:  # the result cannot be encoded, is too large, or no address
                 self._failed(job, wrong)
         elif isinstance(error, WorkerStopped):
-            self.intake.stopped(job)
+            self._returned(job)
         else:
             self._failed(job, error)
         self._interactive.start_held()
@@ -316,21 +319,31 @@ class DurableLane:
         hop = job.followed_by(result, self.id, self._max_hops)
         if hop is None:
             self._tell_origin(job, messages.RESULT, {"result": result})
+            self._count(SUCCEEDED)
             self.intake.succeeded(job)
         else:
-            following = self.intake.followed(job, self._parcel(hop)).addErrback(self._not_followed, job)
+            following = self.intake.followed(job, self._parcel(hop))
+            following.addCallbacks(lambda _: self._count(FORWARDED), self._not_followed, errbackArgs=(job,))
             following.addCallback(lambda _: self._interactive.start_held())
 
     def _not_followed(self, failure: Failure, job: Job) -> None:
         if isinstance(failure.value, NotStored | MessageTooLarge):  # no durable jobs are taken there, yet
             self._failed(job, failure.value)
         else:
-            self.intake.stopped(job)
+            self._returned(job)
+
+    def _returned(self, job: Job) -> None:
+        self._count(RETURNED)
+        self.intake.stopped(job)
+
+    def _count(self, outcome: str) -> None:
+        self._lanes[DURABLE].outcomes[outcome].value += 1
 
     def _failed(self, job: Job, error: BaseException) -> None:
         failure = describe(error, self.id)
         self._metrics.record_error(failure["type"])
         last = self.intake.failed(job, error, failure)
+        self._count(DEAD if last else RETRIED)
         log_failed_job(self.log, self.id, job.id, error, again=not last)
         if last:
             self._tell_origin(job, messages.FAILURE, {"failure": failure})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -22,7 +23,8 @@ from txmicro.protocol.failures import describe, type_name
 from txmicro.protocol.handlers import JobHandler
 from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import Announcement
-from txmicro.receiving.answers import FORWARDED, Answers, Reply
+from txmicro.protocol.outcomes import CANCELED, FAILED, FORWARDED, SUCCEEDED
+from txmicro.receiving.answers import Answers, Reply
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.receiving.runner import Runner
@@ -31,6 +33,7 @@ from txmicro.sending.forwarding import Forwarding
 from txmicro.sending.future import JobFuture, JobPromise
 from txmicro.sending.outbox import Outbox
 from txmicro.sending.pending import Owner, PendingJob
+from txmicro.util.prometheus import BUCKETS
 
 from .control import ControlMessages
 from .control_sender import ControlSender
@@ -81,7 +84,10 @@ class Engine:
         self._ids = bus.ids
         self._unawaited = unawaited
         self._max_hops = bus.config.max_hops
+        self._time = bus.ids.time
         self._metrics = bus.metrics.service(self.type)
+        self._lanes = self._metrics.lanes
+        self._trips = self._metrics.trips
         self._slots = Slots(capacity if handler is not None else 0)
         self.channel = WorkerChannel(bus, self.id, Announcer.topics(self.type), service=self.type)
         self._publisher = self.channel.publisher
@@ -251,7 +257,7 @@ class Engine:
         job = self._job(slip, data, timeout, traceparent)
         job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
-        self.send_hop(job, JobPromise(future))
+        self.send_hop(job, JobPromise(future, self, job.deadline - timeout))
         return future
 
     def send_durable(
@@ -261,7 +267,7 @@ class Engine:
         job = self._job(slip, data, timeout, traceparent)
         job.durable = True
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
-        self.lane.send(job, JobPromise(future), terms)
+        self.lane.send(job, JobPromise(future, self, job.deadline - timeout), terms)
         return future
 
     def _job(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> Job:
@@ -276,6 +282,7 @@ class Engine:
 
     def send_hop(self, hop: Job, owner: Owner) -> bool:
         """Send *hop* for *owner*; return False, and do nothing, if it is pending already."""
+        hop.sent = int(self._time() * 1000)
         body = self._publisher.encode(hop.body(self._clock.seconds()))
         return self._outbox.add(
             PendingJob(
@@ -303,11 +310,25 @@ class Engine:
         elif not isinstance(error, WorkerStopped | JobCancelled):
             self._intake.finished(job.key, self._failed(job, error))
 
+    # Called by the promises (sending.future.TripObserver)
+
+    def trip_ended(self, job: JobFuture, began: float, error: JobError | None) -> None:
+        """Record how long a job that this worker sent took."""
+        trip = self._trips[job.address.partition(":")[0]]
+        seconds = self._clock.seconds() - began
+        trip.counts[bisect_left(BUCKETS, seconds)] += 1  # as in observe, without the call
+        trip.sum += seconds
+
     # Called by the runner (receiving.runner.Supervisor)
 
     def job_ended(self, job: Job, result: Any, error: BaseException | None, seconds: float) -> None:
         """Forward or answer a job whose handler has ended. A result that cannot be published fails the job."""
-        self._metrics.observe_job(DURABLE if job.durable else INTERACTIVE, seconds)
+        lane = self._lanes[DURABLE if job.durable else INTERACTIVE]
+        # Later attempts of a durable job wait as its policy says.
+        waited = (
+            self._time() - seconds - job.sent / 1000 if job.sent and not (job.durable and job.tries) else None
+        )
+        lane.ran(seconds, waited)
         if job.durable:
             self.lane.ended(job, result, error)
             return
@@ -318,6 +339,9 @@ class Engine:
             reply = self._failed(job, wrong)
         if error is not None:
             self._metrics.record_error(type_name(error))
+            lane.outcomes[CANCELED if isinstance(error, JobCancelled) else FAILED].value += 1
+        else:
+            lane.outcomes[FORWARDED if reply.type == FORWARDED else SUCCEEDED].value += 1
         self._intake.finished(job.key, reply)
         self.lane.intake.start_held()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -173,17 +173,32 @@ class JobFuture:
                 waiting.remove(waiter)
 
 
+class TripObserver(Protocol):
+    """Is told how the jobs of one worker have ended: the :class:`~txmicro.runtime.engine.Engine`."""
+
+    def trip_ended(self, job: JobFuture, began: float, error: JobError | None) -> None:
+        """Note that *job* has ended, with *error* unless that is None. It must not raise.
+
+        :param began: when the job was sent, in the clock's seconds.
+        """
+
+
 class JobPromise:
     """Resolves a :class:`JobFuture`: the owner (:class:`~txmicro.sending.pending.Owner`) of a job that a program sent.
+
+    :param observer: is told when the job has ended, before its waiters are.
+    :param began: when the job was sent, in the clock's seconds.
 
     Only the sending side holds it, so that a program cannot resolve its futures. Each method first notes what happened,
     then fires the Deferreds one by one: a callback may use the future, cancel the job, or cancel another wait.
     """
 
-    __slots__ = ("_future",)
+    __slots__ = ("_began", "_future", "_observer")
 
-    def __init__(self, future: JobFuture) -> None:
+    def __init__(self, future: JobFuture, observer: TripObserver, began: float) -> None:
         self._future = future
+        self._observer = observer
+        self._began = began
 
     def accepted(self, worker: str) -> None:
         """Note that *worker* has the job."""
@@ -202,6 +217,7 @@ class JobPromise:
         future._is_stored = True  # the broker's confirm may still be under way
         if future._worker is None:
             future._worker = worker
+        self._observer.trip_ended(future, self._began, None)
         if future._waiting_for_stored:
             _fire(future._waiting_for_stored, None)
         if future._waiting_for_accepted:
@@ -216,6 +232,7 @@ class JobPromise:
         future._error = error
         if isinstance(error, JobTimeout):
             error.still_queued = future._is_stored
+        self._observer.trip_ended(future, self._began, error)
         waits = (future._waiting_for_done, future._waiting_for_accepted, future._waiting_for_stored)
         unawaited = not (any(waits) or getattr(error, "still_queued", False))
         for waiting in waits:

@@ -7,7 +7,7 @@ reactor's thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, Generic, TypeVar
 
@@ -38,7 +38,7 @@ class Children(dict[str, Child], Generic[Child]):
         self._make = make
 
     def __missing__(self, value: str) -> Child:
-        known = _clean(value)
+        known = clean(value)
         if known not in self and len(self) >= LIMIT:
             known = OTHER
         if known != value:
@@ -47,7 +47,7 @@ class Children(dict[str, Child], Generic[Child]):
         return child
 
 
-def _clean(value: str) -> str:
+def clean(value: str) -> str:
     """Return *value* so that UTF-8 can encode it, and cut if it is long."""
     return encodable(value[:_LONGEST])
 
@@ -82,23 +82,27 @@ class Durations:
 
 
 class Family(Collector, Generic[Child]):
-    """A metric with two labels: the service, and one more."""
+    """A metric with labels.
 
-    def __init__(self, name: str, text: str, label: str, child: Callable[[str], Child]) -> None:
+    :param labels: their names. The values of the last one are bounded (:class:`Children`); those of the others are the
+        caller's own.
+    """
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], child: Callable[[str], Child]) -> None:
         self._name = f"microservices_{name}"
         self._text = text
-        self._labels = ["service", label]
+        self._labels = list(labels)
         self._child = child
-        self._services: dict[str, Children[Child]] = {}
+        self._families: dict[tuple[str, ...], Children[Child]] = {}
 
-    def of(self, service: str) -> Children[Child]:
-        """Return the children of *service*."""
-        return self._services.setdefault(service, Children(self._child))
+    def of(self, *values: str) -> Children[Child]:
+        """Return the children whose labels, except the last one, have these values."""
+        return self._families.setdefault(values, Children(self._child))
 
     def _all(self) -> Iterator[tuple[list[str], Child]]:
-        for service, children in self._services.items():
+        for values, children in self._families.items():
             for value, child in children.items():
-                yield [service, value], child
+                yield [*values, value], child
 
 
 class Counters(Family[Tally]):

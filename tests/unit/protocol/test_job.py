@@ -32,7 +32,7 @@ class Jobs(BodyCase):
 
     def test_the_body_has_the_documented_fields(self) -> None:
         self.assertEqual(
-            job(tries=2).body(100.0),
+            job(tries=2, sent=1_795_449_588_399).body(100.0),
             {
                 "id": "7c3e-1",
                 "workers_list": ["WD:*", YOU],
@@ -42,18 +42,22 @@ class Jobs(BodyCase):
                 "origin": ME,
                 "tries": 2,
                 "deadline": 30_000,
+                "sent": 1_795_449_588_399,
             },
         )
 
     def test_it_arrives_in_every_format_with_the_deadline_on_the_local_clock(self) -> None:
         for codec in (JSON, BSON, MESSAGEPACK):
             arrived = Job.from_body(
-                codec.decode(codec.encode(job(tries=2).body(100.0))),
+                codec.decode(codec.encode(job(tries=2, sent=1_795_449_588_399).body(100.0))),
                 200.0,
                 redelivered=True,
                 traceparent="00-a",
             )
-            self.assertEqual(arrived, job(tries=2, deadline=230.0, redelivered=True, traceparent="00-a"))
+            expected = job(
+                tries=2, deadline=230.0, redelivered=True, traceparent="00-a", sent=1_795_449_588_399
+            )
+            self.assertEqual(arrived, expected)
 
     def test_a_message_of_microservices_js_is_complete(self) -> None:
         arrived = self.read(
@@ -81,6 +85,7 @@ class Jobs(BodyCase):
             "origin": [*NO_TEXT, "WA", "WA:*"],
             "tries": NO_NUMBER,
             "past": NO_NUMBER,
+            "sent": NO_NUMBER,
             "deadline": NO_NUMBER,
         }
         for name, values in wrong.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.support.intake import ANSWER, IntakeCase
 from txmicro.protocol.job import Job
 from txmicro.protocol.messages import FAILURE, RESULT
-from txmicro.receiving.answers import FORWARDED, Reply
+from txmicro.protocol.outcomes import FORWARDED
+from txmicro.receiving.answers import Reply
 
 
 class MemoryTests(IntakeCase):

@@ -7,7 +7,8 @@ from twisted.internet.defer import CancelledError
 from tests.support.intake import ANSWER, IntakeCase
 from txmicro.protocol.job import Job
 from txmicro.protocol.messages import FAILURE
-from txmicro.receiving.answers import FORWARDED, Reply
+from txmicro.protocol.outcomes import FORWARDED
+from txmicro.receiving.answers import Reply
 from txmicro.receiving.batching import DELIVERIES_WAIT
 
 

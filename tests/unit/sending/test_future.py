@@ -19,7 +19,11 @@ class FutureCase(SynchronousTestCase):
         self.cancelled = 0
         self.unawaited: list[JobError] = []
         self.job = JobFuture("7c3e-1", "WB:*", self.cancel, lambda error, job: self.unawaited.append(error))
-        self.promise = JobPromise(self.job)
+        self.trips: list[tuple[JobFuture, float, JobError | None]] = []
+        self.promise = JobPromise(self.job, self, 100.0)
+
+    def trip_ended(self, job: JobFuture, began: float, error: JobError | None) -> None:
+        self.trips.append((job, began, error))
 
     def cancel(self) -> None:
         self.cancelled += 1
@@ -36,6 +40,18 @@ class Ends(FutureCase):
     def test_the_representation_of_a_failed_job_has_the_error(self) -> None:
         self.promise.failed(JobTimeout("late"))
         self.assertEqual(repr(self.job), "<JobFuture 7c3e-1 to WB:*: failed with JobTimeout>")
+
+    def test_its_origin_is_told_once_how_it_ended(self) -> None:
+        self.promise.accepted(WORKER)
+        self.assertEqual(self.trips, [])
+        told = self.job.when_done().addCallback(lambda _: len(self.trips))
+        self.promise.succeeded(WORKER, 5)
+        self.assertEqual(self.trips, [(self.job, 100.0, None)])
+        self.assertEqual(self.successResultOf(told), 1)
+
+    def test_its_origin_is_told_its_error(self) -> None:
+        self.job.cancel()
+        self.assertEqual([(began, type(error)) for _, began, error in self.trips], [(100.0, JobCancelled)])
 
     def test_awaiting_gives_the_result(self) -> None:
         async def wait() -> object:
