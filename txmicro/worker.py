@@ -262,6 +262,7 @@ class Worker(Service):
                 await maybeDeferred(self.closed)
             except Exception:  # the rest must be stopped all the same
                 self.log.failure("{worker}: closed() failed", level=LogLevel.error, worker=self.id)
+        await engine.tell_takers()
         self._engine = None
         engine.give_up(reason)
         await engine.leave()

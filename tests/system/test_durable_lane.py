@@ -101,6 +101,33 @@ class LaneTestCase(SystemTestCase):
         return [message.properties.headers or {} for message in queue.ready]
 
 
+class SilenceTests(LaneTestCase):
+    def test_a_channel_that_does_not_confirm_is_replaced(self) -> None:
+        """A quorum queue's leader that is killed may leave a channel of RabbitMQ 3.10 like that."""
+        bus = self.process(self.sender)
+        self.process(self.worker(echo))
+        session = bus.session
+        assert session is not None
+        silent = session.keeper
+        self.patch(silent, "acked", lambda number, multiple: None)
+        jobs = [self.sender.send("WB:*", number, durable=True) for number in range(3)]
+        stored = [job.when_stored() for job in jobs]
+        events = listen(self)
+        self.advance(storing.SILENCE + 2.5 * storing.RETRY_AFTER)
+        self.assertIs(bus.session, session)
+        self.assertFalse(session.is_lost)
+        self.assertIsNot(session.keeper, silent)
+        self.assertIsNotNone(silent.reason)
+        self.assertEqual(len(session.publishing.channels), 3)
+        for waiting in stored:
+            self.successResultOf(waiting)
+        self.assertEqual(sorted(job.data for job in self.ran), [0, 1, 2])
+        self.assertTrue(any("is not confirmed, as" in text for text in texts(events)))
+        session.keeper.channel_close()
+        self.advance(1.0)
+        self.assertIsNot(bus.session, session)  # the one in use is a part of the session
+
+
 class StoringTests(LaneTestCase):
     def test_a_stored_job_is_done_and_answered(self) -> None:
         self.process(self.sender)

@@ -30,6 +30,7 @@ from txmicro.manager import SystemManager
 from txmicro.protocol.job import Forward, Job
 from txmicro.receiving import running_job
 from txmicro.receiving.runner import CLEANUP
+from txmicro.runtime.engine import LAST_ACKS
 from txmicro.sending.future import JobFuture
 from txmicro.worker import Worker
 
@@ -295,6 +296,25 @@ class SendTests(SystemTestCase):
         job.cancel()
         self.advance(0.2)
         self.assertEqual(ended, [job.id])
+
+    def test_a_sender_that_stops_first_tells_the_takers_of_canceled_jobs(self) -> None:
+        bus = self.process(self.sender)
+        taker = Worker("WB", do_job=never)
+        self.process(taker)
+        self.sender.send("WB:*").cancel()
+        self.clock.advance(0)
+        self.assertEqual(taker.running_jobs, 1)
+        began = self.clock.seconds()
+        self.stop(bus)
+        self.assertEqual(taker.running_jobs, 0)
+        self.assertLess(self.clock.seconds() - began, LAST_ACKS)
+
+    def test_a_canceled_job_that_nobody_takes_hardly_delays_a_stop(self) -> None:
+        bus = self.process(self.sender)
+        self.sender.send("WX:*").cancel()
+        stopping = bus.stopService()
+        self.clock.advance(LAST_ACKS)
+        self.result(stopping, 0.1)
 
     def test_a_canceled_job_is_not_given_to_treat_error(self) -> None:
         treated: list[JobError] = []

@@ -205,6 +205,11 @@ class Publisher:
         """
         return Deferred.fromCoroutine(self._store(parcel))
 
+    def renew(self) -> None:
+        """Replace the channel of :meth:`store`. Publications that it has not confirmed fail."""
+        if self.session is not None:
+            self.session.renew_keeper()
+
     async def reaches(self, worker: str) -> bool:
         """Return whether *worker* has an inbox, whatever its queue is called, by publishing an empty message to it.
 

@@ -63,8 +63,10 @@ class Session:
         self._backlog = 0
         self.is_lost = False
         self._lost: Once[BaseException] = Once()
-        for part in (publishing, consuming, publisher, keeper):
+        for part in (publishing, consuming, publisher):
             part.lost().addCallback(self._part_lost)
+        self._renewing = False
+        keeper.lost().addCallback(self._keeper_lost, keeper)
 
     def lost(self) -> Deferred[BaseException]:
         """Fires with the reason when the first part of the session is lost; does not fail. Canceling stops the wait."""
@@ -73,6 +75,31 @@ class Session:
     def _part_lost(self, reason: BaseException) -> None:
         self.is_lost = True
         self._lost.happen(reason)
+
+    def _keeper_lost(self, reason: BaseException, keeper: Channel) -> None:
+        if keeper is self.keeper:
+            self._part_lost(reason)
+
+    def renew_keeper(self) -> None:
+        """Open another channel in confirm mode, and close the one that does not confirm its messages.
+
+        Publications that the old channel has not confirmed fail then. They may be stored all the same.
+        """
+        if not self._renewing and not self.is_lost:
+            self._renewing = True
+            Deferred.fromCoroutine(self._renew_keeper()).addBoth(self._renewed)
+
+    async def _renew_keeper(self) -> None:
+        keeper = await self.publishing.channel_open()
+        await keeper.confirm_select()
+        keeper.lost().addCallback(self._keeper_lost, keeper)
+        old, self.keeper = self.keeper, keeper
+        self._prefixes.clear()
+        await old.channel_close()
+
+    def _renewed(self, _result: Any) -> None:
+        """Allow the next renewal. A failure is left to those who miss their confirms, or the connection is lost."""
+        self._renewing = False
 
     def close(self) -> Deferred[Any]:
         """Close both connections. Fires when they are closed, within a bounded time; does not fail."""

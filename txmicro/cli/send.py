@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import click
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
-from twisted.internet.task import deferLater
 
 from txmicro.errors import JobCancelled, TxmicroError
 from txmicro.protocol.address import parse
@@ -26,11 +25,6 @@ from .task import Context, Task
 
 MOST_JOBS: Final = 100_000_000
 MOST_AT_ONCE: Final = 10_000
-
-ACKS_WAIT: Final = 0.25
-"""Seconds that an interrupted command stays on the bus.
-
-A worker acknowledges a job about 20 ms after it has received it. Only then can it be told that the job is canceled."""
 
 
 class JobsFailed(TxmicroError):
@@ -65,8 +59,6 @@ class Send(Task):
             started = context.reactor.seconds()
             await self._send_all(client, context)
             took = context.reactor.seconds() - started
-            if self._interrupted:
-                await deferLater(context.reactor, ACKS_WAIT)
         if self.count == 1:
             self._write_result(context)
         else:

@@ -255,6 +255,10 @@ class DurableLane:
         """Count a parcel that is published once more."""
         self._metrics.record_resend(DURABLE)
 
+    def renew(self) -> None:
+        """Publish on another channel, as this one does not confirm."""
+        self._publisher.renew()
+
     # Decisions of the intake (receiving.durable_intake.Lane)
 
     def start(self, job: Job) -> None:

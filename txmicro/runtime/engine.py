@@ -43,6 +43,9 @@ CLOSING: Final = 6.0
 """Seconds of the grace that are kept for closing the connections: 5 when the broker does not answer
 (``amqp.connection``), and one more."""
 
+LAST_ACKS: Final = 0.25
+"""Seconds that a worker waits at most for the acks of jobs that it has canceled, whose takers are then told."""
+
 LAST_FLUSH: Final = 1.0
 """Seconds that a worker waits at least until its last messages are given to the transport."""
 
@@ -223,6 +226,12 @@ class Engine:
         self.lane.give_back()
         self._runner.cancel_all(reason)
         self._forwarding.abandon()
+
+    async def tell_takers(self) -> None:
+        """Wait, for a bounded time, until the takers of canceled jobs are told, also of those that are on their way."""
+        if not self._bus.obstacle:
+            with suppress(TimeoutError):
+                await self._outbox.when_takers_told().addTimeout(LAST_ACKS, self._clock)
 
     def give_up(self, reason: JobError) -> None:
         """Fail, with *reason*, the jobs that were sent and have not ended."""

@@ -3,6 +3,9 @@
 A state machine without I/O. A parcel is *waiting* to be published, *published* and not confirmed, or *retrying* because
 an attempt failed: the connection was lost, the broker refused it, or no confirm came in time. It is published again
 under the same id. In the end it is stored, or has failed. It may be stored twice, but is never lost.
+
+A channel may never confirm again what it publishes to a quorum queue. It happens when the queue's leader is killed
+(seen with RabbitMQ 3.10.8), and a new channel is confirmed at once. So a channel without any confirm is replaced.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ from txmicro.util.pausable_clock import PausableClock
 
 CONFIRM_TIMEOUT: Final = 30.0
 """Seconds without a confirm after which a parcel is published again."""
+
+SILENCE: Final = 5.0
+"""Seconds without any confirm, while parcels wait for theirs, after which the channel is replaced."""
 
 RETRY_AFTER: Final = 1.0
 """Seconds until a parcel is published again whose attempt failed."""
@@ -60,6 +66,9 @@ class ParcelPublisher(Protocol):
     def record_resend(self) -> None:
         """Count a parcel that is published once more."""
 
+    def renew(self) -> None:
+        """Replace the channel that does not confirm parcels. The attempts on it fail."""
+
 
 class ConfirmedPublisher:
     """The parcels of one worker that the broker has not confirmed. It is paused at first."""
@@ -75,6 +84,7 @@ class ConfirmedPublisher:
         self._published: OrderedDict[_Unconfirmed, None] = OrderedDict()
         self._retrying: OrderedDict[_Unconfirmed, None] = OrderedDict()
         self._connected_at = clock.seconds()
+        self._last_sign = 0.0  # in sending time: of the last confirm, or when it was first waited for
         self._timer: Timer | None = None
         self._closed: JobError | None = None
 
@@ -138,7 +148,10 @@ class ConfirmedPublisher:
             unconfirmed.attempt += 1
             if unconfirmed.attempt > 1:
                 self._publisher.record_resend()
-            unconfirmed.due = self._time.seconds() + CONFIRM_TIMEOUT
+            now = self._time.seconds()
+            if not self._published:
+                self._last_sign = now
+            unconfirmed.due = now + CONFIRM_TIMEOUT
             self._published[unconfirmed] = None
             self._publisher.publish(unconfirmed.parcel).addCallbacks(
                 self._confirmed, self._failed, (unconfirmed,), {}, (unconfirmed, unconfirmed.attempt)
@@ -147,6 +160,7 @@ class ConfirmedPublisher:
 
     def _confirmed(self, _result: None, unconfirmed: _Unconfirmed) -> None:
         """Note that the broker has it, by this attempt or by an earlier one."""
+        self._last_sign = self._time.seconds()
         if self._forget(unconfirmed):
             unconfirmed.stored.callback(None)
 
@@ -195,8 +209,23 @@ class ConfirmedPublisher:
     def _sweep(self) -> None:
         self._timer = None
         now = self._time.seconds()
+        first = next(iter(self._published), None)
+        if first is not None and (now >= self._last_sign + SILENCE or first.due <= now):
+            self._renew(first, now)
         for state in (self._published, self._retrying):
             for unconfirmed in list(takewhile(lambda unconfirmed: unconfirmed.due <= now, state)):
                 del state[unconfirmed]
                 self._waiting[unconfirmed] = None
         self._publish_waiting()
+
+    def _renew(self, first: _Unconfirmed, now: float) -> None:
+        self._last_sign = now
+        self.log.warn(
+            "{kind} {key} is not confirmed, as {others} more: the broker may have lost a queue's leader; all are "
+            "published again, on another channel",
+            kind=first.parcel.kind,
+            key=first.parcel.key,
+            others=len(self._published) - 1,
+            recurring=True,
+        )
+        self._publisher.renew()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from txmicro.errors import BusOverloaded, JobCancelled, JobError, JobTimeout, NoWorkerAvailable, WorkerLost
@@ -20,6 +21,7 @@ from txmicro.util.clock import Clock
 from txmicro.util.expiring import ExpiringKeys
 from txmicro.util.pausable_clock import PausableClock
 from txmicro.util.sweeper import Sweeper
+from txmicro.util.waiters import Waiters
 
 from .deadlines import Deadlines
 from .losses import may_have_run, split
@@ -93,6 +95,7 @@ class Outbox:
         self._takers = Probing(probe_every)
         self._deadlines = Deadlines(self._jobs)
         self._abandoned = ExpiringKeys(_ABANDONED * retry, _MAX_ABANDONED)  # keys of jobs given up untaken
+        self._forgotten = Waiters()
 
         self._closed: JobError | None = None
         self._obstacle = ""
@@ -159,6 +162,14 @@ class Outbox:
             self._tell_taker(job)
             self._safely(job.owner.failed, JobCancelled("canceled by its sender"))
 
+    def when_takers_told(self) -> Deferred[None]:
+        """Wait until the workers that took jobs which were given up untaken are told, as soon as their acks come.
+
+        Fires with None, at once if there are no such jobs; does not fail. A copy may be lost, so it may not fire.
+        Canceling it stops the wait.
+        """
+        return self._forgotten.wait() if self._abandoned else succeed(None)
+
     def pause(self, reason: str = "") -> None:
         """Publish nothing until :meth:`resume`, and stop the sending time. Deadlines still pass.
 
@@ -197,6 +208,8 @@ class Outbox:
             if job is None:
                 if self._abandoned.pop(key):
                     self._safely(self._requests.cancel, worker, key)
+                    if not self._abandoned:
+                        self._forgotten.fire()
             elif job.state is DURABLE:
                 job.last_taker = worker
                 self._safely(job.owner.accepted, worker)

@@ -18,6 +18,7 @@ from txmicro.sending.confirmed import (
     CONFIRM_TIMEOUT,
     QUEUE_GRACE,
     RETRY_AFTER,
+    SILENCE,
     ConfirmedPublisher,
 )
 
@@ -31,6 +32,7 @@ class PublisherCase(SynchronousTestCase):
         self.clock = Clock()
         self.published: list[str] = []
         self.attempts: dict[str, list[Deferred[None]]] = {}
+        self.renewals = 0
         self.publisher = ConfirmedPublisher(self.clock, self)
         self.connect()
         self.addCleanup(self.check_empty)
@@ -49,6 +51,9 @@ class PublisherCase(SynchronousTestCase):
 
     def record_resend(self) -> None:
         """Do nothing: the attempts are counted by their publications."""
+
+    def renew(self) -> None:
+        self.renewals += 1
 
     def news(self) -> list[str]:
         """Return what was published since the last call."""
@@ -157,6 +162,49 @@ class StoredTests(PublisherCase):
         self.confirm("a")
         self.successResultOf(stored)
         self.lose("a", attempt=0)
+
+    def test_a_channel_that_is_silent_is_replaced_once_in_a_while(self) -> None:
+        self.store("a", "b")
+        self.clock.pump([1.0] * int(SILENCE - 1))
+        self.assertEqual(self.renewals, 0)
+        self.clock.pump([1.0] * 2)
+        self.assertEqual(self.renewals, 1)
+        for key in ("a", "b"):
+            self.lose(key)
+        self.clock.pump([1.0] * int(SILENCE))
+        self.assertEqual(self.renewals, 1)
+        self.clock.pump([1.0] * int(SILENCE))
+        self.assertEqual(self.renewals, 2)
+        for key in ("a", "b"):
+            self.confirm(key)
+
+    def test_a_channel_with_confirms_is_not_replaced(self) -> None:
+        for number in range(int(CONFIRM_TIMEOUT) - 1):
+            self.store(str(number), f"{number} late")
+            self.clock.advance(1.0)
+            self.confirm(str(number))
+        self.assertEqual(self.renewals, 0)
+        for number in range(int(CONFIRM_TIMEOUT) - 1):
+            self.confirm(f"{number} late")
+
+    def test_a_wait_after_an_idle_time_is_no_silence(self) -> None:
+        self.store("a")
+        self.confirm("a")
+        self.clock.pump([1.0] * int(SILENCE))
+        self.store("b")
+        self.clock.pump([1.0] * int(SILENCE - 1))
+        self.assertEqual(self.renewals, 0)
+        self.confirm("b")
+
+    def test_one_parcel_without_a_confirm_among_others_replaces_the_channel(self) -> None:
+        """Its queue has lost its leader, and the others' queues have not."""
+        self.store("stuck")
+        for number in range(int(CONFIRM_TIMEOUT) + 1):
+            self.store(str(number))
+            self.confirm(str(number))
+            self.clock.advance(1.0)
+        self.assertEqual(self.renewals, 1)
+        self.confirm("stuck")
 
     def test_a_confirm_of_an_earlier_attempt_counts(self) -> None:
         (stored,) = self.store("a")
@@ -300,6 +348,9 @@ class Anything(RuleBasedStateMachine):
 
     def record_resend(self) -> None:
         """Do nothing: the attempts are counted by their publications."""
+
+    def renew(self) -> None:
+        """Do nothing: attempts are lost by a rule."""
 
     @rule(patient=st.booleans())
     def store(self, patient: bool) -> None:
