@@ -6,6 +6,7 @@ keepalives becomes suspect, and is then removed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from txmicro.errors import TxmicroError
@@ -150,15 +151,17 @@ class Registry:
 
     def listing(self) -> list[dict[str, Any]]:
         """Return the answer to ``worker.list``: announcements with ``state`` and ``age``, the ms since the last one."""
-        now = self._clock.seconds()
         return [
-            {
-                **entry.announcement.body(),
-                "state": SUSPECT if entry.misses >= self._suspect_after else ALIVE,
-                "age": round((now - entry.heard) * 1000),
-            }
-            for entry in self._entries.values()
+            {**worker.body(), "state": state, "age": round(age * 1000)}
+            for worker, state, age in self.states()
         ]
+
+    def states(self) -> Iterator[tuple[Announcement, str, float]]:
+        """Yield each worker, its state, and the seconds since its last announcement."""
+        now = self._clock.seconds()
+        for entry in self._entries.values():
+            state = SUSPECT if entry.misses >= self._suspect_after else ALIVE
+            yield entry.announcement, state, now - entry.heard
 
     def _of(self, type: str) -> dict[str, _Entry]:
         if type not in self._types and len(self._types) >= self._limit:

@@ -1,4 +1,4 @@
-"""What has been added to numbers that only grow, and that start again at 0 when their process does."""
+"""Differences of numbers that only grow, and that start again at 0 when their process does."""
 
 from __future__ import annotations
 

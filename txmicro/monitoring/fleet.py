@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 from txmicro.protocol.outcomes import DEAD, FAILED, RETRIED
 
 from .differences import added
-from .flow import Flow
-from .quantiles import Window, quantile
+from .flow import JobFlow
+from .quantiles import RecentDurations, quantile
 from .report import Numbers, Report
 from .series import LENGTH, Series
 
@@ -78,7 +78,7 @@ class TypeNumbers:
         self.youngest: dict[str, float] = {}
         self.heard = self.active = 0.0
         self._jobs = self._errors = 0
-        self._wait, self._run, self._trip = (Window(QUANTILE_SECONDS) for _ in range(3))
+        self._wait, self._run, self._trip = (RecentDurations(QUANTILE_SECONDS) for _ in range(3))
 
     def add(self, numbers: Numbers) -> None:
         """Add *numbers*, which are differences, to the current second."""
@@ -134,7 +134,7 @@ class TypeNumbers:
 
 
 class _Process:
-    """What a service of a process has reported last."""
+    """The last numbers of a service in a process."""
 
     __slots__ = ("heard", "numbers")
 
@@ -153,7 +153,7 @@ class Fleet:
     def __init__(self) -> None:
         self.workers: dict[str, WorkerNumbers] = {}
         self.types: dict[str, TypeNumbers] = {}
-        self.flow = Flow()
+        self.flow = JobFlow()
         self._processes: dict[tuple[str, int, str], _Process] = {}
 
     def heard(self, report: Report, now: float) -> None:
@@ -219,5 +219,5 @@ class Fleet:
             del self.types[name]
 
 
-def _quantiles(window: Window) -> Quantiles:
+def _quantiles(window: RecentDurations) -> Quantiles:
     return Quantiles(quantile(window.counts, 0.5), quantile(window.counts, 0.99))

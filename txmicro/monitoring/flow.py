@@ -45,7 +45,7 @@ class _Counts:
         self.jobs = self.errors = 0
 
 
-class Flow:
+class JobFlow:
     """The edges between the types."""
 
     def __init__(self) -> None:

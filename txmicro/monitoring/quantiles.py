@@ -30,7 +30,7 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     return lower
 
 
-class Window:
+class RecentDurations:
     """A histogram of the last *seconds* seconds.
 
     :ivar counts: the counts of all these seconds. :ivar current: those of the second that has not ended.

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from zlib import crc32
 
+from txmicro.errors import JobCancelled, JobError
+from txmicro.protocol.failures import text_of, type_name
 from txmicro.protocol.job import Job
-from txmicro.protocol.outcomes import DEAD, FAILED, RETRIED
-from txmicro.util.text import encodable
+from txmicro.protocol.outcomes import CANCELED, DEAD, FAILED, RETRIED, SUCCEEDED
 
 from . import records
 from .records import DURABLE, INTERACTIVE, Record
+from .report import Report
 from .rows import SHORT_MAX, TEXT_MAX
 
 RECORDS: Final = 2_000
-"""How many records of the sampled jobs one report contains at most."""
+"""How many records of sampled jobs one report contains at most."""
 
 _EVERYTHING: Final = 2**32
 _ERRORS: Final = frozenset((FAILED, RETRIED, DEAD))
-_NO_ERROR: Final = ("", "")
-
-
-def is_sampled(job: str, limit: int) -> bool:
-    """Return whether the job of this id is among the share ``limit / 2**32`` of all jobs: the same at every worker."""
-    return crc32(job.encode()) < limit
 
 
 def limit_of(share: float) -> int:
@@ -33,8 +29,18 @@ def limit_of(share: float) -> int:
     return int(share * _EVERYTHING)
 
 
+def is_sampled(job: str, limit: int) -> bool:
+    """Return whether the job of this id is among the share of all jobs that *limit* stands for.
+
+    All workers and SystemManagers come to the same result.
+    """
+    return crc32(job.encode()) < limit
+
+
 class Recorder:
     """The records of one worker since its last report, and its counts.
+
+    Of each job the records are kept if the job :func:`is_sampled`. Failures are always kept, up to a limit.
 
     :param worker: its id.
     :param time: returns the Unix time, in seconds.
@@ -45,17 +51,190 @@ class Recorder:
         self._time = time
         self._limit = _EVERYTHING
         self._most_failures = 0
-        self._start()
+        self._begin()
 
-    def _start(self) -> None:
-        self.ran_jobs = self.left_out = 0
-        self.sent_to: dict[str, int] = defaultdict(int)
-        self.failed_from: dict[str, int] = defaultdict(int)
-        self.lost_to: dict[str, int] = defaultdict(int)
-        self.youngest: dict[str, float] = {}
-        self.records: list[Record] = []
-        self._failures = 0
+    def _begin(self) -> None:
+        self._ran = self._failures = self._left_out = 0
+        self._sent: dict[str, int] = defaultdict(int)
+        self._failed: dict[str, int] = defaultdict(int)
+        self._lost: dict[str, int] = defaultdict(int)
+        self._youngest: dict[str, float] = {}
+        self._records: list[Record] = []
 
     def sample(self, share: float, failures: int) -> None:
-        """Record *share* of all jobs, and *failures* failures of others per report, from now on."""
+        """Record *share* of all jobs, and *failures* records of other jobs that fail per report, from now on."""
         self._limit, self._most_failures = limit_of(share), failures
+
+    def complete(self, report: Report) -> None:
+        """Fill in what happened since the last report, and begin anew."""
+        report.ran, report.left_out = self._ran, self._left_out
+        report.sent, report.failed, report.lost = dict(self._sent), dict(self._failed), dict(self._lost)
+        report.youngest, report.records = self._youngest, self._records
+        self._begin()
+
+    # Events
+
+    def sent(self, hop: Job) -> None:
+        """Note that *hop* was sent."""
+        self._sent[_type(hop.address)] += 1
+        if is_sampled(hop.id, self._limit):
+            self._keep(
+                Record(
+                    records.SENT,
+                    hop.sent / 1000,
+                    hop.id,
+                    hop.hop,
+                    hop.address,
+                    self._worker,
+                    _lane(hop.durable),
+                    1,
+                    trace=_trace(hop.traceparent),
+                )
+            )
+
+    def resent(
+        self, key: str, address: str, *, durable: bool, copies: int, traceparent: str | None, reason: str
+    ) -> None:
+        """Note that the hop of this key was published again.
+
+        :param copies: how many copies were published by now. :param reason: why, in words.
+        """
+        job, _, hop = key.rpartition("/")
+        if is_sampled(job, self._limit):
+            self._keep(
+                Record(
+                    records.RESENT,
+                    self._time(),
+                    job,
+                    int(hop),
+                    address,
+                    self._worker,
+                    _lane(durable),
+                    copies,
+                    trace=_trace(traceparent),
+                    text=reason[:TEXT_MAX],
+                )
+            )
+
+    def ran(
+        self, job: Job, outcome: str, error: BaseException | None, seconds: float, waited: float | None
+    ) -> None:
+        """Note that the handler of *job* has ended after *seconds*.
+
+        :param waited: seconds from the send to the start; None: unknown. It is below 0 if clocks differ.
+        """
+        self._ran += 1
+        lane = _lane(job.durable)
+        if job.sent:
+            self._youngest[lane] = max(job.sent / 1000, self._youngest.get(lane, 0.0))
+        failed = outcome in _ERRORS
+        if failed:
+            self._failed[_type(job.sender)] += 1
+        if not self._wanted(job.id, failed):
+            return
+        self._keep(
+            Record(
+                records.RAN,
+                self._time(),
+                job.id,
+                job.hop,
+                job.address,
+                self._worker,
+                lane,
+                job.tries + 1,
+                None if waited is None else max(0.0, waited),
+                seconds,
+                outcome,
+                *_describe(error),
+                trace=_trace(job.traceparent),
+            )
+        )
+
+    def ended(self, job: str, address: str, *, durable: bool, seconds: float, error: JobError | None) -> None:
+        """Note that a job which this worker has sent has ended after *seconds*.
+
+        Of a job that fails and was not recorded, it is also recorded when it was sent.
+        """
+        canceled = isinstance(error, JobCancelled)
+        failed = error is not None and not canceled
+        if error is not None and failed and error.worker is None:
+            self._lost[_type(address)] += 1
+        if not self._wanted(job, failed):
+            return
+        now, lane = self._time(), _lane(durable)
+        if failed and not is_sampled(job, self._limit):
+            self._keep(Record(records.SENT, now - seconds, job, 0, address, self._worker, lane, 1))
+        self._keep(
+            Record(
+                records.ENDED,
+                now,
+                job,
+                0,
+                address,
+                self._worker,
+                lane,
+                0,
+                None,
+                seconds,
+                CANCELED if canceled else FAILED if failed else SUCCEEDED,
+                *_describe(error),
+            )
+        )
+
+    def dead(self, key: str, address: str, *, attempt: int, reason: str, error: JobError | None) -> None:
+        """Note that the durable hop of this key has become a dead letter, for *reason*."""
+        job, _, hop = key.rpartition("/")
+        if self._wanted(job, True):
+            self._keep(
+                Record(
+                    records.DEAD,
+                    self._time(),
+                    job,
+                    int(hop),
+                    address,
+                    self._worker,
+                    DURABLE,
+                    attempt,
+                    None,
+                    None,
+                    "",
+                    *_describe(error),
+                    text=reason[:TEXT_MAX],
+                )
+            )
+
+    # How
+
+    def _wanted(self, job: str, failed: bool) -> bool:
+        """Return whether the next record of *job* is kept, and count a failure of a job that is not sampled."""
+        if is_sampled(job, self._limit):
+            return True
+        if not failed:
+            return False
+        if self._failures >= self._most_failures:
+            self._left_out += 1
+            return False
+        self._failures += 1
+        return True
+
+    def _keep(self, record: Record) -> None:
+        if len(self._records) < RECORDS + 2 * self._most_failures:
+            self._records.append(record)
+        else:
+            self._left_out += 1
+
+
+def _lane(durable: bool) -> str:
+    return DURABLE if durable else INTERACTIVE
+
+
+def _type(address: str) -> str:
+    return address.partition(":")[0]
+
+
+def _trace(traceparent: str | None) -> str:
+    return (traceparent or "")[:SHORT_MAX]
+
+
+def _describe(error: BaseException | None) -> tuple[str, str]:
+    return ("", "") if error is None else (type_name(error)[:SHORT_MAX], text_of(error)[:TEXT_MAX])

@@ -110,7 +110,7 @@ class Numbers:
 
 @dataclass(slots=True)
 class Report:
-    """What a worker did since its last report, and the numbers of its service.
+    """A report: the actions of a worker since its last report, and the numbers of its service.
 
     :ivar worker: its id. :ivar type: its type. :ivar host: its machine. :ivar pid: its process.
     :ivar running: how many of its jobs run. :ivar held: how many wait for a slot here.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from math import isnan, nan
-
 from typing import Final
 
 LENGTH: Final = 600

@@ -94,9 +94,9 @@ def _status(value: Any) -> int:
     return value if type(value) is int and value in _STATUSES else 500
 
 
-def text_of(error: JobError) -> str:
+def text_of(error: BaseException) -> str:
     """Return the message of *error* as text that every format can carry. Never raises."""
-    return _text(error.message) or _text(error)
+    return (isinstance(error, JobError) and _text(error.message)) or _text(error)
 
 
 def _fitting(fields: Mapping[Any, Any], most: int) -> dict[str, Any]:

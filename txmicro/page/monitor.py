@@ -1,0 +1,268 @@
+"""The monitor of a SystemManager: what it knows of the fleet, as the JSON of the page's API."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from txmicro.bus.connections import Bus
+from txmicro.discovery.registry import SUSPECT
+from txmicro.manager import SystemManager
+from txmicro.monitoring.fleet import Fleet, Quantiles
+from txmicro.monitoring.records import Record
+from txmicro.monitoring.report import Report
+from txmicro.protocol.notifications import Announcement
+
+LINES: Final = 1_000
+"""Log lines that are kept."""
+
+QUEUES: Final = ("interactive", "durable", "quarantine", "dead")
+
+_SERIES: Final = (
+    "jobs",
+    "errors",
+    "wait_p50",
+    "wait_p99",
+    "run_p50",
+    "run_p99",
+    "depth",
+    "oldest",
+)
+_WORKER_PAGE: Final = 100
+"""Workers in one answer, unless the caller wants fewer or more."""
+
+
+class Memory(Protocol):
+    """Remembers jobs: the job memory of the page."""
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Remember *records*. Does not fail."""
+
+    def __len__(self) -> int:
+        """Return how many jobs are remembered."""
+
+
+class Monitor(Service):
+    """Watches the workers of a system through a SystemManager; a child service of the manager's bus, added after it.
+
+    Its methods return what :doc:`/reference/page_api` describes. Times are Unix seconds, durations are seconds.
+
+    :param manager: the manager. :param memory: remembers single jobs; None: nobody does.
+    :ivar fleet: the numbers of all workers that report.
+    :ivar lines: the last warnings and errors of all processes, the oldest first: ``{time, level, worker, job, service,
+        message}``.
+    """
+
+    log = Logger()
+    bus: Bus
+
+    def __init__(self, manager: SystemManager, memory: Memory | None = None) -> None:
+        self.manager = manager
+        self.memory = memory
+        self.fleet = Fleet()
+        self.lines: deque[dict[str, Any]] = deque(maxlen=LINES)
+        self.share = 1.0
+        self.records_per_second = 0.0
+        self._queues: dict[str, dict[str, dict[str, Any]]] = {}
+        self._changed: list[Callable[[], None]] = []
+        self._line_listeners: list[Callable[[dict[str, Any]], None]] = []
+
+    def startService(self) -> None:
+        """Start to watch."""
+        super().startService()
+        if not isinstance(self.parent, Bus):
+            raise TypeError("the monitor has no bus; call setServiceParent(bus) before it is started")
+        self.bus = self.parent
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = self.bus.clock
+        self._ticking.start(1.0, now=False)
+
+    def stopService(self) -> None:
+        """Stop watching."""
+        super().stopService()
+        self._ticking.stop()
+
+    # Events
+
+    def reported(self, report: Report) -> None:
+        """Take a worker's report."""
+        self.fleet.heard(report, self.bus.ids.time())
+        if self.memory is not None:
+            self.memory.add(report.records)
+
+    def _tick(self) -> None:
+        """End a second, and tell those who want to know. Never raise, because that would end the loop."""
+        try:
+            self.fleet.tick(self.bus.ids.time())
+        except Exception:
+            self.log.failure("the monitor could not end a second; it goes on", recurring=True)
+        for callback in list(self._changed):
+            _call(self.log, callback)
+
+    def when_changed(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call *callback* once a second, until the function is called that this returns."""
+        return _listen(self._changed, callback)
+
+    def when_line(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Call *callback* with each new line of :attr:`lines`, until the function is called that this returns."""
+        return _listen(self._line_listeners, callback)
+
+    # Answers
+
+    def overview(self) -> dict[str, Any]:
+        """Return the content of ``/api/overview``: all types with their numbers of now.
+
+        ``jobs_per_second``, ``errors_per_second``, ``running``, ``held`` and ``pending`` of a type are None if none of
+        its workers reports, as those of MicroServices.js.
+        """
+        obstacle = self.manager.obstacle
+        types = self._types()
+        return {
+            "time": self.bus.ids.time(),
+            "share": self.share,
+            "workers": sum(each["workers"] for each in types),
+            "types": types,
+            "bus": {"connected": not obstacle, "obstacle": obstacle},
+            "records_per_second": self.records_per_second,
+            "remembered_jobs": 0 if self.memory is None else len(self.memory),
+        }
+
+    def _types(self) -> list[dict[str, Any]]:
+        found = {kind: self._blank(kind) for kind in self.manager.registry.counts()}
+        for kind, numbers in self.fleet.types.items():
+            if numbers.heard and kind not in found:
+                found[kind] = self._blank(kind)
+        for worker, state, _ in self.manager.registry.states():
+            summary = found[worker.type]
+            summary["workers"] += 1
+            summary["suspect"] += state == SUSPECT
+            summary["capacity"] += worker.capacity
+            if known := self.fleet.workers.get(worker.id):
+                for name in ("running", "held", "pending"):
+                    summary[name] = (summary[name] or 0) + getattr(known, name)
+        return [found[kind] for kind in sorted(found)]
+
+    def _blank(self, kind: str) -> dict[str, Any]:
+        """Return the summary of a type without its workers."""
+        numbers = self.fleet.types.get(kind)
+        nothing = Quantiles(None, None)
+        return {
+            "type": kind,
+            "workers": 0,
+            "suspect": 0,
+            "capacity": 0,
+            "running": None,
+            "held": None,
+            "pending": None,
+            "jobs_per_second": numbers and numbers.jobs_per_second,
+            "errors_per_second": numbers and numbers.errors_per_second,
+            "wait": (numbers.wait if numbers else nothing)._asdict(),
+            "run": (numbers.run if numbers else nothing)._asdict(),
+            "trip": (numbers.trip if numbers else nothing)._asdict(),
+            "queues": {queue: self._queue(kind, queue) for queue in QUEUES},
+        }
+
+    def _queue(self, kind: str, queue: str) -> dict[str, Any]:
+        return self._queues.get(kind, {}).get(queue) or {"jobs": None, "consumers": None, "oldest": None}
+
+    def series(self, type: str, seconds: int = 600) -> dict[str, Any] | None:
+        """Return the content of ``/api/types/{type}/series``: a value per second; None: the type is not known."""
+        numbers = self.fleet.types.get(type)
+        if numbers is None:
+            if type not in self.manager.registry.counts():
+                return None
+            return {
+                "type": type,
+                "start": int(self.bus.ids.time()),
+                "step": 1,
+                **{name: [] for name in _SERIES},
+            }
+        columns = {name: numbers.series.last(name, seconds) for name in _SERIES}
+        start = numbers.series.end - len(columns["jobs"]) + 1
+        return {"type": type, "start": start, "step": 1, **columns}
+
+    def workers(
+        self,
+        type: str = "",
+        state: str = "",
+        search: str = "",
+        limit: int = _WORKER_PAGE,
+        after: str = "",
+    ) -> dict[str, Any]:
+        """Return the content of ``/api/workers``: workers by id.
+
+        :param type: only those of this type. :param state: only those in this state, ``alive`` or ``suspect``.
+        :param search: only those whose id, host or version contains this text, in any case.
+        :param limit: how many. :param after: the ``next`` of the answer before.
+        """
+        text = search.lower()
+        found = sorted(
+            (
+                (worker, its_state, age)
+                for worker, its_state, age in self.manager.registry.states()
+                if (not type or worker.type == type)
+                and (not state or its_state == state)
+                and (not text or text in f"{worker.id} {worker.host} {worker.version}".lower())
+            ),
+            key=lambda each: each[0].id,
+        )
+        page = [each for each in found if each[0].id > after][: limit + 1]
+        shown = page[:limit]
+        return {
+            "total": len(found),
+            "next": shown[-1][0].id if len(page) > limit and shown else None,
+            "workers": [self._worker(*each) for each in shown],
+        }
+
+    def _worker(self, worker: Announcement, state: str, age: float) -> dict[str, Any]:
+        now = self.bus.ids.time()
+        numbers = self.fleet.workers.get(worker.id)
+        started = worker.started / 1000 if worker.started else None
+        return {
+            "id": worker.id,
+            "type": worker.type,
+            "state": state,
+            "host": worker.host,
+            "pid": worker.pid,
+            "version": worker.version,
+            "capacity": worker.capacity,
+            "running": numbers and numbers.running,
+            "held": numbers and numbers.held,
+            "pending": numbers and numbers.pending,
+            "started": started,
+            "uptime": None if started is None else max(0.0, now - started),
+            "heard": max(now - age, numbers.heard if numbers else 0.0),
+            "metrics": worker.metrics,
+            "jobs_per_second": numbers and numbers.rate,
+        }
+
+    def flow(self) -> dict[str, Any]:
+        """Return the content of ``/api/flow``: the types, and the jobs that flow between them."""
+        counts = self.manager.registry.counts()
+        edges = [edge._asdict() for edge in self.fleet.flow.edges()]
+        kinds = {*counts, *(edge["source"] for edge in edges), *(edge["target"] for edge in edges)}
+        return {
+            "nodes": [{"type": kind, "workers": counts.get(kind, 0)} for kind in sorted(kinds)],
+            "edges": edges,
+        }
+
+    def errors(self, limit: int = 100) -> dict[str, Any]:
+        """Return the content of ``/api/errors``: the last warnings and errors of all processes, the newest first."""
+        return {"lines": list(reversed(self.lines))[:limit]}
+
+
+def _listen(listeners: list[Any], callback: Any) -> Callable[[], None]:
+    listeners.append(callback)
+    return lambda: listeners.remove(callback) if callback in listeners else None
+
+
+def _call(log: Logger, callback: Callable[..., None], *args: Any) -> None:
+    try:
+        callback(*args)
+    except Exception:  # the others are called all the same
+        log.failure("a listener of the monitor failed; the next change is told to it, too", recurring=True)
