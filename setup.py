@@ -19,7 +19,8 @@ DEPENDENCIES = [
     "rich>=13",
 ]
 TLS = ["twisted[tls]", "cryptography>=42"]
-TEST = [*TLS, "build", "coverage", "hypothesis", "import-linter", "pika", "treq"]
+OTEL = ["opentelemetry-api>=1.30", "opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
+TEST = [*TLS, *OTEL, "build", "coverage", "hypothesis", "import-linter", "pika", "treq"]
 LINT = ["mypy", "ruff", "types-setuptools", "typos"]
 DOCS = ["sphinx>=7", "towncrier"]
 HOOKS = ["pre-commit"]
@@ -51,7 +52,7 @@ setup(
         ],
     },
     install_requires=DEPENDENCIES,
-    extras_require={"tls": TLS, "test": TEST, "dev": TEST + LINT + DOCS + HOOKS},
+    extras_require={"tls": TLS, "otel": OTEL, "test": TEST, "dev": TEST + LINT + DOCS + HOOKS},
     classifiers=[
         "Framework :: Twisted",
         "License :: OSI Approved :: MIT License",

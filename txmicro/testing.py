@@ -20,12 +20,17 @@ from .config import Config
 from .manager import SystemManager
 from .metrics import Metrics
 from .protocol.address import Ids
+from .protocol.tracer import Tracer
 from .worker import Worker
 
 
 @asynccontextmanager
 async def running(
-    *workers: Worker, config: Config | None = None, manager: bool = True, reactor: Any = None
+    *workers: Worker,
+    config: Config | None = None,
+    manager: bool = True,
+    reactor: Any = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Worker]:
     """Run *workers* on a bus of their own, and give a client to test them with.
 
@@ -39,6 +44,7 @@ async def running(
     :param config: what the workers find in ``self.config``; None: the defaults, with documents in memory.
     :param manager: whether a SystemManager runs, too.
     :param reactor: the reactor to run in; None: Twisted's own.
+    :param tracer: records spans; None: there are none.
     :return: the client, once all workers are announced: a worker of type ``CLIENT`` without a handler, which sends,
         publishes and subscribes.
     """
@@ -47,7 +53,9 @@ async def running(
     client = Worker("CLIENT")
     members: list[Worker | SystemManager] = [*([SystemManager()] if manager else []), *workers, client]
     broker = BrokerFactory(reactor)
-    bus = memory_bus(reactor, MemoryEndpoint(broker, reactor), config or Config(store_url="sqlite://"))
+    bus = memory_bus(
+        reactor, MemoryEndpoint(broker, reactor), config or Config(store_url="sqlite://"), tracer
+    )
     for member in members:
         member.setServiceParent(bus)
     bus.startService()
@@ -61,9 +69,15 @@ async def running(
         broker.model.close()
 
 
-def memory_bus(clock: Any, endpoint: Any, config: Config) -> Bus:
+def memory_bus(clock: Any, endpoint: Any, config: Config, tracer: Tracer | None = None) -> Bus:
     """Return a bus that reaches its broker through *endpoint*, and whose delays are not random."""
     target = Target(endpoint, uri.parse("amqp://memory"))
     return Bus(
-        clock, [target], config=config, metrics=Metrics(CollectorRegistry()), ids=Ids(), random=lambda: 0.5
+        clock,
+        [target],
+        config=config,
+        metrics=Metrics(CollectorRegistry()),
+        ids=Ids(),
+        random=lambda: 0.5,
+        tracer=tracer,
     )

@@ -357,6 +357,7 @@ class Worker(Service):
         *,
         timeout: float | None = None,
         traceparent: str | None = None,
+        tracestate: str | None = None,
         redeliver: bool = True,
         durable: bool = False,
         expires: float | None = None,
@@ -369,6 +370,7 @@ class Worker(Service):
         :param timeout: seconds from now until the job fails with JobTimeout; None: the configuration's ``timeout``.
             The time that the job waits here, at the broker and at a worker counts.
         :param traceparent: W3C trace context to pass along; None: that of the job whose handler calls this, if any.
+        :param tracestate: what belongs to *traceparent*; None: nothing.
         :param redeliver: whether the job may run twice. If so, it is sent again until it is done. If not, it runs at
             most once, and fails with WorkerLost when it is unknown whether it ran.
         :param durable: whether the broker keeps the job until it is done. *timeout* then bounds only the wait for its
@@ -397,15 +399,16 @@ class Worker(Service):
             )
         if durable and not redeliver:
             raise ValueError("redeliver=False cannot be combined with durable=True: remove one of them")
+        trace = (traceparent, tracestate)
         if traceparent is None and (running := running_job.current()) is not None:
-            traceparent = running.traceparent
+            trace = (running.traceparent, running.tracestate)
         if durable:
-            return engine.send_durable(slip, data, seconds, traceparent, Terms(expires, attempts))
+            return engine.send_durable(slip, data, seconds, trace, Terms(expires, attempts))
         if expires is not None or attempts is not None:
             raise ValueError(
                 "expires and attempts are for durable jobs: add durable=True, or use timeout instead"
             )
-        return engine.send(slip, data, seconds, traceparent, redeliver)
+        return engine.send(slip, data, seconds, trace, redeliver)
 
     def publish(self, topic: str, data: Any = None) -> None:
         """Publish an event, at most once: it is lost while the bus is not connected.

@@ -38,6 +38,9 @@ class RecordingOwner:
     def accepted(self, worker: str) -> None:
         self.events.append(("taken", self.key, worker))
 
+    def resent(self, copies: int) -> None:
+        """Record nothing: the copies are recorded as they are published."""
+
     def succeeded(self, worker: str, result: Any) -> None:
         self.events.append(("done", self.key, worker, result))
 

@@ -15,6 +15,7 @@ from txmicro.broker.memory_transport import MemoryEndpoint
 from txmicro.bus.connections import Bus
 from txmicro.config import Config
 from txmicro.manager import SystemManager
+from txmicro.protocol.tracer import Tracer
 from txmicro.testing import memory_bus
 from txmicro.worker import Worker
 
@@ -62,9 +63,9 @@ class SystemTestCase(SynchronousTestCase):
         self.broker.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def process(self, *members: Member, config: Config | None = None) -> Bus:
+    def process(self, *members: Member, config: Config | None = None, tracer: Tracer | None = None) -> Bus:
         """Start a process with these workers and managers. Advance the clock until they are connected."""
-        bus = memory_bus(self.clock, self.endpoint, config or Config())
+        bus = memory_bus(self.clock, self.endpoint, config or Config(), tracer)
         self.buses.append(bus)
         bus.ids.time = self.unix_time
         for member in members:

@@ -40,6 +40,7 @@ from txmicro.protocol import topology
 from txmicro.protocol.address import Ids
 from txmicro.protocol.codec.base import Codec
 from txmicro.protocol.codec.formats import by_name
+from txmicro.protocol.tracer import Tracer
 from txmicro.util.once import Once
 
 from .large_messages import LargeMessages, SizeLimit
@@ -84,6 +85,7 @@ class Bus(MultiService):
     :param ids: makes ids of workers and jobs.
     :param random: numbers in [0, 1) for the backoff's jitter.
     :param name: the connection's name in the broker's own tools.
+    :param tracer: records spans, as :class:`txmicro.tracing.OpenTelemetryTracer` does; None: there are none.
     :ivar size_limit: the largest message that the broker accepts, as far as that is known.
     :ivar codec: the format in which this process writes bodies; it reads each format by its content type.
     :ivar metrics_address: ``host:port`` of the process's metrics page, for announcements; empty: none.
@@ -101,12 +103,14 @@ class Bus(MultiService):
         ids: Ids,
         random: Callable[[], float],
         name: str = "txmicro",
+        tracer: Tracer | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.clock = clock
         self.config = config
         self.metrics = metrics
         self.metrics_address = ""
+        self.tracer = tracer
         self.ids = ids
         self.random = random
         self.codec: Codec = by_name(config.data_transfer_protocol)

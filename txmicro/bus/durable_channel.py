@@ -20,9 +20,10 @@ from txmicro.amqp.properties import Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
 from txmicro.protocol import messages, topology
 from txmicro.protocol.delivery import Delivery
-from txmicro.protocol.durable_headers import REQUEUED, number
+from txmicro.protocol.durable_headers import REQUEUED, RUN, number
 from txmicro.protocol.durable_message import DurableMessage
 from txmicro.protocol.job import Job
+from txmicro.protocol.trace_headers import read_text, read_trace
 from txmicro.util.once import Once
 
 from .connections import Bus
@@ -187,6 +188,7 @@ class DurableChannel:
         self, channel: Channel, quarantined: bool, deliver: Deliver, properties: Properties, body: bytes
     ) -> None:
         headers = properties.headers or {}
+        traceparent, tracestate = read_trace(headers)
         message = DurableMessage(
             None,
             properties.message_id or "",
@@ -199,12 +201,15 @@ class DurableChannel:
         )
         try:
             content = self._receiver.read(properties, body)
-            job = Job.from_body(content, self._clock.seconds(), traceparent=headers.get("traceparent"))
+            job = Job.from_body(
+                content, self._clock.seconds(), traceparent=traceparent, tracestate=tracestate
+            )
         except DecodeError as error:
             self._receiver.dropped(messages.JOB, error)
         else:
             self._metrics.record_message_received(messages.JOB)
             job.durable, job.tries = True, message.attempt - 1
             job.sent = number(headers, REQUEUED, job.sent)
+            job.earlier_run = read_text(headers, RUN)
             message.job, message.key = job, job.key
         self._jobs.arrived(message)

@@ -22,6 +22,7 @@ from txmicro.protocol.failures import describe
 from txmicro.protocol.job import outcome_body, remaining_ms
 from txmicro.protocol.notifications import notification_kind
 from txmicro.protocol.parcel import Forbidden, Parcel, Unroutable
+from txmicro.protocol.trace_headers import trace_headers
 from txmicro.util.log_once import LogOnce
 
 from .connections import Bus
@@ -55,6 +56,10 @@ class OutgoingJob(Protocol):
     @property
     def traceparent(self) -> str | None:
         """W3C trace context; None: there is none."""
+
+    @property
+    def tracestate(self) -> str | None:
+        """The state that belongs to the trace context; None: nothing."""
 
     @property
     def deadline(self) -> float:
@@ -164,7 +169,7 @@ class Publisher:
         session = self.session
         if session is None:
             return
-        headers = {"traceparent": job.traceparent} if job.traceparent else None
+        headers = trace_headers(job.traceparent, job.tracestate) if job.traceparent else None
         properties = self._job_template.fill(job.key, int(self._time()), life, headers)
         route = self._jobs.known.get(job.address)
         if route is None:

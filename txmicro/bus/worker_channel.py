@@ -20,6 +20,7 @@ from txmicro.protocol.delivery import Delivery
 from txmicro.protocol.handlers import EventHandler
 from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import notification_kind
+from txmicro.protocol.trace_headers import read_trace
 
 from .connections import Bus
 from .publisher import Publisher
@@ -305,12 +306,14 @@ class WorkerChannel:
     def _job_message(self, channel: Channel, deliver: Deliver, properties: Properties, body: bytes) -> None:
         delivery = Delivery(channel, deliver.delivery_tag)
         headers = properties.headers
+        traceparent, tracestate = read_trace(headers) if headers else (None, None)
         try:
             job = Job.from_body(
                 self.receiver.read(properties, body),
                 self._bus.clock.seconds(),
                 redelivered=deliver.redelivered,
-                traceparent=headers.get("traceparent") if headers else None,
+                traceparent=traceparent,
+                tracestate=tracestate,
             )
         except DecodeError as error:
             self.receiver.dropped(messages.JOB, error)

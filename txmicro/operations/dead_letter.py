@@ -15,6 +15,7 @@ from txmicro.errors import DecodeError
 from txmicro.protocol import durable_headers
 from txmicro.protocol.codec.formats import by_content_type
 from txmicro.protocol.failures import from_header
+from txmicro.protocol.trace_headers import TRACEPARENT, TRACESTATE
 
 SUMMARY_TEXT: Final = 1000
 """The most characters of a text in a summary."""
@@ -154,7 +155,7 @@ def group_copies(letters: Iterable[DeadLetter]) -> Iterable[list[DeadLetter]]:
 
 
 def _is_own(header: str) -> bool:
-    return header.startswith("txmicro-") or header == durable_headers.TRACEPARENT
+    return header.startswith("txmicro-") or header in (TRACEPARENT, TRACESTATE)
 
 
 def _moment(value: Any) -> datetime | None:

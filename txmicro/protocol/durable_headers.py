@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .failures import describe, from_header, to_header
+from .trace_headers import read_text, read_trace, trace_headers
 
 ATTEMPT: Final = "txmicro-attempt"  # the number of the attempt; 1 is the first
 ATTEMPTS: Final = "txmicro-attempts"  # how many attempts the sender asked for
@@ -14,7 +15,7 @@ FAILURE: Final = "txmicro-failure"  # the last failure, as failures.to_header re
 REASON: Final = "txmicro-reason"  # why it was moved to the dead letters
 FAILED: Final = "txmicro-failed"  # when it failed last, in ms of Unix time
 REQUEUED: Final = "txmicro-requeued"  # when an operator requeued it, in ms of Unix time
-TRACEPARENT: Final = "traceparent"
+RUN: Final = "txmicro-run"  # the trace context of the attempt before, if that had a span
 
 _NUMBERS: Final = (ATTEMPT, ATTEMPTS, EXPIRES, STORED, FAILED, REQUEUED)
 _LARGEST: Final = 2**53
@@ -51,7 +52,7 @@ def lasting(headers: dict[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {name: number(headers, name, 0) for name in _NUMBERS if number(headers, name, 0)}
     if isinstance(headers.get(FAILURE), dict):
         kept[FAILURE] = to_header(describe(from_header(headers[FAILURE]), None))
-    trace = headers.get(TRACEPARENT)
-    if isinstance(trace, str) and len(trace) <= 255:
-        kept[TRACEPARENT] = trace
-    return kept
+    run = read_text(headers, RUN)
+    if run:
+        kept[RUN] = run
+    return kept | trace_headers(*read_trace(headers))

@@ -9,6 +9,7 @@ from txmicro.errors import DecodeError, TooManyHops, show
 
 from .address import parse
 from .messages import check_address, check_worker_id, get, get_job_id, get_number
+from .span import Span
 
 LONGEST_TIMEOUT: Final = 10**9
 """Seconds of the longest timeout, as in the configuration. It travels in milliseconds, which must be below 2^53."""
@@ -66,9 +67,13 @@ class Job:
     :ivar deadline: when the origin stops waiting, in seconds of the local monotonic clock.
     :ivar tries: how often this hop was sent before; 0: this is the first copy.
     :ivar redelivered: whether the broker delivered this copy before.
-    :ivar traceparent: W3C trace context, passed along unchanged; None: there is none.
+    :ivar traceparent: W3C trace context that the job was sent with; with a tracer, that of the handler's span;
+        None: there is none.
+    :ivar tracestate: what belongs to *traceparent*, passed along with it; None: nothing.
     :ivar durable: whether the broker keeps the job until it is done; otherwise its sender does.
     :ivar redeliver: whether the job may run twice.
+    :ivar earlier_run: the trace context of the attempt before, if that is known.
+    :ivar span: the span of the handler; None: there is no tracer, or the handler has not started.
     :ivar past: how many hops came before the routing slip: a :class:`Forward` begins a new one.
     :ivar sent: when this hop was first sent, in milliseconds of Unix time; 0: unknown.
     :ivar address: the address of this hop.
@@ -90,6 +95,9 @@ class Job:
     redeliver: bool = True
     past: int = 0
     sent: int = 0
+    tracestate: str | None = None
+    earlier_run: str | None = field(default=None, compare=False)
+    span: Span | None = field(default=None, compare=False, repr=False)
     address: str = field(init=False)
     hop: int = field(init=False)
     key: str = field(init=False)
@@ -126,6 +134,7 @@ class Job:
             durable=self.durable,
             redeliver=self.redeliver,
             past=past,
+            tracestate=self.tracestate,
         )
 
     def followed_by(self, result: Any, sender: str, max_hops: int) -> Job | None:
@@ -175,7 +184,13 @@ class Job:
 
     @classmethod
     def from_body(
-        cls, body: Any, now: float, *, redelivered: bool = False, traceparent: str | None = None
+        cls,
+        body: Any,
+        now: float,
+        *,
+        redelivered: bool = False,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
     ) -> Job:
         """Return the hop that a message's *body* describes; *now* is the local clock's time.
 
@@ -204,4 +219,5 @@ class Job:
             redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
             past=int(get_number(body, "past", 0)) if "past" in body else 0,
             sent=int(get_number(body, "sent", 0)) if "sent" in body else 0,
+            tracestate=tracestate,
         )

@@ -217,6 +217,8 @@ class DurableIntake:
             durable_headers.FAILURE: to_header(failure),
             durable_headers.FAILED: self._now_ms(),
         }
+        if job.span is not None:
+            headers[durable_headers.RUN] = job.traceparent
         step = self._policy.next(message.attempt, message.attempts, error)
         left = self._left(message)
         if step is None:

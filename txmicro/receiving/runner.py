@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from txmicro.errors import JobError, RuntimeExceeded
 from txmicro.protocol.handlers import JobHandler
 from txmicro.protocol.job import Job
+from txmicro.protocol.tracer import Tracer
 from txmicro.util.clock import Clock, Timer
 
 from . import running_job
@@ -55,6 +56,7 @@ class Runner:
     :param worker: the worker's id, for the log.
     :param in_thread: runs ``f(*args)`` in a thread, for a handler that is to run there.
     :param max_runtime: seconds until a handler is canceled; plain functions cannot be.
+    :param tracer: starts the span of each run, which the supervisor ends; None: there are no spans.
     """
 
     log = Logger()
@@ -69,6 +71,7 @@ class Runner:
         worker: str,
         in_thread: Callable[..., Deferred[Any]] | None,
         max_runtime: float,
+        tracer: Tracer | None = None,
     ) -> None:
         self._clock = clock
         self._worker = worker
@@ -77,6 +80,7 @@ class Runner:
         self._acks = acks
         self._in_thread = in_thread
         self._max_runtime = max_runtime
+        self._tracer = tracer
         self._plain = in_thread is None and not is_coroutine_function(handler)
         self._queue: deque[Job] = deque()
         self._running: dict[str, tuple[Job, Deferred[Any], float]] = {}  # in the order of their starts
@@ -158,9 +162,11 @@ class Runner:
 
     def _run(self, job: Job) -> None:
         began = self._clock.seconds()
-        token = running_job.enter(self._worker, job, job.traceparent)
+        call = self._in_thread or maybeDeferred
+        span = job.span = None if self._tracer is None else self._tracer.process(job, self._worker)
+        token = running_job.enter(self._worker, job)
         try:
-            running = (self._in_thread or maybeDeferred)(self._handler, job)
+            running = call(self._handler, job) if span is None else span.run(call, self._handler, job)
         finally:
             running_job.leave(token)
         self._running[job.key] = job, running, began

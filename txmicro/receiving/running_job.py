@@ -19,13 +19,15 @@ class RunningJob(NamedTuple):
 
     :ivar worker: the id of the worker that runs it.
     :ivar id: the job's id. :ivar hop: the number of its hop; 0 is the first.
-    :ivar traceparent: its W3C trace context; None: there is none.
+    :ivar traceparent: its W3C trace context, with a tracer that of the span of its handler; None: there is none.
+    :ivar tracestate: what belongs to *traceparent*; None: nothing.
     """
 
     worker: str
     id: str
     hop: int
     traceparent: str | None
+    tracestate: str | None = None
 
 
 _variable: Final[ContextVar[RunningJob | None]] = ContextVar("txmicro_running_job", default=None)
@@ -37,7 +39,7 @@ leave: Final = _variable.reset
 """Set what :func:`enter` has replaced. Takes the token that it returned."""
 
 
-def enter(worker: str, job: Job, traceparent: str | None) -> Token[RunningJob | None]:
+def enter(worker: str, job: Job) -> Token[RunningJob | None]:
     """Have :func:`current` return *job*, which *worker* runs, from now on; return the token for :func:`leave`."""
-    running = tuple.__new__(RunningJob, (worker, job.id, job.hop, traceparent))  # without a Python call
-    return _variable.set(running)
+    values = (worker, job.id, job.hop, job.traceparent, job.tracestate)
+    return _variable.set(tuple.__new__(RunningJob, values))  # without a Python call

@@ -22,6 +22,8 @@ from txmicro.protocol.failures import describe, from_header
 from txmicro.protocol.job import Job, is_seconds
 from txmicro.protocol.outcomes import DEAD, FORWARDED, RETRIED, RETURNED, SUCCEEDED
 from txmicro.protocol.parcel import Parcel, Unroutable
+from txmicro.protocol.span import Span
+from txmicro.protocol.trace_headers import trace_headers
 from txmicro.receiving.answers import Answers
 from txmicro.receiving.durable_intake import DurableIntake
 from txmicro.receiving.intake import Intake
@@ -109,6 +111,7 @@ class DurableLane:
         self._time = bus.ids.time
         self._metrics = bus.metrics.service(kind)
         self._lanes = self._metrics.lanes
+        self._tracer = bus.tracer
         self._publisher = channel.publisher
         self._runner = runner
         self._interactive = interactive
@@ -192,6 +195,19 @@ class DurableLane:
 
     def send(self, job: Job, promise: JobPromise, terms: Terms) -> None:
         """Have the broker keep *job*, and resolve *promise*; raises AddressError, EncodeError, MessageTooLarge."""
+        span = None if self._tracer is None else self._tracer.send(job)
+        try:
+            storing = self._watch(job, promise, terms)
+        except Exception as error:
+            if span is not None:
+                span.end(error)
+            raise
+        if span is not None:
+            _end_with(span, storing)
+        storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
+
+    def _watch(self, job: Job, promise: JobPromise, terms: Terms) -> Deferred[None]:
+        """Wait for the end of *job*, and have the broker keep it; return what fires when it does."""
         parcel = self._parcel(job)
         now = job.sent
         parcel.headers[durable_headers.STORED] = now
@@ -205,7 +221,7 @@ class DurableLane:
             PendingJob(job.key, job.id, job.address, b"", job.deadline, owner, size=len(parcel.body))
         )
         owner.storing = self._confirmed.store(parcel)
-        owner.storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
+        return owner.storing
 
     def _is_stored(self, _: None, key: str, promise: JobPromise) -> None:
         self._outbox.stored(key)
@@ -230,7 +246,7 @@ class DurableLane:
             messages.JOB,
             job.key,
             self._publisher.encode(job.body(self._clock.seconds())),
-            {"traceparent": job.traceparent} if job.traceparent else {},
+            trace_headers(job.traceparent, job.tracestate),
         )
 
     # Called by the confirmed publisher (sending.confirmed.ParcelPublisher)
@@ -314,7 +330,7 @@ class DurableLane:
             except Exception as wrong:  # the result cannot be encoded, is too large, or no address
                 self._failed(job, wrong)
         elif isinstance(error, WorkerStopped):
-            self._returned(job)
+            self._returned(job, error)
         else:
             self._failed(job, error)
         self._interactive.start_held()
@@ -323,31 +339,45 @@ class DurableLane:
         hop = job.followed_by(result, self.id, self._max_hops)
         if hop is None:
             self._tell_origin(job, messages.RESULT, {"result": result})
-            self._count(SUCCEEDED)
+            self._count(job, SUCCEEDED)
             self.intake.succeeded(job)
         else:
-            following = self.intake.followed(job, self._parcel(hop))
-            following.addCallbacks(lambda _: self._count(FORWARDED), self._not_followed, errbackArgs=(job,))
+            following = self._follow(job, hop)
+            following.addCallbacks(
+                lambda _: self._count(job, FORWARDED), self._not_followed, errbackArgs=(job,)
+            )
             following.addCallback(lambda _: self._interactive.start_held())
+
+    def _follow(self, job: Job, hop: Job) -> Deferred[None]:
+        span = None if self._tracer is None else self._tracer.send(hop)
+        try:
+            following = self.intake.followed(job, self._parcel(hop))
+        except Exception as error:
+            if span is not None:
+                span.end(error)
+            raise
+        return following if span is None else _end_with(span, following)
 
     def _not_followed(self, failure: Failure, job: Job) -> None:
         if isinstance(failure.value, NotStored | MessageTooLarge):  # no durable jobs are taken there, yet
             self._failed(job, failure.value)
         else:
-            self._returned(job)
+            self._returned(job, failure.value)
 
-    def _returned(self, job: Job) -> None:
-        self._count(RETURNED)
+    def _returned(self, job: Job, error: BaseException | None) -> None:
+        self._count(job, RETURNED, error)
         self.intake.stopped(job)
 
-    def _count(self, outcome: str) -> None:
+    def _count(self, job: Job, outcome: str, error: BaseException | None = None) -> None:
         self._lanes[DURABLE].outcomes[outcome].value += 1
+        if job.span is not None:
+            job.span.end(error, outcome)
 
     def _failed(self, job: Job, error: BaseException) -> None:
         failure = describe(error, self.id)
         self._metrics.record_error(failure["type"])
         last = self.intake.failed(job, error, failure)
-        self._count(DEAD if last else RETRIED)
+        self._count(job, DEAD if last else RETRIED, error)
         log_failed_job(self.log, self.id, job.id, error, again=not last)
         if last:
             self._tell_origin(job, messages.FAILURE, {"failure": failure})
@@ -358,6 +388,16 @@ class DurableLane:
         now = self._clock.seconds()
         self._recent.forget(now)
         self._recent.add(job.key, now)
+
+
+def _end_with(span: Span, storing: Deferred[None]) -> Deferred[None]:
+    """End *span* when *storing* fires or fails, and return it."""
+
+    def ended(result: Any) -> Any:
+        span.end(result.value if isinstance(result, Failure) else None)
+        return result
+
+    return storing.addBoth(ended)
 
 
 class _DurableOwner:
@@ -375,6 +415,9 @@ class _DurableOwner:
     def accepted(self, worker: str) -> None:
         """Note that *worker* has the job."""
         self._promise.accepted(worker)
+
+    def resent(self, copies: int) -> None:
+        """Do nothing: the broker keeps the job, so it is not sent again here."""
 
     def succeeded(self, worker: str, result: Any) -> None:
         """End the job with *result*."""

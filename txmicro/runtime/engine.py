@@ -24,6 +24,7 @@ from txmicro.protocol.handlers import JobHandler
 from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import Announcement
 from txmicro.protocol.outcomes import CANCELED, FAILED, FORWARDED, SUCCEEDED
+from txmicro.protocol.trace_headers import TraceContext
 from txmicro.receiving.answers import Answers, Reply
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.retry import RetryPolicy
@@ -33,6 +34,7 @@ from txmicro.sending.forwarding import Forwarding
 from txmicro.sending.future import JobFuture, JobPromise
 from txmicro.sending.outbox import Outbox
 from txmicro.sending.pending import Owner, PendingJob
+from txmicro.sending.traced import TracedOwner
 from txmicro.util.prometheus import BUCKETS
 
 from .control import ControlMessages
@@ -91,6 +93,7 @@ class Engine:
         self._metrics = bus.metrics.service(self.type)
         self._lanes = self._metrics.lanes
         self._trips = self._metrics.trips
+        self._tracer = bus.tracer
         self._slots = Slots(capacity if handler is not None else 0)
         self.channel = WorkerChannel(bus, self.id, Announcer.topics(self.type), service=self.type)
         self._publisher = self.channel.publisher
@@ -112,6 +115,7 @@ class Engine:
             worker=self.id,
             in_thread=in_thread,
             max_runtime=max_runtime,
+            tracer=bus.tracer,
         )
         self._answers = Answers(bus.clock, self._sender)
         self._intake = Intake(bus.clock, self._slots, self._runner, self._sender, self._answers)
@@ -260,37 +264,61 @@ class Engine:
     # Jobs that are sent
 
     def send(
-        self, slip: list[str], data: Any, timeout: float, traceparent: str | None, redeliver: bool
+        self, slip: list[str], data: Any, timeout: float, trace: TraceContext, redeliver: bool
     ) -> JobFuture:
         """Send a job along *slip*, as :meth:`txmicro.Worker.send` describes."""
-        job = self._job(slip, data, timeout, traceparent)
+        job = self._job(slip, data, timeout, trace)
         job.redeliver = redeliver
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
         self.send_hop(job, JobPromise(future, self, job.deadline - timeout))
         return future
 
     def send_durable(
-        self, slip: list[str], data: Any, timeout: float, traceparent: str | None, terms: Terms
+        self, slip: list[str], data: Any, timeout: float, trace: TraceContext, terms: Terms
     ) -> JobFuture:
         """Have the broker keep a job, as :meth:`txmicro.Worker.send` describes."""
-        job = self._job(slip, data, timeout, traceparent)
+        job = self._job(slip, data, timeout, trace)
         job.durable = True
         future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
         self.lane.send(job, JobPromise(future, self, job.deadline - timeout), terms)
         return future
 
-    def _job(self, slip: list[str], data: Any, timeout: float, traceparent: str | None) -> Job:
+    def _job(self, slip: list[str], data: Any, timeout: float, trace: TraceContext) -> Job:
         if len(slip) > self._max_hops:
             raise AddressError(f"a routing slip of {len(slip)} addresses: max_hops allows {self._max_hops}")
         for stop in slip or [""]:
             parse(stop)
         deadline = self._clock.seconds() + timeout
-        return Job(self._ids.job(), data, slip, 0, self.id, self.id, deadline, traceparent=traceparent)
+        traceparent, tracestate = trace
+        return Job(
+            self._ids.job(),
+            data,
+            slip,
+            0,
+            self.id,
+            self.id,
+            deadline,
+            traceparent=traceparent,
+            tracestate=tracestate,
+        )
 
     # Called by the forwarding (sending.forwarding.HopSender)
 
     def send_hop(self, hop: Job, owner: Owner) -> bool:
         """Send *hop* for *owner*; return False, and do nothing, if it is pending already."""
+        if self._tracer is None:
+            return self._send_hop(hop, owner)
+        span = self._tracer.send(hop)
+        try:
+            sent = self._send_hop(hop, TracedOwner(owner, span, first=not hop.hop))
+        except Exception as error:
+            span.end(error)
+            raise
+        if not sent:
+            span.end()
+        return sent
+
+    def _send_hop(self, hop: Job, owner: Owner) -> bool:
         hop.sent = int(self._time() * 1000)
         body = self._publisher.encode(hop.body(self._clock.seconds()))
         return self._outbox.add(
@@ -302,6 +330,7 @@ class Engine:
                 hop.deadline,
                 owner,
                 traceparent=hop.traceparent,
+                tracestate=hop.tracestate,
                 size=len(body),
                 redeliver=hop.redeliver,
             )
@@ -348,9 +377,12 @@ class Engine:
             reply = self._failed(job, wrong)
         if error is not None:
             self._metrics.record_error(type_name(error))
-            lane.outcomes[CANCELED if isinstance(error, JobCancelled) else FAILED].value += 1
+            outcome = CANCELED if isinstance(error, JobCancelled) else FAILED
         else:
-            lane.outcomes[FORWARDED if reply.type == FORWARDED else SUCCEEDED].value += 1
+            outcome = FORWARDED if reply.type == FORWARDED else SUCCEEDED
+        lane.outcomes[outcome].value += 1
+        if job.span is not None:
+            job.span.end(error, outcome)
         self._intake.finished(job.key, reply)
         self.lane.intake.start_held()
 

@@ -88,6 +88,9 @@ class _Hop:
     def accepted(self, worker: str) -> None:
         """Do nothing: the job's origin is told by the worker."""
 
+    def resent(self, copies: int) -> None:
+        """Do nothing: the hop goes on."""
+
     def succeeded(self, worker: str, result: Any) -> None:
         """End the hop: what follows is done."""
         self._forwarding.end(self, self._job, None)

@@ -205,6 +205,9 @@ class JobPromise:
         self._future._worker = worker
         _fire(self._future._waiting_for_accepted, worker)
 
+    def resent(self, copies: int) -> None:
+        """Do nothing: the job goes on."""
+
     def stored(self) -> None:
         """Note that the broker has the job."""
         self._future._is_stored = True

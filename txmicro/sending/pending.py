@@ -19,6 +19,9 @@ class Owner(Protocol):
     def accepted(self, worker: str) -> None:
         """Note that *worker* has the job; called again when another worker accepts it."""
 
+    def resent(self, copies: int) -> None:
+        """Note that another copy is sent, the *copies*-th one."""
+
     def succeeded(self, worker: str, result: Any) -> None:
         """Note that the job has ended at *worker* with *result*, which is None for a hop that was passed on."""
 
@@ -37,6 +40,7 @@ class PendingJob:
     :ivar address: where the hop goes.
     :ivar body: the encoded body; empty for a durable job.
     :ivar traceparent: W3C trace context, which travels in a header; None: there is none.
+    :ivar tracestate: what belongs to *traceparent*, in another header; None: nothing.
     :ivar deadline: the time at which it fails with :class:`~txmicro.errors.JobTimeout`, in the clock's seconds.
     :ivar owner: who is told what becomes of it.
     :ivar size: bytes of memory that it needs here.
@@ -84,6 +88,7 @@ class PendingJob:
         "taken_at",
         "taker",
         "traceparent",
+        "tracestate",
         "unreturned",
         "unrun",
     )
@@ -98,6 +103,7 @@ class PendingJob:
         owner: Owner,
         *,
         traceparent: str | None = None,
+        tracestate: str | None = None,
         size: int = 0,
         redeliver: bool = True,
     ) -> None:
@@ -106,6 +112,7 @@ class PendingJob:
         self.address = address
         self.body = body
         self.traceparent = traceparent
+        self.tracestate = tracestate
         self.deadline = deadline
         self.owner = owner
         self.size = size

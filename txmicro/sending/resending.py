@@ -215,6 +215,7 @@ class Resending:
         if job.copies == 1:
             job.sent_at = now
         else:
+            job.owner.resent(job.copies)
             self.ask(job.address)
         try:
             self._publisher.send_job(job)

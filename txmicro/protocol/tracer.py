@@ -1,0 +1,29 @@
+"""The interface between workers and what records their spans, for instance :mod:`txmicro.tracing`.
+
+Without a tracer, jobs only carry the trace context that they were sent with.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from .job import Job
+from .span import Span
+
+
+class Tracer(Protocol):
+    """Starts spans. Its methods are called in the reactor's thread, and do not raise."""
+
+    def send(self, job: Job) -> Span:
+        """Start the span of sending the hop *job*, and have the hop carry its context.
+
+        The parent of a first hop is the current span, or the trace context that *job* has. The parent of a later hop is
+        that context, which is the one of the handler before.
+        """
+
+    def process(self, job: Job, worker: str) -> Span:
+        """Start the span of the handler that *worker* runs for *job*, and have *job* carry its context.
+
+        The parent is the span that sent the hop. The span of another run has a link to the run before, or, if that is
+        unknown, to the parent.
+        """

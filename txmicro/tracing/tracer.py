@@ -1,0 +1,147 @@
+"""Records the spans of jobs with OpenTelemetry.
+
+The span of sending a job is a producer span, and that of its handler a consumer span, whose parent is the former. The
+conventions allow that where each message has a span of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import (
+    Link,
+    Span,
+    SpanKind,
+    TracerProvider,
+    get_current_span,
+    get_tracer_provider,
+)
+
+from txmicro._version import __version__
+from txmicro.protocol import topology
+from txmicro.protocol.address import ANY
+from txmicro.protocol.job import Job
+
+from . import conventions
+from .context import describe, parent_context, parse
+from .span import OpenTelemetrySpan
+
+SCHEMA: Final = "https://opentelemetry.io/schemas/1.43.0"
+"""The release of the semantic conventions that the spans follow."""
+
+
+class OpenTelemetryTracer:
+    """A :class:`~txmicro.protocol.tracer.Tracer` that records with OpenTelemetry.
+
+    :param provider: where the spans go; None: the global ``TracerProvider``.
+    :param unix_time: returns the Unix time in seconds, for the time that a job has waited.
+    """
+
+    def __init__(
+        self, provider: TracerProvider | None = None, unix_time: Callable[[], float] = time.time
+    ) -> None:
+        self._unix_time = unix_time
+        self._tracer = (provider or get_tracer_provider()).get_tracer("txmicro", __version__, SCHEMA)
+
+    def send(self, job: Job) -> OpenTelemetrySpan:
+        """Start the span of sending the hop *job*, and have the hop carry its context."""
+        kind, exchange, key, _ = _destination(job.address, job.durable)
+        attributes = {
+            conventions.OPERATION_NAME: "send",
+            conventions.OPERATION_TYPE: "send",
+            conventions.DESTINATION: f"{exchange}:{key}",
+            conventions.ROUTING_KEY: key,
+            conventions.CLIENT: job.sender,
+            **_describe(job),
+        }
+        return self._start(job, f"send {kind}", _sending_context(job), SpanKind.PRODUCER, attributes, ())
+
+    def process(self, job: Job, worker: str) -> OpenTelemetrySpan:
+        """Start the span of the handler that *worker* runs for *job*, and have *job* carry its context."""
+        kind, exchange, key, queue = _destination(job.address, job.durable)
+        attributes = {
+            conventions.OPERATION_NAME: "process",
+            conventions.OPERATION_TYPE: "process",
+            conventions.DESTINATION: f"{exchange}:{key}:{queue}",
+            conventions.ROUTING_KEY: key,
+            conventions.CLIENT: worker,
+            conventions.GROUP: kind,
+            conventions.ATTEMPT: job.tries + 1,
+            **_describe(job),
+        }
+        if job.sent and not (job.durable and job.tries):  # later attempts wait as their policy says
+            attributes[conventions.WAIT] = max(0.0, self._unix_time() - job.sent / 1000)
+        parent = parse(job.traceparent, job.tracestate)
+        return self._start(
+            job, f"process {kind}", parent_context(parent), SpanKind.CONSUMER, attributes, _links(job, parent)
+        )
+
+    def _start(
+        self,
+        job: Job,
+        name: str,
+        context: Context,
+        kind: SpanKind,
+        attributes: dict[str, Any],
+        links: tuple[Link, ...],
+    ) -> OpenTelemetrySpan:
+        span = self._tracer.start_span(name, context, kind, attributes, links)
+        _carry(job, span)
+        return OpenTelemetrySpan(span)
+
+
+@lru_cache(1000)
+def _destination(address: str, durable: bool) -> tuple[str, str, str, str]:
+    """Return the worker type of *address*, and the exchange, routing key and queue of its jobs."""
+    kind, _, rest = address.partition(":")
+    exchange = topology.to_exchange(kind)
+    if durable:
+        return kind, exchange, topology.DURABLE_KEY, topology.durable_queue(kind)
+    if rest == ANY:
+        return kind, exchange, "*", topology.jobs_queue(kind)
+    return kind, exchange, address, topology.direct_queue(address)
+
+
+def _describe(job: Job) -> dict[str, Any]:
+    return {
+        conventions.SYSTEM: conventions.RABBITMQ,
+        conventions.MESSAGE: job.key,
+        conventions.CONVERSATION: job.id,
+        conventions.ADDRESS: job.address,
+        conventions.LANE: "durable" if job.durable else "interactive",
+        conventions.HOP: job.hop,
+    }
+
+
+def _sending_context(job: Job) -> Context:
+    """Return the context of the span that sends *job*: the current one, unless *job* belongs to another trace.
+
+    A later hop is sent when its handler has ended, in the context of whatever ended it.
+    """
+    own = parse(job.traceparent, job.tracestate)
+    if job.hop:
+        return parent_context(own)
+    current = get_current_span().get_span_context()
+    if current.is_valid and (own is None or own.trace_id == current.trace_id):
+        return get_current()
+    return parent_context(own)
+
+
+def _links(job: Job, parent: Any) -> tuple[Link, ...]:
+    """Return the link of a run that is not the first one: to the run before, or, if that is unknown, to the parent."""
+    earlier = parse(job.earlier_run)
+    if earlier is not None:
+        return (Link(earlier, {conventions.LINK: "earlier attempt"}),)
+    if parent is not None and (job.tries or job.redelivered):
+        return (Link(parent, {conventions.LINK: "sent again" if job.tries else "delivered again"}),)
+    return ()
+
+
+def _carry(job: Job, span: Span) -> None:
+    """Have *job* carry the context of *span*. One that is not recorded would be an unknown parent."""
+    if span.is_recording() or job.traceparent is None:
+        job.traceparent, job.tracestate = describe(span.get_span_context())
