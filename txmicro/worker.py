@@ -291,6 +291,16 @@ class Worker(Service):
         return 0 if self._engine is None else self._engine.held_jobs
 
     @property
+    def pending_bytes(self) -> int:
+        """Size of the messages that the worker keeps for these jobs, in bytes."""
+        return 0 if self._engine is None else self._engine.pending_bytes
+
+    @property
+    def job_capacity(self) -> int:
+        """How many jobs the running worker runs at once; 0: it takes none."""
+        return 0 if self._engine is None else self._engine.job_capacity
+
+    @property
     def passed_on_jobs(self) -> int:
         """How many jobs the worker has passed on whose next hop has not ended."""
         return 0 if self._engine is None else self._engine.passed_on_jobs

@@ -104,7 +104,8 @@ class ReactorMonitorTests(TestCase):
             def do_job(self, job: Job) -> bool:
                 return twice.wait(50)
 
-        monitor = ReactorMonitor(reactor, every=0.01, blocked=0.02, again=0.02)
+        lags: list[float] = []
+        monitor = ReactorMonitor(reactor, lags.append, every=0.01, blocked=0.02, again=0.02)
         globalLogPublisher.addObserver(observer)
         try:
             async with running(Blocks()) as bus:
@@ -112,6 +113,7 @@ class ReactorMonitorTests(TestCase):
                 self.assertTrue(await bus.send("WB:*", timeout=60))
                 self.assertIn("it was blocked for", await over)
                 self.assertIn("has been blocked for", said[0])
+                self.assertGreater(max(lags), 0.02)
         finally:
             monitor.stop()
             globalLogPublisher.removeObserver(observer)

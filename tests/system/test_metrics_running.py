@@ -73,11 +73,15 @@ class GaugeTests(Counting):
         )
         self.assertEqual((few.pending_jobs, few.running_jobs, few.held_jobs), (0, 1, 1))
         self.assertEqual(self.gauges(self.sender), (2, 0, 0))
+        self.assertGreater(self.value(self.sender, "outbox_bytes", service="WA") or 0, 100)
+        self.assertEqual(self.value(self.sender, "job_capacity", service="WA"), 0)
+        self.assertEqual(self.value(few, "job_capacity", service="WF"), 1)
         self.assertEqual(self.gauges(few), (0, 1, 1))
         first.cancel()
         self.assertEqual(self.result(other.when_done(), 2.0), 1)
         self.assertEqual(self.gauges(self.sender), (0, 0, 0))
         self.assertEqual(self.gauges(few), (0, 0, 0))
+        self.assertEqual(self.value(self.sender, "outbox_bytes", service="WA"), 0)
 
     def test_a_stopped_worker_is_not_counted(self) -> None:
         self.sender.send("WB:*", "never")
@@ -174,6 +178,52 @@ class WhereTests(Counting):
         job.cancel()
         self.error(ended, JobCancelled)
         self.assertEqual(self.errors(self.sender), {})
+
+
+class BusTests(Counting):
+    def test_a_connection_that_is_lost_and_made_again(self) -> None:
+        names = ("bus_connected", "bus_reconnects_total")
+        self.assertEqual([self.value(self.sender, name) for name in names], [1, 0])
+        self.endpoint.broker = None
+        self.broker.close()
+        self.advance(0.1)
+        self.assertEqual([self.value(self.sender, name) for name in names], [0, 0])
+        self.restart_broker()
+        self.advance(5)
+        self.assertEqual([self.value(self.sender, name) for name in names], [1, 1])
+        self.stop(self.sender.bus)
+        self.assertEqual([self.value(self.sender, name) for name in names], [0, 1])
+
+    def test_confirms(self) -> None:
+        self.assertEqual(self.value(self.sender, "confirm_seconds_count"), 0)
+        self.result(self.sender.send("WB:*", 1, durable=True).when_done(), 0.5)
+        self.assertEqual(self.value(self.sender, "confirm_seconds_count"), 1)
+
+    def test_probes(self) -> None:
+        self.sender.send("WB:*", "never")
+        self.advance(5)
+        self.assertEqual(self.value(self.sender, "probes_total", service="WA"), 2)
+
+    def test_jobs_that_are_delivered_again(self) -> None:
+        self.sender.send("WB:*", "never")
+        self.sender.send("WB:*", "never", durable=True)
+        self.advance(0.5)
+        other = Silent("WB", do_job=work)
+        self.process(other)
+        session: Any = self.worker.bus.session
+        self.endpoint.broker = None  # it cannot reconnect
+        session.consuming.transport.abortConnection()
+        self.advance(0.5)
+        for job_type in ("interactive", "durable"):
+            labels = {"service": "WB", "job_type": job_type}
+            self.assertEqual(self.value(other, "job_redeliveries_total", **labels), 1, job_type)
+
+    def test_messages_that_cannot_be_decoded(self) -> None:
+        publisher = self.sender._running_engine.channel.publisher
+        self.patch(publisher, "encode", lambda body: b"{")
+        self.sender.send("WB:*", timeout=1)
+        self.advance(2)
+        self.assertEqual(self.value(self.worker, "undecodable_messages_total", service="WB"), 1)
 
 
 class OutcomeTests(Counting):

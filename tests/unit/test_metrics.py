@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from twisted.internet.task import Clock
@@ -95,6 +97,33 @@ class RecordTests(MetricsCase):
             },
         )
 
+    def test_what_went_wrong(self) -> None:
+        service = self.metrics.service("WB")
+        service.record_redelivery("durable")
+        service.record_probe()
+        service.record_undecodable()
+        service.record_undecodable()
+        self.assertEqual(self.value("job_redeliveries_total", service="WB", job_type="durable"), 1)
+        self.assertEqual(self.value("probes_total", service="WB"), 1)
+        self.assertEqual(self.value("undecodable_messages_total", service="WB"), 2)
+
+    def test_the_bus(self) -> None:
+        names = ("broker_blocked", "bus_connected", "bus_reconnects_total")
+        self.assertEqual([self.value(name) for name in names], [0, None, None])
+        bus = self.metrics.bus
+        bus.set_connected(False)
+        self.assertEqual([self.value(name) for name in names], [0, 0, 0])
+        for connected in (True, False, True):
+            bus.set_connected(connected)
+        bus.blocked = True
+        self.assertEqual([self.value(name) for name in names], [1, 1, 1])
+
+    def test_times_of_the_process(self) -> None:
+        self.metrics.lag.durations.observe(0.002)
+        self.metrics.bus.confirms.durations.observe(0.2)
+        self.assertEqual(self.value("reactor_lag_seconds_bucket", le="0.0025"), 1)
+        self.assertEqual(self.value("confirm_seconds_sum"), 0.2)
+
     def test_queues(self) -> None:
         service = self.metrics.service("SM")
         self.assertEqual(self.children("queue_jobs", "type"), set())
@@ -123,18 +152,19 @@ class RecordTests(MetricsCase):
     def test_jobs_of_all_workers_of_a_service(self) -> None:
         class Counts:
             pending_jobs, running_jobs, held_jobs = 3, 2, 1
+            job_capacity, pending_bytes = 10, 500
 
         one, other = Counts(), Counts()
         service = self.metrics.service("WB")
         self.assertIsNone(self.value("pending_jobs", service="WB"))
         for worker in (one, other):
             service.add_job_counts(worker)
-        names = ("pending_jobs", "running_jobs", "held_jobs")
-        self.assertEqual([self.value(name, service="WB") for name in names], [6, 4, 2])
+        names = ("pending_jobs", "running_jobs", "held_jobs", "job_capacity", "outbox_bytes")
+        self.assertEqual([self.value(name, service="WB") for name in names], [6, 4, 2, 20, 1000])
         service.remove_job_counts(one)
-        self.assertEqual([self.value(name, service="WB") for name in names], [3, 2, 1])
+        self.assertEqual([self.value(name, service="WB") for name in names], [3, 2, 1, 10, 500])
         service.remove_job_counts(other)
-        self.assertEqual([self.value(name, service="WB") for name in names], [0, 0, 0])
+        self.assertEqual([self.value(name, service="WB") for name in names], [0, 0, 0, 0, 0])
 
     def test_workers(self) -> None:
         service = self.metrics.service("SM")
@@ -191,14 +221,23 @@ class PageTests(MetricsCase):
         self.assertNotIn("connected_workers", generate_latest(self.registry).decode())
 
     def test_the_page_has_metrics_of_the_process(self) -> None:
-        page = generate_latest(self.registry).decode()
         for name in (
             "process_cpu_seconds_total",
             "process_resident_memory_bytes",
-            "python_info",
-            "python_gc_",
+            "process_virtual_memory_bytes",
+            "process_start_time_seconds",
+            "process_open_fds",
+            "process_max_fds",
         ):
-            self.assertIn(name, page)
+            self.assertGreater(self.registry.get_sample_value(name) or 0, 0, name)
+        page = generate_latest(self.registry).decode()
+        self.assertIn("python_info", page)
+        self.assertIn("python_gc_", page)
+
+    def test_open_files_are_those_of_now(self) -> None:
+        before = self.registry.get_sample_value("process_open_fds") or 0
+        with open(os.devnull), open(os.devnull):
+            self.assertEqual(self.registry.get_sample_value("process_open_fds"), before + 2)
 
     def test_the_global_registry_is_not_used(self) -> None:
         self.metrics.service("WB").record_error("a")

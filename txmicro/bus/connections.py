@@ -131,6 +131,7 @@ class Bus(MultiService):
     def startService(self) -> None:
         """Start the workers, and begin to connect."""
         super().startService()  # type: ignore[no-untyped-call]
+        self.metrics.bus.set_connected(False)
         self._life = Deferred.fromCoroutine(self._live())
 
     def stopService(self) -> Deferred[None]:
@@ -142,6 +143,7 @@ class Bus(MultiService):
             await children
         life, self._life = self._life, None
         session, self.session = self.session, None
+        self.metrics.bus.set_connected(False)
         if life is not None:
             life.cancel()
             await life
@@ -263,6 +265,7 @@ class Bus(MultiService):
             version=".".join(map(str, session.features.version)),
         )
         self.session = session
+        self.metrics.bus.set_connected(True)
         self._connected.happen(session)
         self._writable(True)
 
@@ -278,12 +281,13 @@ class Bus(MultiService):
         self.session = None
         self._connected = Once()
         self._blocked_since = None
-        self.metrics.blocked.set(0)
+        self.metrics.bus.blocked = False
+        self.metrics.bus.set_connected(False)
         self._writable(False)
 
     def _blocked(self, client: Connection, target: Target, blocked: bool) -> None:
         since, self._blocked_since = self._blocked_since, self.clock.seconds() if blocked else None
-        self.metrics.blocked.set(blocked)
+        self.metrics.bus.blocked = blocked
         if blocked and since is None:
             self.log.warn(
                 "{broker} accepts no messages ({reason}) until its memory or disk alarm ends: jobs and answers wait, "

@@ -18,6 +18,7 @@ from txmicro.amqp.connection import Connection
 from txmicro.amqp.methods import Deliver
 from txmicro.amqp.properties import Properties
 from txmicro.errors import BusClosed, DecodeError, QueueMismatch
+from txmicro.metrics import DURABLE
 from txmicro.protocol import messages, topology
 from txmicro.protocol.delivery import Delivery
 from txmicro.protocol.durable_headers import REQUEUED, RUN, number
@@ -208,6 +209,8 @@ class DurableChannel:
             self._receiver.dropped(messages.JOB, error)
         else:
             self._metrics.record_message_received(messages.JOB)
+            if deliver.redelivered:
+                self._metrics.record_redelivery(DURABLE)
             job.durable, job.tries = True, message.attempt - 1
             job.sent = number(headers, REQUEUED, job.sent)
             job.earlier_run = read_text(headers, RUN)

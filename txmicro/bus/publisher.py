@@ -107,6 +107,7 @@ class Publisher:
         self.returns: Returns | None = None
         self._worker = worker
         self._metrics = metrics
+        self._confirms = bus.metrics.bus.confirms.durations
         self._codec = bus.codec
         self._limit = bus.size_limit
         self._time = bus.ids.time
@@ -335,10 +336,12 @@ class Publisher:
             content_type=parcel.content_type,
         )
         store = session.store if len(parcel.body) <= self._limit.ordinary else session.large.publish
+        began = self._clock.seconds()
         try:
             await store(parcel.exchange, parcel.routing_key, properties, parcel.body, parcel.key)
         except Returned as error:
             raise Unroutable(str(error)) from error
+        self._confirms.observe(self._clock.seconds() - began)
 
     def _not_published(self, failure: Failure, to: str, kind: str, key: str) -> None:
         error = failure.value

@@ -43,6 +43,8 @@ class Receiver:
     def dropped(self, kind: str, error: TxmicroError) -> None:
         """Count a message of *kind* that cannot be used; log the first one."""
         self._metrics.record_error(type(error).__name__)
+        if isinstance(error, DecodeError):
+            self._metrics.record_undecodable()
         if self._logged.first(kind):
             self.log.warn(
                 "{worker}: dropped a message of type {kind!r} that it cannot use (logged once per type): {error}",

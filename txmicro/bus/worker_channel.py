@@ -14,6 +14,7 @@ from txmicro.amqp.errors import AccessRefused, ChannelClosed
 from txmicro.amqp.methods import Deliver
 from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError, DuplicateWorker, QueueLocked, TxmicroError
+from txmicro.metrics import INTERACTIVE
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
 from txmicro.protocol.delivery import Delivery
@@ -320,6 +321,8 @@ class WorkerChannel:
             delivery.ack()
             return
         self._metrics.record_message_received(messages.JOB)
+        if deliver.redelivered:
+            self._metrics.record_redelivery(INTERACTIVE)
         self._jobs.arrived(job, delivery)
 
     def _inbox_message(self, deliver: Deliver, properties: Properties, body: bytes) -> None:

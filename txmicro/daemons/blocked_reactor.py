@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from types import FrameType
 from typing import Any, Final, NamedTuple
@@ -49,14 +49,24 @@ class Blocking(NamedTuple):
 
 
 class ReactorMonitor:
-    """Monitors the reactor of this thread. It costs two wake-ups per second, and nothing per job."""
+    """Monitors the reactor of this thread. It costs two wake-ups per second, and nothing per job.
+
+    :param observe: is called in the reactor's thread with the seconds that each of its answers took.
+    """
 
     log = Logger()
 
     def __init__(
-        self, reactor: Any, *, every: float = EVERY, blocked: float = BLOCKED, again: float = AGAIN
+        self,
+        reactor: Any,
+        observe: Callable[[float], None],
+        *,
+        every: float = EVERY,
+        blocked: float = BLOCKED,
+        again: float = AGAIN,
     ) -> None:
         self._reactor = reactor
+        self._observe = observe
         self._every = every
         self._blocked = blocked
         self._again = again
@@ -79,9 +89,13 @@ class ReactorMonitor:
         while not self._stopped.wait(self._every):
             self._answered.clear()
             asked = monotonic()
-            self._reactor.callFromThread(self._answered.set)
+            self._reactor.callFromThread(self._answer, asked)
             if not self._answered.wait(self._blocked):
                 self._tell(asked)
+
+    def _answer(self, asked: float) -> None:
+        self._observe(monotonic() - asked)
+        self._answered.set()
 
     def _tell(self, since: float) -> None:
         while True:

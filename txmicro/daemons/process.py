@@ -40,6 +40,7 @@ from txmicro.worker import Worker
 
 from .blocked_reactor import ReactorMonitor
 from .exit import CANNOT_START, CannotStart, exit_with, print_error
+from .log_counter import LogCounter
 from .log_output import ConfiguredObserver, in_reactor_thread_only
 from .log_publisher import LogPublisher
 
@@ -80,13 +81,14 @@ class Process(SequentialServices):
         self._config = config
         self._observer = observer
         self._on_terminal = on_terminal
-        self._monitor = ReactorMonitor(reactor)
         self._publisher: Any = None
         self._failed = False
         if broker:
             self.broker = self._make_broker()
             self.broker.setServiceParent(self)
         metrics = Metrics(CollectorRegistry())
+        self._monitor = ReactorMonitor(reactor, metrics.lag.durations.observe)
+        self._log_counter: Any = LogCounter(metrics.registry)
         bus = self._make_bus(metrics) if members else None
         self.page = self._make_page(metrics.registry, Health(members, bus, self.broker))
         self.page.setServiceParent(self)
@@ -168,6 +170,7 @@ class Process(SequentialServices):
         if self.broker is not None:
             self._start_broker(self.broker)
         self._monitor.start()
+        globalLogPublisher.addObserver(self._log_counter)
         self.page.startService()
         if self.members:
             self.bus.metrics_address = self.page.address
@@ -224,6 +227,7 @@ class Process(SequentialServices):
         if self._publisher is not None:
             globalLogPublisher.removeObserver(self._publisher)
             self._publisher.close()
+        globalLogPublisher.removeObserver(self._log_counter)
         self._monitor.stop()
 
 

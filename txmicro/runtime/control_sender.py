@@ -77,6 +77,7 @@ class ControlSender:
 
     def probe(self, worker: str, keys: list[str]) -> None:
         """Ask *worker* which of these jobs it has."""
+        self._metrics.record_probe()
         self.send_keys(messages.PROBE, worker, keys)
 
     def cancel(self, worker: str, key: str) -> None:

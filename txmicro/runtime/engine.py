@@ -161,6 +161,16 @@ class Engine:
         return len(self._outbox)
 
     @property
+    def pending_bytes(self) -> int:
+        """Size of the messages of these jobs that are kept here, in bytes."""
+        return self._outbox.size
+
+    @property
+    def job_capacity(self) -> int:
+        """How many jobs run at once; 0: it takes none."""
+        return self._slots.capacity
+
+    @property
     def passed_on_jobs(self) -> int:
         """How many jobs were passed on and have not ended."""
         return len(self._forwarding)

@@ -105,6 +105,11 @@ class Outbox:
         """Return how many jobs have not ended."""
         return len(self._jobs)
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the messages of its jobs need."""
+        return self._bytes
+
     # Calls of the sender
 
     def add(self, job: PendingJob) -> bool:

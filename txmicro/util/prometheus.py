@@ -105,6 +105,24 @@ class Family(Collector, Generic[Child]):
                 yield [*values, value], child
 
 
+class SingleHistogram(Collector):
+    """A histogram without labels, for the registry.
+
+    :ivar durations: its values.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = f"microservices_{name}"
+        self._text = text
+        self.durations = Durations("")
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Yield the samples, for the registry."""
+        family = HistogramMetricFamily(self._name, self._text, labels=[])
+        family.add_metric([], self.durations.buckets(), self.durations.sum)
+        yield family
+
+
 class Counters(Family[Tally]):
     """A counter, for the registry."""
 
