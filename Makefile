@@ -8,6 +8,7 @@
 #   make dist                            the sdist and the wheel, in dist
 #   make services                        RabbitMQ, also 4.0 and 4.3, MongoDB and Prometheus for the tests (Debian)
 #   make changelog                       the fragments in changelog.d into CHANGELOG.rst, for a release
+#   make dashboards                      Grafana's dashboards, from etc/grafana/*.py
 #   make coverage / lint / docs / clean
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ TESTS ?= $(subst /,.,$(basename $(shell grep -rlE 'require_rabbitmq|import .*\bR
 endif
 TESTS ?= tests
 
-.PHONY: demo test coverage faults bench lint changelog docs dist services clean
+.PHONY: demo test coverage faults bench lint changelog docs dist dashboards services clean
 
 demo: .venv/ready
 	$(BIN)/python -m txmicro.examples.movies $(if $(ONCE),--once)
@@ -59,6 +60,9 @@ docs: .venv/tools
 
 dist: .venv/ready
 	$(BIN)/python -m build --outdir dist .
+
+dashboards: .venv/ready
+	$(BIN)/python -m etc.grafana.dashboards
 
 services:
 	.ci/services

@@ -31,7 +31,10 @@ DASHBOARDS: Final[dict[str, Callable[[], Dashboard]]] = {
 
 def text(name: str) -> str:
     """Return the JSON of a dashboard."""
-    return JSONEncoder(sort_keys=True, indent=1, ensure_ascii=False).encode(DASHBOARDS[name]().build()) + "\n"
+    encoded: str = JSONEncoder(sort_keys=True, indent=1, ensure_ascii=False).encode(
+        DASHBOARDS[name]().build()
+    )
+    return encoded + "\n"
 
 
 def main() -> None:

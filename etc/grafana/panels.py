@@ -163,6 +163,7 @@ def states(
         .height(HEIGHT)
         .mappings([mapping])
         .show_value(VisibilityMode.NEVER)
+        .fill_opacity(70)
         .targets([_target(query, "A")])
     )
 
