@@ -1,0 +1,42 @@
+/** The last minutes of each type's rates, for the small graphs of the overview. */
+
+const LENGTH = 120; // updates, of which there is one a second
+
+/** Keeps a ring of (jobs, errors) per second for each type. */
+export class History {
+  constructor() {
+    this.types = new Map();
+  }
+
+  /** Add an overview. */
+  add(overview) {
+    for (const { type, jobs_per_second: jobs, errors_per_second: errors } of overview.types) {
+      const points = this.of(type);
+      points.push([jobs ?? 0, errors ?? 0]);
+      if (points.length > LENGTH) points.shift();
+    }
+  }
+
+  /** Put the series that the manager kept before this page was opened in front. */
+  seed(type, series) {
+    const points = this.of(type);
+    const missing = Math.max(0, LENGTH - points.length);
+    const older = series.jobs.map((jobs, index) => [jobs ?? 0, series.errors[index] ?? 0]);
+    points.unshift(...older.slice(Math.max(0, older.length - missing - points.length), older.length - points.length));
+  }
+
+  /** Return the points of *type*, the oldest first. */
+  of(type) {
+    if (!this.types.has(type)) this.types.set(type, []);
+    return this.types.get(type);
+  }
+}
+
+/** Return the path of *points*' jobs or errors (*index*) in a box of *width* and *height*. */
+export function sparkPath(points, index, width, height) {
+  const highest = Math.max(1e-9, ...points.map((point) => point[0]), ...points.map((point) => point[1]));
+  const step = width / (LENGTH - 1);
+  const left = width - (points.length - 1) * step;
+  const y = (value) => (height - 1 - (value / highest) * (height - 2)).toFixed(1);
+  return points.map((point, at) => `${at ? "L" : "M"}${(left + at * step).toFixed(1)} ${y(point[index])}`).join("");
+}
