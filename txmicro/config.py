@@ -27,6 +27,8 @@ from .errors import ConfigError
 from .protocol.address import check_type
 from .protocol.codec.formats import NAMES as PROTOCOLS
 from .util.json_file import read_object
+from .util.log_levels import LEVELS, check_component
+from .util.rotated_file import Rotation
 from .util.value_types import (
     BOOLEAN,
     POSITIVE,
@@ -45,7 +47,6 @@ from .util.value_types import (
 PREFIX: Final = "TXMICRO_"
 FILE_VARIABLE: Final = "TXMICRO_CONFIG"
 SETTINGS: Final = "settings"
-LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 PLACES: Final = ("etc/config.json", "config/config.json", "/etc/txmicro/config.json")
 """The configuration files that are tried, in this order, when none is named."""
@@ -113,6 +114,10 @@ def _check_host(value: Any) -> str:
     return str(host)
 
 
+def _check_log_levels(value: Any) -> dict[str, str]:
+    return {check_component(name): _LEVEL.check(level) for name, level in instance_of(dict)(value).items()}
+
+
 _LEVEL: Final = one_of(*LEVELS)
 _PROTOCOL: Final = one_of(*PROTOCOLS)
 _PORT: Final = whole_number(0, 65_535)
@@ -129,6 +134,11 @@ _STORE_URL: Final = ValueType(
 )
 _WORKER_TYPES: Final = ValueType('an object such as {"TYPE": "module:Class"}', _check_worker_types, read_json)
 _SERVICES: Final = ValueType('a list of "broker", "manager" and worker types', _check_services, read_items)
+_LOG_LEVELS: Final = ValueType(
+    f'an object such as {{"bus": "debug", "TYPE": "warn"}}, of the levels {", ".join(LEVELS)}',
+    _check_log_levels,
+    read_json,
+)
 _SETTINGS: Final = ValueType("an object", lambda value: dict(instance_of(dict)(value)), read_json, show_type)
 
 
@@ -206,6 +216,12 @@ class Config:
     )
     settings: Mapping[str, Any] = _key(_SETTINGS, {}, "settings of your program, as worker.config.settings")
     log_level: str = _key(_LEVEL, "info", "lowest level that is logged")
+    log_levels: Mapping[str, str] = _key(
+        _LOG_LEVELS, {}, "lowest level of a component: a worker type or a logger's name"
+    )
+    log_format: str = _key(
+        one_of("text", "json"), "text", "format of log lines: text, or a JSON object in each line"
+    )
     log_file: str = _key(
         TEXT, "txmicro-workers.log", "file that the logger worker writes all workers' log lines to"
     )
@@ -213,6 +229,16 @@ class Config:
         _COUNT, 10 * _MIB, "size at which log_file and the daemons' logs are rotated", unit="bytes"
     )
     log_files: int = _key(_COUNT, 5, "how many rotated files of each log are kept", unit="files")
+    log_rotate: str = _key(
+        one_of("size", "day"), "size", "when logs are rotated: at log_file_size, or on each day (UTC)"
+    )
+    log_compress: bool = _key(BOOLEAN, False, "whether rotated files are compressed with gzip")
+    log_total_size: int = _key(
+        whole_number(0),
+        0,
+        "largest total size of a log's files, of which the oldest are deleted; 0: no limit",
+        unit="bytes",
+    )
     broker_listen_port: int = _key(_PORT, 5673, "port of the embedded broker; 0: a free port")
     broker_interface: str = _key(TEXT, "127.0.0.1", "address that the embedded broker listens on; empty: all")
     broker_memory: int = _key(
@@ -232,6 +258,17 @@ class Config:
                 problems.append(f"{key_of(each)}: {kind.show(value)} is not valid; expected {kind.expected}")
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def rotation(self) -> Rotation:
+        """When the files of logs are rotated, and what is kept."""
+        return Rotation(
+            self.log_file_size,
+            self.log_files,
+            daily=self.log_rotate == "day",
+            total=self.log_total_size,
+            compress=self.log_compress,
+        )
 
     def __repr__(self) -> str:
         shown = (

@@ -9,13 +9,36 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.logs import MANAGER, TIME, WORKER, Named, event, failure
-from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, filtered, read
+from txmicro.errors import RemoteError
+from txmicro.log import FIRST_LINES, LAST_LINES, LONGEST, REPEATED, filtered, read, with_running_job
+from txmicro.protocol.job import Job
+from txmicro.receiving import running_job
+from txmicro.util.log_levels import LogLevels
 
 
 class ReadTests(SynchronousTestCase):
     def test_fields(self) -> None:
         line = read(event(worker=WORKER, job="7c3e-1"))
-        self.assertEqual(line, (TIME, "info", WORKER, "7c3e-1", "WB", "hello", []))
+        self.assertEqual(line[:7], (TIME, "info", WORKER, "7c3e-1", "WB", "hello", []))
+        self.assertEqual((line.component, line.logger), ("bus", "txmicro.bus.connections.Bus"))
+
+    def test_the_trace_is_that_of_the_traceparent(self) -> None:
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        self.assertEqual(read(event(traceparent=f"00-{trace}-00f067aa0ba902b7-01")).trace, trace)
+        for wrong in (None, "", "00-abc-def-01", 5, b"00"):
+            self.assertEqual(read(event(traceparent=wrong)).trace, "")
+
+    def test_values_of_another_type_are_ignored(self) -> None:
+        line = read(event(hop="x", more=True, job=None))
+        self.assertEqual((line.hop, line.repeated, line.job), (None, 0, ""))
+
+    def test_a_job_that_is_logged_is_its_id(self) -> None:
+        job = Job("7c3e-1", None, ["WB:*"], 0, "WA:1", "WA:1", 1.0)
+        self.assertEqual(read(event(job=job)).job, "7c3e-1")
+
+    def test_an_exception_has_its_type(self) -> None:
+        self.assertEqual(read(event(log_failure=failure(ValueError("no")))).error, "ValueError")
+        self.assertEqual(read(event(log_failure=failure(RemoteError("no", type="Sold")))).error, "Sold")
 
     def test_the_worker_is_shown_once(self) -> None:
         line = read(event(f"{WORKER} is ready", log_source=Named(WORKER)))
@@ -97,6 +120,38 @@ class ReadTests(SynchronousTestCase):
             self.assertNotIn("S", message)
 
 
+class RunningJobTests(SynchronousTestCase):
+    """Events get the fields of the job whose handler runs."""
+
+    job = Job(
+        "7c3e-1", None, ["WB:*"], 0, "WA:1", "WA:1", 1.0, past=2, traceparent="00-" + "a" * 32 + "-b-01"
+    )
+
+    def logged(self, **fields: Any) -> Any:
+        token = running_job.enter(WORKER, self.job, self.job.traceparent)
+        try:
+            return read(with_running_job(event(**fields)))
+        finally:
+            running_job.leave(token)
+
+    def test_an_event_gets_worker_job_hop_and_trace(self) -> None:
+        line = self.logged()
+        self.assertEqual((line.worker, line.job, line.hop, line.trace), (WORKER, "7c3e-1", 2, "a" * 32))
+        self.assertEqual(line.service, "WB")
+
+    def test_its_own_fields_stay(self) -> None:
+        line = self.logged(worker="WX:1", job="7c3e-1", hop=1)
+        self.assertEqual((line.worker, line.job, line.hop), ("WX:1", "7c3e-1", 1))
+
+    def test_an_event_about_another_job_gets_the_worker_only(self) -> None:
+        line = self.logged(job="other")
+        self.assertEqual((line.worker, line.job, line.hop, line.trace), (WORKER, "other", None, ""))
+
+    def test_without_a_job_an_event_is_unchanged(self) -> None:
+        said = event()
+        self.assertIs(with_running_job(said), said)
+
+
 class FilterTests(SynchronousTestCase):
     manager = event("manager", log_source=Named(MANAGER), worker=WORKER)
     link_of_manager = event("link", worker=MANAGER)
@@ -107,7 +162,7 @@ class FilterTests(SynchronousTestCase):
         self, *events: LogEvent, level: str = "info", manager: bool = True, worker: bool = True
     ) -> list[str]:
         seen: list[LogEvent] = []
-        observer = filtered(seen.append, level=level, manager_log=manager, worker_log=worker)
+        observer = filtered(seen.append, LogLevels(level), manager_log=manager, worker_log=worker)
         for each in events:
             observer(each)
         return [each["message"] for each in seen]

@@ -13,6 +13,7 @@ from typing import Any, Final
 from twisted.logger import LogEvent
 
 from txmicro.log import Observer, read, worker_of
+from txmicro.protocol.failures import type_name
 
 MOST: Final = 5
 """The most events of one kind in :data:`PERIOD`."""
@@ -101,6 +102,8 @@ def _summary(last: LogEvent, more: int) -> LogEvent:
     summary = {key: value for key, value in last.items() if key not in ("log_failure", "log_flattened")}
     failure = last.get("log_failure")
     cause = "" if failure is None else f": {failure.type.__name__}: {failure.getErrorMessage()}"
+    if failure is not None:
+        summary["error_type"] = type_name(failure.value)
     return summary | {
         "log_format": "… {more:,} more like this in the last {period:g} s; the last one: {last}{cause}",
         "more": more,

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, Final, TextIO, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO, cast
 
-from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogEvent, LogLevel
+from twisted.logger import ILogObserver, LegacyLogObserverWrapper, LogEvent
 from twisted.python.failure import Failure
-from twisted.python.logfile import LogFile
 
 from txmicro.config import Config
-from txmicro.log import Line, Observer, clean, filtered, read, traceback_of
+from txmicro.log import Line, Observer, clean, filtered, read, traceback_of, with_running_job
+from txmicro.util.log_levels import LogLevels
 from txmicro.util.reactor_thread import in_reactor_thread
+from txmicro.util.rotated_file import RotatedFile
 
+from .log_format import json_format, message_of, text_format
 from .log_limit import RateLimitedObserver
-
-_RESET: Final = "\x1b[0m"
-_DIM: Final = "\x1b[2m"
-_CYAN: Final = "\x1b[36m"
-_COLORS: Final = {
-    "debug": _DIM,
-    "info": "\x1b[32m",
-    "warn": "\x1b[33m",
-    "error": "\x1b[31m",
-    "critical": "\x1b[1;31m",
-}
+from .log_sink import LogSink
 
 # Which events are logged
 
 
 class ConfiguredObserver:
-    """An observer that passes on to *observer* the events that *config* wants logged, with similar ones limited."""
+    """An observer that passes on to *observer* the events that *config* and *levels* want logged.
 
-    def __init__(self, config: Config, observer: Observer, reactor: Any) -> None:
+    Similar ones are limited. Events of a handler get the fields of the job that it runs.
+    """
+
+    def __init__(self, config: Config, levels: LogLevels, observer: Observer, reactor: Any) -> None:
         self._limited = RateLimitedObserver(observer, reactor)
-        self._wanted = filtered_by(config, self._limited)
+        self._wanted = filtered(
+            lambda event: self._limited(with_running_job(event)),
+            levels,
+            manager_log=config.manager_log,
+            worker_log=config.worker_log,
+        )
 
     def __call__(self, event: LogEvent) -> None:
         """Pass on *event*, or not."""
@@ -44,25 +43,6 @@ class ConfiguredObserver:
     def close(self) -> None:
         """Log how many events were left out. Call this when the process stops."""
         self._limited.close()
-
-
-def filtered_by(config: Config, observer: Observer) -> Observer:
-    """Return an observer that passes on to *observer* the events that *config* wants logged."""
-    chosen = filtered(
-        observer, level=config.log_level, manager_log=config.manager_log, worker_log=config.worker_log
-    )
-    return chosen if config.log_level.lower() == "debug" else _without_twisted_info(chosen)
-
-
-def _without_twisted_info(observer: Observer) -> Observer:
-    """Return an observer without Twisted's info events about each factory and port; txmicro logs its own."""
-
-    def observe(event: LogEvent) -> None:
-        own = not event.get("log_namespace", "").startswith(("twisted.", "log_legacy"))
-        if own or event.get("log_level", LogLevel.info) > LogLevel.info:
-            observer(event)
-
-    return observe
 
 
 def in_reactor_thread_only(observer: Observer, reactor: Any) -> Observer:
@@ -85,59 +65,28 @@ def use_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stream.isatty() and not environ.get("NO_COLOR")
 
 
-def console_observer(stream: TextIO, color: bool) -> Observer:
+def format_of(config: Config, color: bool = False) -> Callable[[Line], str]:
+    """Return the function that returns a line in the format of *config*."""
+    return json_format() if config.log_format == "json" else text_format(color)
+
+
+def console_sink(stream: TextIO, render: Callable[[Line], str]) -> LogSink[str]:
     """Return an observer that writes lines to *stream*."""
     encoding = stream.encoding or "utf-8"
 
-    def write(text: str) -> None:
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    def write(lines: Sequence[str]) -> None:
+        stream.write("".join(lines).encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
 
-    return text_observer(write, color)
+    return LogSink("the terminal", render, write)
 
 
-def open_log(path: str, config: Config) -> LogFile:
-    """Open the log file *path*, with the size and the number of old files of *config*.
-
-    :raise OSError: it cannot be opened.
-    """
-    size, kept = config.log_file_size, config.log_files
-    file: LogFile = LogFile.fromFullPath(path, rotateLength=size, maxRotatedFiles=kept)
-    return file
-
-
-def file_observer(file: LogFile) -> Observer:
+def file_sink(file: RotatedFile, render: Callable[[Line], str]) -> LogSink[bytes]:
     """Return an observer that writes lines to *file*."""
-    return text_observer(lambda text: file.write(text.encode()), False)
+    return LogSink(file.path, lambda line: render(line).encode(), file.write)
 
 
-def text_observer(write: Callable[[str], Any], color: bool) -> Observer:
-    """Return an observer that writes time, level, worker or service, and message, then the traceback, indented."""
-
-    def paint(text: str, code: str) -> str:
-        return f"{code}{text}{_RESET}" if color else text
-
-    def observe(event: LogEvent) -> None:
-        line = read(event)
-        text = " ".join(
-            (
-                paint(time_of(line), _DIM),
-                paint(f"{line.level:8}", _COLORS[line.level]),
-                paint(line.worker or line.service, _CYAN),
-                line.message,
-            )
-        )
-        write("\n    ".join((text, *line.traceback)) + "\n")
-
-    return observe
-
-
-def time_of(line: Line) -> str:
-    """Return the local time of *line* in milliseconds, in the format of RFC 3339."""
-    return datetime.fromtimestamp(line.time).astimezone().isoformat(timespec="milliseconds")
-
-
-def syslog_observer(prefix: str) -> Observer:
+def syslog_sink(prefix: str) -> LogSink[tuple[int, str]]:
     """Return an observer that writes level, worker or service, and message to syslog, then the traceback.
 
     Syslog adds the time. The level is the priority, too.
@@ -155,14 +104,16 @@ def syslog_observer(prefix: str) -> Observer:
     }
     syslog.openlog(prefix)
 
-    def observe(event: LogEvent) -> None:
-        line = read(event)
-        priority = priorities[line.level]
-        syslog.syslog(priority, f"{line.level} {line.worker or line.service} {line.message}")
-        for each in line.traceback:
-            syslog.syslog(priority, f"    {each}")
+    def render(line: Line) -> tuple[int, str]:
+        text = f"{line.level} {line.worker or line.service} {message_of(line)}"
+        return priorities[line.level], "\n    ".join((text, *line.traceback))
 
-    return observe
+    def write(lines: Sequence[tuple[int, str]]) -> None:
+        for priority, text in lines:
+            for each in text.split("\n"):
+                syslog.syslog(priority, each)
+
+    return LogSink("syslog", render, write)
 
 
 # Observers of the user's own

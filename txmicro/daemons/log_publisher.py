@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.logger import LogEvent
 
 from txmicro.errors import TxmicroError
 from txmicro.log import Line, read
 
+LONGEST_TRACEBACK: Final = 16_384
+"""The most characters of a traceback that are published: its end."""
+
 
 class LogPublisher:
     """An observer that publishes log lines.
 
     The topic is ``log.<level>.<worker type>``, or ``log.<level>.process`` for events without a worker. The body is
-    ``{time, level, worker, job, service, message}`` as in :class:`Line`. Events that are logged during a publication
-    are not published, because that would never end.
+    ``{time, level, worker, job, service, message, component, logger, host, pid}`` as in :class:`Line`, and ``hop``,
+    ``trace``, ``error``, ``traceback`` (a text) and ``repeated`` where they have a value. Events that are logged during
+    a publication are not published, because that would never end.
 
     :param publish: publishes a body to a topic; may raise a :class:`TxmicroError`.
     :param seconds: gives the time in seconds, for *rate*.
     :param rate: the most lines per second, and in one burst.
+    :param host: the name of this machine.
     :ivar dropped: how many lines were not published. The next line that is published says how many were dropped before.
     """
 
     def __init__(
-        self, publish: Callable[[str, dict[str, Any]], Any], seconds: Callable[[], float], rate: int = 100
+        self,
+        publish: Callable[[str, dict[str, Any]], Any],
+        seconds: Callable[[], float],
+        rate: int = 100,
+        host: str = "",
     ) -> None:
+        self._host = host
         self.dropped = 0
         self._reported = 0
         self._publish = publish
@@ -75,5 +86,17 @@ class LogPublisher:
             "job": line.job,
             "service": line.service,
             "message": message,
+            "component": line.component,
+            "logger": line.logger,
+            "host": self._host,
+            "pid": os.getpid(),
         }
+        extra = {
+            "hop": line.hop,
+            "trace": line.trace,
+            "error": line.error,
+            "traceback": "\n".join(line.traceback)[-LONGEST_TRACEBACK:],
+            "repeated": line.repeated,
+        }
+        body |= {name: value for name, value in extra.items() if value or (name == "hop" and value == 0)}
         self._publish(f"log.{line.level}.{line.service if line.worker else 'process'}", body)

@@ -7,6 +7,7 @@ workers. The broker and the bus are there only if they are wanted. They stop in 
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from txmicro.page.site import PageRoute
 from txmicro.page.targets import Targets
 from txmicro.protocol.address import Ids
 from txmicro.util.host_port import host_port
+from txmicro.util.log_levels import LogLevels
 from txmicro.util.sequential_services import SequentialServices
 from txmicro.worker import Worker
 
@@ -54,6 +56,7 @@ class Process(SequentialServices):
     :param members: the SystemManagers and workers on the bus; without any, there is no bus.
     :param broker: whether the embedded broker runs in the process. The bus then uses it instead of ``broker_url``.
     :param observer: the ``ILogObserver`` of twistd's application; None: twistd makes one.
+    :param levels: the levels of the log, which a SystemManager may change; None: those of *config*.
     :param on_terminal: whether the log and stderr are on one terminal. Errors are then only logged, to be seen once.
     :raise ConfigError: ``broker_url`` is not valid.
     :ivar broker: the embedded broker; None: it runs elsewhere.
@@ -73,6 +76,7 @@ class Process(SequentialServices):
         broker: bool = False,
         observer: Any = None,
         on_terminal: bool = False,
+        levels: LogLevels | None = None,
     ) -> None:
         super().__init__()
         self.members = members
@@ -81,6 +85,7 @@ class Process(SequentialServices):
         self._config = config
         self._observer = observer
         self._on_terminal = on_terminal
+        self._levels = levels or LogLevels(config.log_level, config.log_levels)
         self._publisher: Any = None
         self._failed = False
         if broker:
@@ -195,9 +200,9 @@ class Process(SequentialServices):
         """Publish this process's log lines through its first worker that is ready."""
         if self._publisher is None and isinstance(member, Worker):
             publisher = in_reactor_thread_only(
-                LogPublisher(member.publish, self._reactor.seconds), self._reactor
+                LogPublisher(member.publish, self._reactor.seconds, host=socket.gethostname()), self._reactor
             )
-            self._publisher = ConfiguredObserver(self._config, publisher, self._reactor)
+            self._publisher = ConfiguredObserver(self._config, self._levels, publisher, self._reactor)
             globalLogPublisher.addObserver(self._publisher)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:

@@ -18,6 +18,7 @@ from twisted.python.usage import Options
 
 from txmicro.config import Config, describe_origin, find, load
 from txmicro.errors import ConfigError
+from txmicro.util.log_levels import LogLevels
 
 from .exit import print_error
 from .options import BrokerOptions, DaemonOptions, ManagerOptions, WorkerOptions
@@ -72,7 +73,7 @@ class Daemon:
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
         SecondSignal(reactor)
-        StopTimeout(reactor, process.grace + LONGER)
+        StopTimeout(reactor, process.grace + LONGER, options.log.end)
         return process
 
     def build(self, options: DaemonOptions, reactor: Any, environ: Mapping[str, str]) -> Process:
@@ -85,7 +86,8 @@ class Daemon:
         members, broker = self._plan(options, config)
         # The default is time.time, and setting the system's clock back would stop every timer.
         reactor.seconds = time.monotonic
-        observer = options.log.begin(config, environ, reactor)
+        levels = LogLevels(config.log_level, config.log_levels)
+        observer = options.log.begin(config, levels, environ, reactor)
         return Process(
             options.name,
             reactor,
@@ -94,6 +96,7 @@ class Daemon:
             broker=broker,
             observer=observer,
             on_terminal=options.log.on_terminal,
+            levels=levels,
         )
 
 

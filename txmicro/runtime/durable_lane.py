@@ -378,7 +378,7 @@ class DurableLane:
         self._metrics.record_error(failure["type"])
         last = self.intake.failed(job, error, failure)
         self._count(job, DEAD if last else RETRIED, error)
-        log_failed_job(self.log, self.id, job.id, error, again=not last)
+        log_failed_job(self.log, self.id, job, error, again=not last)
         if last:
             self._tell_origin(job, messages.FAILURE, {"failure": failure})
 

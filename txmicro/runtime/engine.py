@@ -405,7 +405,7 @@ class Engine:
 
     def _failed(self, job: Job, error: BaseException) -> Reply:
         failure = describe(error, self.id)
-        log_failed_job(self.log, self.id, job.id, error)
+        log_failed_job(self.log, self.id, job, error)
         return self._sender.tell_origin(job, messages.FAILURE, {"failure": failure})
 
     # Called by the channel (bus.worker_channel.Observer, Flow)

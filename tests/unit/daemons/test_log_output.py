@@ -16,16 +16,18 @@ from zope.interface import provider
 
 from tests.support.logs import TIME, WORKER, Named, Reactor, event, failure
 from txmicro.config import Config
+from txmicro.daemons.log_format import text_format
 from txmicro.daemons.log_output import (
     ConfiguredObserver,
-    console_observer,
-    file_observer,
-    filtered_by,
-    open_log,
+    console_sink,
+    file_sink,
     sanitized,
-    syslog_observer,
+    syslog_sink,
     use_color,
 )
+from txmicro.log import filtered
+from txmicro.util.log_levels import LogLevels
+from txmicro.util.rotated_file import RotatedFile
 
 MOMENT = datetime.fromtimestamp(TIME).astimezone().isoformat(timespec="milliseconds")
 SECRET = "amqp://me:secret@host"
@@ -39,7 +41,7 @@ class TimeTests(SynchronousTestCase):
 class ConsoleTests(SynchronousTestCase):
     def written(self, *events: LogEvent, color: bool = False) -> str:
         stream = StringIO()
-        observer = console_observer(stream, color)
+        observer = console_sink(stream, text_format(color))
         for each in events:
             observer(each)
         return stream.getvalue()
@@ -74,7 +76,7 @@ class ConsoleTests(SynchronousTestCase):
     def test_characters_that_the_stream_cannot_encode_are_escaped(self) -> None:
         raw = BytesIO()
         stream = TextIOWrapper(raw, encoding="ascii")
-        console_observer(stream, False)(event("☃"))
+        console_sink(stream, text_format(False))(event("☃"))
         self.assertTrue(raw.getvalue().endswith(b"Bus \\u2603\n"))
 
     def test_colors_are_used_on_terminals(self) -> None:
@@ -89,7 +91,7 @@ class ConsoleTests(SynchronousTestCase):
 
     def test_through_a_real_logger(self) -> None:
         stream = StringIO()
-        Logger("txmicro.x.Thing", observer=cast(Any, console_observer(stream, False))).warn(
+        Logger("txmicro.x.Thing", observer=cast(Any, console_sink(stream, text_format(False)))).warn(
             "{a} is {b}", a=1, b="two"
         )
         self.assertTrue(stream.getvalue().endswith(" warn     Thing 1 is two\n"))
@@ -98,7 +100,8 @@ class ConsoleTests(SynchronousTestCase):
 class FilterTests(SynchronousTestCase):
     def levels(self, config: Config) -> list[str]:
         events: list[Any] = []
-        observe = filtered_by(config, events.append)
+        levels = LogLevels(config.log_level, config.log_levels)
+        observe = filtered(events.append, levels, manager_log=True, worker_log=True)
         for namespace in ("twisted.internet", "log_legacy", "someone.else"):
             for level in (LogLevel.debug, LogLevel.info, LogLevel.warn):
                 observe({"log_namespace": namespace, "log_level": level})
@@ -114,7 +117,7 @@ class FilterTests(SynchronousTestCase):
     def test_events_below_the_level_are_not_counted(self) -> None:
         events: list[LogEvent] = []
         reactor = Reactor()
-        observe = ConfiguredObserver(Config(log_level="error"), events.append, reactor)
+        observe = ConfiguredObserver(Config(), LogLevels("error"), events.append, reactor)
         for _ in range(100):
             observe(event(log_level=LogLevel.warn, recurring=True))
         self.assertEqual(reactor.getDelayedCalls(), [])
@@ -125,8 +128,8 @@ class FilterTests(SynchronousTestCase):
 class FileTests(SynchronousTestCase):
     def test_files_are_rotated_and_old_ones_deleted(self) -> None:
         path = Path(self.mktemp())
-        file = open_log(str(path), Config(log_file_size=500, log_files=2))
-        observe = file_observer(file)
+        file = RotatedFile(str(path), Config(log_file_size=500, log_files=2).rotation)
+        observe = file_sink(file, text_format(False))
         for number in range(100):
             observe(event(f"number {number} ☃"))
         file.close()
@@ -144,7 +147,7 @@ class SyslogTests(SynchronousTestCase):
         self.opened: list[str] = []
         self.patch(syslog, "openlog", self.opened.append)
         self.patch(syslog, "syslog", lambda *said: self.said.append(cast(Any, said)))
-        self.observe = syslog_observer("a-daemon")
+        self.observe = syslog_sink("a-daemon")
 
     def test_a_line_has_its_level_as_priority_and_no_time(self) -> None:
         self.observe(event(worker=WORKER))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -20,7 +21,7 @@ class LogPublisherTests(SynchronousTestCase):
         self.observer = self.build(lambda topic, body: self.published.append((topic, body)))
 
     def build(self, publish: Any, rate: int = 3) -> LogPublisher:
-        return LogPublisher(publish, self.clock.seconds, rate)
+        return LogPublisher(publish, self.clock.seconds, rate, "a.host")
 
     def messages(self) -> list[str]:
         return [body["message"] for _, body in self.published]
@@ -34,6 +35,10 @@ class LogPublisherTests(SynchronousTestCase):
             "job": "7c3e-1",
             "service": "WB",
             "message": "hello",
+            "component": "bus",
+            "logger": "txmicro.bus.connections.Bus",
+            "host": "a.host",
+            "pid": os.getpid(),
         }
         self.assertEqual(self.published, [("log.warn.WB", body)])
 
@@ -45,6 +50,15 @@ class LogPublisherTests(SynchronousTestCase):
     def test_a_failure_is_its_last_line(self) -> None:
         self.observer(event(log_failure=failure(ValueError("no"))))
         self.assertEqual(self.messages(), ["hello: builtins.ValueError: no"])
+        _, body = self.published[0]
+        self.assertEqual(body["error"], "ValueError")
+        self.assertTrue(body["traceback"].startswith("Traceback"), body)
+
+    def test_what_an_event_knows_of_its_job_and_of_repeats(self) -> None:
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        self.observer(event(job="7c3e-1", hop=0, traceparent=f"00-{trace}-b7ad6b7169203331-01", more=7))
+        _, body = self.published[0]
+        self.assertEqual((body["hop"], body["trace"], body["repeated"]), (0, trace, 7))
 
     def test_events_during_a_publication_are_not_published(self) -> None:
         def publish(topic: str, body: dict[str, Any]) -> None:

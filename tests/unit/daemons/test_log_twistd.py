@@ -17,6 +17,7 @@ from tests.support.logs import Reactor, event
 from tests.unit.daemons.test_tap import parse
 from txmicro.config import Config
 from txmicro.daemons import tap
+from txmicro.util.log_levels import LogLevels
 
 SECRET = "amqp://me:secret@host\nforged"
 MASKED = "amqp://me:***@host\\nforged"
@@ -68,7 +69,7 @@ class TwistdLogTests(SynchronousTestCase):
             self.patch(sys, "stderr", StringIO())
             self.patch(sys.stderr, "isatty", lambda answer=stderr: answer)
             log = parse("-n", "txmicro-broker").subOptions.log
-            log.begin(Config(), {}, self.reactor)
+            log.begin(Config(), LogLevels(), {}, self.reactor)
             self.assertEqual(log.on_terminal, stdout and stderr)
 
     def test_a_file_in_the_foreground_and_in_the_background(self) -> None:
@@ -98,10 +99,11 @@ class TwistdLogTests(SynchronousTestCase):
         options = parse(
             "-n", "--logger", "tests.unit.daemons.test_log_twistd.keeping", "txmicro-broker"
         ).subOptions
-        observer = options.log.begin(Config(), {}, self.reactor)
+        observer = options.log.begin(Config(), LogLevels(), {}, self.reactor)
         for _ in range(100):
             observer(event(recurring=True))
-        self.reactor.triggers["after"]["shutdown"][0][0]()
+        for stop, *_ in self.reactor.triggers["after"]["shutdown"]:
+            stop()
         self.assertIn("95 more like this", kept[-1]["log_text"])
 
     def test_twist(self) -> None:
