@@ -128,7 +128,7 @@ class RunningJobTests(SynchronousTestCase):
     )
 
     def logged(self, **fields: Any) -> Any:
-        token = running_job.enter(WORKER, self.job, self.job.traceparent)
+        token = running_job.enter(WORKER, self.job)
         try:
             return read(with_running_job(event(**fields)))
         finally:
