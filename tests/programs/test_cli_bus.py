@@ -57,6 +57,12 @@ class Commands(Live):
         self.assertEqual([each["id"] for each in answer["workers"]], [self.worker.id])
         self.assertIn(self.worker.id, await self.done("workers"))
 
+    async def test_how_fast_the_bus_is(self) -> None:
+        answer = json.loads(await self.done("bench", "--durable", "--seconds", "0.3", "--json"))
+        self.assertEqual([each["lane"] for each in answer["measured"]], ["interactive"] * 2 + ["durable"] * 2)
+        for each in answer["measured"]:
+            self.assertEqual((each["failed"], each["done"] > 0), (0, True), each)
+
     async def test_a_job_and_many_jobs(self) -> None:
         data = {"seconds": 0, "text": "é"}
         address = f"{self.worker.type}:*"

@@ -16,6 +16,7 @@ from tests.support.system import SystemTestCase
 from txmicro.amqp import uri
 from txmicro.bus.targets import Target
 from txmicro.cli import main as cli
+from txmicro.cli.bench import Echo
 from txmicro.cli.command_line import read
 from txmicro.cli.send import Send
 from txmicro.errors import JobError
@@ -185,6 +186,57 @@ class SendTests(OnBusTestCase):
         self.successResultOf(ended)
         self.assertEqual(self.successResultOf(running), cli.NOT_DONE)
         self.assertEqual(self.err.getvalue(), "txmicro: interrupted\n")
+
+
+class BenchTests(OnBusTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+
+        def answer(echo: Echo, job: Job) -> Deferred[Any]:
+            """Take as long as a job does on a real bus, where time passes by itself."""
+            return deferLater(echo.reactor, 0.05, lambda: job.data)
+
+        self.patch(Echo, "do_job", answer)
+
+    def test_one_job_at_a_time_and_many(self) -> None:
+        connected, header, one, many = self.run_command(
+            "bench", "--seconds", "1", "--concurrency", "5", "--size", "1000", seconds=5
+        ).splitlines()
+        self.assertRegex(connected, r"^connected in \d+ ms; 1,000 bytes of data in each job$")
+        self.assertEqual(header.split()[:4], ["LANE", "AT", "ONCE", "JOBS"])
+        self.assertRegex(one, r"^interactive +1 +\d+ +\d+( +\d+\.\d\d){4}$")
+        jobs = [int(line.split()[2]) for line in (one, many)]
+        self.assertEqual(jobs[1], 5 * jobs[0])
+        self.assertFalse([name for name in self.broker.model.queues if "BENCH" in name])
+
+    def test_durable_jobs_leave_no_queues(self) -> None:
+        answer = json.loads(self.run_command("bench", "--durable", "--seconds", "1", "--json", seconds=9))
+        self.assertEqual(
+            [(each["lane"], each["at_once"], each["failed"]) for each in answer["measured"]],
+            [(lane, at_once, 0) for lane in ("interactive", "durable") for at_once in (1, 100)],
+        )
+        self.assertTrue(all(each["done"] for each in answer["measured"]))
+        self.assertFalse([name for name in self.broker.model.queues if "BENCH" in name])
+
+    def test_a_failure_ends_it(self) -> None:
+        def refuse(job: Job) -> Any:
+            raise Refused("expected nothing")
+
+        self.patch(Echo, "do_job", staticmethod(refuse))
+        self.assertIn(
+            "txmicro: Refused: expected nothing", self.refused("bench", "--seconds", "1", seconds=3)
+        )
+
+    def test_interrupted_it_ends_what_it_has_begun(self) -> None:
+        running = self.start("bench", "--durable", "--seconds", "60")
+        self.advance(1.0)
+        ended = self.command.interrupt() or Deferred()
+        self.advance(3.0)
+        self.successResultOf(ended)
+        self.assertEqual(self.successResultOf(running), cli.NOT_DONE)
+        self.assertEqual(self.err.getvalue(), "txmicro: interrupted\n")
+        self.assertRegex(self.out.getvalue().splitlines()[2], r"^interactive +1 +[1-9]")
+        self.assertFalse([name for name in self.broker.model.queues if "BENCH" in name])
 
 
 class SendLineTests(SystemTestCase):

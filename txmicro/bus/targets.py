@@ -23,6 +23,12 @@ _log: Final = Logger()
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds without an answer after which the next broker is tried."""
 
+NEXT_ADDRESS: Final = 0.1
+"""Seconds between attempts at the addresses of a host, as RFC 8305 (section 5) has them at least.
+
+A refusal is noticed only then, too: Twisted's endpoint checks whether an address is left each time.
+"""
+
 HANDSHAKE_TIMEOUT = 15.0
 """Seconds from the start of a connection attempt until the AMQP handshake must be complete."""
 
@@ -53,7 +59,7 @@ def target(reactor: Any, url: str, files: TlsFiles = NO_FILES) -> Target:
     except uri.UriError as error:
         raise ConfigError([f"broker_url: {error}"]) from error
     timeout = CONNECT_TIMEOUT if broker.connection_timeout is None else broker.connection_timeout / 1000
-    endpoint: Any = HostnameEndpoint(reactor, broker.host, broker.port, timeout)
+    endpoint: Any = HostnameEndpoint(reactor, broker.host, broker.port, timeout, attemptDelay=NEXT_ADDRESS)
     return Target(_with_tls(reactor, endpoint, broker) if broker.tls else endpoint, broker)
 
 

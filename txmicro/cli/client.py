@@ -34,16 +34,17 @@ class NotOnBus(TxmicroError):
 
 
 @asynccontextmanager
-async def on_bus(context: Context, config: Config) -> AsyncIterator[Worker]:
+async def on_bus(context: Context, config: Config, worker: Worker | None = None) -> AsyncIterator[Worker]:
     """Give a worker that is on the bus of *config*, and take it off the bus on exit.
 
+    :param worker: the worker; None: one of type ``CLI`` that runs no jobs.
     :raise NoBrokerReachable: no broker accepts the connection. :raise NotOnBus: it takes too long.
     """
     reactor = context.reactor
     brokers = context.targets(reactor, config)
     # A bus tries its brokers until one accepts the connection; a command tries each of them once.
     await (await connect(brokers, reactor, config.heartbeat)).shutdown()
-    worker = Worker(TYPE)
+    worker = worker or Worker(TYPE)
     bus = Bus(
         reactor,
         brokers,
@@ -58,7 +59,7 @@ async def on_bus(context: Context, config: Config) -> AsyncIterator[Worker]:
     def late(_result: Any, timeout: float) -> Any:
         raise NotOnBus(
             f"connected, but not on the bus after {timeout:g} s; grant the broker's user the rights of a worker of "
-            f"type {TYPE}, see docs/howto/security.rst"
+            f"type {worker.type}, see docs/howto/security.rst"
         )
 
     try:

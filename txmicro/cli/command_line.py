@@ -8,6 +8,7 @@ from typing import Final
 from click.exceptions import Exit
 from click.shell_completion import shell_complete
 
+from .bench import BENCH
 from .completion import COMPLETION, NAME, VARIABLE
 from .configuration import CONFIGURATION
 from .dead import DEAD
@@ -21,7 +22,7 @@ from .workers import WORKERS
 COMMANDS: Final = group(
     NAME,
     "Operate a system of txmicro workers.",
-    [WORKERS, SEND, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
+    [WORKERS, SEND, BENCH, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
     epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
     "when nobody reads the output any more.",
 )
