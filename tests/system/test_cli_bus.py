@@ -192,11 +192,13 @@ class BenchTests(OnBusTestCase):
     def setUp(self) -> None:
         super().setUp()
 
-        def answer(echo: Echo, job: Job) -> Deferred[Any]:
-            """Take as long as a job does on a real bus, where time passes by itself."""
-            return deferLater(echo.reactor, 0.05, lambda: job.data)
+        clock: Any = self.clock
 
-        self.patch(Echo, "do_job", answer)
+        def answer(job: Job) -> Deferred[Any]:
+            """Take as long as a job does on a real bus, where time passes by itself."""
+            return deferLater(clock, 0.05, lambda: job.data)
+
+        self.patch(Echo, "do_job", staticmethod(answer))
 
     def test_one_job_at_a_time_and_many(self) -> None:
         connected, header, one, many = self.run_command(

@@ -4,8 +4,9 @@ A state machine without I/O. A parcel is *waiting* to be published, *published* 
 an attempt failed: the connection was lost, the broker refused it, or no confirm came in time. It is published again
 under the same id. In the end it is stored, or has failed. It may be stored twice, but is never lost.
 
-A channel may never confirm again what it publishes to a quorum queue. It happens when the queue's leader is killed
-(seen with RabbitMQ 3.10.8), and a new channel is confirmed at once. So a channel without any confirm is replaced.
+A channel may refuse all that it publishes to a quorum queue, for as long as it lives. It asks the queue's leader at its
+first publication, and RabbitMQ may name a leader that was just killed (seen with 3.10.8). Another channel finds the new
+leader. So a channel that confirms nothing for a while is replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ CONFIRM_TIMEOUT: Final = 30.0
 """Seconds without a confirm after which a parcel is published again."""
 
 SILENCE: Final = 5.0
-"""Seconds without any confirm, while parcels wait for theirs, after which the channel is replaced."""
+"""Seconds without any confirm, while parcels are not confirmed, after which the channel is replaced."""
 
 RETRY_AFTER: Final = 1.0
 """Seconds until a parcel is published again whose attempt failed."""
@@ -84,7 +85,9 @@ class ConfirmedPublisher:
         self._published: OrderedDict[_Unconfirmed, None] = OrderedDict()
         self._retrying: OrderedDict[_Unconfirmed, None] = OrderedDict()
         self._connected_at = clock.seconds()
-        self._last_sign = 0.0  # in sending time: of the last confirm, or when it was first waited for
+        self._last_sign = (
+            0.0  # in sending time: when the channel confirmed or returned one, or there was none before
+        )
         self._timer: Timer | None = None
         self._closed: JobError | None = None
 
@@ -101,6 +104,8 @@ class ConfirmedPublisher:
         """
         stored: Deferred[None] = Deferred(lambda _: self._cancelled(unconfirmed))
         unconfirmed = _Unconfirmed(parcel, stored)
+        if not len(self):
+            self._last_sign = self._time.seconds()
         if self._closed is not None:
             stored.errback(self._closed)
             return stored
@@ -117,6 +122,7 @@ class ConfirmedPublisher:
         if not self._time.paused or self._closed is not None:
             return
         self._time.resume()
+        self._last_sign = self._time.seconds()
         self._retrying.update(self._waiting)
         self._waiting, self._retrying = self._retrying, OrderedDict()
         self._publish_waiting()
@@ -148,10 +154,7 @@ class ConfirmedPublisher:
             unconfirmed.attempt += 1
             if unconfirmed.attempt > 1:
                 self._publisher.record_resend()
-            now = self._time.seconds()
-            if not self._published:
-                self._last_sign = now
-            unconfirmed.due = now + CONFIRM_TIMEOUT
+            unconfirmed.due = self._time.seconds() + CONFIRM_TIMEOUT
             self._published[unconfirmed] = None
             self._publisher.publish(unconfirmed.parcel).addCallbacks(
                 self._confirmed, self._failed, (unconfirmed,), {}, (unconfirmed, unconfirmed.attempt)
@@ -167,6 +170,8 @@ class ConfirmedPublisher:
     def _failed(self, failure: Failure, unconfirmed: _Unconfirmed, attempt: int) -> None:
         if unconfirmed not in self._published or unconfirmed.attempt != attempt:
             return  # it belongs to an attempt that another one has followed
+        if failure.check(Unroutable):
+            self._last_sign = self._time.seconds()
         if failure.check(Unroutable) and not self._may_be_declared(unconfirmed.parcel, failure):
             self._forget(unconfirmed)
             unconfirmed.stored.errback(NotStored(f"{failure.getErrorMessage()}: it is not stored"))
@@ -209,23 +214,21 @@ class ConfirmedPublisher:
     def _sweep(self) -> None:
         self._timer = None
         now = self._time.seconds()
-        first = next(iter(self._published), None)
-        if first is not None and (now >= self._last_sign + SILENCE or first.due <= now):
-            self._renew(first, now)
+        late = next(iter(self._published), None)
+        if (late is not None and late.due <= now) or (len(self) and now >= self._last_sign + SILENCE):
+            self._renew(now)
         for state in (self._published, self._retrying):
             for unconfirmed in list(takewhile(lambda unconfirmed: unconfirmed.due <= now, state)):
                 del state[unconfirmed]
                 self._waiting[unconfirmed] = None
         self._publish_waiting()
 
-    def _renew(self, first: _Unconfirmed, now: float) -> None:
+    def _renew(self, now: float) -> None:
         self._last_sign = now
         self.log.warn(
-            "{kind} {key} is not confirmed, as {others} more: the broker may have lost a queue's leader; all are "
-            "published again, on another channel",
-            kind=first.parcel.kind,
-            key=first.parcel.key,
-            others=len(self._published) - 1,
+            "{count} durable jobs or other messages to keep are not confirmed: the broker may have lost a queue's "
+            "leader, or a queue is full; they are published again, on another channel",
+            count=len(self),
             recurring=True,
         )
         self._publisher.renew()

@@ -171,12 +171,29 @@ class StoredTests(PublisherCase):
         self.assertEqual(self.renewals, 1)
         for key in ("a", "b"):
             self.lose(key)
-        self.clock.pump([1.0] * int(SILENCE))
+        self.clock.pump([1.0] * int(SILENCE - 2))
         self.assertEqual(self.renewals, 1)
         self.clock.pump([1.0] * int(SILENCE))
         self.assertEqual(self.renewals, 2)
         for key in ("a", "b"):
             self.confirm(key)
+
+    def test_a_channel_that_refuses_everything_is_replaced(self) -> None:
+        self.store("a")
+        for _ in range(int(SILENCE / RETRY_AFTER)):
+            self.assertEqual(self.renewals, 0)
+            self.lose("a", NackError("no leader"))
+            self.clock.advance(RETRY_AFTER)
+        self.assertEqual(self.renewals, 1)
+        self.confirm("a")
+
+    def test_a_channel_that_returns_parcels_is_not_replaced(self) -> None:
+        self.publisher.store(parcel("a", patient=True))
+        for _ in range(3 * int(SILENCE / RETRY_AFTER)):
+            self.lose("a", Unroutable("no queue"))
+            self.clock.advance(RETRY_AFTER)
+        self.assertEqual(self.renewals, 0)
+        self.confirm("a")
 
     def test_a_channel_with_confirms_is_not_replaced(self) -> None:
         for number in range(int(CONFIRM_TIMEOUT) - 1):
