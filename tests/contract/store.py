@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.trial.unittest import TestCase
 
 from txmicro.errors import BadRequest, EncodeError
@@ -118,6 +118,37 @@ class StoreContract(TestCase):
         self.assertEqual(stored, {"id": stored["id"], "title": "Alien", "year": 1979})
         self.assertIsInstance(stored["id"], str)
         self.assertEqual(await self.store.find({}), [stored])
+
+    async def test_its_observer_is_told_how_each_operation_ended(self) -> None:
+        told: list[tuple[str, str]] = []
+
+        def observe(kind: str, operation: str, outcome: str, seconds: float) -> None:
+            self.assertEqual(kind, self.store.kind)
+            self.assertGreaterEqual(seconds, 0)
+            told.append((operation, outcome))
+
+        await self.insert({"n": 0})
+        self.store.observer = observe
+        await self.store.insert("job-1/0", {"n": 1})
+        self.assertEqual(await self.found({}), [0, 1])
+        with self.assertRaises(BadRequest):
+            await self.store.insert("job-2/0", {"id": "mine"})
+        with self.assertRaises(StoreTimeout):
+            await self.store.find({}, timeout=-1)
+        stopped = self.store.find({})
+        stopped.cancel()
+        with self.assertRaises(CancelledError):
+            await stopped
+        self.assertEqual(
+            told,
+            [
+                ("insert", "succeeded"),
+                ("find", "succeeded"),
+                ("insert", "BadRequest"),
+                ("find", "StoreTimeout"),
+                ("find", "canceled"),
+            ],
+        )
 
     async def test_a_key_is_stored_once(self) -> None:
         first = await self.store.insert("job-1/2", {"title": "Alien"})

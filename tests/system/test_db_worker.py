@@ -91,6 +91,23 @@ class DBWorkerTests(TestCase):
         self.assertIn("the store failed: SQLite: database or disk is full; job ", formatEvent(told))
         self.assertTrue(told["recurring"])
 
+    async def test_its_operations_are_counted_and_timed(self) -> None:
+        async with running(DBWorker(), config=CONFIG) as bus:
+            await bus.send("DB:*", post(title="Alien"))
+            await bus.send("DB:*", get())
+            with self.assertRaises(BadRequest):
+                await bus.send("DB:*", post(id="mine"))
+            value = bus.metrics.registry.get_sample_value
+            for labels, count in (
+                ({"operation": "insert", "outcome": "succeeded"}, 1),
+                ({"operation": "insert", "outcome": "BadRequest"}, 1),
+                ({"operation": "find", "outcome": "succeeded"}, 1),
+            ):
+                name = "microservices_store_operations_total"
+                self.assertEqual(value(name, {"store": "sqlite", **labels}), count)
+            labels = {"store": "sqlite", "operation": "insert"}
+            self.assertEqual(value("microservices_store_operation_seconds_count", labels), 2)
+
     async def test_the_store_gets_the_deadline_of_the_job(self) -> None:
         worker = DBWorker()
         given: list[float] = []

@@ -148,6 +148,30 @@ class RestWorkerTests(TestCase):
             self.assertEqual(await ask("/things/7"), (200, 7))
             self.assertEqual((await ask("/things/x"))[0], 404)
 
+    async def test_requests_are_counted_by_template_and_never_by_path(self) -> None:
+        rest = Things()
+        async with running(rest, config=Config(rest_port=0), reactor=reactor) as bus:
+            for path in ("/things/7", "/things/8", "/own", "/things/x", "/secret-1", "/secret-2"):
+                response = await treq.get(f"http://127.0.0.1:{rest.port}{path}", persistent=False)
+                await treq.content(response)
+            response = await treq.delete(f"http://127.0.0.1:{rest.port}/things/7", persistent=False)
+            await treq.content(response)
+            counts = {
+                (sample.labels["method"], sample.labels["path"], sample.labels["status"]): sample.value
+                for family in bus.metrics.registry.collect()
+                for sample in family.samples
+                if sample.name == "microservices_http_requests_total"
+            }
+        self.assertEqual(
+            counts,
+            {
+                ("GET", "/things/<int:number>", "200"): 2,
+                ("GET", "/own", "410"): 1,
+                ("GET", "unknown", "404"): 3,
+                ("DELETE", "unknown", "405"): 1,
+            },
+        )
+
     async def test_a_method_that_a_path_does_not_have_is_405(self) -> None:
         async with things() as ask:
             code, body = await ask("/things/7", "DELETE")

@@ -124,6 +124,22 @@ class RecordTests(MetricsCase):
         self.assertEqual(self.value("reactor_lag_seconds_bucket", le="0.0025"), 1)
         self.assertEqual(self.value("confirm_seconds_sum"), 0.2)
 
+    def test_operations_of_stores(self) -> None:
+        service = self.metrics.service("DB")
+        service.record_store_operation("sqlite", "insert", "succeeded", 0.2)
+        service.record_store_operation("sqlite", "insert", "StoreTimeout", 30.0)
+        labels = {"store": "sqlite", "operation": "insert"}
+        self.assertEqual(self.value("store_operations_total", **labels, outcome="StoreTimeout"), 1)
+        self.assertEqual(self.value("store_operation_seconds_sum", **labels), 30.2)
+
+    def test_http_requests(self) -> None:
+        service = self.metrics.service("REST")
+        service.record_request("GET", "/movies/<id>", "200", 0.2)
+        service.record_request("GET", "/movies/<id>", "404", 0.1)
+        labels = {"service": "REST", "method": "GET", "path": "/movies/<id>"}
+        self.assertEqual(self.value("http_requests_total", **labels, status="404"), 1)
+        self.assertEqual(self.value("http_request_seconds_bucket", **labels, le="0.1"), 1)
+
     def test_queues(self) -> None:
         service = self.metrics.service("SM")
         self.assertEqual(self.children("queue_jobs", "type"), set())

@@ -29,20 +29,35 @@ class Families:
     def __init__(self, registry: CollectorRegistry, seconds: Callable[[], float] = perf_counter) -> None:
         self.registry = registry
         self.seconds = seconds
-        self.received = self._counters("messages_received", "Messages received", "type")
-        self.sent = self._counters("messages_sent", "Messages sent", "type")
-        self.undecodable = self._counters("undecodable_messages", "Messages received that cannot be decoded")
-        self.errors = self._counters("job_errors", "Jobs that failed, and other errors", "error_type")
-        self.outcomes = self._counters("jobs", "Runs of handlers, by how they ended", "job_type", "outcome")
-        self.waits = self._histograms("job_wait_seconds", "Time from a job's send to its start", "job_type")
-        self.runs = self._histograms("job_processing_seconds", "Time spent processing jobs", "job_type")
-        self.trips = self._histograms("job_trip_seconds", "Time from a job's send to its end", "target")
-        self.resends = self._counters("job_resends", "Jobs that were published again", "job_type")
-        self.redeliveries = self._counters(
-            "job_redeliveries", "Jobs that the broker delivered again", "job_type"
+        service = "service"
+        self.received = self._counters("messages_received", "Messages received", service, "type")
+        self.sent = self._counters("messages_sent", "Messages sent", service, "type")
+        self.undecodable = self._counters("undecodable_messages", "Messages that cannot be decoded", service)
+        self.errors = self._counters(
+            "job_errors", "Jobs that failed, and other errors", service, "error_type"
         )
-        self.probes = self._counters("probes", "Questions to workers whether they have jobs")
-        self.dead = self._counters("dead_letters", "Durable jobs that became dead letters", "reason")
+        ended = "Runs of handlers, by how they ended"
+        self.outcomes = self._counters("jobs", ended, service, "job_type", "outcome")
+        waited = "Time from a job's send to its start"
+        self.waits = self._histograms("job_wait_seconds", waited, service, "job_type")
+        ran = "Time spent processing jobs"
+        self.runs = self._histograms("job_processing_seconds", ran, service, "job_type")
+        self.trips = self._histograms(
+            "job_trip_seconds", "Time from a job's send to its end", service, "target"
+        )
+        self.resends = self._counters("job_resends", "Jobs that were published again", service, "job_type")
+        redelivered = "Jobs that the broker delivered again"
+        self.redeliveries = self._counters("job_redeliveries", redelivered, service, "job_type")
+        self.probes = self._counters("probes", "Questions to workers whether they have jobs", service)
+        self.dead = self._counters("dead_letters", "Durable jobs that became dead letters", service, "reason")
+        operations = "Operations of document stores, by how they ended"
+        self.operations = self._counters("store_operations", operations, "store", "operation", "outcome")
+        took = "Time of an operation of a document store"
+        self.operation_times = self._histograms("store_operation_seconds", took, "store", "operation")
+        asked = "Requests that a REST worker answered"
+        self.requests = self._counters("http_requests", asked, service, "method", "path", "status")
+        answered = "Time from an HTTP request to its answer"
+        self.request_times = self._histograms("http_request_seconds", answered, service, "method", "path")
         self.lag = SingleHistogram("reactor_lag_seconds", "Time until the reactor runs a new call")
         self.bus = BusMetrics()
         self.job_gauges = JobGauges()
@@ -55,11 +70,11 @@ class Families:
         GCCollector(registry=registry)
 
     def _counters(self, name: str, text: str, *labels: str) -> Counters:
-        family = Counters(name, text, ("service", *labels), Tally)
+        family = Counters(name, text, labels, Tally)
         self.registry.register(family)
         return family
 
     def _histograms(self, name: str, text: str, *labels: str) -> Histograms:
-        family = Histograms(name, text, ("service", *labels), Durations)
+        family = Histograms(name, text, labels, Durations)
         self.registry.register(family)
         return family

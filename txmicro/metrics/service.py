@@ -94,6 +94,22 @@ class ServiceMetrics:
         """Count a received message that cannot be decoded."""
         self._undecodable[self._name].value += 1
 
+    def record_store_operation(self, store: str, operation: str, outcome: str, seconds: float) -> None:
+        """Record an operation of a document store, which took *seconds*.
+
+        :param store: the kind of the store. :param outcome: ``succeeded``, ``canceled`` or the type of the error.
+        """
+        self._metrics.operations.of(store, operation)[outcome].value += 1
+        self._metrics.operation_times.of(store)[operation].observe(seconds)
+
+    def record_request(self, method: str, path: str, status: str, seconds: float) -> None:
+        """Record an HTTP request, which was answered after *seconds*.
+
+        :param path: the template of the path, as there are too many paths.
+        """
+        self._metrics.requests.of(self._name, method, path)[status].value += 1
+        self._metrics.request_times.of(self._name, method)[path].observe(seconds)
+
     def record_dead_letter(self, reason: str) -> None:
         """Count a durable job that became a dead letter, for *reason*."""
         self._dead[reason].value += 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID, uuid5
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from txmicro.errors import BadRequest, JobError
 from txmicro.util.clock import Clock
@@ -33,6 +34,12 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Encoded = TypeVar("Encoded", str, bytes)
 
+StoreObserver = Callable[[str, str, str, float], None]
+"""Is called at the end of each operation with the store's kind, ``insert`` or ``find``, the outcome, and its seconds.
+
+The outcome is ``succeeded``, ``canceled`` or the type of the error. It must not raise.
+"""
+
 
 class Row(Operation, Generic[Encoded]):
     """An insert that waits. ``done`` fires with the stored document, encoded."""
@@ -50,7 +57,12 @@ class Store(ABC, Generic[Encoded]):
     """A document store. All of its errors are a :class:`~txmicro.errors.JobError`.
 
     :param clock: measures deadlines. :param texts: the fields that are searched by their words.
+    :cvar kind: the name of the database.
+    :ivar observer: is told of each operation; None: nobody is.
     """
+
+    kind: str
+    observer: StoreObserver | None = None
 
     def __init__(self, clock: Clock, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
@@ -72,13 +84,17 @@ class Store(ABC, Generic[Encoded]):
         :class:`StoreTimeout`, in which case the document may have been stored, or another :class:`StoreError`.
         Canceling it ends only the wait.
         """
+        began = self._clock.seconds()
+        inserted: Deferred[dict[str, Any]]
         try:
             self._check_open()
             row = self._row(key, document, self._deadline(timeout))
         except JobError as error:
-            return fail(error)
-        self._inserts.add(row)
-        return self._timeouts.add(row.done, row.deadline).addCallback(self._load)
+            inserted = fail(error)
+        else:
+            self._inserts.add(row)
+            inserted = self._timeouts.add(row.done, row.deadline).addCallback(self._load)
+        return inserted.addBoth(self._observe, "insert", began)
 
     def find(
         self,
@@ -113,6 +129,8 @@ class Store(ABC, Generic[Encoded]):
         Fails with :class:`~txmicro.errors.BadRequest`, :class:`~txmicro.errors.EncodeError`, :class:`StoreTimeout` or
         another :class:`StoreError`. Canceling it stops the search.
         """
+        began = self._clock.seconds()
+        found: Deferred[list[dict[str, Any]]]
         try:
             self._check_open()
             deadline = self._deadline(timeout)
@@ -120,8 +138,10 @@ class Store(ABC, Generic[Encoded]):
                 filters, limit, after, ranges=ranges, words=words, fields=fields, sort=sort, texts=self.texts
             )
         except JobError as error:
-            return fail(error)
-        return self._timeouts.add(self._find(query, deadline), deadline)
+            found = fail(error)
+        else:
+            found = self._timeouts.add(self._find(query, deadline), deadline)
+        return found.addBoth(self._observe, "find", began)
 
     def close(self) -> Deferred[None]:
         """Finish the operations that have begun and close the database. Later operations fail.
@@ -137,6 +157,12 @@ class Store(ABC, Generic[Encoded]):
         await self._inserts.when_idle()
         await self._close()
         self._timeouts.stop()
+
+    def _observe(self, result: Any, operation: str, began: float) -> Any:
+        """Tell the observer how an operation has ended, and return *result*."""
+        if self.observer is not None:
+            self.observer(self.kind, operation, _outcome(result), self._clock.seconds() - began)
+        return result
 
     def _check_open(self) -> None:
         if self._closed:
@@ -180,6 +206,15 @@ class Store(ABC, Generic[Encoded]):
     @abstractmethod
     def _to_error(self, error: Exception) -> StoreError:
         """Convert an exception of the database's client to the error that the caller gets."""
+
+
+def _outcome(result: Any) -> str:
+    if not isinstance(result, Failure):
+        return "succeeded"
+    error: Any = result.value
+    if isinstance(error, CancelledError):
+        return "canceled"
+    return error.type if isinstance(error, JobError) else type(error).__name__
 
 
 def _check_depth(document: Mapping[str, Any]) -> None:

@@ -50,6 +50,8 @@ class Lookup(Operation):
 class MongoStore(Store[bytes]):
     """A :class:`txmicro.stores.Store` in MongoDB. :func:`open_mongo` makes it."""
 
+    kind = "mongodb"
+
     def __init__(
         self, client: SharedMongoClient, reactor: Any, texts: Sequence[str], now: Callable[[], float]
     ) -> None:

@@ -8,14 +8,20 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail
 
-from .base import Store
+from .base import Store, StoreObserver
 from .errors import StoreError
 
 _INDEXABLE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
 def open_store(
-    url: str, reactor: Any, *, indexes: Sequence[str] = (), texts: Sequence[str] = (), capacity: int = 100
+    url: str,
+    reactor: Any,
+    *,
+    indexes: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    capacity: int = 100,
+    observer: StoreObserver | None = None,
 ) -> Deferred[Store[Any]]:
     """Open the store at *url*.
 
@@ -27,10 +33,22 @@ def open_store(
     :param texts: the fields that are searched by their words. These names and those of *indexes* consist of letters,
         digits and ``_``. The store creates the indexes that the database lacks.
     :param capacity: how many jobs run at once.
+    :param observer: is told of each operation, as ``metrics.record_store_operation`` of a worker; None: nobody is.
 
     Fires with the store. Fails with :class:`StoreError`; it is ``retryable`` where a later attempt may succeed.
     Canceling it closes what has been opened.
     """
+
+    def opened(store: Store[Any]) -> Store[Any]:
+        store.observer = observer
+        return store
+
+    return _open(url, reactor, indexes, texts, capacity).addCallback(opened)
+
+
+def _open(
+    url: str, reactor: Any, indexes: Sequence[str], texts: Sequence[str], capacity: int
+) -> Deferred[Store[Any]]:
     for name in [*indexes, *texts]:
         if not _INDEXABLE.fullmatch(name):
             return fail(

@@ -64,6 +64,8 @@ _STORED: Final = "SELECT document FROM documents WHERE id = ?"
 class SQLiteStore(Store[str]):
     """A :class:`txmicro.stores.Store` in SQLite. :func:`open_sqlite` makes it."""
 
+    kind = "sqlite"
+
     def __init__(
         self, pool: ConnectionPool, reactor: Any, readers: int, indexes: Sequence[str], texts: Sequence[str]
     ) -> None:

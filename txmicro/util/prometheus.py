@@ -97,7 +97,10 @@ class Family(Collector, Generic[Child]):
 
     def of(self, *values: str) -> Children[Child]:
         """Return the children whose labels, except the last one, have these values."""
-        return self._families.setdefault(values, Children(self._child))
+        known = self._families.get(values)
+        if known is None:
+            known = self._families[values] = Children(self._child)
+        return known
 
     def _all(self) -> Iterator[tuple[list[str], Child]]:
         for values, children in self._families.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from klein import Klein
@@ -42,7 +42,7 @@ class RootResource(KleinResource):
     def __init__(self, app: KleinApp) -> None:
         super().__init__(app)
         # No route depends on the host, so the path and the method are all that decides.
-        self._match = lru_cache(CACHED_PATHS)(app.url_map.bind("").match)
+        self._match = lru_cache(CACHED_PATHS)(partial(app.url_map.bind("").match, return_rule=True))
 
     def render(self, request: Any) -> Any:
         """Call the handler of the path; return NOT_DONE_YET, or what Klein returns."""
@@ -51,10 +51,11 @@ class RootResource(KleinResource):
         if path.startswith("//") or path.count("/") != request.path.count(b"/"):
             raise NotFound
         try:
-            endpoint, arguments = self._match(path, request.method.decode())
+            rule, arguments = self._match(path, request.method.decode())
         except (HTTPException, UnicodeDecodeError):
             return super().render(request)
-        answering = maybeDeferred(self._app.execute_endpoint, endpoint, request, **arguments)
+        request.route = rule.rule
+        answering = maybeDeferred(self._app.execute_endpoint, rule.endpoint, request, **arguments)
         request.notifyFinish().addErrback(lambda _: answering.cancel())
         answering.addBoth(self._answer, request)
         return NOT_DONE_YET

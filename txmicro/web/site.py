@@ -18,11 +18,21 @@ from twisted.web.server import Request, Site
 
 from txmicro.errors import EncodeError
 from txmicro.protocol.codec.json import JSON
+from txmicro.util.prometheus import OTHER
 
 from .channel import LINGER, BackpressureChannel
 
 REQUEST_TIMEOUT: Final = 60.0
 """Seconds in which a whole request has to arrive, and the next one has to begin: the default of twisted.web."""
+
+NO_ROUTE: Final = "unknown"
+"""The route of all paths that have no handler."""
+
+CLOSED: Final = "closed"
+"""The status of a request whose client has closed the connection before the answer."""
+
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""The methods that have their own numbers."""
 
 
 class BoundedRequest(Request):
@@ -107,11 +117,14 @@ class LimitedRequest(BoundedRequest):
 
     :ivar job_id: the id in the answer: that of the job that was sent. If it is None, a fresh id is used.
     :ivar outcome: the return value of the handler, or its failure, if Klein is to render it.
+    :ivar route: the template of its path; :data:`NO_ROUTE`: the path has no handler.
     """
 
     job_id: str | None = None
     outcome: Any
+    route: str = NO_ROUTE
     _arrived: float | None = None
+    _observed = False
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Note the time, and handle the request, unless it was refused."""
@@ -123,9 +136,34 @@ class LimitedRequest(BoundedRequest):
         """Set the duration and the job's id, too."""
         super().set_headers()
         site = self.channel.site
-        duration = 0.0 if self._arrived is None else site.reactor.seconds() - self._arrived
-        self.setHeader(b"server-timing", b"total;dur=%.1f" % (duration * 1000))
+        self.setHeader(b"server-timing", b"total;dur=%.1f" % (self._seconds(site) * 1000))
         self.setHeader(b"x-job-id", (self.job_id or site.new_id()).encode())
+
+    def finish(self) -> None:
+        """End the answer, and record it."""
+        self._observe(str(self.code))
+        super().finish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Record that the client has closed the connection before the answer."""
+        self._observe(CLOSED)
+        super().connectionLost(reason)
+
+    def _refuse(self) -> None:
+        self.method = self.channel._command  # which requestReceived would get later
+        super()._refuse()
+        self._observe(str(self.code))
+
+    def _observe(self, status: str) -> None:
+        if self._observed or self.channel is None:
+            return
+        self._observed = True
+        site = self.channel.site
+        method = self.method.decode("latin-1")
+        site.observe(method if method in METHODS else OTHER, self.route, status, self._seconds(site))
+
+    def _seconds(self, site: LimitedSite) -> float:
+        return 0.0 if self._arrived is None else site.reactor.seconds() - self._arrived
 
 
 class BoundedChannel(BackpressureChannel):
@@ -239,10 +277,21 @@ class LimitedSite(BoundedSite):
     """The HTTP server of a REST worker.
 
     :param new_id: returns the id for an answer for which no job was sent.
+    :param observe: is called for each request with its method, route and status, and the seconds until its answer. It
+        must not raise.
     """
 
     requestFactory = LimitedRequest
 
-    def __init__(self, resource: Any, reactor: Any, *, new_id: Callable[[], str], **options: Any) -> None:
+    def __init__(
+        self,
+        resource: Any,
+        reactor: Any,
+        *,
+        new_id: Callable[[], str],
+        observe: Callable[[str, str, str, float], None],
+        **options: Any,
+    ) -> None:
         super().__init__(resource, reactor, **options)
         self.new_id = new_id
+        self.observe = observe

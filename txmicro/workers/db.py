@@ -69,6 +69,7 @@ class DBWorker(Worker):
                     indexes=self.indexes,
                     texts=self.texts,
                     capacity=self.config.capacity,
+                    observer=self.metrics.record_store_operation,
                 )
             except StoreError as error:
                 if not error.retryable:

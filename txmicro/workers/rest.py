@@ -73,6 +73,7 @@ class RestWorker(Worker):
             reactor,
             body_max=config.http_body_max,
             new_id=self.bus.ids.job,
+            observe=self.metrics.record_request,
             explain=self._failed,
         )
         try:

@@ -106,11 +106,15 @@ def listen(site: Any) -> Any:
     return network.listenTCP(0, site, interface="127.0.0.1")
 
 
+def ignore(*_request: Any) -> None:
+    """Take what a request was."""
+
+
 def limited(resource: Any, clock: Any) -> LimitedSite:
     def explain(request: LimitedRequest, failure: Failure) -> bytes:
         return request.error(500, "Odd", "odd")
 
-    return LimitedSite(resource, clock, body_max=10, new_id=lambda: "fresh", explain=explain)
+    return LimitedSite(resource, clock, body_max=10, new_id=lambda: "fresh", observe=ignore, explain=explain)
 
 
 class BackPressureTests(TestCase):

@@ -64,8 +64,14 @@ class SiteTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.resource = Echo()
+        self.observed: list[tuple[str, str, str, float]] = []
         self.site = LimitedSite(
-            self.resource, self.clock, body_max=LIMIT, new_id=lambda: "fresh", explain=self.explain
+            self.resource,
+            self.clock,
+            body_max=LIMIT,
+            new_id=lambda: "fresh",
+            observe=lambda *args: self.observed.append(args),
+            explain=self.explain,
         )
         self.site.doStart()
         self.addCleanup(self.assert_nothing_left)
@@ -110,6 +116,31 @@ class SiteTests(SynchronousTestCase):
         self.assertEqual(headers["content-length"], "5")
         self.assertEqual(headers["content-type"], "application/json")
         self.assertNotIn("connection", headers)
+
+    def test_each_request_is_observed_once(self) -> None:
+        self.ask("GET /later HTTP/1.1")
+        self.resource.waiting[0].route = "/<when>"
+        self.clock.advance(0.5)
+        self.resource.answer()
+        self.ask("POST /broken HTTP/1.1")
+        self.ask("BREW / HTTP/1.1")
+        self.ask(f"POST / HTTP/1.1\r\nContent-Length: {LIMIT + 1}")
+        self.transport.loseConnection()
+        self.assertEqual(
+            self.observed,
+            [
+                ("GET", "/<when>", "201", 0.5),
+                ("POST", "unknown", "500", 0.0),
+                ("other", "unknown", "200", 0.0),
+                ("POST", "unknown", "413", 0.0),
+            ],
+        )
+
+    def test_a_request_whose_client_goes_away_is_observed_as_closed(self) -> None:
+        self.ask("GET /later HTTP/1.1")
+        self.clock.advance(0.5)
+        self.transport.loseConnection()
+        self.assertEqual(self.observed, [("GET", "unknown", "closed", 0.5)])
 
     def test_an_answer_without_a_job_has_a_fresh_id(self) -> None:
         self.ask("GET / HTTP/1.1")
