@@ -1,7 +1,8 @@
 """``make demo``: start the whole system in one process, store a movie and find it again, over HTTP.
 
 It needs no server: the broker is the embedded one, and the store is in memory. With ``--once`` it ends after the
-answers, with status 0 if they are as expected. Otherwise the system runs until Ctrl-C.
+answers, with status 0 if they are as expected. Otherwise the system runs until Ctrl-C. It gets some requests per second
+meanwhile, so that there is something to see on the manager's page.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -38,6 +40,15 @@ STOP_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 10.0
 """Seconds in which a request has to be answered."""
 
+PAUSE = 0.25
+"""Seconds between two requests that keep the system busy."""
+
+STORES = 4
+"""Each fourth of these requests stores a movie; the others find some."""
+
+FAILS = 25
+"""Each 25th of them fails."""
+
 System = subprocess.Popen[bytes]
 
 
@@ -55,7 +66,7 @@ def main(arguments: list[str]) -> int:
         with running_system() as system:
             show(system, config)
             if "--once" not in arguments:
-                stay(system)
+                stay(system, config)
     except KeyboardInterrupt:
         pass
     except (ConfigError, DemoError) as error:
@@ -129,13 +140,33 @@ def count_workers(config: Config) -> Counter[str]:
     return Counter({kind: int(float(count)) for kind, count in found})
 
 
-def stay(system: System) -> None:
-    """Wait for Ctrl-C. Raise :class:`DemoError` if the system ends before."""
-    print("\nThe system runs until Ctrl-C.\n", flush=True)
-    system.wait()
+def stay(system: System, config: Config) -> None:
+    """Keep the system busy until Ctrl-C. Raise :class:`DemoError` if the system ends before."""
+    print(
+        f"\nThe system runs until Ctrl-C. It gets {1 / PAUSE:g} requests per second, so that the page moves. Each "
+        f"{FAILS}th request fails, so that the page has failures to show.\n",
+        flush=True,
+    )
+    for number in count(1):
+        try:
+            system.wait(PAUSE)
+            break
+        except subprocess.TimeoutExpired:
+            keep_busy(config, number)
     raise DemoError(
         f"the system ended by itself, with status {system.returncode}; the log above has the reason"
     )
+
+
+def keep_busy(config: Config, number: int) -> None:
+    """Send a request. Its number decides whether it stores a movie, finds some, or fails."""
+    with suppress(OSError, HTTPException):  # the system is about to end
+        if number % FAILS == 0:
+            fetch("POST", movies_url(config), json.dumps({"id": "the store sets it"}))
+        elif number % STORES == 0:
+            fetch("POST", movies_url(config), json.dumps(MOVIE))
+        else:
+            fetch("GET", f"{movies_url(config)}?{urlencode({'year': MOVIE['year'], 'limit': 10})}")
 
 
 # The answers
@@ -144,14 +175,15 @@ def stay(system: System) -> None:
 def show(system: System, config: Config) -> None:
     """Store a movie and find it again. Raise :class:`DemoError` if an answer is not as expected."""
     wait_for_workers(system, config)
-    movies = f"{base(config.rest_interface, config.rest_port)}/movies/"
+    movies = movies_url(config)
     stored = ask("POST", movies, 201, MOVIE)
     if not isinstance(stored, dict) or not MOVIE.items() <= stored.items():
         raise DemoError(f"the movie was not stored as it was sent: {stored}")
     found = ask("GET", f"{movies}?{urlencode({'title': MOVIE['title'], 'id': stored['id']})}", 200)
     if found != [stored]:
         raise DemoError(f"the movie was not found again: {found}")
-    print(f"\nPages:\n  movies   {movies}\n  metrics  {metrics_url(config)}", flush=True)
+    page = f"{base(config.metrics_interface, config.metrics_port)}/"
+    print(f"\nPages:\n  manager  {page}\n  movies   {movies}\n  metrics  {page}metrics", flush=True)
 
 
 def ask(method: str, url: str, expected: int, data: Any = None) -> Any:
@@ -180,6 +212,11 @@ def fetch(method: str, url: str, body: str | None = None) -> tuple[int, str]:
         return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+def movies_url(config: Config) -> str:
+    """Return the URL of the movies."""
+    return f"{base(config.rest_interface, config.rest_port)}/movies/"
 
 
 def metrics_url(config: Config) -> str:

@@ -15,6 +15,7 @@ from io import StringIO
 from threading import Thread
 from typing import Any
 
+import treq
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.programs import ProgramTestCase
@@ -51,7 +52,9 @@ class MakeDemoTests(ProgramTestCase):
 
     async def test_it_runs_until_ctrl_c(self) -> None:
         staying = self.run_program("python", "-m", "txmicro.examples.movies")
+        page = (await staying.says(r"manager  (http://\S+/)\n"))[1]
         await staying.says("runs until Ctrl-C")
+        self.assertIn(b"<title>txmicro</title>", await (await treq.get(page, persistent=False)).content())
         self.assertEqual(await staying.signal(signal.SIGINT), 0)
         self.assertRegex(staying.output, "WB:.* has stopped")
 
@@ -79,6 +82,7 @@ class System:
     """A system that ends when a test says so."""
 
     def __init__(self, *statuses: int | None) -> None:
+        self.busy = 0  # waits that time out
         self._statuses = list(statuses)
         self.returncode: int | None = None
 
@@ -86,7 +90,10 @@ class System:
         self.returncode = self._statuses.pop(0) if self._statuses else None
         return self.returncode
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> None:
+        if timeout is not None and self.busy:
+            self.busy -= 1
+            raise subprocess.TimeoutExpired("system", timeout)
         self.returncode = 3
 
 
@@ -148,6 +155,7 @@ class AnswerTests(DemoTestCase):
             f"  {json.dumps(STORED)}",
             f"GET {base}/movies/?title=Metropolis&id=1",
             "200",
+            f"  manager  {base}/",
             f"  movies   {base}/movies/",
             f"  metrics  {base}/metrics",
         ):
@@ -260,6 +268,27 @@ class MainTests(DemoTestCase):
 
         self.patch(demo, "stay", interrupted)
         self.assertEqual(demo.main([]), 0)
+
+
+class StayTests(DemoTestCase):
+    def test_requests_keep_the_system_busy(self) -> None:
+        sent: list[tuple[str, str, str]] = []
+        self.patch(demo, "fetch", lambda method, url, body="": sent.append((method, url, body)))
+        system = System()
+        system.busy = demo.FAILS
+        self.assertRaises(DemoError, demo.stay, system, Config(rest_port=80))
+        movies = "http://127.0.0.1:80/movies/"
+        self.assertEqual(len(sent), demo.FAILS)
+        self.assertEqual(sent[0], ("GET", f"{movies}?year=1927&limit=10", ""))
+        self.assertEqual(sent[demo.STORES - 1], ("POST", movies, json.dumps(demo.MOVIE)))
+        self.assertEqual(sent[-1], ("POST", movies, '{"id": "the store sets it"}'))
+        self.assertIn("4 requests per second", self.output.getvalue())
+
+    def test_a_system_that_does_not_answer_is_waited_for(self) -> None:
+        system = System()
+        system.busy = 1
+        error = self.assertRaises(DemoError, demo.stay, system, Config(rest_port=free_port()))
+        self.assertIn("status 3", str(error))
 
 
 class PortTests(DemoTestCase):

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { confirm, note, tell } from "./dialogs.js";
 import { h } from "./dom.js";
-import { count, plural } from "./format.js";
+import { plural } from "./format.js";
 
 const ACTIONS = {
   requeue: {
@@ -36,8 +36,8 @@ export async function change(action, type, which) {
   const question = `${title} ${letters} of ${type}?`;
   if (!(await confirm(question, text, `${title} ${letters}`, { danger }))) return false;
   const result = await post(path, { ...which, dry_run: false });
-  const rest = result.done < result.matched ? ` ${count(result.matched - result.done)} were left: they have expired, or another operator was faster.` : "";
-  note(`${plural(result.done, "dead letter")} of ${type} ${done}.${rest}`, rest ? "bad" : "");
+  const left = result.expired ? ` ${plural(result.expired, "job")} may not be started any more; discard them.` : "";
+  note(`${plural(result.done, "dead letter")} of ${type} ${done}.${left}`, left ? "bad" : "");
   return true;
 }
 

@@ -8,6 +8,8 @@ import { Loader } from "../loading.js";
 import { link } from "../router.js";
 import { typeLink } from "./index.js";
 
+const LIMIT = 1000; // groups: the API gives no single one
+
 /** Open the view. */
 export function openFailure(body, route, app) {
   const id = route.path[1];
@@ -15,7 +17,7 @@ export function openFailure(body, route, app) {
   body.append(card);
   let shown = null;
   const loader = new Loader(body, async (signal) => {
-    const { groups } = await get("failures", {}, signal);
+    const { groups } = await get("failures", { limit: LIMIT }, signal);
     const group = groups.find((each) => each.id === id);
     const state = JSON.stringify(group);
     if (state === shown) return; // the focus stays where it is

@@ -37,7 +37,7 @@ export function openFailures(body, route, app) {
   body.append(filters.element, card);
   const loader = new Loader(body, async (signal) => {
     const { since, ...values } = filters.values();
-    const { groups } = await get("failures", { ...values, since: since && app.now - Number(since) }, signal);
+    const { groups } = await get("failures", { ...values, since: since && Math.floor(app.now - Number(since)) }, signal);
     table.update(groups);
     none.hidden = groups.length > 0;
   }, 5);

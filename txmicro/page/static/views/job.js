@@ -104,7 +104,7 @@ function part(title, columns, rows) {
 }
 
 function facts(job) {
-  const outcome = h("span", { class: `badge ${tone(job.outcome)}` }, job.outcome || "open");
+  const outcome = h("span", { class: `badge ${tone(job.outcome)}` }, job.outcome || "pending");
   const letters = h("a", { href: link(["dead", job.type], { search: job.id }) }, "look among the dead letters");
   const rows = [
     ["Outcome", [outcome, job.outcome === "dead" ? [" ", letters] : null]],

@@ -11,13 +11,13 @@ import { Table } from "../table.js";
 import { typeLink } from "./index.js";
 
 const LIMIT = 50;
-const OUTCOMES = ["succeeded", "failed", "dead", "retried", "canceled", "returned", "forwarded"];
+const OUTCOMES = ["pending", "succeeded", "failed", "dead", "retried", "canceled", "returned", "forwarded"];
 const SINCE = [["", "Any time"], ["60", "Last minute"], ["600", "Last 10 minutes"], ["3600", "Last hour"], ["86400", "Last day"]];
 
 const COLUMNS = [
   { title: "Job", text: (row) => row.id, href: (row) => link(["jobs", row.id]) },
   { title: "Type", text: (row) => row.type || "–", href: (row) => (row.type ? typeLink(row.type) : null) },
-  { title: "Outcome", text: (row) => row.outcome || "open", badge: true, tone: (row) => tone(row.outcome) },
+  { title: "Outcome", text: (row) => row.outcome || "pending", badge: true, tone: (row) => tone(row.outcome) },
   { title: "Lane", text: (row) => row.lane || "–" },
   { title: "Sent", text: (row) => clock(row.sent), hint: (row) => exact(row.sent), number: true },
   { title: "Took", text: (row) => duration(row.seconds), number: true },
@@ -25,6 +25,12 @@ const COLUMNS = [
   { title: "Error", text: (row) => row.error || "–" },
   { title: "Message", text: (row) => row.message || "–", wide: true },
 ];
+
+/** Return the field that keeps the jobs of one group of failures, whose id another view has put into the address. */
+function groupField(query) {
+  const value = query.get("group") ?? "";
+  return { ...choice("group", "Failures", [[value, "Of one group"], ["", "All"]]), value };
+}
 
 /** Open the view. */
 export function openJobs(body, route, app) {
@@ -38,7 +44,8 @@ export function openJobs(body, route, app) {
     text("error", "Error"),
     text("search", "Id, address or message"),
   ];
-  const filters = new Filters(fields, route.query, () => {
+  const group = groupField(route.query);
+  const filters = new Filters([...fields, ...(group.value ? [group] : [])], route.query, () => {
     pager.reset();
     loader.run();
   });
@@ -48,7 +55,8 @@ export function openJobs(body, route, app) {
   body.append(filters.element, card);
   const loader = new Loader(body, async (signal) => {
     const { since, ...values } = filters.values();
-    const query = { ...values, since: since && app.now - Number(since), limit: LIMIT, after: pager.after };
+    const from = since && Math.floor(app.now - Number(since));
+    const query = { ...values, since: from, limit: LIMIT, after: pager.after };
     const found = await get("jobs", query, signal);
     table.update(found.jobs);
     none.hidden = found.jobs.length > 0;

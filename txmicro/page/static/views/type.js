@@ -34,7 +34,7 @@ export function openType(body, route, app, head) {
     update(overview) {
       const row = overview.types.find((each) => each.type === type);
       setText(summary, row ? describe(row) : "No worker of this type is on the bus.");
-      graphs.update();
+      if (row) graphs.update();
     },
     close: () => [graphs, ...parts].forEach((part) => part.close()),
   };

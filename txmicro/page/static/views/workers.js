@@ -11,7 +11,7 @@ import { typeLink } from "./index.js";
 
 const LIMIT = 100;
 const SECONDS = 3;
-const STATES = [["", "All states"], ["ready", "Ready"], ["suspect", "Suspect"], ["gone", "Left"]];
+const STATES = [["", "All states"], ["alive", "Alive"], ["suspect", "Suspect"]];
 
 /** Return the columns of a table of workers. */
 export function workerColumns(app, { type = true } = {}) {
