@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,6 +15,7 @@ from .bus.worker_channel import WorkerChannel
 from .discovery.inquiries import Inquiries
 from .discovery.registry import GONE_AFTER, Registry
 from .errors import DecodeError, reason_of
+from .monitoring.report import WATCH, Report, Watch, report_topic
 from .protocol import messages
 from .protocol.address import parse
 from .protocol.notifications import Announcement, Deletion, Inquiry
@@ -27,6 +28,20 @@ SETTLING = 5.0
 (bus/connections.py)."""
 
 _GET_ALL = "worker.getAll"
+_REPORTS: Final = report_topic("")
+
+
+class ReportListener(Protocol):
+    """Wants the workers' reports: the :class:`~txmicro.page.monitor.Monitor`."""
+
+    def reported(self, report: Report) -> None:
+        """Take a worker's report."""
+
+    def joined(self, worker: Announcement) -> None:
+        """Note that *worker*, which was not known, is on the bus."""
+
+    def connected(self) -> None:
+        """Note that the manager is connected, again or for the first time."""
 
 
 class SystemManager(Service):
@@ -34,6 +49,7 @@ class SystemManager(Service):
 
     :ivar id: its id.
     :ivar registry: the workers that it knows.
+    :ivar listener: wants the workers' reports, see :meth:`watch`; None: nobody does. It is set before the start.
     """
 
     log = Logger()
@@ -45,6 +61,7 @@ class SystemManager(Service):
 
     def __init__(self, *, id: str | None = None) -> None:
         self.id = id or ""
+        self.listener: ReportListener | None = None
         self._lost = self._keepalive_returned = False
 
     def setServiceParent(self, parent: Bus) -> None:
@@ -61,7 +78,9 @@ class SystemManager(Service):
         self.metrics = bus.metrics.service(TYPE)
         self.registry = Registry(bus.clock)
         self._count()
-        topics = ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL)
+        topics: tuple[str, ...] = ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL)
+        if self.listener is not None:
+            topics += (f"{_REPORTS}#",)
         self.channel = WorkerChannel(bus, self.id, topics, service=TYPE)
         self._publisher = self.channel.publisher
         self._inquiries = Inquiries(self.id, bus.clock, self.channel, self.registry, self.metrics)
@@ -89,6 +108,14 @@ class SystemManager(Service):
             self._keepalive.stop()
         self._inquiries.cancel()
         await self.channel.close()
+
+    def watch(self, interval: float, share: float, failures: int) -> None:
+        """Ask all workers to report for the next seconds, as a :class:`~txmicro.monitoring.report.Watch` says.
+
+        Does nothing while nothing can be published.
+        """
+        if self.channel.ready and self.bus.writable:
+            self._publisher.notify(WATCH, Watch(self.id, interval, share, failures).body())
 
     # Keepalives
 
@@ -134,6 +161,8 @@ class SystemManager(Service):
             self._inquiries.delay(SETTLING)
         self.log.info("{manager} is ready", manager=self.id)
         self._ask_all()
+        if self.listener is not None:
+            self.listener.connected()
 
     def disconnected(self) -> None:
         """Cancel all checks. The senders ask again."""
@@ -154,6 +183,10 @@ class SystemManager(Service):
             self._list(messages.get(messages.get(body, "sender", dict), "id", str))
         elif topic.startswith("worker.new"):
             self._joined(Announcement.from_body(body, topic))
+        elif topic.startswith(_REPORTS):
+            report = Report.from_body(body, topic)
+            if self.listener is not None:
+                self.listener.reported(report)
         else:
             self._left(Deletion.from_body(body, topic))
 
@@ -161,6 +194,8 @@ class SystemManager(Service):
         if self.registry.add(worker):
             self.log.info("{worker} is on the bus", worker=worker.id)
             self._count()
+            if self.listener is not None:
+                self.listener.joined(worker)
 
     def _left(self, deletion: Deletion) -> None:
         if self.registry.remove(deletion.id) is not None:

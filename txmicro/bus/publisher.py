@@ -81,6 +81,10 @@ class OutgoingJob(Protocol):
     def tries(self) -> int:
         """How many copies were published before."""
 
+    @property
+    def missing_takers(self) -> tuple[str, ...]:
+        """Ids of the workers that took it and are missing."""
+
 
 class Returns(Protocol):
     """Handles what comes back."""
@@ -92,12 +96,22 @@ class Returns(Protocol):
         """Note that the broker does not take the job *key*."""
 
 
+class Resends(Protocol):
+    """Records jobs that are published again: the :class:`~txmicro.monitoring.recorder.Recorder`."""
+
+    def resent(
+        self, key: str, address: str, *, durable: bool, copies: int, traceparent: str | None, reason: str
+    ) -> None:
+        """Note that the hop of this key was published again, for *reason*; *copies* were published by now."""
+
+
 class Publisher:
     """Publishes the messages of one worker.
 
     :param worker: its id.
     :ivar session: the session to publish on; None: the channel is not built.
     :ivar returns: handles what comes back; None: nobody does.
+    :ivar resends: records what is published again; None: nobody does.
     """
 
     log = Logger()
@@ -105,6 +119,7 @@ class Publisher:
     def __init__(self, bus: Bus, worker: str, metrics: ServiceMetrics) -> None:
         self.session: Session | None = None
         self.returns: Returns | None = None
+        self.resends: Resends | None = None
         self._worker = worker
         self._metrics = metrics
         self._confirms = bus.metrics.bus.confirms.durations
@@ -167,6 +182,15 @@ class Publisher:
             life = str(min(remaining_ms(job.deadline, now), _EXPIRATION_MAX))
         if job.copies > 1:
             self._metrics.record_resend(INTERACTIVE)
+            if self.resends is not None:
+                self.resends.resent(
+                    job.key,
+                    job.address,
+                    durable=False,
+                    copies=job.copies,
+                    traceparent=job.traceparent,
+                    reason=_why_again(job),
+                )
         session = self.session
         if session is None:
             return
@@ -395,6 +419,11 @@ class Publisher:
             )
         )
         return template
+
+
+def _why_again(job: OutgoingJob) -> str:
+    """Return why *job* is published again."""
+    return f"{job.missing_takers[-1]} is missing" if job.missing_takers else "no worker has it"
 
 
 def _job_route(address: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from txmicro.amqp.channel import Channel
@@ -239,10 +239,18 @@ class Session:
 
     async def consumers(self, queue: str) -> int:
         """Return how many consumers *queue* has; -1: there is no such queue."""
+        counts = await self.counts(queue)
+        return -1 if counts is None else counts[1]
+
+    async def counts(self, queue: str) -> tuple[int, int] | None:
+        """Return how many messages of *queue* wait, and how many consumers it has; None: there is no such queue.
+
+        Raises :class:`AccessRefused` when a right is missing, and the reason when the session is lost.
+        """
         reply = await self._ask(
             self.consuming, lambda scratch: scratch.queue_declare(queue=queue, passive=True)
         )
-        return -1 if reply is None else int(reply.consumer_count)
+        return None if reply is None else (int(reply.message_count), int(reply.consumer_count))
 
     async def _ask(self, client: Connection, question: Callable[[Channel], Any]) -> Any:
         """Return the reply to a passive declaration, on a scratch channel, as a 404 closes it; None if not found."""
@@ -252,6 +260,9 @@ class Session:
         except ChannelClosed as error:
             if error.reply_code == 404:
                 return None
+            raise
+        except CancelledError:  # the broker does not answer, as when the queue's node is down
+            scratch.channel_close().addErrback(lambda _: None)
             raise
         scratch.channel_close().addErrback(lambda _: None)
         return reply

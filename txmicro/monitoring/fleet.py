@@ -69,6 +69,7 @@ class TypeNumbers:
     :ivar youngest: by lane, when the job was sent that was sent last of those whose handler has ended, in Unix seconds.
     :ivar heard: when the last report of one of its workers came, in Unix seconds; 0: none came.
     :ivar active: when it was last heard of, in Unix seconds.
+    :ivar depth: how many jobs wait in its queues. :ivar oldest: the age of the oldest of them. None: unknown.
     """
 
     def __init__(self) -> None:
@@ -77,6 +78,8 @@ class TypeNumbers:
         )
         self.youngest: dict[str, float] = {}
         self.heard = self.active = 0.0
+        self.depth: int | None = None
+        self.oldest: float | None = None
         self._jobs = self._errors = 0
         self._wait, self._run, self._trip = (RecentDurations(QUANTILE_SECONDS) for _ in range(3))
 
@@ -95,9 +98,9 @@ class TypeNumbers:
 
     def tick(self, second: int) -> None:
         """End the current second."""
-        values: dict[str, float | None] = {}
+        values: dict[str, float | None] = {"depth": self.depth, "oldest": self.oldest}
         if second - self.heard <= FORGET:
-            values = {"jobs": self._jobs, "errors": self._errors}
+            values |= {"jobs": self._jobs, "errors": self._errors}
         for name, window in (("wait", self._wait), ("run", self._run)):
             if window.current is not None:
                 values[f"{name}_p50"] = quantile(window.current, 0.5)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
 from txmicro.errors import JobCancelled, JobError
+from txmicro.protocol.address import ANY
 from txmicro.protocol.failures import text_of, type_name
 from txmicro.protocol.job import Job
 from txmicro.protocol.outcomes import CANCELED, DEAD, FAILED, RETRIED, SUCCEEDED
+from txmicro.util.passwords import mask
 
 from . import records
 from .records import DURABLE, INTERACTIVE, Record
@@ -21,6 +24,8 @@ RECORDS: Final = 2_000
 """How many records of sampled jobs one report contains at most."""
 
 _EVERYTHING: Final = 2**32
+_ANY: Final = f":{ANY}"
+_KEY: Final = re.compile(r"([!-~]{1,128})/([0-9]{1,6})")
 _ERRORS: Final = frozenset((FAILED, RETRIED, DEAD))
 
 
@@ -99,14 +104,14 @@ class Recorder:
 
         :param copies: how many copies were published by now. :param reason: why, in words.
         """
-        job, _, hop = key.rpartition("/")
-        if is_sampled(job, self._limit):
+        job, hop = _split(key)
+        if job and is_sampled(job, self._limit):
             self._keep(
                 Record(
                     records.RESENT,
                     self._time(),
                     job,
-                    int(hop),
+                    hop,
                     address,
                     self._worker,
                     _lane(durable),
@@ -125,7 +130,7 @@ class Recorder:
         """
         self._ran += 1
         lane = _lane(job.durable)
-        if job.sent:
+        if job.sent and job.address.endswith(_ANY):  # a job for one worker is in another queue
             self._youngest[lane] = max(job.sent / 1000, self._youngest.get(lane, 0.0))
         failed = outcome in _ERRORS
         if failed:
@@ -182,15 +187,18 @@ class Recorder:
         )
 
     def dead(self, key: str, address: str, *, attempt: int, reason: str, error: JobError | None) -> None:
-        """Note that the durable hop of this key has become a dead letter, for *reason*."""
-        job, _, hop = key.rpartition("/")
-        if self._wanted(job, True):
+        """Note that the durable hop of this key has become a dead letter, for *reason*.
+
+        It is not recorded if it was not readable, so that its key is not valid.
+        """
+        job, hop = _split(key)
+        if job and self._wanted(job, True):
             self._keep(
                 Record(
                     records.DEAD,
                     self._time(),
                     job,
-                    int(hop),
+                    hop,
                     address,
                     self._worker,
                     DURABLE,
@@ -224,6 +232,12 @@ class Recorder:
             self._left_out += 1
 
 
+def _split(key: str) -> tuple[str, int]:
+    """Return the job's id and the number of the hop of a hop's key; the id is empty if the key is not valid."""
+    found = _KEY.fullmatch(key)
+    return (found[1], int(found[2])) if found else ("", 0)
+
+
 def _lane(durable: bool) -> str:
     return DURABLE if durable else INTERACTIVE
 
@@ -237,4 +251,4 @@ def _trace(traceparent: str | None) -> str:
 
 
 def _describe(error: BaseException | None) -> tuple[str, str]:
-    return ("", "") if error is None else (type_name(error)[:SHORT_MAX], text_of(error)[:TEXT_MAX])
+    return ("", "") if error is None else (type_name(error)[:SHORT_MAX], mask(text_of(error)[:TEXT_MAX]))

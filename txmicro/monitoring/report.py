@@ -47,7 +47,7 @@ class Watch:
     manager: str
     interval: float = 1.0
     share: float = 1.0
-    failures: int = 200
+    failures: int = 0
 
     def body(self) -> dict[str, Any]:
         """Return the message's body."""
@@ -63,7 +63,7 @@ class Watch:
             raise DecodeError(f"'interval' is {show(interval)}: expected seconds from 0.1 to 60")
         if share > 1:
             raise DecodeError(f"'share' is {show(share)}: expected a number from 0 to 1")
-        return cls(manager, interval, share, min(RECORDS_MAX, int(get_number(body, "failures", 200))))
+        return cls(manager, interval, share, min(RECORDS_MAX, int(get_number(body, "failures", 0))))
 
 
 Counts = dict[str, int]
@@ -121,6 +121,7 @@ class Report:
     :ivar failed: how many handlers have failed, by the type of the hop's sender.
     :ivar lost: how many jobs failed at this worker, their sender, by the type of their first address: nobody ran them.
     :ivar youngest: by lane, when the job was sent that was sent last of those whose handler has ended, in Unix seconds.
+        Only jobs for any worker of the type count.
     :ivar records: what is recorded of single jobs. :ivar left_out: how many records there was no room for.
     """
 

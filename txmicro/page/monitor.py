@@ -7,21 +7,39 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txmicro.bus.connections import Bus
 from txmicro.discovery.registry import SUSPECT
 from txmicro.manager import SystemManager
+from txmicro.metrics import DURABLE, INTERACTIVE
 from txmicro.monitoring.fleet import Fleet, Quantiles
 from txmicro.monitoring.records import Record
 from txmicro.monitoring.report import Report
+from txmicro.monitoring.sampling import Sampling
 from txmicro.protocol.notifications import Announcement
+from txmicro.util.clock import Timer
+
+from .log_lines import LEVELS, read_line, record_of
+from .queue_watch import NAMES, QUARANTINE, UNKNOWN, QueueWatch
 
 LINES: Final = 1_000
 """Log lines that are kept."""
 
-QUEUES: Final = ("interactive", "durable", "quarantine", "dead")
+WAITING: Final = (INTERACTIVE, DURABLE, QUARANTINE)
+"""The queues whose jobs count in a series' ``depth`` and ``oldest``: jobs that are to run."""
+
+INTERVAL: Final = 1.0
+"""Seconds between two reports of a worker."""
+
+WATCH_EVERY: Final = 5
+"""Seconds between two watches, and between two looks at the queues."""
+
+SOON: Final = 0.5
+"""Seconds until a watch after a worker has joined: several often join at once."""
 
 _SERIES: Final = (
     "jobs",
@@ -43,8 +61,9 @@ class Memory(Protocol):
     def add(self, records: Iterable[Record]) -> None:
         """Remember *records*. Does not fail."""
 
-    def __len__(self) -> int:
-        """Return how many jobs are remembered."""
+    @property
+    def remembered(self) -> int:
+        """How many jobs are remembered."""
 
 
 class Monitor(Service):
@@ -66,9 +85,10 @@ class Monitor(Service):
         self.memory = memory
         self.fleet = Fleet()
         self.lines: deque[dict[str, Any]] = deque(maxlen=LINES)
-        self.share = 1.0
-        self.records_per_second = 0.0
-        self._queues: dict[str, dict[str, dict[str, Any]]] = {}
+        self._sampling = Sampling()
+        self._watching: Timer | None = None
+        self._seconds = 0
+        manager.listener = self
         self._changed: list[Callable[[], None]] = []
         self._line_listeners: list[Callable[[dict[str, Any]], None]] = []
 
@@ -78,6 +98,12 @@ class Monitor(Service):
         if not isinstance(self.parent, Bus):
             raise TypeError("the monitor has no bus; call setServiceParent(bus) before it is started")
         self.bus = self.parent
+        self._queues = QueueWatch(self.manager.id, self.bus, self.fleet, self.manager.metrics)
+        for level in LEVELS:
+            subscribing = Deferred.fromCoroutine(
+                self.manager.channel.subscribe(f"log.{level}.#", self._logged, group=False)
+            )
+            subscribing.addErrback(self._not_subscribed)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self.bus.clock
         self._ticking.start(1.0, now=False)
@@ -86,23 +112,77 @@ class Monitor(Service):
         """Stop watching."""
         super().stopService()
         self._ticking.stop()
+        self._queues.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
 
     # Events
 
     def reported(self, report: Report) -> None:
         """Take a worker's report."""
+        if not self.running:
+            return
+        self._sampling.heard(report)
         self.fleet.heard(report, self.bus.ids.time())
-        if self.memory is not None:
+        if self.memory is not None and report.records:
             self.memory.add(report.records)
+
+    def joined(self, worker: Announcement) -> None:
+        """Have *worker*, which is new, report soon."""
+        self._watch_soon()
+
+    def connected(self) -> None:
+        """Have all workers report soon."""
+        self._watch_soon()
+
+    def _logged(self, topic: str, data: Any) -> None:
+        """Take a log line of any process."""
+        line = read_line(topic, data, self.bus.ids.time())
+        if line is None or not self.running:
+            return
+        self.lines.append(line)
+        if self.memory is not None and line["job"]:
+            self.memory.add([record_of(line)])
+        for callback in list(self._line_listeners):
+            _call(self.log, callback, line)
+
+    def _not_subscribed(self, failure: Failure) -> None:
+        """Do nothing more: the channel subscribes again, and logs why it could not."""
+        self.log.debug("{manager} does not hear log lines yet: {reason}", reason=failure.getErrorMessage())
+
+    def _watch_soon(self) -> None:
+        if self._watching is None and self.running:
+            self._watching = self.bus.clock.callLater(SOON, self._watch)
+
+    def _watch(self) -> None:
+        self._watching = None
+        self.manager.watch(INTERVAL, self._sampling.share, self._sampling.failures)
 
     def _tick(self) -> None:
         """End a second, and tell those who want to know. Never raise, because that would end the loop."""
+        self._seconds += 1
         try:
+            self._note_depths()
             self.fleet.tick(self.bus.ids.time())
+            if self._seconds % WATCH_EVERY == 0:
+                self._sampling.adapt(WATCH_EVERY)
+                self._watch_soon()
+                self._queues.look({*self.manager.registry.counts(), *self.fleet.types})
         except Exception:
             self.log.failure("the monitor could not end a second; it goes on", recurring=True)
         for callback in list(self._changed):
             _call(self.log, callback)
+
+    def _note_depths(self) -> None:
+        for kind, queues in self._queues.queues.items():
+            if numbers := self.fleet.type(kind):
+                waiting = [queues[name] for name in WAITING if name in queues]
+                depths = [queue["jobs"] for queue in waiting if queue["jobs"] is not None]
+                ages = [queue["oldest"] for queue in waiting if queue["oldest"] is not None]
+                numbers.depth = sum(depths) if depths else None
+                numbers.oldest = max(ages, default=None)
+                numbers.active = self.bus.ids.time()
 
     def when_changed(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call *callback* once a second, until the function is called that this returns."""
@@ -124,12 +204,12 @@ class Monitor(Service):
         types = self._types()
         return {
             "time": self.bus.ids.time(),
-            "share": self.share,
+            "share": self._sampling.share,
             "workers": sum(each["workers"] for each in types),
             "types": types,
             "bus": {"connected": not obstacle, "obstacle": obstacle},
-            "records_per_second": self.records_per_second,
-            "remembered_jobs": 0 if self.memory is None else len(self.memory),
+            "records_per_second": self._sampling.rate,
+            "remembered_jobs": 0 if self.memory is None else self.memory.remembered,
         }
 
     def _types(self) -> list[dict[str, Any]]:
@@ -164,11 +244,8 @@ class Monitor(Service):
             "wait": (numbers.wait if numbers else nothing)._asdict(),
             "run": (numbers.run if numbers else nothing)._asdict(),
             "trip": (numbers.trip if numbers else nothing)._asdict(),
-            "queues": {queue: self._queue(kind, queue) for queue in QUEUES},
+            "queues": {queue: self._queues.queues.get(kind, {}).get(queue, UNKNOWN) for queue in NAMES},
         }
-
-    def _queue(self, kind: str, queue: str) -> dict[str, Any]:
-        return self._queues.get(kind, {}).get(queue) or {"jobs": None, "consumers": None, "oldest": None}
 
     def series(self, type: str, seconds: int = 600) -> dict[str, Any] | None:
         """Return the content of ``/api/types/{type}/series``: a value per second; None: the type is not known."""

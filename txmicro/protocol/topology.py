@@ -82,6 +82,11 @@ def to_exchange(kind: str) -> str:
     return f"txmicro.to.{kind}"
 
 
+def address_of(exchange: str) -> str:
+    """Return the address of the jobs that are published to *exchange*, which belongs to one worker type."""
+    return f"{exchange.rpartition('.')[2]}:*"
+
+
 def replies_exchange(kind: str) -> str:
     """Return the exchange that control messages for workers of type *kind* are published to."""
     return f"txmicro.replies.{kind}"

@@ -12,6 +12,7 @@ from typing import Any
 from txmicro.bus.publisher import Publisher
 from txmicro.discovery.announcer import Announcer
 from txmicro.errors import DecodeError, JobCancelled, JobError
+from txmicro.monitoring.report import WATCH
 from txmicro.protocol import messages
 from txmicro.protocol.failures import rebuild
 from txmicro.protocol.job import hop_key, next_key
@@ -21,12 +22,15 @@ from txmicro.receiving.intake import Intake
 from txmicro.receiving.runner import Runner
 from txmicro.sending.outbox import Outbox
 
+from .reporter import Reporter
+
 
 class ControlMessages:
     """Gives each control message to the machine that it is for.
 
     :param worker: the worker's id.
     :param heard: tells workers that their answers have arrived.
+    :param reporter: reports to SystemManagers that watch.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class ControlMessages:
         announcer: Announcer,
         publisher: Publisher,
         heard: KeyBatch,
+        reporter: Reporter,
     ) -> None:
         self._worker = worker
         self._outbox = outbox
@@ -49,6 +54,7 @@ class ControlMessages:
         self._announcer = announcer
         self._publisher = publisher
         self._heard = heard
+        self._reporter = reporter
         self._handlers: dict[str, Callable[[Any], None]] = {
             messages.ACK: self._ack,
             messages.DONE: self._done,
@@ -75,7 +81,10 @@ class ControlMessages:
 
     def notified(self, topic: str, body: Any) -> None:
         """Handle a notification."""
-        self._announcer.notified(topic, body)
+        if topic == WATCH:
+            self._reporter.watched(body)
+        else:
+            self._announcer.notified(topic, body)
 
     # From the publisher (bus.publisher.Returns)
 

@@ -16,6 +16,7 @@ from txmicro.discovery.announcer import Announcer
 from txmicro.errors import AddressError, JobError, MessageTooLarge, NotStored, WorkerStopped, show
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE
+from txmicro.monitoring.recorder import Recorder
 from txmicro.protocol import durable_headers, messages, topology
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe, from_header
@@ -47,6 +48,9 @@ intervals, after which a silent connection is found, and some more."""
 
 REPEATED_MAX: Final = 10_000
 """How many answers are published again after a loss."""
+
+_Run = tuple[float, float | None]
+"""Seconds that a handler ran, and that its job waited before."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class DurableLane:
     :ivar most: how many durable jobs run at once; 0: none are taken.
     :ivar intake: the durable jobs that are here.
     :ivar channel: the channel on which they are consumed.
+    :ivar recorder: records what happens to them; None: no SystemManager watches.
     """
 
     log = Logger()
@@ -118,6 +123,10 @@ class DurableLane:
         self._answers = answers
         self._outbox = outbox
         self._sender = sender
+        self.recorder: Recorder | None = None
+        self._runs: dict[
+            str, _Run
+        ] = {}  # by the job's key, from the handler's end until its outcome is clear
         self._recent = ExpiringKeys(MAYBE_LOST, REPEATED_MAX)
         self._confirmed = ConfirmedPublisher(bus.clock, self)
         self.intake = DurableIntake(kind, self.policy, slots, self, most=self.most, time=bus.ids.time)
@@ -220,6 +229,8 @@ class DurableLane:
         self._outbox.watch(
             PendingJob(job.key, job.id, job.address, b"", job.deadline, owner, size=len(parcel.body))
         )
+        if self.recorder is not None:
+            self.recorder.sent(job)
         owner.storing = self._confirmed.store(parcel)
         return owner.storing
 
@@ -267,9 +278,18 @@ class DurableLane:
             self.channel.forget_retry(step)
             raise
 
-    def record_resend(self) -> None:
+    def record_resend(self, parcel: Parcel, copies: int) -> None:
         """Count a parcel that is published once more."""
         self._metrics.record_resend(DURABLE)
+        if self.recorder is not None:
+            self.recorder.resent(
+                parcel.key,
+                topology.address_of(parcel.exchange),
+                durable=True,
+                copies=copies,
+                traceparent=parcel.headers.get("traceparent"),
+                reason="the broker has not confirmed that it has the job",
+            )
 
     def renew(self) -> None:
         """Publish on another channel, as this one does not confirm."""
@@ -297,10 +317,13 @@ class DurableLane:
         """Count and log a dead letter that the broker has confirmed."""
         reason = parcel.headers[durable_headers.REASON]
         self._metrics.record_dead_letter(reason)
-        failure = ""
+        failure, error = "", None
         if durable_headers.FAILURE in parcel.headers:
             error = from_header(parcel.headers[durable_headers.FAILURE])
             failure = f": {error.type}: {error.message}"
+        if self.recorder is not None:
+            address, attempt = topology.address_of(parcel.exchange), parcel.headers[durable_headers.ATTEMPT]
+            self.recorder.dead(parcel.key, address, attempt=attempt, reason=reason, error=error)
         self.log.warn(
             "{worker}: job {job} is now a dead letter ({reason}{failure}); txmicro dead shows and requeues it",
             worker=self.id,
@@ -321,8 +344,15 @@ class DurableLane:
 
     # How handlers ended
 
-    def ended(self, job: Job, result: Any, error: BaseException | None) -> None:
-        """Send a job whose handler has ended to its next hop or attempt, answer it, or give it up."""
+    def ended(
+        self, job: Job, result: Any, error: BaseException | None, seconds: float, waited: float | None
+    ) -> None:
+        """Send a job whose handler has ended to its next hop or attempt, answer it, or give it up.
+
+        :param seconds: how long the handler ran. :param waited: how long the job waited before; None: unknown.
+        """
+        if self.recorder is not None:
+            self._runs[job.key] = seconds, waited
         self._sender.acks.forget(job.key)
         if error is None:
             try:
@@ -343,9 +373,7 @@ class DurableLane:
             self.intake.succeeded(job)
         else:
             following = self._follow(job, hop)
-            following.addCallbacks(
-                lambda _: self._count(job, FORWARDED), self._not_followed, errbackArgs=(job,)
-            )
+            following.addCallbacks(self._followed, self._not_followed, (job, hop), {}, (job,))
             following.addCallback(lambda _: self._interactive.start_held())
 
     def _follow(self, job: Job, hop: Job) -> Deferred[None]:
@@ -358,6 +386,11 @@ class DurableLane:
             raise
         return following if span is None else _end_with(span, following)
 
+    def _followed(self, _: None, job: Job, hop: Job) -> None:
+        self._count(job, FORWARDED)
+        if self.recorder is not None:
+            self.recorder.sent(hop)
+
     def _not_followed(self, failure: Failure, job: Job) -> None:
         if isinstance(failure.value, NotStored | MessageTooLarge):  # no durable jobs are taken there, yet
             self._failed(job, failure.value)
@@ -369,7 +402,12 @@ class DurableLane:
         self.intake.stopped(job)
 
     def _count(self, job: Job, outcome: str, error: BaseException | None = None) -> None:
+        """Count how the run of *job* has ended, and record it."""
         self._lanes[DURABLE].outcomes[outcome].value += 1
+        run = self._runs.pop(job.key, None)
+        if self.recorder is not None and run is not None:
+            seconds, waited = run
+            self.recorder.ran(job, outcome, error, seconds, waited)
         if job.span is not None:
             job.span.end(error, outcome)
 

@@ -17,6 +17,8 @@ from txmicro.discovery.announcer import Announcer
 from txmicro.errors import AddressError, JobCancelled, JobError, WorkerStopped
 from txmicro.log import log_failed_job
 from txmicro.metrics import DURABLE, INTERACTIVE
+from txmicro.monitoring.recorder import Recorder
+from txmicro.monitoring.report import WATCH
 from txmicro.protocol import messages
 from txmicro.protocol.address import parse
 from txmicro.protocol.failures import describe, type_name
@@ -40,6 +42,7 @@ from txmicro.util.prometheus import BUCKETS
 from .control import ControlMessages
 from .control_sender import ControlSender
 from .durable_lane import DurableLane, Terms
+from .reporter import Reporter
 
 CLOSING: Final = 6.0
 """Seconds of the grace that are kept for closing the connections: 5 when the broker does not answer
@@ -95,7 +98,7 @@ class Engine:
         self._trips = self._metrics.trips
         self._tracer = bus.tracer
         self._slots = Slots(capacity if handler is not None else 0)
-        self.channel = WorkerChannel(bus, self.id, Announcer.topics(self.type), service=self.type)
+        self.channel = WorkerChannel(bus, self.id, (*Announcer.topics(self.type), WATCH), service=self.type)
         self._publisher = self.channel.publisher
         self.announcer = Announcer(bus.clock, self._publisher, me, self.channel.yields)
         self._sender = ControlSender(bus.clock, self.id, self._publisher, self._metrics)
@@ -133,6 +136,17 @@ class Engine:
             announcer=self.announcer,
         )
         self._forwarding = Forwarding(self)
+        self._recorder: Recorder | None = None  # only while a SystemManager watches
+        self._reporter = Reporter(
+            bus.clock,
+            me,
+            self._publisher,
+            time=bus.ids.time,
+            metrics=self._metrics,
+            counts=self,
+            record=self._record,
+            jitter=bus.random,
+        )
         self._control = ControlMessages(
             self.id,
             outbox=self._outbox,
@@ -142,6 +156,7 @@ class Engine:
             announcer=self.announcer,
             publisher=self._publisher,
             heard=self._sender.heard,
+            reporter=self._reporter,
         )
         self._publisher.returns = self._control
 
@@ -257,6 +272,7 @@ class Engine:
         self._intake.close()
         self._answers.close()
         self._sender.close()
+        self._reporter.close()
         await self._last_flush()
         self._runner.stop()
         await self.lane.leave()
@@ -270,6 +286,10 @@ class Engine:
         if self._entered and self._bus.obstacle:
             reason = self._bus.obstacle
             self.log.warn("{worker}: its last messages may be lost: {reason}", worker=self.id, reason=reason)
+
+    def _record(self, recorder: Recorder | None) -> None:
+        """Have *recorder* record the jobs of both lanes from now on; None: nothing is recorded."""
+        self._recorder = self.lane.recorder = self._publisher.resends = recorder
 
     # Jobs that are sent
 
@@ -289,7 +309,8 @@ class Engine:
         """Have the broker keep a job, as :meth:`txmicro.Worker.send` describes."""
         job = self._job(slip, data, timeout, trace)
         job.durable = True
-        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
+        cancel = partial(self._outbox.cancel, job.key)
+        future = JobFuture(job.id, slip[0], cancel, self._unawaited, durable=True)
         self.lane.send(job, JobPromise(future, self, job.deadline - timeout), terms)
         return future
 
@@ -331,20 +352,22 @@ class Engine:
     def _send_hop(self, hop: Job, owner: Owner) -> bool:
         hop.sent = int(self._time() * 1000)
         body = self._publisher.encode(hop.body(self._clock.seconds()))
-        return self._outbox.add(
-            PendingJob(
-                hop.key,
-                hop.id,
-                hop.address,
-                body,
-                hop.deadline,
-                owner,
-                traceparent=hop.traceparent,
-                tracestate=hop.tracestate,
-                size=len(body),
-                redeliver=hop.redeliver,
-            )
+        pending = PendingJob(
+            hop.key,
+            hop.id,
+            hop.address,
+            body,
+            hop.deadline,
+            owner,
+            traceparent=hop.traceparent,
+            tracestate=hop.tracestate,
+            size=len(body),
+            redeliver=hop.redeliver,
         )
+        added = self._outbox.add(pending)
+        if added and self._recorder is not None:
+            self._recorder.sent(hop)
+        return added
 
     def hop_ended(self, job: Job, error: JobError | None) -> None:
         """Note that the hop that was sent on behalf of *job* has ended; its origin does not know of *error*.
@@ -366,6 +389,8 @@ class Engine:
         seconds = self._clock.seconds() - began
         trip.counts[bisect_left(BUCKETS, seconds)] += 1  # as in observe, without the call
         trip.sum += seconds
+        if self._recorder is not None:
+            self._recorder.ended(job.id, job.address, durable=job.durable, seconds=seconds, error=error)
 
     # Called by the runner (receiving.runner.Supervisor)
 
@@ -378,7 +403,7 @@ class Engine:
         )
         lane.ran(seconds, waited)
         if job.durable:
-            self.lane.ended(job, result, error)
+            self.lane.ended(job, result, error, seconds, waited)
             return
         try:
             reply = self._succeeded(job, result) if error is None else self._failed(job, error)
@@ -393,6 +418,8 @@ class Engine:
         lane.outcomes[outcome].value += 1
         if job.span is not None:
             job.span.end(error, outcome)
+        if self._recorder is not None:
+            self._recorder.ran(job, outcome, error, seconds, waited)
         self._intake.finished(job.key, reply)
         self.lane.intake.start_held()
 

@@ -64,8 +64,8 @@ class ParcelPublisher(Protocol):
         :class:`~txmicro.errors.MessageTooLarge`, or with another error when it is unknown whether the broker has it.
         """
 
-    def record_resend(self) -> None:
-        """Count a parcel that is published once more."""
+    def record_resend(self, parcel: Parcel, copies: int) -> None:
+        """Count *parcel*, which is published once more: the number *copies*, from 2 on."""
 
     def renew(self) -> None:
         """Replace the channel that does not confirm parcels. The attempts on it fail."""
@@ -153,7 +153,7 @@ class ConfirmedPublisher:
             unconfirmed, _ = self._waiting.popitem(last=False)
             unconfirmed.attempt += 1
             if unconfirmed.attempt > 1:
-                self._publisher.record_resend()
+                self._publisher.record_resend(unconfirmed.parcel, unconfirmed.attempt)
             unconfirmed.due = self._time.seconds() + CONFIRM_TIMEOUT
             self._published[unconfirmed] = None
             self._publisher.publish(unconfirmed.parcel).addCallbacks(

@@ -26,6 +26,7 @@ class JobFuture:
 
     :ivar id: the job's id.
     :ivar address: the address of its first hop.
+    :ivar durable: whether the broker keeps the job until it is done; otherwise its sender does.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class JobFuture:
         "_waiting_for_stored",
         "_worker",
         "address",
+        "durable",
         "id",
     )
 
@@ -48,9 +50,12 @@ class JobFuture:
         address: str,
         cancel: Callable[[], None],
         unawaited: Callable[[JobError, JobFuture], None],
+        *,
+        durable: bool = False,
     ) -> None:
         self.id = id
         self.address = address
+        self.durable = durable
         self._cancel = cancel
         self._unawaited = unawaited
         self._waiting_for_done: list[Deferred[Any]] = []

@@ -49,7 +49,7 @@ class PublisherCase(SynchronousTestCase):
         self.attempts.setdefault(parcel.key, []).append(attempt)
         return attempt
 
-    def record_resend(self) -> None:
+    def record_resend(self, parcel: Parcel, copies: int) -> None:
         """Do nothing: the attempts are counted by their publications."""
 
     def renew(self) -> None:
@@ -363,7 +363,7 @@ class Anything(RuleBasedStateMachine):
         self.out.append((parcel.key, attempt))
         return attempt
 
-    def record_resend(self) -> None:
+    def record_resend(self, parcel: Parcel, copies: int) -> None:
         """Do nothing: the attempts are counted by their publications."""
 
     def renew(self) -> None:
