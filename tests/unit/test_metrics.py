@@ -199,6 +199,22 @@ class RecordTests(MetricsCase):
     def test_a_service_is_created_once(self) -> None:
         self.assertIs(self.metrics.service("WB"), self.metrics.service("WB"))
 
+    def test_workers_share_a_metric_of_their_program(self) -> None:
+        for service in ("WA", "WB"):
+            self.metrics.service(service).counter("films", "Films", ["year"]).labels(1979).inc(2)
+            self.metrics.service(service).gauge("screens", "Screens").inc()
+            self.metrics.service(service).histogram("film_seconds", "Lengths of films").observe(7020)
+        self.assertEqual(self.registry.get_sample_value("films_total", {"year": "1979"}), 4)
+        self.assertEqual(self.registry.get_sample_value("screens"), 2)
+        self.assertEqual(self.registry.get_sample_value("film_seconds_bucket", {"le": "60.0"}), 0)
+
+    def test_a_name_that_is_in_use_is_refused(self) -> None:
+        service = self.metrics.service("WB")
+        service.counter("films", "Films")
+        error = self.assertRaises(ValueError, service.gauge, "films", "Films")
+        self.assertEqual(str(error), "the metric films is a Counter, not a Gauge: use another name")
+        self.assertRaises(ValueError, service.counter, "microservices_jobs", "Jobs")
+
     def test_metrics_of_the_users_own(self) -> None:
         service = self.metrics.service("WB")
         self.assertIs(service.registry, self.registry)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
-from txmicro.util.prometheus import SingleHistogram
+from txmicro.util.prometheus import ReservedCollector, SingleHistogram
 
 
-class BusMetrics(Collector):
+class BusMetrics(ReservedCollector):
     """The metrics of a process's connections to the broker. A process without a bus has only ``broker_blocked``.
 
     :ivar blocked: whether the broker accepts no messages.

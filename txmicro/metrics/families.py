@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
@@ -24,11 +24,13 @@ class Families:
     :param registry: the registry that they are added to; it can hold only one ``Families``.
     :param seconds: the clock for the run times of jobs.
     :ivar bus: the connections of the process. :ivar lag: how late the reactor is.
+    :ivar own: the metrics of the program's own, by name.
     """
 
     def __init__(self, registry: CollectorRegistry, seconds: Callable[[], float] = perf_counter) -> None:
         self.registry = registry
         self.seconds = seconds
+        self.own: dict[str, Any] = {}
         service = "service"
         self.received = self._counters("messages_received", "Messages received", service, "type")
         self.sent = self._counters("messages_sent", "Messages sent", service, "type")

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, TypeVar
 
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
-from txmicro.util.prometheus import LIMIT, OTHER, clean
+from txmicro.util.prometheus import LIMIT, OTHER, ReservedCollector, clean
 
 Value = TypeVar("Value")
 
@@ -37,7 +36,7 @@ class JobCounts(Protocol):
         """Size of the messages that it keeps for the jobs that it has sent."""
 
 
-class JobGauges(Collector):
+class JobGauges(ReservedCollector):
     """The gauges of jobs, by service. They are read from the workers on each scrape, so that a job costs nothing."""
 
     def __init__(self) -> None:
@@ -60,7 +59,7 @@ class JobGauges(Collector):
         return family
 
 
-class WorkerGauges(Collector):
+class WorkerGauges(ReservedCollector):
     """The gauges of the workers on the bus, in a process with a SystemManager. Further types are added as ``other``.
 
     :ivar connected: how many are on the bus; None: this process has no SystemManager.
@@ -105,7 +104,7 @@ class QueueState(NamedTuple):
     oldest: float | None
 
 
-class QueueGauges(Collector):
+class QueueGauges(ReservedCollector):
     """The gauges of the queues of each worker type. Those of the types beyond the limit are added up as ``other``."""
 
     def __init__(self) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Container
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram
 
 from txmicro.util.prometheus import BUCKETS, Children, Durations, Tally
 
 from .families import Families
 from .gauges import JobCounts, QueueState
+
+Own = TypeVar("Own", Counter, Gauge, Histogram)
 
 
 class LaneMetrics:
@@ -136,6 +140,35 @@ class ServiceMetrics:
     def remove_job_counts(self, worker: JobCounts) -> None:
         """Stop counting the jobs of *worker*. The gauges of a service without workers stay, at 0."""
         self._metrics.job_gauges.workers[self._name].pop(worker, None)
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        """Return the process's counter *name*, for what your program counts. The first call makes it.
+
+        Unlike :attr:`registry`, this can be used by several workers of one process. The counter may be used in any
+        thread.
+
+        :param text: what it counts. :param labels: the names of its labels.
+        :raise ValueError: the name is not valid, or another metric has it.
+        """
+        return self._own(Counter, name, text, labels)
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        """Return the process's gauge *name*, as :meth:`counter` does."""
+        return self._own(Gauge, name, text, labels)
+
+    def histogram(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
+        """Return the process's histogram *name*, of seconds, as :meth:`counter` does."""
+        return self._own(Histogram, name, text, labels, buckets=BUCKETS)
+
+    def _own(self, kind: type[Own], name: str, text: str, labels: Sequence[str], **options: Any) -> Own:
+        known = self._metrics.own.get(name)
+        if known is None:
+            known = self._metrics.own[name] = kind(name, text, labels, registry=self.registry, **options)
+        if not isinstance(known, kind):
+            raise ValueError(
+                f"the metric {name} is a {type(known).__name__}, not a {kind.__name__}: use another name"
+            )
+        return known
 
     def set_worker_count(self, type: str, count: int) -> None:
         """Set the number of connected workers of *type*."""

@@ -7,11 +7,12 @@ reactor's thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -81,7 +82,15 @@ class Durations:
         return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
-class Family(Collector, Generic[Child]):
+class ReservedCollector(Collector):
+    """A collector whose names, as far as it has samples from the start, no other one in its registry can have."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the metrics, for the registry."""
+        return self.collect()
+
+
+class Family(ReservedCollector, Generic[Child]):
     """A metric with labels.
 
     :param labels: their names. The values of the last one are bounded (:class:`Children`); those of the others are the
@@ -108,7 +117,7 @@ class Family(Collector, Generic[Child]):
                 yield [*values, value], child
 
 
-class SingleHistogram(Collector):
+class SingleHistogram(ReservedCollector):
     """A histogram without labels, for the registry.
 
     :ivar durations: its values.
