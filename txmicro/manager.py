@@ -14,11 +14,13 @@ from .bus.connections import Bus
 from .bus.worker_channel import WorkerChannel
 from .discovery.inquiries import Inquiries
 from .discovery.registry import GONE_AFTER, Registry
-from .errors import DecodeError, reason_of
+from .errors import BusClosed, DecodeError, reason_of
 from .monitoring.report import WATCH, Report, Watch, report_topic
 from .protocol import messages
-from .protocol.address import parse
-from .protocol.notifications import Announcement, Deletion, Inquiry
+from .protocol.address import check_type, parse
+from .protocol.notifications import LEVELS, Announcement, Deletion, Inquiry, LevelChange
+from .runtime.log_levels import LevelChanges
+from .util.log_levels import LogLevels
 from .util.once import Once
 
 TYPE = "SystemManager"
@@ -78,11 +80,19 @@ class SystemManager(Service):
         self.metrics = bus.metrics.service(TYPE)
         self.registry = Registry(bus.clock)
         self._count()
-        topics: tuple[str, ...] = ("worker.new.#", "worker.del.#", "worker.next", "worker.list", _GET_ALL)
+        topics: tuple[str, ...] = (
+            "worker.new.#",
+            "worker.del.#",
+            "worker.next",
+            "worker.list",
+            _GET_ALL,
+            LEVELS,
+        )
         if self.listener is not None:
             topics += (f"{_REPORTS}#",)
         self.channel = WorkerChannel(bus, self.id, topics, service=TYPE)
         self._publisher = self.channel.publisher
+        self._levels = LevelChanges(bus.log_levels, self.id)
         self._inquiries = Inquiries(self.id, bus.clock, self.channel, self.registry, self.metrics)
         self._ready: Once[SystemManager] = Once()
         self.channel.open(self, self).addCallbacks(lambda _: self._ready.happen(self), self._refused)
@@ -153,6 +163,30 @@ class SystemManager(Service):
         for kind, count in self.registry.counts().items():
             self.metrics.set_worker_count(kind, count)
 
+    # Log levels
+
+    @property
+    def log_levels(self) -> dict[str, str]:
+        """The levels of this process's log, by component; ``*`` is all other lines."""
+        return self.bus.log_levels.all
+
+    def set_log_level(self, component: str, level: str, type: str = "") -> None:
+        """Set the level of a component of the log in all processes that are connected, until each of them ends.
+
+        :param component: a worker type, the start of a logger's name such as ``bus``, or ``*``: all other lines.
+        :param level: one of ``log_level``'s values; empty: the configured one again.
+        :param type: only processes with a worker of this type change it; empty: all do.
+        :raise ValueError: an argument is not valid. :raise BusClosed: the manager is not connected.
+        """
+        LogLevels().set(component, level)
+        if type:
+            check_type(type)
+        if not (self.running and self.channel.ready and self.bus.writable):
+            raise BusClosed(
+                f"{self.id} cannot set a log level: {self.obstacle or self.bus.obstacle}; try again later"
+            )
+        self._publisher.notify(LEVELS, LevelChange(component, level, type).body())
+
     # Called by its channel (bus.worker_channel.Observer, Inbox)
 
     def connected(self) -> None:
@@ -181,6 +215,8 @@ class SystemManager(Service):
             self._inquiries.add(Inquiry.from_body(body))
         elif topic == "worker.list":
             self._list(messages.get(messages.get(body, "sender", dict), "id", str))
+        elif topic == LEVELS:
+            self._levels.told(body)
         elif topic.startswith("worker.new"):
             self._joined(Announcement.from_body(body, topic))
         elif topic.startswith(_REPORTS):

@@ -8,11 +8,13 @@ import signal
 from typing import Any
 
 from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.logs import Reactor
+from tests.support.logs import Reactor, listen, texts
 from tests.support.programs import Program, ProgramTestCase, reactor
-from txmicro.daemons.signals import ONE_REQUEST, SIGNALS, SecondSignal
+from txmicro.daemons.signals import ONE_REQUEST, SIGNALS, DebugSignal, SecondSignal
+from txmicro.util.log_levels import LogLevels
 
 MODULE = """
 from twisted.internet.defer import Deferred
@@ -38,6 +40,35 @@ class Stopping(Reactor):
     def crash(self) -> None:
         """Count the call."""
         self.crashes += 1
+
+
+class DebugSignalTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+        self.levels = LogLevels("error")
+
+    def test_all_lines_are_logged_from_one_signal_to_the_next(self) -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+        DebugSignal(Reactor(), self.levels)
+        events, wanted = listen(self), list[bool]()
+        watch: Any = lambda event: wanted.append(  # noqa: E731
+            self.levels.wants(event["log_level"].name, event["log_namespace"], "")
+        )
+        globalLogPublisher.addObserver(watch)
+        self.addCleanup(globalLogPublisher.removeObserver, watch)
+        for debug in (True, False):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            self.assertIs(self.levels.debug, debug)
+        first, second = texts(events, "SIGUSR2")
+        self.assertIn("until the next SIGUSR2", first)
+        self.assertIn("by their levels again", second)
+        self.assertEqual(wanted, [True, True])
+
+    def test_a_handler_of_the_programs_own_is_left_alone(self) -> None:
+        own: Any = lambda *_: None  # noqa: E731
+        signal.signal(signal.SIGUSR2, own)
+        DebugSignal(Reactor(), self.levels)
+        self.assertIs(signal.getsignal(signal.SIGUSR2), own)
 
 
 class SecondSignalTests(SynchronousTestCase):

@@ -13,7 +13,7 @@ from tests.support.system import Endpoint, SystemTestCase
 from txmicro.amqp.errors import AccessRefused, ConnectionLost
 from txmicro.config import Config
 from txmicro.discovery import inquiries
-from txmicro.errors import DuplicateWorker, NoAnswer, NoWorkerAvailable
+from txmicro.errors import AddressError, BusClosed, DuplicateWorker, NoAnswer, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.protocol import messages
 from txmicro.protocol.job import Job
@@ -24,6 +24,51 @@ ALIVE = Config(keepalive=1000)
 
 async def echo(job: Job) -> Any:
     return job.data
+
+
+class LogLevelTests(SystemTestCase):
+    """A SystemManager sets log levels in the processes of the bus."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.manager = SystemManager()
+        self.own = self.process(self.manager)
+        self.first, self.second = self.process(Worker("WA")), self.process(Worker("WB"))
+
+    def levels(self) -> list[dict[str, str]]:
+        return [bus.log_levels.all for bus in (self.own, self.first, self.second)]
+
+    def test_all_processes(self) -> None:
+        self.manager.set_log_level("bus", "debug")
+        self.advance(0.1)
+        self.assertEqual(self.levels(), [{"*": "info", "bus": "debug"}] * 3)
+        self.assertEqual(self.manager.log_levels, {"*": "info", "bus": "debug"})
+        self.manager.set_log_level("bus", "")
+        self.manager.set_log_level("*", "warn")
+        self.advance(0.1)
+        self.assertEqual(self.levels(), [{"*": "warn"}] * 3)
+
+    def test_the_processes_of_a_type(self) -> None:
+        self.manager.set_log_level("*", "debug", "WB")
+        self.advance(0.1)
+        self.assertEqual(self.levels(), [{"*": "info"}, {"*": "info"}, {"*": "debug"}])
+
+    def test_each_process_logs_it(self) -> None:
+        with capturedLogs() as events:
+            self.manager.set_log_level("bus", "debug")
+            self.advance(0.1)
+        said = [formatEvent(event) for event in events]
+        self.assertEqual(len([text for text in said if "has set the log level of bus to debug" in text]), 3)
+
+    def test_invalid_arguments_are_refused(self) -> None:
+        for arguments in (("a b", "info"), ("bus", "loud"), ("", "info")):
+            self.assertRaises(ValueError, self.manager.set_log_level, *arguments)
+        self.assertRaises(AddressError, self.manager.set_log_level, "bus", "info", "W:*")
+
+    def test_without_a_connection_it_says_so(self) -> None:
+        self.stop(self.own)
+        error = self.assertRaises(BusClosed, self.manager.set_log_level, "bus", "info")
+        self.assertIn("cannot set a log level: it is not running; try again later", str(error))
 
 
 class RegistryTests(SystemTestCase):

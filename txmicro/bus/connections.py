@@ -41,6 +41,7 @@ from txmicro.protocol.address import Ids
 from txmicro.protocol.codec.base import Codec
 from txmicro.protocol.codec.formats import by_name
 from txmicro.protocol.tracer import Tracer
+from txmicro.util.log_levels import LogLevels
 from txmicro.util.once import Once
 
 from .large_messages import LargeMessages, SizeLimit
@@ -86,6 +87,7 @@ class Bus(MultiService):
     :param random: numbers in [0, 1) for the backoff's jitter.
     :param name: the connection's name in the broker's own tools.
     :param tracer: records spans, as :class:`txmicro.tracing.OpenTelemetryTracer` does; None: there are none.
+    :param log_levels: the levels of the process's log; None: nothing is logged by them.
     :ivar size_limit: the largest message that the broker accepts, as far as that is known.
     :ivar codec: the format in which this process writes bodies; it reads each format by its content type.
     :ivar metrics_address: ``host:port`` of the process's metrics page, for announcements; empty: none.
@@ -104,6 +106,7 @@ class Bus(MultiService):
         random: Callable[[], float],
         name: str = "txmicro",
         tracer: Tracer | None = None,
+        log_levels: LogLevels | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.clock = clock
@@ -111,6 +114,7 @@ class Bus(MultiService):
         self.metrics = metrics
         self.metrics_address = ""
         self.tracer = tracer
+        self.log_levels = log_levels or LogLevels(config.log_level, config.log_levels)
         self.ids = ids
         self.random = random
         self.codec: Codec = by_name(config.data_transfer_protocol)

@@ -59,6 +59,7 @@ class Process(SequentialServices):
     :param levels: the levels of the log, which a SystemManager may change; None: those of *config*.
     :param on_terminal: whether the log and stderr are on one terminal. Errors are then only logged, to be seen once.
     :raise ConfigError: ``broker_url`` is not valid.
+    :ivar log_levels: the levels of the process's log.
     :ivar broker: the embedded broker; None: it runs elsewhere.
     :ivar page: the server of the metrics page, the health pages, and a SystemManager's page. :ivar bus: the bus.
     """
@@ -85,7 +86,7 @@ class Process(SequentialServices):
         self._config = config
         self._observer = observer
         self._on_terminal = on_terminal
-        self._levels = levels or LogLevels(config.log_level, config.log_levels)
+        self.log_levels = levels or LogLevels(config.log_level, config.log_levels)
         self._publisher: Any = None
         self._failed = False
         if broker:
@@ -119,6 +120,7 @@ class Process(SequentialServices):
             ids=Ids(),
             random=random.random,
             name=self._name,
+            log_levels=self.log_levels,
         )
         for member in self.members:
             member.setServiceParent(bus)
@@ -202,7 +204,7 @@ class Process(SequentialServices):
             publisher = in_reactor_thread_only(
                 LogPublisher(member.publish, self._reactor.seconds, host=socket.gethostname()), self._reactor
             )
-            self._publisher = ConfiguredObserver(self._config, self._levels, publisher, self._reactor)
+            self._publisher = ConfiguredObserver(self._config, self.log_levels, publisher, self._reactor)
             globalLogPublisher.addObserver(self._publisher)
 
     def _cannot_start(self, failure: Failure, member: Member) -> None:

@@ -21,10 +21,11 @@ from txmicro.errors import ConfigError
 from txmicro.util.log_levels import LogLevels
 
 from .exit import print_error
+from .log_standard import log_standard
 from .options import BrokerOptions, DaemonOptions, ManagerOptions, WorkerOptions
 from .plans import Plan, plan_broker, plan_manager, plan_services, plan_workers
 from .process import Process
-from .signals import SecondSignal
+from .signals import DebugSignal, SecondSignal
 from .stop_timeout import LONGER, StopTimeout
 
 BAD_CONFIG: Final = 2
@@ -73,6 +74,8 @@ class Daemon:
             raise SystemExit(BAD_CONFIG) from error
         collect_rarely(reactor)
         SecondSignal(reactor)
+        DebugSignal(reactor, process.log_levels)
+        log_standard(process.log_levels)
         StopTimeout(reactor, process.grace + LONGER, options.log.end)
         return process
 

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from txmicro.bus.publisher import Publisher
 from txmicro.protocol import messages
-from txmicro.protocol.notifications import Announcement, Deletion
+from txmicro.protocol.notifications import LEVELS, Announcement, Deletion
 from txmicro.util.clock import Clock
 
 from .registry import Registry
@@ -41,7 +41,7 @@ class Announcer:
     @staticmethod
     def topics(kind: str) -> tuple[str, ...]:
         """Return the topics of the notifications for a worker of type *kind*."""
-        return ("worker.getAll", f"worker.new.{kind}", "worker.del", f"worker.del.{kind}")
+        return ("worker.getAll", f"worker.new.{kind}", "worker.del", f"worker.del.{kind}", LEVELS)
 
     @property
     def leads(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from txmicro.manager import TYPE as MANAGER
 from txmicro.protocol import topology
+from txmicro.protocol.notifications import LEVELS
 
 NOTHING: Final = "^$"
 
@@ -130,7 +131,7 @@ def _operator_rights(operator: Operator) -> dict[str, str]:
 
 def _topics(role: Role) -> list[dict[str, str]]:
     kind = re.escape(role.kind)
-    readable = (rf"worker\.new\.{kind}", rf"worker\.del\.{kind}", r"worker\.del", r"worker\.getAll")
+    readable = (rf"worker\.new\.{kind}", rf"worker\.del\.{kind}", r"worker\.del", r"worker\.getAll", _LEVELS)
     writable = (rf"worker\.new\.{kind}", rf"worker\.new\.resend\.{kind}", rf"worker\.del\.{kind}", *_ASKING)
     return [
         _topic(role.kind, topology.NOTIFICATIONS, writable, readable),
@@ -144,8 +145,8 @@ def _topics(role: Role) -> list[dict[str, str]]:
 
 
 def _manager_topics() -> list[dict[str, str]]:
-    readable = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll")
-    writable = (r"worker\.getAll", rf"worker\.del\.{_TYPE}")
+    readable = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll", _LEVELS)
+    writable = (r"worker\.getAll", rf"worker\.del\.{_TYPE}", _LEVELS)
     return [
         _topic(MANAGER, topology.NOTIFICATIONS, writable, readable),
         _topic(MANAGER, topology.EVENTS, (_LOG_LINES,), ()),
@@ -161,6 +162,7 @@ def _topic(user: str, exchange: str, write: Iterable[str], read: Iterable[str]) 
 _TYPE: Final = "[A-Za-z0-9_-]+"
 # Of every type, because a line may be about another worker.
 _LOG_LINES: Final = rf"log\.[a-z]+\.{_TYPE}"
+_LEVELS: Final = re.escape(LEVELS)
 _ASKING: Final = (r"worker\.next", r"worker\.list")
 
 

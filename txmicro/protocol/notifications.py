@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from txmicro.errors import DecodeError
 
 from .messages import check_address, check_worker_id, get, get_number, get_short_text
+
+LEVELS: Final = "monitor.levels"
+"""The topic of a :class:`LevelChange`."""
 
 
 def notification_kind(topic: str) -> str:
@@ -104,6 +107,29 @@ class Deletion:
         kind = worker.partition(":")[0]
         _check_topic(topic, kind)
         return cls(worker, kind, get_short_text(body, "reason"))
+
+
+@dataclass(slots=True, frozen=True)
+class LevelChange:
+    """A SystemManager sets the level of a component of the log, in all processes or in those with a worker of a type.
+
+    :ivar component: a worker type or a logger's name; ``*``: all lines. :ivar level: empty: the configured one again.
+    :ivar type: empty: all processes.
+    """
+
+    component: str
+    level: str
+    type: str = ""
+
+    def body(self) -> dict[str, Any]:
+        """Return the message's body."""
+        return {"component": self.component, "level": self.level, "type": self.type}
+
+    @classmethod
+    def from_body(cls, body: Any) -> LevelChange:
+        """Return the change in *body*. Raises :class:`~txmicro.errors.DecodeError`."""
+        component, level, kind = (get(body, name, str) for name in ("component", "level", "type"))
+        return cls(component, level, kind)
 
 
 @dataclass(slots=True, frozen=True)

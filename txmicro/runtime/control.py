@@ -16,12 +16,14 @@ from txmicro.monitoring.report import WATCH
 from txmicro.protocol import messages
 from txmicro.protocol.failures import rebuild
 from txmicro.protocol.job import hop_key, next_key
+from txmicro.protocol.notifications import LEVELS
 from txmicro.receiving.answers import Answers
 from txmicro.receiving.batching import KeyBatch
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.runner import Runner
 from txmicro.sending.outbox import Outbox
 
+from .log_levels import LevelChanges
 from .reporter import Reporter
 
 
@@ -31,6 +33,7 @@ class ControlMessages:
     :param worker: the worker's id.
     :param heard: tells workers that their answers have arrived.
     :param reporter: reports to SystemManagers that watch.
+    :param levels: changes the log's levels.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class ControlMessages:
         publisher: Publisher,
         heard: KeyBatch,
         reporter: Reporter,
+        levels: LevelChanges,
     ) -> None:
         self._worker = worker
         self._outbox = outbox
@@ -55,6 +59,7 @@ class ControlMessages:
         self._publisher = publisher
         self._heard = heard
         self._reporter = reporter
+        self._levels = levels
         self._handlers: dict[str, Callable[[Any], None]] = {
             messages.ACK: self._ack,
             messages.DONE: self._done,
@@ -83,6 +88,8 @@ class ControlMessages:
         """Handle a notification."""
         if topic == WATCH:
             self._reporter.watched(body)
+        elif topic == LEVELS:
+            self._levels.told(body)
         else:
             self._announcer.notified(topic, body)
 

@@ -42,6 +42,7 @@ from txmicro.util.prometheus import BUCKETS
 from .control import ControlMessages
 from .control_sender import ControlSender
 from .durable_lane import DurableLane, Terms
+from .log_levels import LevelChanges
 from .reporter import Reporter
 
 CLOSING: Final = 6.0
@@ -157,6 +158,7 @@ class Engine:
             publisher=self._publisher,
             heard=self._sender.heard,
             reporter=self._reporter,
+            levels=LevelChanges(bus.log_levels, self.id),
         )
         self._publisher.returns = self._control
 

@@ -2,20 +2,23 @@
 
 A component is a worker type, or the start of a logger's name at a dot. Names of this package's own loggers are taken
 without ``txmicro.``. Thus a line of the logger ``txmicro.bus.session.Session`` about the worker ``WB:1`` has the
-components ``WB``, ``bus.session.Session``, ``bus.session`` and ``bus``. The first of them that has a level decides, or
-else the level of the process.
+components ``WB``, ``bus.session.Session``, ``bus.session``, ``bus``, ``txmicro`` and ``*``, which is all lines of the
+process. The first of them that has a level decides.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 LEVELS: Final = ("debug", "info", "warn", "error", "critical")
 
 MOST: Final = 1_000
 """The most components whose level is set while the process runs."""
+
+ALL: Final = "*"
+"""The component of all lines."""
 
 _OWN: Final = "txmicro."
 _COMPONENT: Final = re.compile(r"[\w-]{1,100}(\.[\w-]{1,100}){0,9}", re.ASCII)
@@ -26,15 +29,28 @@ _WEIGHTS: Final = {level: weight for weight, level in enumerate(LEVELS)}
 
 
 def check_component(name: Any) -> str:
-    """Return *name* if it is a valid name of a component; raise ValueError otherwise."""
+    """Return the component *name* without ``txmicro.``; raise ValueError if it is not a valid name."""
     if not (isinstance(name, str) and _COMPONENT.fullmatch(name)):
         raise ValueError(f"{name!r:.100} is not a valid component: expected a worker type or a logger's name")
-    return name
+    return name.removeprefix(_OWN)
 
 
 def component_of(logger: str) -> str:
     """Return the part of the program that *logger* belongs to, such as ``bus``: the first word of its name."""
     return logger.removeprefix(_OWN).partition(".")[0]
+
+
+def _components(logger: str, kind: str) -> Iterator[str]:
+    """Yield the components of the lines of *logger* about a worker of type *kind*, the one that decides first."""
+    if kind:
+        yield kind
+    name = logger.removeprefix(_OWN)
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+    if logger.startswith(_OWN):
+        yield _OWN.removesuffix(".")
+    yield ALL
 
 
 class LogLevels:
@@ -45,7 +61,7 @@ class LogLevels:
     """
 
     def __init__(self, default: str = "info", levels: Mapping[str, str] | None = None) -> None:
-        self._configured = {"": default, **(levels or {})}
+        self._configured = {ALL: default, **(levels or {})}
         self._set: dict[str, str] = {}
         self._cache: dict[tuple[str, str], int] = {}
         self._watchers: list[Callable[[], None]] = []
@@ -69,18 +85,15 @@ class LogLevels:
     def _find(self, logger: str, kind: str) -> int:
         if self.debug:
             return 0
-        levels, name = self.all, kind or logger.removeprefix(_OWN)
-        if kind and kind not in levels:
-            name = logger.removeprefix(_OWN)
-        while name and name not in levels:
-            name = name.rpartition(".")[0]
-        least = _WEIGHTS[levels[name]]
-        quiet = not name and component_of(logger) in _QUIET
+        levels = self.all
+        found = next(name for name in _components(logger, kind) if name in levels)
+        least = _WEIGHTS[levels[found]]
+        quiet = found == ALL and component_of(logger) in _QUIET
         return max(least, _WEIGHTS["warn"]) if quiet and least else least
 
     @property
     def all(self) -> dict[str, str]:
-        """The level of each component that has one; that of the process has the name ``""``."""
+        """The level of each component that has one, and of :data:`ALL`."""
         return self._configured | self._set
 
     @property
@@ -91,11 +104,11 @@ class LogLevels:
     def set(self, component: str, level: str) -> None:
         """Set the level of *component* until the process ends.
 
-        :param component: empty: the process. :param level: empty: the configured one again.
+        :param level: empty: the configured one again.
         :raise ValueError: one of them is not valid, or :data:`MOST` components have a level already.
         """
-        if component:
-            check_component(component)
+        if component != ALL:
+            component = check_component(component)
         if level and level not in LEVELS:
             raise ValueError(f"{level!r:.100} is not a valid level: expected one of {', '.join(LEVELS)}")
         if not level:

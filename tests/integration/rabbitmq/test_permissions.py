@@ -204,6 +204,7 @@ class PermissionsTests(LiveTestCase):
             (NOTES, "worker.del.WA"),
             (NOTES, "worker.del"),
             (NOTES, "worker.getAll"),
+            (NOTES, "monitor.levels"),
             ("txmicro.events", "movie.created"),
             ("", "txmicro.jobs.WD"),
         ):

@@ -336,6 +336,7 @@ TOPICS = (
     "worker.next",
     "worker.list",
     "worker.nonsense",
+    "monitor.levels",
 )
 ME = "WX:1795449588399-3fa9"
 SHAPES: tuple[Any, ...] = (

@@ -37,6 +37,13 @@ class LogLevelsTests(SynchronousTestCase):
         self.assertEqual(least(levels, BUS), "critical")
         self.assertEqual(least(levels, "txmicro.bus.route"), "debug")
 
+    def test_names_of_own_loggers_may_have_the_name_of_the_package(self) -> None:
+        levels = LogLevels()
+        levels.set("txmicro.bus", "debug")
+        levels.set("txmicro", "error")
+        self.assertEqual((least(levels, BUS), least(levels, "txmicro.worker.Worker")), ("debug", "error"))
+        self.assertEqual(least(levels, "txmicrofilm"), "info")
+
     def test_twisteds_info_is_wanted_at_level_debug_only(self) -> None:
         for logger in ("twisted.internet.base", "log_legacy"):
             self.assertEqual(least(LogLevels(), logger), "warn")
@@ -49,12 +56,12 @@ class LogLevelsTests(SynchronousTestCase):
         self.assertEqual(least(levels, BUS), "warn")
         levels.set("bus", "debug")
         self.assertEqual(least(levels, BUS), "debug")
-        levels.set("", "error")
+        levels.set("*", "error")
         self.assertEqual(least(levels), "error")
-        self.assertEqual(levels.all, {"": "error", "bus": "debug"})
+        self.assertEqual(levels.all, {"*": "error", "bus": "debug"})
         levels.set("bus", "")
-        levels.set("", "")
-        self.assertEqual(levels.all, {"": "info", "bus": "warn"})
+        levels.set("*", "")
+        self.assertEqual(levels.all, {"*": "info", "bus": "warn"})
         self.assertEqual(least(levels, BUS), "warn")
 
     def test_debug_is_for_everything_until_it_is_toggled_again(self) -> None:
@@ -78,7 +85,7 @@ class LogLevelsTests(SynchronousTestCase):
         for component, level in (("a b", "info"), ("x" * 101, "info"), (".", "info"), ("bus", "loud")):
             error = self.assertRaises(ValueError, levels.set, component, level)
             self.assertIn("is not a valid", str(error))
-        self.assertEqual(levels.all, {"": "info"})
+        self.assertEqual(levels.all, {"*": "info"})
 
     def test_the_number_of_components_is_bounded(self) -> None:
         levels = LogLevels()
