@@ -1,9 +1,11 @@
 """The lowest level that is logged, for each component; it can change while the process runs.
 
 A component is a worker type, or the start of a logger's name at a dot. Names of this package's own loggers are taken
-without ``txmicro.``. Thus a line of the logger ``txmicro.bus.session.Session`` about the worker ``WB:1`` has the
-components ``WB``, ``bus.session.Session``, ``bus.session``, ``bus``, ``txmicro`` and ``*``, which is all lines of the
-process. The first of them that has a level decides.
+without ``txmicro.``; the name ``txmicro`` is all of them, and ``*`` is all lines of the process.
+
+A line has several components. The first of them that has a level decides. For a line of the logger
+``txmicro.bus.session.Session`` about the worker ``WB:1`` their order is: ``WB``, ``bus.session.Session``,
+``bus.session``, ``bus``, ``txmicro``, ``*``.
 """
 
 from __future__ import annotations
