@@ -88,9 +88,8 @@ class JobMemory:
         self._ready: Once[None] = Once()
         self._writing.call(self._open).addCallbacks(self._opened, self._not_opened)
 
-    @property
-    def remembered(self) -> int:
-        """How many jobs are remembered; 0 until the file is open."""
+    def __len__(self) -> int:
+        """Return how many jobs are remembered; 0 until the file is open."""
         return self._writer.counts.total if self._writer else 0
 
     def add(self, records: Iterable[Record]) -> None:
