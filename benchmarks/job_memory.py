@@ -110,7 +110,9 @@ def queries(
 ) -> dict[str, Callable[[], Any]]:
     """Return the queries, by name."""
     chance = random.Random(12)
-    middle = lambda: began + chance.random() * count / 1_000  # noqa: E731
+
+    def middle() -> float:
+        return began + chance.random() * count / 1_000
 
     def page(**conditions: Any) -> Callable[[], Any]:
         return lambda: memory.jobs(JobQuery(**conditions))

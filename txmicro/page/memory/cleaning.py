@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import isfinite
 from typing import Any, Final
 
 from txmicro.monitoring.records import KINDS, Record
@@ -16,6 +15,7 @@ _NAME: Final = 200  # characters of an id, an address or an error type
 _MARK: Final = 64  # characters of an outcome, a lane or a traceparent
 _LATEST: Final = 2**36  # Unix seconds; the year 4147
 _LONGEST: Final = 10.0**9  # seconds
+_GREATEST: Final = 1e300
 _MOST: Final = 10**6  # hops and attempts
 _KINDS: Final = frozenset(KINDS)
 
@@ -55,7 +55,7 @@ def _text(value: Any, longest: int) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= _GREATEST  # NaN and infinity are not
 
 
 def _time(value: Any, now: float) -> float:

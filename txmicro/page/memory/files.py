@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
-from .schema import UnusableFile, create, prepare
+from .schema import UnusableFile, create, is_broken, prepare
 
 IN_MEMORY: Final = ":memory:"
 MAX_FILES: Final = 10
@@ -82,7 +82,8 @@ def open_file(path: str, damaged: Collection[str] = ()) -> MemoryFile:
             lock = _lock(f"{candidate}.lock")
             return MemoryFile(candidate, _open(candidate), lock, problems)
         except (UnusableFile, sqlite3.Error, OSError) as error:
-            problems.append(UnusedFile(candidate, str(error)))
+            reason = f"it is damaged, or not a SQLite file ({error})" if is_broken(error) else str(error)
+            problems.append(UnusedFile(candidate, reason))
         if lock is not None:
             os.close(lock)
     return MemoryFile(IN_MEMORY, _open(IN_MEMORY), None, problems)
@@ -109,7 +110,11 @@ def _open(path: str) -> sqlite3.Connection:
 def _connect(path: str, *, uri: bool = False) -> sqlite3.Connection:
     # One thread uses a connection at a time, but not always the same one.
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, check_same_thread=False, uri=uri)
-    prepare(connection)
+    try:
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -190,8 +190,7 @@ class JobMemory:
             await self._writing.call(self._write_batch, batch)
         except sqlite3.Error as error:
             self._unwritten[:0] = batch
-            await self._cannot_write(error)
-            return False
+            return await self._cannot_write(error)
         except Exception:
             self.dropped += len(batch)
             self.log.failure("cannot remember {count} records of jobs; they are dropped", count=len(batch))
@@ -208,7 +207,8 @@ class JobMemory:
         assert self._writer  # noqa: S101
         self._writer.write(clean(batch, now), now)
 
-    async def _cannot_write(self, error: sqlite3.Error) -> None:
+    async def _cannot_write(self, error: sqlite3.Error) -> bool:
+        """Use another file if this one is damaged. Return whether to write at once; else it is tried again later."""
         path, reason = self._file.path, str(error)
         if is_broken(error):
             self._damaged.append(path)
@@ -222,7 +222,7 @@ class JobMemory:
             )
             await self._reading.when_idle()
             await self._writing.call(old.close)
-            return
+            return True
         self._blocked_until = self._clock.seconds() + RETRY
         if not self._failing:
             self._failing = True
@@ -233,6 +233,7 @@ class JobMemory:
                 reason=reason,
                 seconds=RETRY,
             )
+        return False
 
     # Opening
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from txmicro.protocol.job import hop_key
+from txmicro.util.text import encodable
 
 from .life import decode
 from .queries import MOST, FailureQuery, JobQuery, read_after
@@ -46,7 +47,7 @@ def jobs(connection: sqlite3.Connection, query: JobQuery) -> dict[str, Any]:
     if condition is None:
         return {"next": None, "jobs": []}
     limit = max(1, min(query.limit, MOST))
-    bounds = (_number(query.since, 0), min(_number(query.until, _END), _END if after is None else after - 1))
+    bounds = _bounds(connection, query, after)
     sql, values = (_SEARCH, (condition, *bounds)) if condition else (_LIST, bounds)
     rows = connection.execute(sql, (*values, limit + 1)).fetchall()
     page = rows[:limit]
@@ -56,9 +57,21 @@ def jobs(connection: sqlite3.Connection, query: JobQuery) -> dict[str, Any]:
     }
 
 
+def _bounds(connection: sqlite3.Connection, query: JobQuery, after: int | None) -> tuple[int, int]:
+    """Return the first and the last number that the page may have."""
+    first, last = (
+        _number(query.since, 0),
+        min(_number(query.until, _END), _END if after is None else after - 1),
+    )
+    exact = connection.execute(
+        "SELECT number FROM jobs WHERE id = ?", (encodable(query.search.strip()),)
+    ).fetchone()
+    return (max(first, exact[0]), min(last, exact[0])) if exact else (first, last)
+
+
 def job(connection: sqlite3.Connection, id: str) -> dict[str, Any] | None:
     """Return the job with its steps; None: it is not known."""
-    row = connection.execute(_JOB, (id,)).fetchone()
+    row = connection.execute(_JOB, (encodable(id),)).fetchone()
     if row is None:
         return None
     *shown, trace, steps = row
@@ -75,8 +88,8 @@ def failures(connection: sqlite3.Connection, query: FailureQuery) -> dict[str, A
     texts: list[str] = []
     if query.type:
         conditions.append("type = ?")
-        texts.append(query.type)
-    for text in query.search.split():
+        texts.append(encodable(query.type))
+    for text in encodable(query.search).split():
         conditions.append("instr(lower(type || ' ' || error || ' ' || message), lower(?))")
         texts.append(text)
     sql = f"SELECT * FROM failures WHERE {' AND '.join(conditions)} ORDER BY last DESC LIMIT ?"  # noqa: S608
@@ -93,11 +106,11 @@ def failures(connection: sqlite3.Connection, query: FailureQuery) -> dict[str, A
 
 def dead_letters(connection: sqlite3.Connection, group: str) -> list[str]:
     """Return the keys of the dead letters of a group of failures, as far as known, the oldest first."""
-    return [hop_key(id, hop) for id, hop in connection.execute(_KEYS, (group, MAX_KEYS))]
+    return [hop_key(id, hop) for id, hop in connection.execute(_KEYS, (encodable(group), MAX_KEYS))]
 
 
 def _number(time: float | None, default: int) -> int:
-    return default if time is None else max(0, min(int(time / TICK), _END))
+    return default if time is None else int(max(0.0, min(time / TICK, _END)))  # NaN is 0
 
 
 def _shown(row: Sequence[Any]) -> dict[str, Any]:

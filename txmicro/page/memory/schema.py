@@ -49,18 +49,13 @@ def create(connection: sqlite3.Connection) -> None:
 
     :raise UnusableFile: the file has other contents.
     """
-    try:
-        _check(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        if not _number(connection, "application_id"):
-            for statement in _CREATE:
-                connection.execute(statement)
-        connection.execute("COMMIT")
-    except sqlite3.DatabaseError as error:
-        if is_broken(error):
-            raise UnusableFile(f"it is damaged, or not a SQLite file ({error})") from error
-        raise
+    _check(connection)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if not _number(connection, "application_id"):
+        for statement in _CREATE:
+            connection.execute(statement)
+    connection.execute("COMMIT")
 
 
 def is_broken(error: Exception) -> bool:
