@@ -208,7 +208,7 @@ class DurableChannel:
         except DecodeError as error:
             self._receiver.dropped(messages.JOB, error)
         else:
-            self._metrics.record_message_received(messages.JOB)
+            self._metrics.received[messages.JOB].value += 1
             if deliver.redelivered:
                 self._metrics.record_redelivery(DURABLE)
             job.durable, job.tries = True, message.attempt - 1

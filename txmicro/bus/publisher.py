@@ -122,6 +122,7 @@ class Publisher:
         self.resends: Resends | None = None
         self._worker = worker
         self._metrics = metrics
+        self._sent = metrics.sent
         self._confirms = bus.metrics.bus.confirms.durations
         self._codec = bus.codec
         self._limit = bus.size_limit
@@ -277,7 +278,7 @@ class Publisher:
         self, session: Session, route: Route, kind: str, key: str, properties: bytes, body: bytes
     ) -> None:
         """Publish a message that must find a queue, on an exchange that exists."""
-        self._metrics.record_message_sent(kind)
+        self._sent[kind].value += 1
         if len(body) <= self._limit.ordinary:
             session.publish(route.frame, properties, body)
         else:
@@ -302,7 +303,7 @@ class Publisher:
         session = self.session
         if session is None:
             return
-        self._metrics.record_message_sent(kind)
+        self._sent[kind].value += 1
         properties = self._properties(kind, "")
         if len(body) <= self._limit.ordinary:
             session.publish(session.frame(exchange, topic, mandatory=False), properties, body)
@@ -350,7 +351,7 @@ class Publisher:
             raise Unroutable(
                 f"no worker of that type has ever connected: there is no exchange {parcel.exchange}"
             )
-        self._metrics.record_message_sent(parcel.kind)
+        self._sent[parcel.kind].value += 1
         properties = self._properties(
             parcel.kind,
             parcel.key,

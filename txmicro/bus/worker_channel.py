@@ -90,6 +90,7 @@ class WorkerChannel:
         self._kind = worker.partition(":")[0]
         self._topics = topics
         self._metrics = bus.metrics.service(service)
+        self._received = self._metrics.received
         self.publisher = Publisher(bus, worker, self._metrics)
         self.receiver = Receiver(bus, worker, self._metrics)
         self.robust = RobustChannel(bus, worker, service, self)
@@ -320,7 +321,7 @@ class WorkerChannel:
             self.receiver.dropped(messages.JOB, error)
             delivery.ack()
             return
-        self._metrics.record_message_received(messages.JOB)
+        self._received[messages.JOB].value += 1
         if deliver.redelivered:
             self._metrics.record_redelivery(INTERACTIVE)
         self._jobs.arrived(job, delivery)
@@ -338,7 +339,7 @@ class WorkerChannel:
         except TxmicroError as error:  # it cannot be read, or more is told than is kept
             self.receiver.dropped(label, error)
         else:
-            self._metrics.record_message_received(label)
+            self._received[label].value += 1
 
     def _event_message(
         self, handler: EventHandler, deliver: Deliver, properties: Properties, body: bytes
@@ -348,7 +349,7 @@ class WorkerChannel:
         except DecodeError as error:
             self.receiver.dropped(messages.EVENT, error)
             return
-        self._metrics.record_message_received(messages.EVENT)
+        self._received[messages.EVENT].value += 1
         handler(deliver.routing_key, content.get("data"))
 
     # Called by the bus (connections.Listener)

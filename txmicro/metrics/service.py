@@ -45,6 +45,8 @@ class ServiceMetrics:
     """The metrics of one service.
 
     :ivar registry: the process's registry, for metrics of your own.
+    :ivar received: the messages received, by type. ``received["job"].value += 1`` counts one, without a call.
+    :ivar sent: the messages sent, by type.
     :ivar lanes: the jobs that its workers have run, by ``job_type``.
     :ivar trips: the trips of the jobs that its workers have sent, by ``target``.
     """
@@ -52,8 +54,8 @@ class ServiceMetrics:
     def __init__(self, metrics: Families, name: str) -> None:
         self.registry = metrics.registry
         self._metrics = metrics
-        self._received = metrics.received.of(name)
-        self._sent = metrics.sent.of(name)
+        self.received = metrics.received.of(name)
+        self.sent = metrics.sent.of(name)
         self._errors = metrics.errors.of(name)
         self._runs = metrics.runs.of(name)
         self._waits = metrics.waits.of(name)
@@ -72,11 +74,11 @@ class ServiceMetrics:
 
     def record_message_received(self, type: str) -> None:
         """Count a received message of *type*."""
-        self._received[type].value += 1
+        self.received[type].value += 1
 
     def record_message_sent(self, type: str) -> None:
         """Count a sent message of *type*."""
-        self._sent[type].value += 1
+        self.sent[type].value += 1
 
     def record_error(self, error_type: str) -> None:
         """Count an error; *error_type* is the name of its class."""
@@ -203,8 +205,8 @@ class ServiceMetrics:
           bucket of :data:`~txmicro.util.prometheus.BUCKETS`, and one more for longer times. They are not added up.
         """
         return {
-            "received": _values(self._received),
-            "sent": _values(self._sent),
+            "received": _values(self.received),
+            "sent": _values(self.sent),
             "errors": _values(self._errors),
             "resends": _values(self._resends),
             "dead": _values(self._dead),

@@ -8,7 +8,7 @@ from typing import Any, Final
 from txmicro.errors import DecodeError, TooManyHops, show
 
 from .address import parse
-from .messages import check_address, check_worker_id, get, get_job_id, get_number
+from .messages import LARGEST, check_address, check_worker_id, get, get_job_id, get_number
 from .span import Span
 
 LONGEST_TIMEOUT: Final = 10**9
@@ -205,6 +205,15 @@ class Job:
         for address in slip:
             check_address(address)
         sender = check_worker_id(get(get(body, "sender", dict), "id", str))
+        deadline, tries, sent = body.get("deadline"), body.get("tries"), body.get("sent")
+        if not (  # as they nearly always are: whole numbers
+            type(deadline) is type(tries) is type(sent) is int
+            and 0 <= deadline <= LARGEST
+            and 0 <= tries <= LARGEST
+            and 0 <= sent <= LARGEST
+        ):
+            deadline = get_number(body, "deadline", 30_000)
+            tries, sent = int(get_number(body, "tries", 0)), int(get_number(body, "sent", 0))
         return cls(
             get_job_id(body),
             body.get("data"),
@@ -212,12 +221,12 @@ class Job:
             index,
             sender,
             check_worker_id(get(body, "origin", str, sender)),
-            now + get_number(body, "deadline", 30_000) / 1000,
-            int(get_number(body, "tries", 0)),
+            now + deadline / 1000,
+            tries,
             redelivered,
             traceparent,
             redeliver=get(body, "redeliver", bool) if "redeliver" in body else True,
             past=int(get_number(body, "past", 0)) if "past" in body else 0,
-            sent=int(get_number(body, "sent", 0)) if "sent" in body else 0,
+            sent=sent,
             tracestate=tracestate,
         )

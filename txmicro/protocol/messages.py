@@ -34,7 +34,7 @@ NO_WORKER_TEXT: Final = "No worker available for this job"
 _MISSING: Final = object()
 _JOB_ID: Final = re.compile(r"[!-~]{1,128}")
 
-_LARGEST: Final = 2**53
+LARGEST: Final = 2**53
 """The largest number that is accepted: up to it, a 64-bit float holds every integer."""
 
 _LONGEST: Final = 255
@@ -81,8 +81,8 @@ def get_number(body: dict[str, Any], name: str, default: int) -> float:
     value: float = body.get(name, default)
     if type(value) is not int:
         value = get(body, name, (int, float))
-    if not 0 <= value <= _LARGEST:
-        raise DecodeError(f"{name!r} is {show(value)}: expected a number from 0 to {_LARGEST}")
+    if not 0 <= value <= LARGEST:
+        raise DecodeError(f"{name!r} is {show(value)}: expected a number from 0 to {LARGEST}")
     return value
 
 
