@@ -1,15 +1,20 @@
 from __future__ import annotations
 
-import errno
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.support.logs import listen, texts
+from tests.support.programs import reactor
 from txmicro.config import Config
 from txmicro.errors import ConfigError, DecodeError
 from txmicro.testing import running
-from txmicro.workers.logger import MAX_LENGTH, LoggerWorker, format_line
+from txmicro.util import background_writer
+from txmicro.workers.logger import MAX_LENGTH, LoggerWorker, format_json, format_line
 
 EVENT = {
     "time": 1795449588.3994,
@@ -41,6 +46,17 @@ class LineTests(SynchronousTestCase):
     def test_a_message_is_cut(self) -> None:
         self.assertLess(len(format_line(EVENT | {"message": "x" * 100_000})), MAX_LENGTH + 100)
 
+    def test_json_has_no_fields_of_a_wrong_type(self) -> None:
+        wrong = {"hop": "x", "pid": 1.5, "trace": 5, "host": ["x"], "component": None, "extra": 1}
+        line = json.loads(format_json(EVENT | wrong))
+        self.assertEqual(sorted(line), ["component", "job", "level", "message", "time", "worker"])
+        self.assertEqual(line["component"], "WB")
+
+    def test_json_is_one_line(self) -> None:
+        written = format_json(EVENT | {"message": "a\nb\ud800", "traceback": "one\ntwo", "trace": "\ud800"})
+        self.assertEqual(written.count(b"\n"), 1)
+        self.assertEqual(json.loads(written)["traceback"], "one\ntwo")
+
     def test_an_event_that_is_not_a_log_line_is_refused(self) -> None:
         events: list[Any] = [None, [], "text", {}]
         events += [
@@ -51,8 +67,9 @@ class LineTests(SynchronousTestCase):
             EVENT | {"time": time} for time in (float("nan"), float("inf"), 1e30, -(2**80), True, "now")
         ]
         for event in events:
-            with self.assertRaises(DecodeError):
-                format_line(event)
+            for form in (format_line, format_json):
+                with self.assertRaises(DecodeError):
+                    form(event)
 
 
 class LoggerTests(TestCase):
@@ -117,29 +134,48 @@ class LoggerTests(TestCase):
         self.assertIn("log_file", str(raised.exception))
         self.flushLoggedErrors()
 
-    async def test_a_full_disk_is_logged_once_until_a_line_is_written(self) -> None:
+    async def test_a_full_disk_costs_only_lines_and_is_logged_once(self) -> None:
+        logger, events = LoggerWorker(), listen(self)
+        async with running(logger, config=self.config(log_file="/dev/full")) as bus:
+            for _ in range(3):
+                bus.publish("log.info.WB", EVENT)
+            await self.heard(bus)
+            await self.until(lambda: self.errors(logger, "OSError") == 3)
+        (said,) = texts(events, "cannot write to /dev/full")
+        self.assertIn("No space left on device; log lines are dropped until it can", said)
+
+    async def test_a_file_that_blocks_does_not_block_the_process(self) -> None:
+        self.patch(background_writer, "PATIENCE", 0.01)
+        pipe = Path(self.mktemp()).absolute()
+        os.mkfifo(pipe)
+        reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reading)
         logger = LoggerWorker()
-        said: list[Any] = []
-        async with running(logger, config=self.config()):
-            self.patch(logger, "log", Recorder(said))
-            write = logger._file.write
-            for full in (True, True, False, True):
-                self.patch(logger._file, "write", _fail if full else write)
-                logger.write("log.info.WB", EVENT)
-            self.patch(logger._file, "write", write)
-            self.patch(logger, "log", LoggerWorker.log)
-        self.assertEqual(len(said), 2)
-        self.assertEqual(self.errors(logger, "OSError"), 3)
-        self.assertEqual(len(self.path.read_text().splitlines()), 1)
+        async with running(logger, config=self.config(log_file=str(pipe))) as bus:
+            for _ in range(100):
+                bus.publish("log.info.WB", EVENT | {"message": "x" * 5000})
+            await self.heard(bus)
 
+    async def test_json_lines(self) -> None:
+        event = EVENT | {"hop": 0, "trace": "a" * 32, "component": "shop", "host": "a.host", "pid": 5}
+        _, lines = await self.written(event, log_format="json")
+        self.assertEqual(
+            json.loads(lines[0]),
+            {
+                "time": "2026-11-23T15:59:48.399Z",
+                "level": "info",
+                "component": "shop",
+                "worker": "WB:1-a",
+                "job": "7c3e-1/0",
+                "hop": 0,
+                "trace": "a" * 32,
+                "message": "stored",
+                "host": "a.host",
+                "pid": 5,
+            },
+        )
 
-class Recorder:
-    def __init__(self, said: list[Any]) -> None:
-        self.said = said
-
-    def error(self, text: str, **fields: Any) -> None:
-        self.said.append(text.format(**fields))
-
-
-def _fail(data: bytes) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
+    async def until(self, condition: Any) -> None:
+        """Wait until another thread has changed something."""
+        while not condition():
+            await deferLater(reactor, 0)

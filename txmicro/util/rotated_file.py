@@ -248,4 +248,5 @@ class RotatedFile:
 
     def close(self) -> None:
         """Close the file. A compression that runs goes on."""
-        os.close(self._file)
+        file, self._file = self._file, -1  # a write that is blocked must not go on in another file
+        os.close(file)
