@@ -23,7 +23,7 @@ PUBLIC = {
     "txmicro.stores": "DocumentTooDeep DocumentTooLarge Store StoreError StoreTimeout open_store",
     "txmicro.workers": "",
     "txmicro.workers.db": "DBWorker",
-    "txmicro.workers.logger": "LoggerWorker format_line",
+    "txmicro.workers.logger": "LoggerWorker format_json format_line",
     "txmicro.workers.rest": "RestWorker document query status",
 }
 
