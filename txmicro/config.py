@@ -59,7 +59,8 @@ FILE_HELP: Final = (
 _MIB: Final = 1 << 20
 _SETTING: Final = f"{PREFIX}SETTINGS_"
 _OTHER_VARIABLES: Final = frozenset(
-    {FILE_VARIABLE, "TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"}  # the last two are for the tests
+    # The token is of a command, and the last two are for the tests.
+    {FILE_VARIABLE, "TXMICRO_PAGE_TOKEN", "TXMICRO_REQUIRE_SERVICES", "TXMICRO_RABBITMQ_BIN"}
 )
 _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=amqps?://)|[\s,]+$", re.IGNORECASE)
 _STORE: Final = re.compile(r"sqlite://(/.+)?|mongodb(\+srv)?://.+", re.DOTALL)

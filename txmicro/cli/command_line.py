@@ -12,17 +12,19 @@ from .bench import BENCH
 from .completion import COMPLETION, NAME, VARIABLE
 from .configuration import CONFIGURATION
 from .dead import DEAD
+from .jobs import JOB, JOBS
 from .new import NEW
 from .options import group
 from .queues import QUEUES
 from .send import SEND
 from .task import Task
+from .top import TOP
 from .workers import WORKERS
 
 COMMANDS: Final = group(
     NAME,
     "Operate a system of txmicro workers.",
-    [WORKERS, SEND, BENCH, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
+    [WORKERS, TOP, JOBS, JOB, SEND, BENCH, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
     epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
     "when nobody reads the output any more.",
 )
