@@ -29,6 +29,9 @@ SETTLING = 5.0
 """Seconds after a reconnect in which no check starts: workers reconnect one by one, after delays of up to 2.5 seconds
 (bus/connections.py)."""
 
+PROBLEMS: Final = ("log.warn.#", "log.error.#", "log.critical.#")
+"""The patterns of the events that tell of problems: the log lines that a monitor wants to have."""
+
 _GET_ALL = "worker.getAll"
 _REPORTS: Final = report_topic("")
 

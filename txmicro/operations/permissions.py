@@ -8,11 +8,13 @@ share, topic permissions decide (https://www.rabbitmq.com/docs/access-control#to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from txmicro.manager import PROBLEMS
 from txmicro.manager import TYPE as MANAGER
+from txmicro.monitoring.report import WATCH, report_topic
 from txmicro.protocol import topology
 from txmicro.protocol.notifications import LEVELS
 
@@ -108,13 +110,13 @@ def _talks_to(role: Role, roles: Sequence[Role]) -> list[str]:
 def _manager_rights() -> dict[str, str]:
     own, shared = _own(MANAGER), _names(exchange.name for exchange in topology.SHARED)
     everybody = re.escape(topology.replies_exchange("")) + _TYPE
-    # RabbitMQ 4.3 tells a user the number of a queue's consumers only if the user has a permission for that queue.
-    # Write is the least of them: it allows neither to consume jobs nor to delete the queue.
-    jobs = re.escape(topology.jobs_queue("")) + _TYPE
+    # RabbitMQ 4.3 tells a user how many messages and consumers a queue has only if the user has a permission for that
+    # queue. Write is the least of them: it allows neither to consume jobs nor to delete the queue.
+    queues = map(_of_any_type, _WATCHED)
     return {
         "user": MANAGER,
         "configure": _any(own),
-        "write": _any(own, *shared, everybody, jobs),
+        "write": _any(own, *shared, everybody, *queues),
         "read": _any(own, *shared),
     }
 
@@ -131,8 +133,21 @@ def _operator_rights(operator: Operator) -> dict[str, str]:
 
 def _topics(role: Role) -> list[dict[str, str]]:
     kind = re.escape(role.kind)
-    readable = (rf"worker\.new\.{kind}", rf"worker\.del\.{kind}", r"worker\.del", r"worker\.getAll", _LEVELS)
-    writable = (rf"worker\.new\.{kind}", rf"worker\.new\.resend\.{kind}", rf"worker\.del\.{kind}", *_ASKING)
+    readable = (
+        rf"worker\.new\.{kind}",
+        rf"worker\.del\.{kind}",
+        r"worker\.del",
+        r"worker\.getAll",
+        _LEVELS,
+        _WATCH,
+    )
+    writable = (
+        rf"worker\.new\.{kind}",
+        rf"worker\.new\.resend\.{kind}",
+        rf"worker\.del\.{kind}",
+        re.escape(report_topic(role.kind)),
+        *_ASKING,
+    )
     return [
         _topic(role.kind, topology.NOTIFICATIONS, writable, readable),
         _topic(
@@ -145,11 +160,12 @@ def _topics(role: Role) -> list[dict[str, str]]:
 
 
 def _manager_topics() -> list[dict[str, str]]:
-    readable = (*_names(["worker.new.#", "worker.del.#"]), *_ASKING, r"worker\.getAll", _LEVELS)
-    writable = (r"worker\.getAll", rf"worker\.del\.{_TYPE}", _LEVELS)
+    patterns = ("worker.new.#", "worker.del.#", report_topic("#"))
+    readable = (*_names(patterns), *_ASKING, r"worker\.getAll", _LEVELS)
+    writable = (r"worker\.getAll", rf"worker\.del\.{_TYPE}", _LEVELS, _WATCH)
     return [
         _topic(MANAGER, topology.NOTIFICATIONS, writable, readable),
-        _topic(MANAGER, topology.EVENTS, (_LOG_LINES,), ()),
+        _topic(MANAGER, topology.EVENTS, (_LOG_LINES,), _names(PROBLEMS)),
     ]
 
 
@@ -160,10 +176,24 @@ def _topic(user: str, exchange: str, write: Iterable[str], read: Iterable[str]) 
 # Expressions
 
 _TYPE: Final = "[A-Za-z0-9_-]+"
+_WATCH: Final = re.escape(WATCH)
 # Of every type, because a line may be about another worker.
 _LOG_LINES: Final = rf"log\.[a-z]+\.{_TYPE}"
 _LEVELS: Final = re.escape(LEVELS)
 _ASKING: Final = (r"worker\.next", r"worker\.list")
+
+
+_WATCHED: Final = (
+    topology.jobs_queue,
+    topology.durable_queue,
+    topology.quarantine_queue,
+    topology.dead_queue,
+)
+
+
+def _of_any_type(name: Callable[[str], str]) -> str:
+    """Return an expression for the names that *name* returns for types."""
+    return re.escape(name("TYPE")).replace("TYPE", _TYPE)
 
 
 def _own(kind: str) -> str:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from txmicro.bus.connections import Bus
 from txmicro.discovery.registry import SUSPECT
-from txmicro.manager import SystemManager
+from txmicro.manager import PROBLEMS, SystemManager
 from txmicro.metrics import DURABLE, INTERACTIVE
 from txmicro.monitoring.fleet import Fleet, Quantiles
 from txmicro.monitoring.records import Record
@@ -23,7 +23,7 @@ from txmicro.monitoring.sampling import Sampling
 from txmicro.protocol.notifications import Announcement
 from txmicro.util.clock import Timer
 
-from .log_lines import LEVELS, read_line, record_of
+from .log_lines import read_line, record_of
 from .queue_watch import NAMES, QUARANTINE, UNKNOWN, QueueWatch
 
 LINES: Final = 1_000
@@ -73,12 +73,14 @@ class Monitor(Service):
 
     :param manager: the manager. :param memory: remembers single jobs; None: nobody does.
     :ivar fleet: the numbers of all workers that report.
+    :ivar queues: what is known of the queues of all types.
     :ivar lines: the last warnings and errors of all processes, the oldest first: ``{time, level, worker, job, service,
         message}``.
     """
 
     log = Logger()
     bus: Bus
+    queues: QueueWatch
 
     def __init__(self, manager: SystemManager, memory: Memory | None = None) -> None:
         self.manager = manager
@@ -98,10 +100,10 @@ class Monitor(Service):
         if not isinstance(self.parent, Bus):
             raise TypeError("the monitor has no bus; call setServiceParent(bus) before it is started")
         self.bus = self.parent
-        self._queues = QueueWatch(self.manager.id, self.bus, self.fleet, self.manager.metrics)
-        for level in LEVELS:
+        self.queues = QueueWatch(self.manager.id, self.bus, self.fleet, self.manager.metrics)
+        for pattern in PROBLEMS:
             subscribing = Deferred.fromCoroutine(
-                self.manager.channel.subscribe(f"log.{level}.#", self._logged, group=False)
+                self.manager.channel.subscribe(pattern, self._logged, group=False)
             )
             subscribing.addErrback(self._not_subscribed)
         self._ticking = LoopingCall(self._tick)
@@ -112,7 +114,7 @@ class Monitor(Service):
         """Stop watching."""
         super().stopService()
         self._ticking.stop()
-        self._queues.stop()
+        self.queues.stop()
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
@@ -168,14 +170,14 @@ class Monitor(Service):
             if self._seconds % WATCH_EVERY == 0:
                 self._sampling.adapt(WATCH_EVERY)
                 self._watch_soon()
-                self._queues.look({*self.manager.registry.counts(), *self.fleet.types})
+                self.queues.look({*self.manager.registry.counts(), *self.fleet.types})
         except Exception:
             self.log.failure("the monitor could not end a second; it goes on", recurring=True)
         for callback in list(self._changed):
             _call(self.log, callback)
 
     def _note_depths(self) -> None:
-        for kind, queues in self._queues.queues.items():
+        for kind, queues in self.queues.queues.items():
             if numbers := self.fleet.type(kind):
                 waiting = [queues[name] for name in WAITING if name in queues]
                 depths = [queue["jobs"] for queue in waiting if queue["jobs"] is not None]
@@ -244,7 +246,7 @@ class Monitor(Service):
             "wait": (numbers.wait if numbers else nothing)._asdict(),
             "run": (numbers.run if numbers else nothing)._asdict(),
             "trip": (numbers.trip if numbers else nothing)._asdict(),
-            "queues": {queue: self._queues.queues.get(kind, {}).get(queue, UNKNOWN) for queue in NAMES},
+            "queues": {queue: self.queues.queues.get(kind, {}).get(queue, UNKNOWN) for queue in NAMES},
         }
 
     def series(self, type: str, seconds: int = 600) -> dict[str, Any] | None:

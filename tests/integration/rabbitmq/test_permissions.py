@@ -24,6 +24,7 @@ from txmicro.errors import BadRequest, NotPermitted, NoWorkerAvailable
 from txmicro.examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
 from txmicro.manager import SystemManager
 from txmicro.operations.permissions import Role, definitions
+from txmicro.page.monitor import Monitor
 from txmicro.protocol import topology
 from txmicro.worker import Worker
 
@@ -88,8 +89,10 @@ class PermissionsTests(LiveTestCase):
         """Start the movies example, and return its WA, without HTTP."""
         self.manager, self.logger, rest = SystemManager(), LoggerWorker(), Worker("WA")
         self.database, self.pilot = DBWorker(), PilotWorker()
+        self.monitor = Monitor(self.manager)
         self.log_file = Path(self.mktemp())
         await self.begin(self.manager, keepalive=500)
+        self.monitor.setServiceParent(self.manager.bus)
         await self.begin(self.logger, log_file=str(self.log_file))
         for worker in (self.database, self.pilot, rest):
             await self.begin(worker, store_url="sqlite://")
@@ -114,6 +117,41 @@ class PermissionsTests(LiveTestCase):
         await self.failed(rest.send("WD:*", None), NoWorkerAvailable)
         self.assertEqual(self.lines("refused"), [])
         self.assertEqual(self.lines("lost its channel"), [])
+
+    async def test_the_monitor_works_with_these_users(self) -> None:
+        rest = await self.movies()
+        await self.failed(rest.send("WD:*", {"method": "DELETE"}, durable=True), BadRequest)
+        rest.publish("log.warn.WA", line("a warning"))
+        seen = self.monitor.fleet.types
+        await self.until(lambda: {"WA", "WB", "WC", "WD"} <= {*seen}, "all types report")
+        await self.until(lambda: self.dead_letters() == 1, "the depths are known")
+        self.assertIn("a warning", [each["message"] for each in self.monitor.lines])
+        self.assertEqual(self.lines("refused"), [])
+        self.assertEqual(self.lines("cannot look at"), [])
+
+    def dead_letters(self) -> Any:
+        """Return how many dead letters of WD the monitor sees; None: it does not know."""
+        types = {each["type"]: each for each in self.monitor.overview()["types"]}
+        return types["WD"]["queues"]["dead"]["jobs"]
+
+    async def test_a_missing_right_to_look_at_queues_is_logged_once(self) -> None:
+        if await self.node.version() < (4, 3):
+            return  # it tells the depths to all users
+        given = definitions(MOVIES, VHOST, OPERATORS)
+        for each in given["permissions"]:
+            if each["user"] == "SystemManager":
+                each["write"] = (
+                    "^(txmicro\\.([a-z]+\\.SystemManager([.:].+)?|notifications|events|replies\\..+))$"
+                )
+        self.definitions.write_text(json.dumps(given))
+        await self.node.ctl("import_definitions", str(self.definitions))
+        for user in ("SystemManager", *(role.kind for role in MOVIES)):
+            await self.node.ctl("change_password", user, f"{user}-password")
+        rest = await self.movies()
+        self.assertEqual(await rest.send("WD:*", {"method": "GET"}), [])
+        await self.until(lambda: "WD" in self.monitor.fleet.types, "WD reports")
+        await self.until(lambda: "dead" in self.monitor.queues.queues.get("WD", {}), "it has looked at them")
+        self.assertEqual(len(self.lines("cannot look at")), 1)
 
     async def test_a_message_that_is_not_permitted_fails_at_once_and_only_that(self) -> None:
         rest = await self.movies()
@@ -185,6 +223,8 @@ class PermissionsTests(LiveTestCase):
             ("txmicro.durable.WD", "durable"),
             ("txmicro.replies.WA", rest.id),
             (NOTES, "worker.new.WA"),
+            (NOTES, "monitor.report.WA"),
+            (NOTES, "monitor.report.WB"),
             (NOTES, "#"),
             ("txmicro.events", "log.#"),
         ):
@@ -205,6 +245,8 @@ class PermissionsTests(LiveTestCase):
             (NOTES, "worker.del"),
             (NOTES, "worker.getAll"),
             (NOTES, "monitor.levels"),
+            (NOTES, "monitor.report.WA"),
+            (NOTES, "monitor.watch"),
             ("txmicro.events", "movie.created"),
             ("", "txmicro.jobs.WD"),
         ):
@@ -245,10 +287,16 @@ class PermissionsTests(LiveTestCase):
         unknown = json.dumps({"id": "WA:unknown", "type": "WA"}).encode()
         if (await self.node.version()) >= (4,):
             await self.refused(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
+            await self.refused(publish, NOTES, "monitor.report.WB", about, cc="monitor.report.WA")
             return
         await self.intrude(publish, NOTES, "worker.del.WB", about, cc="worker.del.WA")
         await self.intrude(publish, NOTES, "worker.new.WB", unknown, cc="worker.new.WA")
+        report = json.dumps({"worker": rest.id, "running": 1000}).encode()
+        await self.intrude(publish, NOTES, "monitor.report.WB", report, cc="monitor.report.WA")
         known = await rest.list_workers()
+        self.assertNotEqual(
+            self.lines("a report of a worker of type 'WA' on the topic 'monitor.report.WB'"), []
+        )
         self.assertEqual([each["id"] for each in known if each["type"] == "WA"], [rest.id])
         self.assertEqual([peer.id for peer in rest.peers], [rest.id])
         for topic in ("worker.del.WB", "worker.new.WB"):
