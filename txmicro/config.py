@@ -66,6 +66,7 @@ _BETWEEN_URLS: Final = re.compile(r"[\s,]+(?=amqps?://)|[\s,]+$", re.IGNORECASE)
 _STORE: Final = re.compile(r"sqlite://(/.+)?|mongodb(\+srv)?://.+", re.DOTALL)
 _CLASS: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _HOST_NAME: Final = re.compile(r"[\w.-]*", re.ASCII)
+_ACCOUNT: Final = re.compile(r"[\w.@-]{1,64}:[!-~]{12,256}", re.ASCII)
 
 # Types of values
 
@@ -119,6 +120,25 @@ def _check_log_levels(value: Any) -> dict[str, str]:
     return {check_component(name): _LEVEL.check(level) for name, level in instance_of(dict)(value).items()}
 
 
+def _check_accounts(value: Any) -> tuple[str, ...]:
+    accounts = tuple(instance_of(list, tuple)(value))
+    if not all(_ACCOUNT.fullmatch(account) for account in accounts):
+        raise ValueError
+    return accounts
+
+
+def _show_accounts(value: Any) -> str:
+    """Return the names of *value*, a list of accounts, without their secrets."""
+    if not isinstance(value, (list, tuple)):
+        return show_type(value)
+    return f"[{', '.join(repr(_show_account(account)) for account in value)}]"
+
+
+def _show_account(account: Any) -> str:
+    name, colon, _ = account.partition(":") if isinstance(account, str) else ("", "", "")
+    return f"{name:.64}:***" if colon else "***"
+
+
 _LEVEL: Final = one_of(*LEVELS)
 _PROTOCOL: Final = one_of(*PROTOCOLS)
 _PORT: Final = whole_number(0, 65_535)
@@ -140,7 +160,24 @@ _LOG_LEVELS: Final = ValueType(
     _check_log_levels,
     read_json,
 )
+_ACCOUNTS: Final = ValueType(
+    'a list of "name:secret", with secrets of 12 to 256 printable characters',
+    _check_accounts,
+    read_items,
+    _show_accounts,
+)
 _SETTINGS: Final = ValueType("an object", lambda value: dict(instance_of(dict)(value)), read_json, show_type)
+
+
+def _accounts_twice(accounts: list[str]) -> str:
+    """Return which name several of *accounts* have, or that some have one secret; empty: neither."""
+    names, secrets = (
+        zip(*(account.split(":", 1) for account in accounts), strict=True) if accounts else ((), ())
+    )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        return f"the name {', '.join(twice)} is there twice"
+    return "two accounts have the same secret" if len(set(secrets)) < len(secrets) else ""
 
 
 # Keys
@@ -212,6 +249,15 @@ class Config:
         "",
         "host that is announced for the metrics page; empty: metrics_interface, or the machine's name if that is all",
     )
+    page: bool = _key(BOOLEAN, True, "whether a SystemManager serves its page, beside the metrics page")
+    page_readers: tuple[str, ...] = _key(_ACCOUNTS, [], "accounts that may read the page")
+    page_operators: tuple[str, ...] = _key(_ACCOUNTS, [], "accounts that may also change something there")
+    page_data: str = _key(
+        TEXT,
+        "txmicro-page.db",
+        "file in which the page keeps the jobs that it remembers; empty: only in memory",
+    )
+    page_jobs: int = _key(_COUNT, 1_000_000, "how many jobs the page remembers", unit="jobs")
     store_url: str = _key(
         _STORE_URL, "sqlite:///txmicro.db", "store of the DB worker; sqlite:// is in memory"
     )
@@ -259,6 +305,8 @@ class Config:
                 problems.append(f"{key_of(each)}: {kind.show(value)} is not valid; expected {kind.expected}")
         if problems:
             raise ConfigError(problems)
+        if twice := _accounts_twice([*self.page_readers, *self.page_operators]):
+            raise ConfigError([f"page_readers, page_operators: {twice}; expected different ones"])
 
     @property
     def rotation(self) -> Rotation:

@@ -18,11 +18,11 @@ from txmicro.amqp import uri
 from txmicro.amqp.properties import Properties
 from txmicro.broker.sessions import ModelChannel, ModelSession
 from txmicro.bus.targets import Target, dial
-from txmicro.cli import connecting
 from txmicro.cli import dead as dead_commands
 from txmicro.cli import main as cli
 from txmicro.cli.command_line import read
 from txmicro.errors import JobError
+from txmicro.operations import connecting
 from txmicro.operations import dead_letter_queue as dead
 from txmicro.operations.dead_letter import DeadLetter
 from txmicro.operations.dead_letter_queue import BATCH

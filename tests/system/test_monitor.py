@@ -23,8 +23,7 @@ class ListMemory:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    @property
-    def remembered(self) -> int:
+    def __len__(self) -> int:
         return len({record.job for record in self.records})
 
     def add(self, records: Iterable[Record]) -> None:

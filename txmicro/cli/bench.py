@@ -11,13 +11,13 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from txmicro.config import Config
 from txmicro.errors import TxmicroError
+from txmicro.operations.connecting import connect
 from txmicro.operations.unused_queues import remove_unused
 from txmicro.protocol.job import Job
 from txmicro.receiving.retry import STEPS
 from txmicro.worker import Worker
 
 from .client import on_bus
-from .connecting import connect
 from .options import CONFIG, JSON, command, seconds, whole_number
 from .outcomes import Outcomes
 from .output import write, write_json, write_table

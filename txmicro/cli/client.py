@@ -13,10 +13,10 @@ from txmicro.bus.connections import Bus
 from txmicro.config import Config
 from txmicro.errors import TxmicroError
 from txmicro.metrics import Metrics
+from txmicro.operations.connecting import connect
 from txmicro.protocol.address import Ids
 from txmicro.worker import Worker
 
-from .connecting import connect
 from .task import Context
 
 TYPE: Final = "CLI"

@@ -10,7 +10,8 @@ import click
 
 from txmicro.amqp.connection import Connection
 from txmicro.operations.dead_letter import DeadLetter
-from txmicro.operations.dead_letter_queue import DeadLetterQueue, open_dead_letter_queue
+from txmicro.operations.dead_letter_queue import Chosen, DeadLetterQueue, open_dead_letter_queue
+from txmicro.operations.letter_filter import EVERY
 
 from .options import CONFIG, JSON, TYPE, command, group, whole_number
 from .output import to_json, write, write_json
@@ -103,9 +104,9 @@ class ChangeDead(DeadTask):
             )
 
     @property
-    def chosen(self) -> tuple[str, ...] | None:
-        """The IDs; None: all letters."""
-        return None if self.all else self.ids
+    def chosen(self) -> Chosen:
+        """The IDs, or what chooses all letters."""
+        return EVERY if self.all else self.ids
 
 
 class RequeueDead(ChangeDead):

@@ -9,8 +9,7 @@ from typing import Any, TextIO
 from txmicro.amqp.connection import Connection
 from txmicro.bus.targets import Target
 from txmicro.config import Config, find, load
-
-from .connecting import connect
+from txmicro.operations.connecting import connect
 
 
 @dataclass(frozen=True, kw_only=True)

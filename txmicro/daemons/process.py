@@ -1,7 +1,8 @@
 """The services of a daemon's process.
 
-The services start in this order: the embedded broker, the metrics and health pages, and a bus with a SystemManager and
-workers. The broker and the bus are there only if they are wanted. They stop in the reverse order, one after another.
+The services start in this order: the embedded broker, the HTTP pages, the SystemManager's page, and a bus with a
+SystemManager and workers. The broker and the bus are there only if they are wanted. They stop in the reverse order,
+one after another.
 """
 
 from __future__ import annotations
@@ -26,9 +27,6 @@ from txmicro.daemons.own_broker import own_target
 from txmicro.errors import reason_of
 from txmicro.manager import SystemManager
 from txmicro.metrics import Metrics
-from txmicro.page.api.api import Api
-from txmicro.page.api.source import RegistrySource
-from txmicro.page.files import file_routes
 from txmicro.page.health import Health
 from txmicro.page.metrics import metrics_route
 from txmicro.page.server import PageServer
@@ -45,6 +43,7 @@ from .exit import CANNOT_START, CannotStart, exit_with, print_error
 from .log_counter import LogCounter
 from .log_output import ConfiguredObserver, in_reactor_thread_only
 from .log_publisher import LogPublisher
+from .manager_page import ManagerPage
 
 Member = SystemManager | Worker
 
@@ -61,7 +60,8 @@ class Process(SequentialServices):
     :raise ConfigError: ``broker_url`` is not valid.
     :ivar log_levels: the levels of the process's log.
     :ivar broker: the embedded broker; None: it runs elsewhere.
-    :ivar page: the server of the metrics page, the health pages, and a SystemManager's page. :ivar bus: the bus.
+    :ivar page: the server of the metrics page, the health pages, and a SystemManager's page.
+    :ivar manager_page: the page of the SystemManager; None: there is none. :ivar bus: the bus.
     """
 
     broker: EmbeddedBroker | None = None
@@ -95,9 +95,14 @@ class Process(SequentialServices):
         metrics = Metrics(CollectorRegistry())
         self._monitor = ReactorMonitor(reactor, metrics.lag.durations.observe)
         self._log_counter: Any = LogCounter(metrics.registry)
+        self._manager = next((member for member in members if isinstance(member, SystemManager)), None)
+        self._brokers = self._targets() if members else []
         bus = self._make_bus(metrics) if members else None
+        self.manager_page = None if bus is None else self._make_manager_page(bus)
         self.page = self._make_page(metrics.registry, Health(members, bus, self.broker))
         self.page.setServiceParent(self)
+        if self.manager_page is not None:
+            self.manager_page.setServiceParent(self)
         if bus is not None:
             self.bus = bus
             self.bus.setServiceParent(self)
@@ -114,7 +119,7 @@ class Process(SequentialServices):
     def _make_bus(self, metrics: Metrics) -> Bus:
         bus = Bus(
             self._reactor,
-            self._targets(),
+            self._brokers,
             config=self._config,
             metrics=metrics,
             ids=Ids(),
@@ -128,14 +133,17 @@ class Process(SequentialServices):
 
     def _make_page(self, registry: CollectorRegistry, health: Health) -> PageServer:
         routes = [metrics_route(registry), *health.routes]
-        manager = next((member for member in self.members if isinstance(member, SystemManager)), None)
-        if manager is None:
+        if self._manager is None:
             return self._make_server(routes, "worker_metrics_port")
-        api = Api(RegistrySource(manager, self._reactor), manager, self._reactor)
-        routes += [Targets(manager, lambda: self.page.address).route, *api.routes, *file_routes()]
-        return self._make_server(
-            routes, "metrics_port", body_max=self._config.http_body_max, on_stop=api.close
-        )
+        routes.append(Targets(self._manager, lambda: self.page.address).route)
+        if self.manager_page is not None:
+            routes += self.manager_page.routes
+        return self._make_server(routes, "metrics_port", body_max=self._config.http_body_max)
+
+    def _make_manager_page(self, bus: Bus) -> ManagerPage | None:
+        if self._manager is None or not self._config.page:
+            return None
+        return ManagerPage(self._manager, bus, self._brokers, self._config, self._reactor)
 
     def _make_server(self, routes: Sequence[PageRoute], setting: str, **options: Any) -> PageServer:
         return PageServer(
@@ -179,6 +187,8 @@ class Process(SequentialServices):
         self._monitor.start()
         globalLogPublisher.addObserver(self._log_counter)
         self.page.startService()
+        if self.manager_page is not None:
+            self.manager_page.startService()
         if self.members:
             self.bus.metrics_address = self.page.address
             self.bus.startService()

@@ -8,19 +8,57 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from txmicro.amqp.properties import Properties
 from txmicro.errors import DecodeError
 from txmicro.protocol import durable_headers
 from txmicro.protocol.codec.formats import by_content_type
 from txmicro.protocol.failures import from_header
+from txmicro.protocol.job import Job
 from txmicro.protocol.trace_headers import TRACEPARENT, TRACESTATE
 
 SUMMARY_TEXT: Final = 1000
 """The most characters of a text in a summary."""
 
+READ_MAX: Final = 1 << 20
+"""Bytes of the largest body that is decoded for the address in it."""
+
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
+class Failed(NamedTuple):
+    """The last failure of a dead letter's job.
+
+    :ivar type: the error's type. :ivar worker: the worker's id; None: unknown.
+    """
+
+    type: str
+    message: str
+    worker: str | None
+
+
+class LetterRow(NamedTuple):
+    """A dead letter in a list. Its texts are cut.
+
+    :ivar key: the hop's key. :ivar job: the job's id. :ivar address: the hop's address; empty: unknown.
+    :ivar error: the type of the last failure; empty: there was none.
+    :ivar attempts: the number of the last attempt.
+    :ivar stored: when the job was sent first, in Unix seconds; None: unknown.
+    :ivar died: when it failed last, or else became a dead letter, in Unix seconds; None: unknown.
+    :ivar size: bytes of the body.
+    """
+
+    key: str
+    job: str
+    address: str
+    reason: str
+    error: str
+    message: str
+    attempts: int
+    stored: float | None
+    died: float | None
+    size: int
 
 
 class DeadLetter:
@@ -43,6 +81,26 @@ class DeadLetter:
         self.id = properties.message_id or digest
         self.job = self.id.rpartition("/")[0] or self.id
         self.identity = f"{self.id} {digest}" if self.reason == durable_headers.UNREADABLE else self.id
+
+    @property
+    def address(self) -> str:
+        """The address of the hop; empty: the body is large, or cannot be read."""
+        if len(self.body) > READ_MAX:
+            return ""
+        try:
+            body = by_content_type(self.properties.content_type or "").decode(self.body)
+            return Job.from_body(body, 0.0).address
+        except DecodeError:
+            return ""
+
+    @property
+    def failure(self) -> Failed | None:
+        """The last failure of a handler; None: there was none, or it is unknown. Its texts are cut."""
+        if durable_headers.FAILURE not in self.headers:
+            return None
+        error = from_header(self.headers[durable_headers.FAILURE])
+        worker = error.worker and error.worker[:SUMMARY_TEXT]
+        return Failed(error.type[:SUMMARY_TEXT], error.message[:SUMMARY_TEXT], worker)
 
     @property
     def stored(self) -> datetime | None:
@@ -77,22 +135,31 @@ class DeadLetter:
 
         Long texts are cut. ``failure`` is None if no handler has failed.
         """
-        failure = None
-        if durable_headers.FAILURE in self.headers:
-            error = from_header(self.headers[durable_headers.FAILURE])
-            failure = {
-                "type": error.type[:SUMMARY_TEXT],
-                "message": error.message[:SUMMARY_TEXT],
-                "worker": error.worker and error.worker[:SUMMARY_TEXT],
-            }
+        failure = self.failure
         return {
             "id": self.id,
             "stored": _rfc3339(self.stored),
             "failed": _rfc3339(self.failed),
             "attempt": self.attempt,
             "reason": self.reason,
-            "failure": failure,
+            "failure": failure and failure._asdict(),
         }
+
+    def row(self) -> LetterRow:
+        """Return the letter's row in a list."""
+        failure = self.failure
+        return LetterRow(
+            key=self.id[:SUMMARY_TEXT],
+            job=self.job[:SUMMARY_TEXT],
+            address=self.address,
+            reason=self.reason[:SUMMARY_TEXT],
+            error=failure.type if failure else "",
+            message=failure.message if failure else "",
+            attempts=self.attempt,
+            stored=_timestamp(self.stored),
+            died=_timestamp(self.failed),
+            size=len(self.body),
+        )
 
     def contents(self) -> dict[str, Any]:
         """Return the summary, all headers and the decoded ``body``.
@@ -166,6 +233,10 @@ def _moment(value: Any) -> datetime | None:
         return datetime.fromtimestamp(value, UTC) if value else None
     except (TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _timestamp(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
 
 
 def _rfc3339(moment: datetime | None) -> str | None:

@@ -25,7 +25,8 @@ from txmicro.amqp.errors import ChannelClosed
 from txmicro.amqp.methods import IncomingMessage
 from txmicro.protocol import durable_headers, topology
 
-from .dead_letter import DeadLetter, group_copies, keep_newest
+from .dead_letter import DeadLetter, LetterRow, group_copies, keep_newest
+from .letter_filter import EVERY, LetterFilter
 from .operator_channel import NOT_FOUND, OperationError, open_channel, with_timeout
 
 BATCH: Final = 16
@@ -37,6 +38,10 @@ SCANNED: Final = 10_000
 RETURN_CHECKS: Final = 100
 RETURN_INTERVAL: Final = 0.01
 """How many times, and how many seconds apart, the queue's length is checked after letters were returned to it."""
+
+
+Chosen = Collection[str] | LetterFilter
+"""The IDs of letters, of hops or of jobs; or what chooses letters."""
 
 
 class NoDeadLetters(OperationError):
@@ -123,6 +128,11 @@ class DeadLetterQueue:
         return len(self._settled)
 
     @property
+    def settled(self) -> frozenset[str]:
+        """The identities of the letters that were requeued or discarded."""
+        return frozenset(self._settled)
+
+    @property
     def expired(self) -> int:
         """How many letters were not requeued because they have expired, without copies."""
         return len(self._expired)
@@ -149,30 +159,51 @@ class DeadLetterQueue:
             keep_newest(newest, letter)
         return list(newest.values())
 
-    async def requeue(self, ids: Collection[str] | None) -> None:
-        """Publish the jobs again, for their first attempt; those of *ids*, or all (None).
+    async def rows(self) -> list[LetterRow]:
+        """Return the rows of the first :data:`SCANNED` letters; of copies, that of the newest."""
+        newest: dict[str, LetterRow] = {}
+        async for batch in self._batches(SCANNED):
+            for letter in batch:
+                row, known = letter.row(), newest.get(letter.identity)
+                self.copies += known is not None
+                if known is None or (row.died or 0.0) > (known.died or 0.0):
+                    newest[letter.identity] = row
+        return list(newest.values())
+
+    async def count(self, chosen: Chosen) -> int:
+        """Return how many letters *chosen* are there, without copies.
+
+        :raise DeadLetterNotFound: one of *chosen* has no letter.
+        """
+        found: set[str] = set()
+        async for batch in self._chosen(chosen, expired=True):
+            found |= {letter.identity for letter in batch}
+        return len(found)
+
+    async def requeue(self, chosen: Chosen) -> None:
+        """Publish the jobs again, for their first attempt: those of *chosen*.
 
         After an error of the broker, the first :attr:`done` letters are requeued; the others are still dead letters.
 
-        :raise DeadLetterNotFound: one of *ids* has no letter; nothing was done.
-        :raise DeadLetterExpired: one of *ids* has expired; nothing was done.
+        :raise DeadLetterNotFound: one of *chosen* has no letter; nothing was done.
+        :raise DeadLetterExpired: one of the IDs *chosen* has expired; nothing was done.
         """
-        async for batch in self._chosen(ids):
+        async for batch in self._chosen(chosen):
             now = self._now()
             self._expired |= {letter.identity for letter in batch if letter.expired(now)}
-            chosen = [
+            again = [
                 each for each in batch if not (each.identity in self._expired or self._failed_again(each))
             ]
             await self._answers(
-                Deferred.fromCoroutine(self._store(copies, now)) for copies in group_copies(chosen)
+                Deferred.fromCoroutine(self._store(copies, now)) for copies in group_copies(again)
             )
 
-    async def discard(self, ids: Collection[str] | None) -> None:
-        """Delete letters: those of *ids*, or all (None).
+    async def discard(self, chosen: Chosen) -> None:
+        """Delete letters: those of *chosen*.
 
-        :raise DeadLetterNotFound: one of *ids* has no letter; nothing was done.
+        :raise DeadLetterNotFound: one of *chosen* has no letter; nothing was done.
         """
-        async for batch in self._chosen(ids, expired=True):
+        async for batch in self._chosen(chosen, expired=True):
             for letter in batch:
                 self._settle(letter)
 
@@ -206,14 +237,12 @@ class DeadLetterQueue:
             )
         return found
 
-    async def _chosen(
-        self, ids: Collection[str] | None, *, expired: bool = False
-    ) -> AsyncIterator[Sequence[DeadLetter]]:
-        if ids is None:
+    async def _chosen(self, chosen: Chosen, *, expired: bool = False) -> AsyncIterator[Sequence[DeadLetter]]:
+        if isinstance(chosen, LetterFilter):
             async for batch in self._batches(self.total):
-                yield batch
+                yield [letter for letter in batch if chosen == EVERY or chosen.matches(letter.row())]
             return
-        found = await self._find(ids)
+        found = await self._find(chosen)
         late = {letter.id for letter in found if letter.expired(self._now())}
         if late and not expired:
             raise DeadLetterExpired(

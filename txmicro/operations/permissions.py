@@ -113,11 +113,12 @@ def _manager_rights() -> dict[str, str]:
     # RabbitMQ 4.3 tells a user how many messages and consumers a queue has only if the user has a permission for that
     # queue. Write is the least of them: it allows neither to consume jobs nor to delete the queue.
     queues = map(_of_any_type, _WATCHED)
+    # Operators requeue and discard dead letters at its page, as those of `txmicro dead` do: see _operator_rights.
     return {
         "user": MANAGER,
-        "configure": _any(own),
-        "write": _any(own, *shared, everybody, *queues),
-        "read": _any(own, *shared),
+        "configure": _any(own, _of_any_type(topology.operator_queue)),
+        "write": _any(own, *shared, everybody, *queues, _of_any_type(topology.durable_exchange)),
+        "read": _any(own, *shared, _of_any_type(topology.dead_queue)),
     }
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from twisted.web.server import Request
 
-from .site import Answer, Handler, PageRoute
+from .site import Answer, Handler, PageRoute, header
 
 FOLDER: Final = Path(__file__).parent / "static"
 INDEX: Final = "index.html"
@@ -52,7 +52,7 @@ def _handler(body: bytes, content_type: str) -> Handler:
 
 
 def _answer(answer: Answer, request: Request) -> Answer:
-    known = request.getHeader("if-none-match") or ""
+    known = header(request, "if-none-match")
     return (
         Answer(304, answer.content_type, b"", answer.headers) if known == answer.headers["etag"] else answer
     )

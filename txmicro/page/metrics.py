@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from twisted.web.server import Request
 
-from .site import Answer, PageRoute
+from .site import Answer, PageRoute, header
 
 
 def metrics_route(registry: CollectorRegistry) -> PageRoute:
@@ -18,5 +18,5 @@ def metrics_route(registry: CollectorRegistry) -> PageRoute:
 
 def _metrics(registry: CollectorRegistry, request: Request) -> Answer:
     """Return the samples of *registry*, in the format that the client accepts."""
-    encode, content_type = choose_encoder(request.getHeader("accept") or "")
+    encode, content_type = choose_encoder(header(request, "accept"))
     return Answer(200, content_type, encode(registry))

@@ -61,9 +61,8 @@ class Memory(Protocol):
     def add(self, records: Iterable[Record]) -> None:
         """Remember *records*. Does not fail."""
 
-    @property
-    def remembered(self) -> int:
-        """How many jobs are remembered."""
+    def __len__(self) -> int:
+        """Return how many jobs are remembered."""
 
 
 class Monitor(Service):
@@ -211,7 +210,7 @@ class Monitor(Service):
             "types": types,
             "bus": {"connected": not obstacle, "obstacle": obstacle},
             "records_per_second": self._sampling.rate,
-            "remembered_jobs": 0 if self.memory is None else self.memory.remembered,
+            "remembered_jobs": 0 if self.memory is None else len(self.memory),
         }
 
     def _types(self) -> list[dict[str, Any]]:

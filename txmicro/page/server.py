@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from twisted.application.service import Service
@@ -18,10 +18,6 @@ from .site import BODY_MAX, PageRoute, site
 ANY_INTERFACE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 class PageServer(Service):
     """Serves a process's pages. If its port is in use, an error is logged, and the process runs without them.
 
@@ -31,7 +27,6 @@ class PageServer(Service):
     :param setting: the configuration's key of *port*, for the error.
     :param host: the host under which others reach the pages; empty: *interface*, or the name of this machine.
     :param body_max: bytes of the largest body of a request.
-    :param on_stop: called when the server stops, to end answers that have no end.
     """
 
     log = Logger()
@@ -46,7 +41,6 @@ class PageServer(Service):
         setting: str = "metrics_port",
         host: str = "",
         body_max: int = BODY_MAX,
-        on_stop: Callable[[], None] = _nothing,
     ) -> None:
         self._reactor = reactor
         self._site = site(routes, reactor, body_max)
@@ -54,7 +48,6 @@ class PageServer(Service):
         self._port = port
         self._setting = setting
         self._host = host
-        self._on_stop = on_stop
         self._listening: Any = None
 
     @property
@@ -81,11 +74,7 @@ class PageServer(Service):
             self.log.info("the metrics page is http://{address}/metrics", address=self.address)
 
     def stopService(self) -> Deferred[None] | None:
-        """Stop listening, and end the answers that have no end. Fires when the port is closed.
-
-        Other open connections time out.
-        """
+        """Stop listening. Fires when the port is closed. Open connections time out."""
         super().stopService()
-        self._on_stop()
         listening, self._listening = self._listening, None
         return None if listening is None else listening.stopListening()

@@ -41,6 +41,7 @@ HEADERS: Final[Mapping[str, str]] = {
 """The headers of all answers: nothing runs, and nothing is loaded, that does not come from this site."""
 
 _NO_HEADERS: Final[Mapping[str, str]] = {}
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 _log: Final = Logger()
 
@@ -77,14 +78,24 @@ class Refusal(Exception):
     """The answer to a request that is refused.
 
     :ivar error: the error's name, in CamelCase.
+    :ivar content: more members of the answer's content.
     """
 
-    def __init__(self, status: int, error: str, message: str, **headers: str) -> None:
+    def __init__(
+        self, status: int, error: str, message: str, *, content: Mapping[str, Any] = _NOTHING, **headers: str
+    ) -> None:
         super().__init__(message)
+        self.content = content
         self.status = status
         self.error = error
         self.message = message
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def header(request: Any, name: str) -> str:
+    """Return the header *name* of *request*; empty: it has none. Bytes that are not ASCII become other characters."""
+    value = request.getHeader(name.encode())
+    return "" if value is None else value.decode("latin-1")
 
 
 def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:
@@ -96,7 +107,8 @@ def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] = _N
 def error_answer(refusal: Refusal) -> Answer:
     """Return *refusal* as an answer."""
     headers = {"cache-control": "no-store", **refusal.headers}
-    return json_answer({"error": refusal.error, "message": refusal.message}, refusal.status, headers)
+    content = {"error": refusal.error, "message": refusal.message, **refusal.content}
+    return json_answer(content, refusal.status, headers)
 
 
 class Router:

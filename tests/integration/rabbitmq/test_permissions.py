@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -19,11 +20,14 @@ from txmicro.amqp.channel import Channel
 from txmicro.amqp.connection import Connection
 from txmicro.amqp.errors import AccessRefused, AuthenticationFailed, ChannelClosed
 from txmicro.amqp.properties import Properties
+from txmicro.bus import targets
 from txmicro.cli import main as cli
 from txmicro.errors import BadRequest, NotPermitted, NoWorkerAvailable
 from txmicro.examples.movies.workers import DBWorker, LoggerWorker, PilotWorker
 from txmicro.manager import SystemManager
+from txmicro.operations.letter_filter import EVERY
 from txmicro.operations.permissions import Role, definitions
+from txmicro.page.dead_letters import DeadLetterOperations
 from txmicro.page.monitor import Monitor
 from txmicro.protocol import topology
 from txmicro.worker import Worker
@@ -346,6 +350,19 @@ class PermissionsTests(LiveTestCase):
         status, said = await self.operate("list", "WC")
         self.assertEqual(status, cli.NOT_DONE)
         self.assertIn("the user lacks the configure permission", said)
+
+    async def test_the_page_of_the_manager_can_use_the_dead_letters_of_all_types(self) -> None:
+        rest = await self.movies()
+        jobs = [rest.send("WD:*", {"method": "DELETE"}, durable=True) for _ in range(3)]
+        for job in jobs:
+            await self.failed(job, BadRequest)
+        broker = targets.target(reactor, self.url(user="SystemManager:SystemManager-password", vhost=VHOST))
+        letters = DeadLetterOperations([broker], 10, reactor, time.time)
+        rows, total = await letters.rows("WD")
+        self.assertEqual(({row.job for row in rows}, total), ({job.id for job in jobs}, 3))
+        self.assertEqual((await letters.requeue("me", "WD", [jobs[0].id])).done, 1)
+        await self.until(lambda: len(self.lines("dead letter")) == 4, "the requeued job has failed again")
+        self.assertEqual((await letters.discard("me", "WD", EVERY)).done, 3)
 
     async def test_an_operator_can_use_nothing_else(self) -> None:
         await self.intruded("operator")

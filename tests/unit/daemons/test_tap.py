@@ -24,6 +24,7 @@ from txmicro.daemons.options import ManagerOptions, WorkerOptions
 from txmicro.daemons.process import Process
 from txmicro.errors import ConfigError
 from txmicro.manager import SystemManager
+from txmicro.page.monitor import Monitor
 from txmicro.worker import Worker
 
 ETC = Path(__file__).parents[3] / "etc"
@@ -154,9 +155,14 @@ class BuildTests(BuildTestCase):
     def test_a_manager(self) -> None:
         process = self.build(tap.manager, "--config", CONFIG)
         self.assertEqual([type(member) for member in process.members], [SystemManager])
-        self.assertEqual(list(process), [process.page, process.bus])
-        self.assertEqual(list(process.bus), process.members)
+        self.assertEqual(list(process), [process.page, process.manager_page, process.bus])
+        self.assertEqual([type(child) for child in process.bus], [SystemManager, Monitor])
         self.assertIsNone(process.broker)
+
+    def test_a_manager_without_a_page(self) -> None:
+        process = self.build(tap.manager, "--config", CONFIG, TXMICRO_PAGE="false")
+        self.assertEqual(list(process), [process.page, process.bus])
+        self.assertIsNone(process.manager_page)
 
     def test_a_broker(self) -> None:
         process = self.build(tap.broker, TXMICRO_BROKER_LISTEN_PORT="5999")
@@ -166,7 +172,7 @@ class BuildTests(BuildTestCase):
 
     def test_everything_in_one_process(self) -> None:
         process = self.build(tap.process)
-        self.assertEqual(list(process), [process.broker, process.page, process.bus])
+        self.assertEqual(list(process), [process.broker, process.page, process.manager_page, process.bus])
         self.assertEqual(
             [member.type for member in process.members], ["SystemManager", "WD", "WB", "WA", "WC"]
         )

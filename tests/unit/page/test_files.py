@@ -1,22 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.pages import Client, Reply
 from txmicro.page.files import file_routes
-from txmicro.page.site import Answer
-
-
-class Request:
-    """A request with one header."""
-
-    def __init__(self, etag: str = "") -> None:
-        self._etag = etag
-
-    def getHeader(self, name: str) -> str | None:
-        return self._etag if name == "if-none-match" else None
 
 
 class FileTests(SynchronousTestCase):
@@ -27,10 +17,10 @@ class FileTests(SynchronousTestCase):
         (self.folder / "vendor" / "plot.js").write_text("draw()")
         (self.folder / "vendor" / "secret.py").write_text("no")
 
-    def ask(self, path: str, etag: str = "") -> Answer:
-        (handler,) = (route.handler for route in file_routes(self.folder) if route.path == path)
-        request: Any = Request(etag)
-        return cast(Answer, handler(request))
+    def ask(self, path: str, **headers: str) -> Reply:
+        client = Client(file_routes(self.folder), Clock())
+        self.addCleanup(client.close)
+        return client.ask(path, "GET", None, **headers)
 
     def test_each_file_of_a_known_suffix_has_a_route(self) -> None:
         self.assertEqual(
@@ -40,14 +30,15 @@ class FileTests(SynchronousTestCase):
 
     def test_content_and_type(self) -> None:
         answer = self.ask("/static/vendor/plot.js")
-        self.assertEqual((answer.status, answer.body), (200, b"draw()"))
-        self.assertEqual(answer.content_type, "text/javascript; charset=utf-8")
-        self.assertEqual(self.ask("/").content_type, "text/html; charset=utf-8")
+        self.assertEqual((answer.status, answer.body), (200, "draw()"))
+        self.assertEqual(answer.headers["content-type"], "text/javascript; charset=utf-8")
+        self.assertEqual(self.ask("/").headers["content-type"], "text/html; charset=utf-8")
 
     def test_a_client_that_has_the_file_gets_no_body(self) -> None:
         etag = self.ask("/").headers["etag"]
-        self.assertEqual(self.ask("/", etag)[:3], (304, "text/html; charset=utf-8", b""))
-        self.assertEqual(self.ask("/", '"other"').status, 200)
+        answer = self.ask("/", If_None_Match=etag)
+        self.assertEqual((answer.status, answer.body), (304, ""))
+        self.assertEqual(self.ask("/", If_None_Match='"other"').status, 200)
 
     def test_the_page_has_its_files(self) -> None:
         self.assertIn("/", [route.path for route in file_routes()])

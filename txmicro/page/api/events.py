@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from txmicro.page.site import Refusal, set_headers
@@ -17,29 +18,33 @@ SLOW: Final = 10.0
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}  # a proxy must not collect events
 
 
-class Changing(Protocol):
-    """A source of changes."""
+class Source(Protocol):
+    """The monitor, as far as events need it."""
+
+    def overview(self) -> dict[str, Any]:
+        """Return the content of the event ``update``."""
 
     def when_changed(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call *callback* once a second, until the function is called that this returns."""
+
+    def when_line(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+        """Call *callback* with the content of each event ``line``, until the function is called that this returns."""
 
 
 class Events:
     """The clients that are told of changes. Without any, nothing is asked of the source, and nothing is encoded.
 
-    A client that reads slowly misses updates. Each update is complete, so it needs only the latest.
+    A client that reads slowly misses events. Each ``update`` is complete, so it needs only the latest.
 
     :param source: says when there is something new.
-    :param update: returns the content of the event ``update``.
     :param clock: a reactor, or a ``Clock``.
     """
 
-    def __init__(self, source: Changing, update: Callable[[], Any], clock: Any) -> None:
+    def __init__(self, source: Source, clock: Any) -> None:
         self._source = source
-        self._update = update
         self._clock = clock
         self._clients: set[_Client] = set()
-        self._stop_watching: Callable[[], None] | None = None
+        self._watches: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -56,9 +61,12 @@ class Events:
         client = _Client(request, self._clock)
         self._clients.add(client)
         request.notifyFinish().addBoth(lambda _: self._left(client))
-        if self._stop_watching is None:
-            self._stop_watching = self._source.when_changed(self._changed)
-        client.write(_event("update", self._update()))
+        if not self._watches:
+            self._watches = [
+                self._source.when_changed(self._changed),
+                self._source.when_line(partial(self.send, "line")),
+            ]
+        client.write(_event("update", self._source.overview()))
 
     def send(self, name: str, content: Any) -> None:
         """Send an event to all clients."""
@@ -73,13 +81,14 @@ class Events:
             client.close()
 
     def _changed(self) -> None:
-        self.send("update", self._update())
+        self.send("update", self._source.overview())
 
     def _left(self, client: _Client) -> None:
         self._clients.discard(client)
-        if not self._clients and self._stop_watching is not None:
-            self._stop_watching()
-            self._stop_watching = None
+        if not self._clients:
+            watches, self._watches = self._watches, []
+            for stop in watches:
+                stop()
 
 
 class _Client:

@@ -1,4 +1,4 @@
-"""Connects a command to a broker of the configuration."""
+"""Connects an operation to a broker of the configuration."""
 
 from __future__ import annotations
 
