@@ -38,8 +38,8 @@ MAX_UNWRITTEN: Final = 50_000
 """How many records wait to be written. Further ones are dropped, and counted."""
 RETRY: Final = 5.0
 """Seconds until a batch is written again that could not be written."""
-MAX_IN_MEMORY: Final = 10_000
-"""How many jobs are remembered in memory at most, if the file cannot be used."""
+MAX_IN_MEMORY: Final = 50_000
+"""How many jobs are remembered without a file at most: about 40 MB."""
 READERS: Final = 2
 """The most queries that run at once."""
 
@@ -52,7 +52,7 @@ class JobMemory:
 
     :param reactor: the reactor in whose thread it is used.
     :param path: its file; empty: it is in memory, and lost when the process ends.
-    :param limit: how many jobs are remembered.
+    :param limit: how many jobs are remembered; in memory, at most :data:`MAX_IN_MEMORY`.
     :param clock: times the transactions; None: the reactor. :param unix_time: returns the Unix time, in seconds.
     :ivar dropped: how many records were dropped because too many waited, or could not be written.
     """
@@ -239,11 +239,8 @@ class JobMemory:
 
     def _open(self) -> None:
         file = open_file(self._path, self._damaged)
-        lost = file.in_memory and self._path
-        self._file, self._writer = (
-            file,
-            Writer(file.connection, min(self._limit, MAX_IN_MEMORY) if lost else self._limit),
-        )
+        limit = min(self._limit, MAX_IN_MEMORY) if file.in_memory else self._limit
+        self._file, self._writer = file, Writer(file.connection, limit)
 
     def _opened(self, _: None) -> None:
         if self._file.problems:
