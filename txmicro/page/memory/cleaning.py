@@ -53,7 +53,10 @@ def _clean(record: Record, now: float) -> Record:
 
 
 def _text(value: Any, longest: int) -> str:
-    return printable(value[:longest])[:longest] if value and isinstance(value, str) else ""
+    if not value or not isinstance(value, str):
+        return ""
+    cut = value[:longest]
+    return cut if cut.isascii() and cut.isprintable() else printable(cut)[:longest]
 
 
 def _lines(value: Any) -> str:

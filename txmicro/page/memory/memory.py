@@ -30,8 +30,8 @@ from .queries import FailureQuery, JobQuery
 from .schema import is_broken
 from .writing import Writer
 
-INTERVAL: Final = 1.0
-"""Seconds between two transactions."""
+INTERVAL: Final = 2.0
+"""Seconds between two transactions: most jobs are written once, although several processes report each of them."""
 BATCH: Final = 5_000
 """The most records in a transaction."""
 MAX_UNWRITTEN: Final = 50_000
@@ -93,7 +93,7 @@ class JobMemory:
         return self._writer.counts.total if self._writer else 0
 
     def add(self, records: Iterable[Record]) -> None:
-        """Remember *records*: within about a second, queries find them. Never fails."""
+        """Remember *records*: within about two seconds, queries find them. Never fails."""
         self._unwritten.extend(records)
         excess = len(self._unwritten) - MAX_UNWRITTEN
         if excess > 0:
