@@ -92,6 +92,11 @@ class JobMemory:
         """Return how many jobs are remembered; 0 until the file is open."""
         return self._writer.counts.total if self._writer else 0
 
+    @property
+    def failure_changes(self) -> int:
+        """A number that is another one when the groups of failures have changed."""
+        return self._writer.failure_changes if self._writer else 0
+
     def add(self, records: Iterable[Record]) -> None:
         """Remember *records*: within about two seconds, queries find them. Never fails."""
         self._unwritten.extend(records)
@@ -124,10 +129,11 @@ class JobMemory:
         """
         return self._ask(reading.failures, query)
 
-    def dead_letters(self, group: str) -> Deferred[list[str]]:
-        """Fire with the keys of the jobs of a group of failures that are dead letters, as far as known.
+    def dead_letters(self, group: str) -> Deferred[dict[str, Any] | None]:
+        """Fire with ``{"type", "keys"}``, the keys of those jobs of a group of failures that are dead letters.
 
-        Letters that were requeued or discarded without the manager's knowledge are among them.
+        None: the group is not known. Letters that were requeued or discarded without the manager's knowledge are
+        among them.
 
         Fails with :class:`~txmicro.stores.errors.StoreError`. Canceling it ends the wait.
         """
