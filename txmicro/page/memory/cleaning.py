@@ -25,7 +25,8 @@ _KINDS: Final = frozenset(KINDS)
 def clean(records: Iterable[Record], now: float) -> list[Record]:
     """Return *records* with bounded values, without those of no job or of an unknown kind.
 
-    A text is cut, and control characters are escaped, except for the ends of lines and tabs of a message. A time that is not a time becomes *now*, in Unix seconds.
+    A text is cut, and control characters are escaped; a message may have several lines. A time that is not a time
+    becomes *now*, in Unix seconds.
     """
     return [_clean(record, now) for record in records if record.kind in _KINDS and record.job]
 
