@@ -1,8 +1,8 @@
 """``python -m benchmarks.observed [--slices N] [--seconds S]``: what it costs to observe a fleet.
 
 Two fleets of one worker, one sender and one SystemManager run on two virtual hosts of one RabbitMQ. The one is
-observed: it counts and times jobs, its metrics are scraped, it logs JSON lines and publishes them, its workers report
-to the manager, and the manager serves its page to a client that reads its events. In the other one all of that is off.
+observed. It counts and times jobs, and its metrics are scraped. It logs JSON lines and publishes them. Its workers
+report to the manager, which serves its page to a client that reads the events. In the other one, all of that is off.
 
 They take turns with short slices, in the order ABBA, while the other one's processes are suspended. Thus both see the
 same noise of the machine. Each keeps 100 jobs in flight. Printed are the jobs per second, the processor time per job of
