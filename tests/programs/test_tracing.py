@@ -87,10 +87,13 @@ class CollectorTests(TracingTestCase):
         spans = [span for span in self.collector.spans if span.trace_id.hex() == TRACE]
         self.assertEqual({self.collector.services[span.span_id] for span in spans}, {"txmicro"})
         by_id = {span.span_id: span for span in spans}
-        line = ["process WB"]
+        line = ["find documents"]
         while (parent := by_id.get(self.collector.one(line[-1]).parent_span_id)) is not None:
             line.append(parent.name)
-        self.assertEqual(line[:4], ["process WB", "send WB", "process WD", "send WD"])
+        self.assertEqual(
+            line, ["find documents", "process WB", "send WB", "process WD", "send WD", "GET /movies/"]
+        )
+        self.assertEqual(self.collector.one("GET /movies/").parent_span_id.hex(), "b7ad6b7169203331")
         self.assertEqual(self.collector.one("process WB").kind, Span.SPAN_KIND_CONSUMER)
         self.assertEqual(self.collector.one("process WB").status.code, Status.STATUS_CODE_UNSET)
 

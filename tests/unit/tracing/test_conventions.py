@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from opentelemetry.semconv import schemas
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
-from opentelemetry.semconv.attributes import db_attributes, error_attributes, http_attributes
+from opentelemetry.semconv.attributes import (
+    db_attributes,
+    error_attributes,
+    http_attributes,
+    server_attributes,
+    url_attributes,
+)
 from twisted.trial.unittest import SynchronousTestCase
 
 from txmicro.tracing import conventions
@@ -13,7 +19,14 @@ from txmicro.tracing.tracer import SCHEMA
 
 class ConventionTests(SynchronousTestCase):
     def test_each_name_is_known_or_our_own(self) -> None:
-        packages = (messaging_attributes, db_attributes, error_attributes, http_attributes)
+        packages = (
+            messaging_attributes,
+            db_attributes,
+            error_attributes,
+            http_attributes,
+            server_attributes,
+            url_attributes,
+        )
         known = {value for package in packages for value in vars(package).values() if isinstance(value, str)}
         ours = {
             value
