@@ -27,7 +27,7 @@ QUANTILE_SECONDS: Final = 60
 
 WORKERS_MAX: Final = 100_000
 TYPES_MAX: Final = 500
-"""The most workers and types. Reports of further ones are ignored."""
+"""The most workers, or processes with workers, and types. Reports of further ones are ignored."""
 
 ERRORS: Final = (FAILED, RETRIED, DEAD)
 """The outcomes that count as errors."""
@@ -207,7 +207,8 @@ class Fleet:
         key = (report.host, report.pid, report.type)
         process = self._processes.get(key)
         if process is None:
-            self._processes[key] = _Process(report.numbers, now)
+            if len(self._processes) < WORKERS_MAX:
+                self._processes[key] = _Process(report.numbers, now)
             return None
         before, process.numbers, process.heard = process.numbers, report.numbers, now
         return added(report.numbers, before)
