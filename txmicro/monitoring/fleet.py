@@ -157,7 +157,7 @@ class Fleet:
         self.workers: dict[str, WorkerNumbers] = {}
         self.types: dict[str, TypeNumbers] = {}
         self.flow = JobFlow()
-        self._processes: dict[tuple[str, int, str], _Process] = {}
+        self._processes: dict[tuple[str, str], _Process] = {}
 
     def heard(self, report: Report, now: float) -> None:
         """Add *report*, which came at *now*, in Unix seconds."""
@@ -204,7 +204,7 @@ class Fleet:
 
         Workers of one type in one process report the same numbers, so each job counts once.
         """
-        key = (report.host, report.pid, report.type)
+        key = report.process, report.type
         process = self._processes.get(key)
         if process is None:
             if len(self._processes) < WORKERS_MAX:

@@ -142,7 +142,7 @@ class Engine:
             bus.clock,
             me,
             self._publisher,
-            time=bus.ids.time,
+            ids=bus.ids,
             metrics=self._metrics,
             counts=self,
             record=self._record,

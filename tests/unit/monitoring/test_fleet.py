@@ -26,8 +26,10 @@ def numbers(succeeded: int = 0, failed: int = 0, *, run: float = 0.03, wait: flo
     )
 
 
-def report(worker: str = "WB:1", total: Numbers | None = None, *, pid: int = 1, **fields: Any) -> Report:
-    return Report(worker, worker.partition(":")[0], "host", pid, numbers=total or Numbers(), **fields)
+def report(
+    worker: str = "WB:1", total: Numbers | None = None, *, process: str = "p1", **fields: Any
+) -> Report:
+    return Report(worker, worker.partition(":")[0], process, numbers=total or Numbers(), **fields)
 
 
 class FleetCase(SynchronousTestCase):
@@ -89,10 +91,10 @@ class NumbersTests(FleetCase):
 
     def test_processes_and_types_are_added_and_not_mixed(self) -> None:
         self.second(
-            report(total=numbers(10)), report("WB:2", numbers(500), pid=2), report("WC:1", numbers(7))
+            report(total=numbers(10)), report("WB:2", numbers(500), process="p2"), report("WC:1", numbers(7))
         )
         self.second(
-            report(total=numbers(11)), report("WB:2", numbers(502), pid=2), report("WC:1", numbers(7))
+            report(total=numbers(11)), report("WB:2", numbers(502), process="p2"), report("WC:1", numbers(7))
         )
         self.assertEqual(self.kind.series.last("jobs", 1), [3])
         self.assertEqual(self.fleet.types["WC"].series.last("jobs", 1), [0])
@@ -144,7 +146,7 @@ class WorkersTests(FleetCase):
 class LimitTests(FleetCase):
     def test_too_many_workers(self) -> None:
         self.patch(fleet_module, "WORKERS_MAX", 2)
-        self.second(*(report(f"WB:{number}", pid=number) for number in range(5)))
+        self.second(*(report(f"WB:{number}", process=f"p{number}") for number in range(5)))
         self.assertEqual(list(self.fleet.workers), ["WB:0", "WB:1"])
         self.assertEqual(len(self.fleet._processes), 2)
 
@@ -155,8 +157,8 @@ class LimitTests(FleetCase):
 
     def test_a_worker_that_reports_for_very_many_processes(self) -> None:
         self.patch(fleet_module, "WORKERS_MAX", 10)
-        for pid in range(100):
-            self.fleet.heard(report(total=numbers(1), pid=pid), self.now)
+        for number in range(100):
+            self.fleet.heard(report(total=numbers(1), process=f"p{number}"), self.now)
         self.assertEqual(len(self.fleet._processes), 10)
 
     def test_a_type_that_nobody_hears_of_is_forgotten(self) -> None:

@@ -15,13 +15,13 @@ class FlowTests(SynchronousTestCase):
 
     def test_what_is_sent_and_what_fails_per_second(self) -> None:
         for _ in range(4):
-            self.flow.add(Report("WA:1", "WA", "", 0, sent={"WB": 10, "WC": 1}, lost={"WC": 1}))
-            self.flow.add(Report("WB:1", "WB", "", 0, failed={"WA": 2}))
+            self.flow.add(Report("WA:1", "WA", "", sent={"WB": 10, "WC": 1}, lost={"WC": 1}))
+            self.flow.add(Report("WB:1", "WB", "", failed={"WA": 2}))
             self.flow.tick()
         self.assertEqual(list(self.flow.edges()), [Edge("WA", "WB", 10, 2), Edge("WA", "WC", 1, 1)])
 
     def test_rates_are_of_the_last_seconds(self) -> None:
-        self.flow.add(Report("WA:1", "WA", "", 0, sent={"WB": 100}))
+        self.flow.add(Report("WA:1", "WA", "", sent={"WB": 100}))
         self.assertEqual(list(self.flow.edges()), [Edge("WA", "WB", 0, 0)])
         for _ in range(SECONDS):
             self.flow.tick()
@@ -30,12 +30,12 @@ class FlowTests(SynchronousTestCase):
         self.assertEqual(list(self.flow.edges()), [Edge("WA", "WB", 0, 0)])
 
     def test_an_edge_without_jobs_is_forgotten(self) -> None:
-        self.flow.add(Report("WA:1", "WA", "", 0, sent={"WB": 1}))
+        self.flow.add(Report("WA:1", "WA", "", sent={"WB": 1}))
         for _ in range(KEPT + 2):
             self.flow.tick()
         self.assertEqual(list(self.flow.edges()), [])
 
     def test_there_are_not_too_many_edges(self) -> None:
         self.patch(flow_module, "EDGES_MAX", 3)
-        self.flow.add(Report("WA:1", "WA", "", 0, sent={f"T{number}": 1 for number in range(10)}))
+        self.flow.add(Report("WA:1", "WA", "", sent={f"T{number}": 1 for number in range(10)}))
         self.assertEqual(len(list(self.flow.edges())), 3)

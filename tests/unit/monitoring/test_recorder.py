@@ -37,7 +37,7 @@ class RecorderCase(SynchronousTestCase):
         self.recorder.sample(1.0, 10)
 
     def report(self) -> Report:
-        report = Report(ME, "WB", "host", 1)
+        report = Report(ME, "WB", "3fa9")
         self.recorder.complete(report)
         return report
 
@@ -120,7 +120,7 @@ class EventTests(RecorderCase):
         self.recorder.sent(job())
         self.recorder.ended("00ff-1", "WC:*", durable=True, seconds=2.0, error=NoWorkerAvailable("none"))
         self.report()
-        self.assertEqual(self.report(), Report(ME, "WB", "host", 1))
+        self.assertEqual(self.report(), Report(ME, "WB", "3fa9"))
 
 
 class SamplingTests(RecorderCase):

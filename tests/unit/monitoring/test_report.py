@@ -23,8 +23,7 @@ HISTOGRAM = [*range(COUNTS)]
 REPORT = Report(
     WORKER,
     "WB",
-    "host",
-    4711,
+    "3fa9",
     running=1,
     held=2,
     pending=3,
@@ -60,7 +59,7 @@ class ArrivalTests(SynchronousTestCase):
             self.assertEqual(Watch.from_body(codec.decode(codec.encode(watch.body()))), watch)
 
     def test_only_the_id_is_needed(self) -> None:
-        self.assertEqual(Report.from_body({"worker": WORKER}, TOPIC), Report(WORKER, "WB", "", 0))
+        self.assertEqual(Report.from_body({"worker": WORKER}, TOPIC), Report(WORKER, "WB", ""))
         self.assertEqual(Watch.from_body({"manager": MANAGER}), Watch(MANAGER))
 
     def test_the_numbers_of_a_snapshot(self) -> None:
@@ -88,7 +87,7 @@ class RefusalTests(SynchronousTestCase):
             self.assertRaises(DecodeError, Report.from_body, body, TOPIC)
 
     def test_numbers_that_are_none(self) -> None:
-        for name in ("running", "held", "pending", "ran", "left_out", "pid"):
+        for name in ("running", "held", "pending", "ran", "left_out"):
             for value in NO_COUNTS:
                 self.refused(**{name: value})
 

@@ -26,7 +26,7 @@ class SamplingTests(SynchronousTestCase):
         ]
 
     def hear(self, records: list[Record], seconds: float = 1.0) -> None:
-        self.sampling.heard(Report("WB:1", "WB", "", 0, records=records))
+        self.sampling.heard(Report("WB:1", "WB", "", records=records))
         self.sampling.adapt(seconds)
 
     def test_at_first_all_jobs_are_recorded(self) -> None:
