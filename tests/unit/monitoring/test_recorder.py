@@ -73,6 +73,11 @@ class EventTests(RecorderCase):
         self.recorder.ran(job(), "succeeded", None, 0.5, -3.0)
         self.assertEqual(self.report().records[0].wait, 0.0)
 
+    def test_a_duration_is_never_below_0(self) -> None:
+        self.recorder.ran(job(), "succeeded", None, -1e-15, None)
+        self.recorder.ended("00ff-1", "WC:*", durable=False, seconds=-1e-15, error=None)
+        self.assertEqual([each.seconds for each in self.report().records], [0.0, 0.0])
+
     def test_a_job_for_one_worker_tells_nothing_of_the_shared_queue(self) -> None:
         direct = Job("00ff-1", None, [ME], 0, SENDER, SENDER, 0.0)
         direct.sent = round(SENT * 1000)

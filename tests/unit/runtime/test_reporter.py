@@ -130,7 +130,7 @@ class ReporterTests(SynchronousTestCase):
         reports = self.reports()
         self.assertEqual(len(reports), 2)
         self.assertEqual([each["records"] for each in reports], [[], []])
-        for _ in range(4):  # the first one has gone
+        for _ in range(4):  # the first watch has ended
             self.watch(OTHER)
             self.wait(4)
         self.work()
