@@ -198,8 +198,11 @@ def listing(
     )
 
 
-def dashboard(uid: str, title: str, description: str, *variables: QueryVariable) -> Dashboard:
-    """Return a dashboard without panels: with links to the others, and the variables that all of them have."""
+def dashboard(uid: str, title: str, description: str, *variables: QueryVariable, view: str = "") -> Dashboard:
+    """Return a dashboard without panels: with links to the others, and the variables that all of them have.
+
+    :param view: the view of the manager's page that its link opens, such as ``workers``.
+    """
     made = (
         Dashboard(title)
         .uid(f"txmicro-{uid}")
@@ -221,7 +224,7 @@ def dashboard(uid: str, title: str, description: str, *variables: QueryVariable)
             .type(DashboardLinkType.LINK)
             .icon("external link")
             .tooltip("The page of the SystemManager: single jobs, failures, dead letters")
-            .url("$page")
+            .url(f"$page#/{view}")
             .target_blank(True)
         )
         .annotation(

@@ -18,6 +18,7 @@ def worker() -> Dashboard:
             "txmicro / One worker",
             "One process and the workers in it. Processes are told apart by the address of their metrics.",
             choice("instance", "Process", 'label_values(microservices_bus_connected{job="$job"}, instance)'),
+            view="workers",
         ),
         ("Health",),
         number(

@@ -30,6 +30,7 @@ def worker_type() -> Dashboard:
             "txmicro / Worker type",
             "All workers of one type: load, jobs, latency, errors and queues.",
             choice("type", "Worker type", 'label_values(microservices_job_capacity{job="$job"}, service)'),
+            view="types/$type",
         ),
         ("Health",),
         number(

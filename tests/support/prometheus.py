@@ -34,14 +34,15 @@ def require_prometheus() -> None:
 
 
 class Prometheus:
-    """A server with the configuration *config* (YAML).
+    """A server with the configuration *config* (YAML), which may name *rules* (YAML) as ``rules.yml``.
 
     :ivar url: the address of its HTTP API.
     """
 
-    def __init__(self, config: str) -> None:
+    def __init__(self, config: str, rules: str = "") -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="txmicro-prometheus-"))
         self._config = config
+        self._rules = rules
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://{HOST}:{self._port}"
@@ -51,6 +52,7 @@ class Prometheus:
         """Start the server; return when it answers. Raise :class:`PrometheusError` if it does not start."""
         config = self._directory / "prometheus.yml"
         config.write_text(self._config)
+        (self._directory / "rules.yml").write_text(self._rules)
         options = [
             f"--config.file={config}",
             f"--storage.tsdb.path={self._directory / 'data'}",

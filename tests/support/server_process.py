@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,12 +17,15 @@ exec "$0" "$@" 3<&-
 """
 
 
-def start_server(command: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
-    """Start a server, which writes to the file *output*."""
+def start_server(
+    command: Sequence[str], output: Path, environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a server, which writes to the file *output*. *environ* is its environment; None: that of the tests."""
     with output.open("wb") as stream:
         # Not the reactor's spawnProcess: between tests, trial allows nothing in its reactor.
         return subprocess.Popen(
             ["/bin/sh", "-c", SCRIPT, *command],
+            env=environ,
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,

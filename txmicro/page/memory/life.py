@@ -26,7 +26,6 @@ FAILING: Final = frozenset({records.FAILED, records.RETRIED, records.DEAD_LETTER
 
 _FINAL: Final = frozenset({records.SUCCEEDED, records.FAILED, records.CANCELED})
 _SETTLING: Final = frozenset({records.RAN, records.REQUEUED, records.DISCARDED})
-_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DEFAULTS: Final = tuple(Record._field_defaults.values())
 _REQUIRED: Final = len(Record._fields) - len(_DEFAULTS)
 
@@ -184,7 +183,7 @@ def _time(step: Record) -> float:
 
 def encode(steps: Sequence[Record]) -> str:
     """Return *steps* as a JSON text, without the job's id and without defaults at the ends."""
-    return _ENCODE([_trim(step) for step in steps])
+    return json.dumps([_trim(step) for step in steps], ensure_ascii=False, separators=(",", ":"))
 
 
 def _trim(step: Record) -> list[object]:
