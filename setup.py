@@ -22,7 +22,20 @@ TLS = ["twisted[tls]", "cryptography>=42"]
 OTEL = ["opentelemetry-api>=1.30", "opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"]
 # Its releases are numbered by Grafana's; the epoch is the day on which this one was made for Grafana 11.6.
 GRAFANA = "grafana-foundation-sdk==1769699379!11.6.0"
-TEST = [*TLS, *OTEL, "build", "coverage", GRAFANA, "hypothesis", "import-linter", "pika", "pyyaml", "treq"]
+TEST = [
+    *TLS,
+    *OTEL,
+    "build",
+    "coverage",
+    GRAFANA,
+    "hypothesis",
+    "import-linter",
+    "openapi-spec-validator",
+    "pika",
+    "pyyaml",
+    "schemathesis",
+    "treq",
+]
 LINT = ["mypy", "ruff", "types-setuptools", "typos"]
 DOCS = ["sphinx>=7", "towncrier"]
 HOOKS = ["pre-commit"]

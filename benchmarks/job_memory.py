@@ -177,10 +177,12 @@ async def run(reactor: Any, options: argparse.Namespace, file: Path) -> int:
     """Measure, print the report, and return the exit status."""
     jobs, began = Jobs(options.failed), time.time() - options.jobs / 1_000
     memory = JobMemory(reactor, str(file), options.jobs, unix_time=lambda: jobs.now)
-    wall, cpu = time.perf_counter(), time.process_time()
-    await fill(memory, jobs, options.jobs, began)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(f"{len(memory)} jobs in {wall:.0f} s, {cpu / options.jobs * 1e6:.0f} µs of CPU per job")
+    await memory.flush()
+    if missing := options.jobs - len(memory):
+        wall, cpu = time.perf_counter(), time.process_time()
+        await fill(memory, jobs, missing, began)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(f"{missing} jobs in {wall:.0f} s, {cpu / missing * 1e6:.0f} µs of CPU per job")
     print(f"{sizes(file) / len(memory):.0f} bytes per job on disk, {sizes(file) / 1e6:.0f} MB", flush=True)
     groups = [group["id"] for group in (await memory.failures(FailureQuery()))["groups"]]
     lags: list[float] = []
@@ -233,10 +235,13 @@ async def main(reactor: Any, *arguments: str) -> None:
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--failed", type=float, default=0.05, help="the share of the jobs that fail")
     parser.add_argument("--queries", type=int, default=200, help="how many of each kind")
-    parser.add_argument("--directory", help="where the file is made; else in a temporary directory")
+    parser.add_argument("--directory", help="keep the file there, and do not fill it again")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="txmicro-memory-", dir=options.directory) as directory:
-        status = await run(reactor, options, Path(directory) / "jobs.db")
+    if options.directory:
+        status = await run(reactor, options, Path(options.directory) / "jobs.db")
+    else:
+        with tempfile.TemporaryDirectory(prefix="txmicro-memory-") as directory:
+            status = await run(reactor, options, Path(directory) / "jobs.db")
     if status:
         raise SystemExit(status)
 

@@ -47,6 +47,8 @@ from .util.value_types import (
 PREFIX: Final = "TXMICRO_"
 FILE_VARIABLE: Final = "TXMICRO_CONFIG"
 SETTINGS: Final = "settings"
+OFF: Final = "off"
+OTLP: Final = "otlp"
 
 PLACES: Final = ("etc/config.json", "config/config.json", "/etc/txmicro/config.json")
 """The configuration files that are tried, in this order, when none is named."""
@@ -262,6 +264,11 @@ class Config:
         _STORE_URL, "sqlite:///txmicro.db", "store of the DB worker; sqlite:// is in memory"
     )
     settings: Mapping[str, Any] = _key(_SETTINGS, {}, "settings of your program, as worker.config.settings")
+    tracing: str = _key(
+        one_of(OFF, OTLP),
+        OFF,
+        "where spans go; otlp: to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names",
+    )
     log_level: str = _key(_LEVEL, "info", "lowest level that is logged")
     log_levels: Mapping[str, str] = _key(
         _LOG_LEVELS, {}, "lowest level of a component: a worker type or a logger's name"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import jobs, report, targets
+from benchmarks import jobs, observed, observed_workers, report, targets
 from benchmarks.bench import Context, Sample
 from benchmarks.peers import protocol
 from benchmarks.programs import Program, ProgramError
@@ -222,6 +225,40 @@ class SystemTests(SynchronousTestCase):
     def test_installed_packages_are_pinned(self) -> None:
         for line in (PEERS / "requirements.txt").read_text("utf-8").splitlines()[1:]:
             self.assertRegex(line, r"^[\w.-]+==[\w.]+$")
+
+
+class ObservedTests(SynchronousTestCase):
+    def slices(self, *rates: float) -> list[dict[str, float]]:
+        times = {"p50_ms": 1.0, "p99_ms": 2.0, "worker_us": 50.0, "sender_us": 40.0}
+        return [{"per_second": rate, **times} for rate in rates]
+
+    def test_the_cost_is_the_median_of_the_pairs_of_slices(self) -> None:
+        self.patch(sys, "stdout", io.StringIO())
+        cost = observed.report(self.slices(1000, 500, 100), self.slices(900, 500, 80))
+        self.assertAlmostEqual(cost, 0.1)
+        output: Any = sys.stdout
+        self.assertIn("0.900 (median of 3 pairs, 0.800 to 1.000); the cost is 10.0%", output.getvalue())
+
+    def test_a_process_that_does_not_count_has_no_jobs_on_its_page(self) -> None:
+        code = (
+            "from benchmarks.observed_workers import Echo; from txmicro.metrics import Metrics; "
+            "from prometheus_client import CollectorRegistry, generate_latest; "
+            "registry = CollectorRegistry(); service = Metrics(registry).service('Echo'); "
+            "service.lanes['interactive'].ran(1, 1); service.record_error('E'); "
+            "print(generate_latest(registry).decode())"
+        )
+        counts = []
+        for counting in ("true", "false"):
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env={**os.environ, observed_workers.COUNTING: counting},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            runs = re.findall(r"job_processing_seconds_count{.*} (.*)", done.stdout)
+            counts.append((runs, 'error_type="E"' in done.stdout))
+        self.assertEqual(counts, [(["1.0"], True), (["0.0"], False)])
 
 
 class SmokeTests(SynchronousTestCase):

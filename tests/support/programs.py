@@ -47,12 +47,12 @@ class Program(ProcessProtocol):
         self._look()
         return said.addTimeout(PATIENCE, reactor, lambda *_: self._fail(f"does not say {pattern!r}"))
 
-    def ended(self) -> Deferred[int]:
+    def ended(self, patience: float = PATIENCE) -> Deferred[int]:
         """Wait for its end. Fires with the exit status, or with minus the signal that ended it."""
         ended: Deferred[int] = Deferred()
         self._ended.append(ended)
         self._tell_end()
-        return ended.addTimeout(PATIENCE, reactor, lambda *_: self._fail("does not end"))
+        return ended.addTimeout(patience, reactor, lambda *_: self._fail("does not end"))
 
     def signal(self, number: int) -> Deferred[int]:
         """Send a signal. Fires with the exit status when the program has ended."""

@@ -212,7 +212,7 @@ class DurableChannel:
             if deliver.redelivered:
                 self._metrics.record_redelivery(DURABLE)
             job.durable, job.tries = True, message.attempt - 1
-            job.sent = number(headers, REQUEUED, job.sent)
+            job.sent = number(headers, REQUEUED, 0) or job.sent
             job.earlier_run = read_text(headers, RUN)
             message.job, message.key = job, job.key
         self._jobs.arrived(message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from twisted.application.service import Service
@@ -45,6 +45,9 @@ from .log_output import ConfiguredObserver, in_reactor_thread_only
 from .log_publisher import LogPublisher
 from .manager_page import ManagerPage
 
+if TYPE_CHECKING:
+    from txmicro.tracing.otlp import OtlpTracing
+
 Member = SystemManager | Worker
 
 
@@ -57,6 +60,7 @@ class Process(SequentialServices):
     :param observer: the ``ILogObserver`` of twistd's application; None: twistd makes one.
     :param levels: the levels of the log, which a SystemManager may change; None: those of *config*.
     :param on_terminal: whether the log and stderr are on one terminal. Errors are then only logged, to be seen once.
+    :param tracing: records and sends the spans of the workers; None: there are none.
     :raise ConfigError: ``broker_url`` is not valid.
     :ivar log_levels: the levels of the process's log.
     :ivar broker: the embedded broker; None: it runs elsewhere.
@@ -78,6 +82,7 @@ class Process(SequentialServices):
         observer: Any = None,
         on_terminal: bool = False,
         levels: LogLevels | None = None,
+        tracing: OtlpTracing | None = None,
     ) -> None:
         super().__init__()
         self.members = members
@@ -97,12 +102,15 @@ class Process(SequentialServices):
         self._log_counter: Any = LogCounter(metrics.registry)
         self._manager = next((member for member in members if isinstance(member, SystemManager)), None)
         self._brokers = self._targets() if members else []
+        self._tracing = tracing
         bus = self._make_bus(metrics) if members else None
         self.manager_page = None if bus is None else self._make_manager_page(bus)
         self.page = self._make_page(metrics.registry, Health(members, bus, self.broker))
         self.page.setServiceParent(self)
         if self.manager_page is not None:
             self.manager_page.setServiceParent(self)
+        if tracing is not None:
+            tracing.setServiceParent(self)
         if bus is not None:
             self.bus = bus
             self.bus.setServiceParent(self)
@@ -126,6 +134,7 @@ class Process(SequentialServices):
             random=random.random,
             name=self._name,
             log_levels=self.log_levels,
+            tracer=None if self._tracing is None else self._tracing.tracer,
         )
         for member in self.members:
             member.setServiceParent(bus)
@@ -189,6 +198,8 @@ class Process(SequentialServices):
         self.page.startService()
         if self.manager_page is not None:
             self.manager_page.startService()
+        if self._tracing is not None:
+            self._tracing.startService()
         if self.members:
             self.bus.metrics_address = self.page.address
             self.bus.startService()

@@ -27,6 +27,7 @@ from .plans import Plan, plan_broker, plan_manager, plan_services, plan_workers
 from .process import Process
 from .signals import DebugSignal, SecondSignal
 from .stop_timeout import LONGER, StopTimeout
+from .tracing import make_tracing
 
 BAD_CONFIG: Final = 2
 """The exit status of a process whose configuration is wrong."""
@@ -100,6 +101,7 @@ class Daemon:
             observer=observer,
             on_terminal=options.log.on_terminal,
             levels=levels,
+            tracing=make_tracing(config, {member.type for member in members}, reactor, environ),
         )
 
 

@@ -27,7 +27,7 @@ QUANTILE_SECONDS: Final = 60
 
 WORKERS_MAX: Final = 100_000
 TYPES_MAX: Final = 500
-"""The most workers and types. Reports of further ones are ignored."""
+"""The most workers, or processes with workers, and types. Reports of further ones are ignored."""
 
 ERRORS: Final = (FAILED, RETRIED, DEAD)
 """The outcomes that count as errors."""
@@ -157,7 +157,7 @@ class Fleet:
         self.workers: dict[str, WorkerNumbers] = {}
         self.types: dict[str, TypeNumbers] = {}
         self.flow = JobFlow()
-        self._processes: dict[tuple[str, int, str], _Process] = {}
+        self._processes: dict[tuple[str, str], _Process] = {}
 
     def heard(self, report: Report, now: float) -> None:
         """Add *report*, which came at *now*, in Unix seconds."""
@@ -204,10 +204,11 @@ class Fleet:
 
         Workers of one type in one process report the same numbers, so each job counts once.
         """
-        key = (report.host, report.pid, report.type)
+        key = report.process, report.type
         process = self._processes.get(key)
         if process is None:
-            self._processes[key] = _Process(report.numbers, now)
+            if len(self._processes) < WORKERS_MAX:
+                self._processes[key] = _Process(report.numbers, now)
             return None
         before, process.numbers, process.heard = process.numbers, report.numbers, now
         return added(report.numbers, before)

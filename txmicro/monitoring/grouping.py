@@ -7,10 +7,13 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
+from txmicro.util.text import printable
+
 LONGEST: Final = 300
 """The most characters of a group's message."""
 
 _READ: Final = 2_000  # characters of a message that are looked at
+_SPACE: Final = re.compile(r"[ \t\r\n]+")
 _QUOTED: Final = r"(?<!\w)'[^'\n]*'(?!\w)" + r'|(?<!\w)"[^"\n]*"(?!\w)|`[^`\n]*`|“[^”\n]*”|«[^»\n]*»'
 _MOMENT: Final = r"\b\d{4}-\d\d-\d\d(?:[T ][\d:.,]+(?:Z|[-+]\d\d:?\d\d)?)?"
 _ID: Final = (
@@ -27,10 +30,10 @@ _VALUE: Final = re.compile(f"(?P<quoted>{_QUOTED})|{_MOMENT}|{_ID}|{_NUMBER}")
 def normalize(message: str) -> str:
     """Return *message* on one line, with ``#`` for numbers and ids and ``'…'`` for quoted values.
 
-    At most :data:`LONGEST` characters are returned.
+    Control characters are escaped. At most :data:`LONGEST` characters are returned.
     """
-    plain = _VALUE.sub(lambda found: "'…'" if found["quoted"] else "#", message[:_READ])
-    return " ".join(plain.split())[:LONGEST]
+    line = printable(_SPACE.sub(" ", message[:_READ]).strip(" "))
+    return _VALUE.sub(lambda found: "'…'" if found["quoted"] else "#", line)[:LONGEST]
 
 
 def group_id(kind: str, error: str, message: str) -> str:

@@ -148,7 +148,7 @@ class Recorder:
                 lane,
                 job.tries + 1,
                 None if waited is None else max(0.0, waited),
-                seconds,
+                max(0.0, seconds),
                 outcome,
                 *_describe(error),
                 trace=_trace(job.traceparent),
@@ -166,7 +166,7 @@ class Recorder:
             self._lost[_type(address)] += 1
         if not self._wanted(job, failed):
             return
-        now, lane = self._time(), _lane(durable)
+        now, lane, seconds = self._time(), _lane(durable), max(0.0, seconds)  # differences of floats
         if failed and not is_sampled(job, self._limit):
             self._keep(Record(records.SENT, now - seconds, job, 0, address, self._worker, lane, 1))
         self._keep(

@@ -112,7 +112,7 @@ class Numbers:
 class Report:
     """A report: the actions of a worker since its last report, and the numbers of its service.
 
-    :ivar worker: its id. :ivar type: its type. :ivar host: its machine. :ivar pid: its process.
+    :ivar worker: its id. :ivar type: its type. :ivar process: random digits that its process has.
     :ivar running: how many of its jobs run. :ivar held: how many wait for a slot here.
     :ivar pending: how many it has sent that have not ended.
     :ivar numbers: the numbers of its service in its process.
@@ -127,8 +127,7 @@ class Report:
 
     worker: str
     type: str
-    host: str
-    pid: int
+    process: str
     running: int = 0
     held: int = 0
     pending: int = 0
@@ -140,6 +139,11 @@ class Report:
     youngest: dict[str, float] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     left_out: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """True if the worker has done nothing since its last report."""
+        return not (self.ran or self.sent or self.failed or self.lost or self.records or self.left_out)
 
     def body(self) -> dict[str, Any]:
         """Return the message's body."""
@@ -163,8 +167,7 @@ class Report:
         return cls(
             worker,
             kind,
-            get_short_text(body, "host"),
-            _count(body, "pid"),
+            get_short_text(body, "process"),
             _count(body, "running"),
             _count(body, "held"),
             _count(body, "pending"),

@@ -15,6 +15,7 @@ MESSAGE_MAX: Final = 2_000
 
 _NAME_MAX: Final = 200
 _TIME_MAX: Final = 2.0**33
+_HOP_MAX: Final = 2**31
 
 
 def read_line(topic: str, data: Any, now: float) -> dict[str, Any] | None:
@@ -38,10 +39,18 @@ def read_line(topic: str, data: Any, now: float) -> dict[str, Any] | None:
     }
 
 
-def record_of(line: dict[str, Any]) -> Record:
-    """Return the record of *line*, which names a job."""
+def record_of(line: dict[str, Any], data: dict[str, Any]) -> Record:
+    """Return the record of *line*, which names a job, and was read from *data*."""
+    hop = data.get("hop")
     return Record(
-        LOG, line["time"], line["job"], worker=line["worker"], outcome=line["level"], text=line["message"]
+        LOG,
+        line["time"],
+        line["job"],
+        hop if type(hop) is int and 0 <= hop <= _HOP_MAX else 0,
+        worker=line["worker"],
+        outcome=line["level"],
+        trace=_text(data.get("trace"), _NAME_MAX),
+        text=line["message"],
     )
 
 

@@ -144,7 +144,7 @@ class Monitor(Service):
             return
         self.lines.append(line)
         if self.memory is not None and line["job"]:
-            self.memory.add([record_of(line)])
+            self.memory.add([record_of(line, data)])
         for callback in list(self._line_listeners):
             _call(self.log, callback, line)
 

@@ -81,6 +81,7 @@ class Ids:
 
     :param time: returns the Unix time, in seconds.
     :param randbits: returns a random number of that many bits.
+    :ivar process: 16 random hex digits, with which the ids of this process's jobs begin.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Ids:
         self.time = time
         self._randbits = randbits
         # Unique across processes and restarts by the random part, within the process by the count.
-        self._jobs = f"{randbits(64):016x}-"
+        self.process = f"{randbits(64):016x}"
         self._count = itertools.count(1)
 
     def worker(self, kind: str) -> str:
@@ -98,4 +99,4 @@ class Ids:
 
     def job(self) -> str:
         """Return a new id for a job."""
-        return f"{self._jobs}{next(self._count):x}"
+        return f"{self.process}-{next(self._count):x}"

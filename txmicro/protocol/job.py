@@ -94,7 +94,7 @@ class Job:
     durable: bool = False
     redeliver: bool = True
     past: int = 0
-    sent: int = 0
+    sent: float = 0.0
     tracestate: str | None = None
     earlier_run: str | None = field(default=None, compare=False)
     span: Span | None = field(default=None, compare=False, repr=False)
@@ -206,14 +206,15 @@ class Job:
             check_address(address)
         sender = check_worker_id(get(get(body, "sender", dict), "id", str))
         deadline, tries, sent = body.get("deadline"), body.get("tries"), body.get("sent")
-        if not (  # as they nearly always are: whole numbers
-            type(deadline) is type(tries) is type(sent) is int
+        if not (  # as they nearly always are
+            type(deadline) is type(tries) is int
+            and type(sent) is float
             and 0 <= deadline <= LARGEST
             and 0 <= tries <= LARGEST
             and 0 <= sent <= LARGEST
         ):
             deadline = get_number(body, "deadline", 30_000)
-            tries, sent = int(get_number(body, "tries", 0)), int(get_number(body, "sent", 0))
+            tries, sent = int(get_number(body, "tries", 0)), get_number(body, "sent", 0)
         return cls(
             get_job_id(body),
             body.get("data"),

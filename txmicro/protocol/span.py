@@ -1,4 +1,4 @@
-"""The interface of a span, which a :class:`~txmicro.protocol.tracer.Tracer` starts."""
+"""The interfaces of spans, which a :class:`~txmicro.protocol.tracer.Tracer` starts."""
 
 from __future__ import annotations
 
@@ -18,5 +18,22 @@ class Span(Protocol):
     def end(self, error: BaseException | None = None, outcome: str = "") -> None:
         """End the span, with *error* unless that is None. Later calls do nothing.
 
-        :param outcome: how the job ended, as the metrics name it; empty: the span has no outcome.
+        :param outcome: how the job ended, one of :mod:`~txmicro.protocol.outcomes`; empty: it is not the span of a run.
+        """
+
+
+class RequestSpan(Protocol):
+    """The span of an HTTP request that this process answers."""
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return ``function(*args)``, called while this span is the current one. Coroutines keep it."""
+
+    def failed(self, error: BaseException) -> None:
+        """Record *error*, for which this process is to blame."""
+
+    def answered(self, route: str, status: int | None) -> None:
+        """End the span. Later calls do nothing.
+
+        :param route: the template of the path; empty: no handler has the path.
+        :param status: the status of the answer; None: the client has closed the connection before.
         """

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from .job import Job
-from .span import Span
+from .span import RequestSpan, Span
+from .trace_headers import TraceContext
 
 
 class Tracer(Protocol):
@@ -26,4 +27,17 @@ class Tracer(Protocol):
 
         The parent is the span that sent the hop. The span of another run has a link to the run before, or, if that is
         unknown, to the parent.
+        """
+
+    def request(self, method: str, path: str, host: str, trace: TraceContext) -> RequestSpan:
+        """Start the span of an HTTP request that this process answers.
+
+        :param path: the path, without the query string, which may hold secrets. :param host: the header ``Host``.
+        :param trace: the trace context of the client, which is the parent.
+        """
+
+    def store(self, kind: str, collection: str, operation: str) -> Span:
+        """Start the span of an *operation* of a document store, below the current span.
+
+        :param kind: the database, ``sqlite`` or ``mongodb``. :param collection: the table or collection.
         """

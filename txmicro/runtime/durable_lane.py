@@ -218,7 +218,7 @@ class DurableLane:
     def _watch(self, job: Job, promise: JobPromise, terms: Terms) -> Deferred[None]:
         """Wait for the end of *job*, and have the broker keep it; return what fires when it does."""
         parcel = self._parcel(job)
-        now = job.sent
+        now = int(job.sent)
         parcel.headers[durable_headers.STORED] = now
         if terms.expires is not None:
             parcel.expiration = max(1, round(terms.expires * 1000))
@@ -250,7 +250,7 @@ class DurableLane:
             raise AddressError(
                 f"{address} is one worker: durable jobs go to any of a type, as {address.type}:*"
             )
-        job.sent = int(self._time() * 1000)
+        job.sent = self._time() * 1000
         return Parcel(
             topology.to_exchange(address.type),
             topology.DURABLE_KEY,

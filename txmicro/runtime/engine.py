@@ -142,7 +142,7 @@ class Engine:
             bus.clock,
             me,
             self._publisher,
-            time=bus.ids.time,
+            ids=bus.ids,
             metrics=self._metrics,
             counts=self,
             record=self._record,
@@ -352,7 +352,7 @@ class Engine:
         return sent
 
     def _send_hop(self, hop: Job, owner: Owner) -> bool:
-        hop.sent = int(self._time() * 1000)
+        hop.sent = self._time() * 1000
         body = self._publisher.encode(hop.body(self._clock.seconds()))
         pending = PendingJob(
             hop.key,

@@ -13,6 +13,7 @@ from txmicro.errors import TxmicroError
 from txmicro.metrics import ServiceMetrics
 from txmicro.monitoring.recorder import Recorder
 from txmicro.monitoring.report import Numbers, Report, Watch, report_topic
+from txmicro.protocol.address import Ids
 from txmicro.protocol.notifications import Announcement
 from txmicro.util.clock import Clock, Timer
 
@@ -48,7 +49,7 @@ class Reporter:
     If several have, the smallest share and the longest interval count, so that none of them hears too much.
 
     :param me: returns the worker's announcement.
-    :param time: returns the Unix time, in seconds.
+    :param ids: tells the Unix time, and the process's digits.
     :param counts: the worker's jobs of now.
     :param record: has the worker's jobs recorded from now on; None: not any more.
     :param jitter: a number in [0, 1): which part of the first interval passes before the first report. Otherwise all
@@ -63,7 +64,7 @@ class Reporter:
         me: Callable[[], Announcement],
         publisher: Publisher,
         *,
-        time: Callable[[], float],
+        ids: Ids,
         metrics: ServiceMetrics,
         counts: Load,
         record: Callable[[Recorder | None], None],
@@ -72,7 +73,7 @@ class Reporter:
         self._clock = clock
         self._me = me
         self._publisher = publisher
-        self._time = time
+        self._time, self._process = ids.time, ids.process
         self._metrics = metrics
         self._counts = counts
         self._record = record
@@ -134,7 +135,7 @@ class Reporter:
         try:
             report = self._make()
             now = self._clock.seconds()
-            if report != self._last or now - self._last_at >= IDLE:
+            if not report.is_idle or report != self._last or now - self._last_at >= IDLE:
                 self._last, self._last_at = report, now
                 self._publisher.notify(report_topic(report.type), report.body())
         except TxmicroError as error:  # it is too large
@@ -145,8 +146,7 @@ class Reporter:
         report = Report(
             me.id,
             me.type,
-            me.host,
-            me.pid,
+            self._process,
             counts.running_jobs,
             counts.held_jobs,
             counts.pending_jobs,

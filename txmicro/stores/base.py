@@ -12,6 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.python.failure import Failure
 
 from txmicro.errors import BadRequest, JobError
+from txmicro.protocol.span import Span
+from txmicro.protocol.tracer import Tracer
 from txmicro.util.clock import Clock
 
 from .batching import Batcher, Operation
@@ -25,6 +27,8 @@ MAX_DOCUMENT: Final = 16 * 2**20
 """Bytes of the largest document, as the store encodes it: MongoDB's limit, applied by every store."""
 MAX_DEPTH: Final = 100
 """Levels of the deepest document, itself included: MongoDB's limit, applied by every store."""
+COLLECTION: Final = "documents"
+"""The table or collection of the documents."""
 MAX_PAGE: Final = 2**20
 """Bytes after which a find stops, whatever its limit: decoding them blocks the reactor."""
 
@@ -59,10 +63,12 @@ class Store(ABC, Generic[Encoded]):
     :param clock: measures deadlines. :param texts: the fields that are searched by their words.
     :cvar kind: the name of the database.
     :ivar observer: is told of each operation; None: nobody is.
+    :ivar tracer: records a span for each operation; None: there are none.
     """
 
     kind: str
     observer: StoreObserver | None = None
+    tracer: Tracer | None = None
 
     def __init__(self, clock: Clock, texts: Sequence[str]) -> None:
         self.texts = tuple(texts)
@@ -84,7 +90,7 @@ class Store(ABC, Generic[Encoded]):
         :class:`StoreTimeout`, in which case the document may have been stored, or another :class:`StoreError`.
         Canceling it ends only the wait.
         """
-        began = self._clock.seconds()
+        began, span = self._clock.seconds(), self._begin("insert")
         inserted: Deferred[dict[str, Any]]
         try:
             self._check_open()
@@ -94,7 +100,7 @@ class Store(ABC, Generic[Encoded]):
         else:
             self._inserts.add(row)
             inserted = self._timeouts.add(row.done, row.deadline).addCallback(self._load)
-        return inserted.addBoth(self._observe, "insert", began)
+        return inserted.addBoth(self._observe, "insert", began, span)
 
     def find(
         self,
@@ -129,7 +135,7 @@ class Store(ABC, Generic[Encoded]):
         Fails with :class:`~txmicro.errors.BadRequest`, :class:`~txmicro.errors.EncodeError`, :class:`StoreTimeout` or
         another :class:`StoreError`. Canceling it stops the search.
         """
-        began = self._clock.seconds()
+        began, span = self._clock.seconds(), self._begin("find")
         found: Deferred[list[dict[str, Any]]]
         try:
             self._check_open()
@@ -141,7 +147,7 @@ class Store(ABC, Generic[Encoded]):
             found = fail(error)
         else:
             found = self._timeouts.add(self._find(query, deadline), deadline)
-        return found.addBoth(self._observe, "find", began)
+        return found.addBoth(self._observe, "find", began, span)
 
     def close(self) -> Deferred[None]:
         """Finish the operations that have begun and close the database. Later operations fail.
@@ -158,8 +164,13 @@ class Store(ABC, Generic[Encoded]):
         await self._close()
         self._timeouts.stop()
 
-    def _observe(self, result: Any, operation: str, began: float) -> Any:
-        """Tell the observer how an operation has ended, and return *result*."""
+    def _begin(self, operation: str) -> Span | None:
+        return None if self.tracer is None else self.tracer.store(self.kind, COLLECTION, operation)
+
+    def _observe(self, result: Any, operation: str, began: float, span: Span | None) -> Any:
+        """Tell the observer and the tracer how an operation has ended, and return *result*."""
+        if span is not None:
+            span.end(result.value if isinstance(result, Failure) else None)
         if self.observer is not None:
             self.observer(self.kind, operation, _outcome(result), self._clock.seconds() - began)
         return result

@@ -17,13 +17,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from .base import COLLECTION
 from .mongo_query import ID, ORDER, WORDS
 from .text_index import index_terms
 
 MAX_READERS: Final = 16
 """The most finds that run at once. More threads would wait for Python's interpreter lock."""
 DATABASE: Final = "txmicro"
-COLLECTION: Final = "documents"
 TEXTS: Final = "documents.texts"
 
 _BATCH: Final = 500

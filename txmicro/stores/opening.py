@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, fail
 
+from txmicro.protocol.tracer import Tracer
+
 from .base import Store, StoreObserver
 from .errors import StoreError
 
@@ -22,6 +24,7 @@ def open_store(
     texts: Sequence[str] = (),
     capacity: int = 100,
     observer: StoreObserver | None = None,
+    tracer: Tracer | None = None,
 ) -> Deferred[Store[Any]]:
     """Open the store at *url*.
 
@@ -34,6 +37,7 @@ def open_store(
         digits and ``_``. The store creates the indexes that the database lacks.
     :param capacity: how many jobs run at once.
     :param observer: is told of each operation, as ``metrics.record_store_operation`` of a worker; None: nobody is.
+    :param tracer: records a span for each operation, as ``bus.tracer`` of a worker; None: there are none.
 
     Fires with the store. Fails with :class:`StoreError`; it is ``retryable`` where a later attempt may succeed.
     Canceling it closes what has been opened.
@@ -41,6 +45,7 @@ def open_store(
 
     def opened(store: Store[Any]) -> Store[Any]:
         store.observer = observer
+        store.tracer = tracer
         return store
 
     return _open(url, reactor, indexes, texts, capacity).addCallback(opened)

@@ -15,7 +15,9 @@ _WORD: Final = re.compile(r"\w+")
 
 def words_of(text: str) -> set[str]:
     """Return the words of *text* in the form in which they are compared: case-folded, NFKD, without accents."""
-    plain = "".join(each for each in normalize("NFKD", text.casefold()) if not combining(each))
+    plain = text.casefold()
+    if not plain.isascii():
+        plain = "".join(each for each in normalize("NFKD", plain) if not combining(each))
     return {word[:MAX_LENGTH] for word in _WORD.findall(plain)}
 
 

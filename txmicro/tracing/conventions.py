@@ -24,6 +24,19 @@ MESSAGE: Final = "messaging.message.id"
 CONVERSATION: Final = "messaging.message.conversation_id"
 ERROR_TYPE: Final = "error.type"
 
+METHOD: Final = "http.request.method"
+ORIGINAL_METHOD: Final = "http.request.method_original"
+ROUTE: Final = "http.route"
+STATUS: Final = "http.response.status_code"
+PATH: Final = "url.path"
+SCHEME: Final = "url.scheme"
+SERVER: Final = "server.address"
+PORT: Final = "server.port"
+
+DATABASE: Final = "db.system.name"
+COLLECTION: Final = "db.collection.name"
+DATABASE_OPERATION: Final = "db.operation.name"
+
 # Of txmicro
 ADDRESS: Final = "txmicro.job.address"
 LANE: Final = "txmicro.job.lane"
@@ -34,3 +47,9 @@ OUTCOME: Final = "txmicro.job.outcome"
 LINK: Final = "txmicro.link"
 
 RABBITMQ: Final = "rabbitmq"
+
+METHODS: Final = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY")
+)
+OTHER_METHOD: Final = "_OTHER"
+"""The value for a method that is not one of :data:`METHODS`: clients can send any."""

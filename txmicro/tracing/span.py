@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from http import HTTPStatus
 from typing import Any
 
 from opentelemetry.context import attach
@@ -43,8 +44,46 @@ class OpenTelemetrySpan:
         self._ended = True
         if outcome:
             self._span.set_attribute(conventions.OUTCOME, outcome)
-        if error is not None and self._span.is_recording():
+        if error is not None:
+            self._record(error)
+        self._span.end()
+
+    def _record(self, error: BaseException) -> None:
+        if self._span.is_recording():  # else a traceback would be formatted for nobody
             self._span.set_attribute(conventions.ERROR_TYPE, type_name(error))
             self._span.record_exception(error)
             self._span.set_status(Status(StatusCode.ERROR, str(error)))
-        self._span.end()
+
+
+class OpenTelemetryRequestSpan(OpenTelemetrySpan):
+    """A :class:`~txmicro.protocol.span.RequestSpan` that OpenTelemetry records.
+
+    :param method: the method, for the span's name.
+    """
+
+    __slots__ = ("_failed", "_method")
+
+    def __init__(self, span: Span, method: str) -> None:
+        super().__init__(span)
+        self._method = method
+        self._failed = False
+
+    def failed(self, error: BaseException) -> None:
+        """Record *error*, for which this process is to blame."""
+        if not self._ended:
+            self._failed = True
+            self._record(error)
+
+    def answered(self, route: str, status: int | None) -> None:
+        """End the span. Later calls do nothing."""
+        if self._ended:
+            return
+        if route:
+            self._span.update_name(f"{self._method} {route}")
+            self._span.set_attribute(conventions.ROUTE, route)
+        if status is not None:
+            self._span.set_attribute(conventions.STATUS, status)
+            if status >= HTTPStatus.INTERNAL_SERVER_ERROR and not self._failed:
+                self._span.set_attribute(conventions.ERROR_TYPE, str(status))
+                self._span.set_status(Status(StatusCode.ERROR))
+        self.end()

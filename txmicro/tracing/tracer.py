@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
@@ -25,10 +26,11 @@ from txmicro._version import __version__
 from txmicro.protocol import topology
 from txmicro.protocol.address import ANY
 from txmicro.protocol.job import Job
+from txmicro.protocol.trace_headers import TraceContext
 
 from . import conventions
 from .context import describe, parent_context, parse
-from .span import OpenTelemetrySpan
+from .span import OpenTelemetryRequestSpan, OpenTelemetrySpan
 
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.43.0"
 """The release of the semantic conventions that the spans follow."""
@@ -80,6 +82,31 @@ class OpenTelemetryTracer:
             job, f"process {kind}", parent_context(parent), SpanKind.CONSUMER, attributes, _links(job, parent)
         )
 
+    def request(self, method: str, path: str, host: str, trace: TraceContext) -> OpenTelemetryRequestSpan:
+        """Start the span of an HTTP request that this process answers."""
+        known = method if method in conventions.METHODS else conventions.OTHER_METHOD
+        attributes: dict[str, Any] = {
+            conventions.METHOD: known,
+            conventions.PATH: path,
+            conventions.SCHEME: "http",
+            **_server(host),
+        }
+        if known is not method:
+            attributes[conventions.ORIGINAL_METHOD] = method
+        name = "HTTP" if known is conventions.OTHER_METHOD else known  # as the conventions say
+        span = self._tracer.start_span(name, parent_context(parse(*trace)), SpanKind.SERVER, attributes)
+        return OpenTelemetryRequestSpan(span, name)
+
+    def store(self, kind: str, collection: str, operation: str) -> OpenTelemetrySpan:
+        """Start the span of an *operation* of a document store, below the current span."""
+        attributes = {
+            conventions.DATABASE: kind,
+            conventions.COLLECTION: collection,
+            conventions.DATABASE_OPERATION: operation,
+        }
+        span = self._tracer.start_span(f"{operation} {collection}", None, SpanKind.CLIENT, attributes)
+        return OpenTelemetrySpan(span)
+
     def _start(
         self,
         job: Job,
@@ -92,6 +119,17 @@ class OpenTelemetryTracer:
         span = self._tracer.start_span(name, context, kind, attributes, links)
         _carry(job, span)
         return OpenTelemetrySpan(span)
+
+
+def _server(host: str) -> dict[str, Any]:
+    """Return the attributes of the server that the header ``Host`` names. Any client may have written it."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name, port = parts.hostname, parts.port
+    except ValueError:
+        return {}
+    attributes: dict[str, Any] = {conventions.SERVER: name} if name else {}
+    return attributes | {conventions.PORT: port} if name and port else attributes
 
 
 @lru_cache(1000)

@@ -7,7 +7,9 @@ closed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from typing import Any, Final
 
@@ -18,6 +20,9 @@ from twisted.web.server import Request, Site
 
 from txmicro.errors import EncodeError
 from txmicro.protocol.codec.json import JSON
+from txmicro.protocol.span import RequestSpan
+from txmicro.protocol.trace_headers import TraceContext, shorten
+from txmicro.protocol.tracer import Tracer
 from txmicro.util.prometheus import OTHER
 
 from .channel import LINGER, BackpressureChannel
@@ -30,6 +35,8 @@ NO_ROUTE: Final = "unknown"
 
 CLOSED: Final = "closed"
 """The status of a request whose client has closed the connection before the answer."""
+
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """The methods that have their own numbers."""
@@ -118,19 +125,32 @@ class LimitedRequest(BoundedRequest):
     :ivar job_id: the id in the answer: that of the job that was sent. If it is None, a fresh id is used.
     :ivar outcome: the return value of the handler, or its failure, if Klein is to render it.
     :ivar route: the template of its path; :data:`NO_ROUTE`: the path has no handler.
+    :ivar span: its span, which is the current one while it is handled; None: there is none.
     """
 
     job_id: str | None = None
     outcome: Any
     route: str = NO_ROUTE
+    span: RequestSpan | None = None
     _arrived: float | None = None
     _observed = False
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Note the time, and handle the request, unless it was refused."""
+        received = super().requestReceived
         if not self.refused:
-            self._arrived = self.channel.site.reactor.seconds()
-        super().requestReceived(command, path, version)
+            site = self.channel.site
+            self._arrived = site.reactor.seconds()
+            if site.tracer is not None:
+                self.span = span = self._start_span(site.tracer, command, path)
+                received = partial(span.run, received)
+        received(command, path, version)
+
+    def _start_span(self, tracer: Tracer, command: bytes, uri: bytes) -> RequestSpan:
+        path, host = uri.partition(b"?")[0], self.getHeader(b"host") or b""
+        return tracer.request(
+            command.decode("latin-1"), path.decode("latin-1"), host.decode("latin-1"), trace_of(self)
+        )
 
     def set_headers(self) -> None:
         """Set the duration and the job's id, too."""
@@ -160,6 +180,10 @@ class LimitedRequest(BoundedRequest):
         self._observed = True
         site = self.channel.site
         method = self.method.decode("latin-1")
+        if self.span is not None:
+            self.span.answered(
+                "" if self.route == NO_ROUTE else self.route, None if status == CLOSED else int(status)
+            )
         site.observe(method if method in METHODS else OTHER, self.route, status, self._seconds(site))
 
     def _seconds(self, site: LimitedSite) -> float:
@@ -277,6 +301,7 @@ class LimitedSite(BoundedSite):
     """The HTTP server of a REST worker.
 
     :param new_id: returns the id for an answer for which no job was sent.
+    :param tracer: records a span for each request; None: there are none.
     :param observe: is called for each request with its method, route and status, and the seconds until its answer. It
         must not raise.
     """
@@ -290,8 +315,19 @@ class LimitedSite(BoundedSite):
         *,
         new_id: Callable[[], str],
         observe: Callable[[str, str, str, float], None],
+        tracer: Tracer | None = None,
         **options: Any,
     ) -> None:
         super().__init__(resource, reactor, **options)
         self.new_id = new_id
         self.observe = observe
+        self.tracer = tracer
+
+
+def trace_of(request: Request) -> TraceContext:
+    """Return the W3C trace context of *request*; one that is not valid is ignored."""
+    traceparent = request.getHeader(b"traceparent")
+    if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
+        return None, None
+    tracestate = b",".join(request.requestHeaders.getRawHeaders(b"tracestate", ()))
+    return traceparent.decode(), shorten(tracestate.decode("latin-1"))

@@ -70,6 +70,7 @@ class DBWorker(Worker):
                     texts=self.texts,
                     capacity=self.config.capacity,
                     observer=self.metrics.record_store_operation,
+                    tracer=self.bus.tracer,
                 )
             except StoreError as error:
                 if not error.retryable:

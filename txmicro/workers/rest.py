@@ -30,7 +30,7 @@ from txmicro.protocol.codec.json import STRICT_JSON
 from txmicro.protocol.failures import http_status, text_of
 from txmicro.util.host_port import host_port
 from txmicro.web.klein_resource import KleinApp, RootResource
-from txmicro.web.site import LimitedRequest, LimitedSite
+from txmicro.web.site import LimitedRequest, LimitedSite, trace_of
 from txmicro.worker import Worker
 
 MAX_FIELDS: Final = 1000
@@ -38,7 +38,6 @@ MAX_FIELDS: Final = 1000
 
 _FORM: Final = b"application/x-www-form-urlencoded"
 _SCALAR: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?|true|false|null")
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLIENT_ERRORS: Final = {EncodeError: 400, MessageTooLarge: 413}
 """The statuses of errors that the client has caused if they are raised in this process, when its job is sent."""
 
@@ -74,6 +73,7 @@ class RestWorker(Worker):
             body_max=config.http_body_max,
             new_id=self.bus.ids.job,
             observe=self.metrics.record_request,
+            tracer=self.bus.tracer,
             explain=self._failed,
         )
         try:
@@ -105,10 +105,11 @@ class RestWorker(Worker):
     async def ask(self, request: LimitedRequest, address: str, data: Any) -> Any:
         """Send a job for *request*; return its result, or raise its error.
 
-        The job gets the trace context of the ``traceparent`` header. It is canceled when the client closes the
-        connection.
+        The job gets the trace context of the headers ``traceparent`` and ``tracestate``. It is canceled when the client
+        closes the connection.
         """
-        job = self.send(address, data, traceparent=_traceparent(request))
+        traceparent, tracestate = trace_of(request)
+        job = self.send(address, data, traceparent=traceparent, tracestate=tracestate)
         request.job_id = job.id
         try:
             return await job
@@ -123,6 +124,8 @@ class RestWorker(Worker):
         kind = error.type if isinstance(error, JobError) else type(error).__name__
         if code >= 500:
             self.metrics.record_error(kind)
+            if request.span is not None:
+                request.span.failed(error)
         if isinstance(error, HTTPException):
             _copy_headers(error, request)
             return request.error(code, kind, str(error.description).encode("utf-8", "replace").decode())
@@ -225,9 +228,3 @@ def _meanings(text: str) -> list[Any]:
     """Return *text*, and the number, bool or null that it is in JSON."""
     value = loads(text) if len(text) < 100 and _SCALAR.fullmatch(text) else text
     return [text] if value == text or value in (inf, -inf) else [text, value]
-
-
-def _traceparent(request: LimitedRequest) -> str | None:
-    """Return the W3C trace context of *request*; None if it has none. One that is not valid is ignored."""
-    header = request.getHeader(b"traceparent")
-    return header.decode() if header is not None and _TRACEPARENT.fullmatch(header) else None

@@ -17,6 +17,7 @@ EXAMPLES = {
     "decade, facade, deadbeef": "decade, facade, deadbeef",
     "a\n  b\tc ": "a b c",
     "größte 5 €": "größte # €",
+    "red \x1b[31m": "red \\x#b[#m",
     "": "",
 }
 

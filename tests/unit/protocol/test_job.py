@@ -32,7 +32,7 @@ class Jobs(BodyCase):
 
     def test_the_body_has_the_documented_fields(self) -> None:
         self.assertEqual(
-            job(tries=2, sent=1_795_449_588_399).body(100.0),
+            job(tries=2, sent=1_795_449_588_399.25).body(100.0),
             {
                 "id": "7c3e-1",
                 "workers_list": ["WD:*", YOU],
@@ -42,20 +42,20 @@ class Jobs(BodyCase):
                 "origin": ME,
                 "tries": 2,
                 "deadline": 30_000,
-                "sent": 1_795_449_588_399,
+                "sent": 1_795_449_588_399.25,
             },
         )
 
     def test_it_arrives_in_every_format_with_the_deadline_on_the_local_clock(self) -> None:
         for codec in (JSON, BSON, MESSAGEPACK):
             arrived = Job.from_body(
-                codec.decode(codec.encode(job(tries=2, sent=1_795_449_588_399).body(100.0))),
+                codec.decode(codec.encode(job(tries=2, sent=1_795_449_588_399.25).body(100.0))),
                 200.0,
                 redelivered=True,
                 traceparent="00-a",
             )
             expected = job(
-                tries=2, deadline=230.0, redelivered=True, traceparent="00-a", sent=1_795_449_588_399
+                tries=2, deadline=230.0, redelivered=True, traceparent="00-a", sent=1_795_449_588_399.25
             )
             self.assertEqual(arrived, expected)
 
@@ -70,6 +70,10 @@ class Jobs(BodyCase):
             }
         )
         self.assertEqual((arrived.origin, arrived.tries, arrived.deadline), ("WA:1461679731775", 0, 230.0))
+
+    def test_the_time_of_the_send_may_be_a_whole_number_or_missing(self) -> None:
+        self.assertEqual(self.read(body(sent=1_795_449_588_399)).sent, 1_795_449_588_399)
+        self.assertEqual(self.read(body()).sent, 0)
 
     def test_a_job_without_data(self) -> None:
         without = body()

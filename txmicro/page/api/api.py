@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from txmicro import _version
 from txmicro.manager import SystemManager
-from txmicro.operations.dead_letter import LetterRow
 from txmicro.operations.letter_filter import LetterFilter
 from txmicro.page.access import OPERATOR, Access
 from txmicro.page.audit import LINES, Audit
@@ -18,24 +17,29 @@ from txmicro.page.memory.queries import MOST, FailureQuery, JobQuery
 from txmicro.page.monitor import Monitor
 from txmicro.page.site import PageRoute, Refusal
 
-from . import answers, paging
+from . import answers
 from .endpoint import ANY_TYPE, TYPE, Call, Endpoint, Parameter
 from .events import Events
 from .gateway import Gateway
 from .openapi import describe
-from .schema import BOOLEAN, array, choice, number, one_of, record, text, whole
+from .paging import AFTER, decode, encode, place_of
+from .schema import BOOLEAN, Schema, array, choice, number, one_of, record, text, whole
 
-KEYS: Final = 10_000
+KEYS: Final = 1_000
 """The most dead letters that one request names."""
 
-_KEY: Final = text(1_000, shortest=1)
+_KEY: Final = text(500, shortest=1)
 _TEXT: Final = text(500)
 _TYPE: Final = Parameter("type", TYPE, "worker type")
 _OF_TYPE: Final = Parameter("type", ANY_TYPE, "only this worker type; empty: all", "")
 _SEARCH: Final = Parameter("search", _TEXT, "only what contains this text, in any case", "")
 _ERROR: Final = Parameter("error", _TEXT, "only this type of error", "")
-_SINCE: Final = Parameter("since", number(), "only since this time, in Unix seconds", None)
-_AFTER: Final = Parameter("after", text(2_000), "the next of the page before", "")
+_TIME: Final = number(high=1e11)
+_SINCE: Final = Parameter("since", _TIME, "only since this time, in Unix seconds", None)
+
+
+def _after(schema: Schema) -> Parameter:
+    return Parameter("after", schema, "the next of the page before", "")
 
 
 def _limit(default: int, high: int) -> Parameter:
@@ -157,7 +161,7 @@ class Api:
                 Parameter("state", choice("", "alive", "suspect"), "only in this state; empty: any", ""),
                 _SEARCH,
                 _limit(100, 1_000),
-                _AFTER,
+                _after(text(200)),
             ],
         )
         yield Endpoint(
@@ -210,9 +214,9 @@ class Api:
                 Parameter("group", text(64), "only failures of this group; empty: all", ""),
                 _SEARCH,
                 _SINCE,
-                Parameter("until", number(), "only until this time, in Unix seconds", None),
+                Parameter("until", _TIME, "only until this time, in Unix seconds", None),
                 _limit(50, MOST),
-                _AFTER,
+                _after(text(18, pattern="^[0-9]{0,18}$")),
             ],
         )
         yield Endpoint(
@@ -266,7 +270,7 @@ class Api:
                 Parameter("message", _TEXT, "only this message, except for its numbers, ids and quotes", ""),
                 Parameter("reason", _TEXT, "only this reason", ""),
                 _limit(50, 1_000),
-                _AFTER,
+                _after(AFTER),
             ],
             errors=[404, 409],
         )
@@ -302,14 +306,13 @@ class Api:
         query = dict(call.query)
         limit, after = query.pop("limit"), query.pop("after")
         wanted = LetterFilter(**query)
-        before = paging.decode(after) if after else None
         rows, total = await self._letters.rows(call.path["type"])
         chosen = [row for row in rows if wanted.matches(row)]
-        rest = [row for row in chosen if before is None or _place(row) < before]
+        rest = [row for row in chosen if not after or place_of(row) < decode(after)]
         page = rest[:limit]
         return {
             "total": total if wanted == LetterFilter() else len(chosen),
-            "next": paging.encode(*_place(page[-1])) if len(rest) > limit else None,
+            "next": encode(place_of(page[-1])) if len(rest) > limit else None,
             "letters": [row._asdict() for row in page],
         }
 
@@ -354,8 +357,3 @@ class Api:
             lambda _call: self.description,
             answers.DESCRIPTION,
         )
-
-
-def _place(row: LetterRow) -> tuple[float, str]:
-    """Return the place of *row* in the list; the highest is the first."""
-    return row.died or 0.0, row.key

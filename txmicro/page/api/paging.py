@@ -1,24 +1,40 @@
-"""Pages of a sorted list: the opaque ``next`` and ``after``."""
+"""Pages of the list of dead letters: the opaque ``next`` and ``after``."""
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Final, NamedTuple
 
-from txmicro.errors import BadRequest
+from txmicro.operations.dead_letter import LetterRow
+
+from .schema import Schema, text
+
+_LONGEST: Final = 1_000
+
+AFTER: Final[Schema] = text(_LONGEST + 17, pattern=f"^([0-9]{{1,16}}_[\\s\\S]{{1,{_LONGEST}}})?$")
+"""The schema of ``after``; empty: the first page."""
 
 
-def encode(time: float, key: str) -> str:
-    """Return the ``next`` that names the place after an item: its time and its key."""
-    return urlsafe_b64encode(f"{time!r} {key}".encode()).decode().rstrip("=")
+class Place(NamedTuple):
+    """The place of a dead letter in the list. The highest is the first.
 
-
-def decode(after: str) -> tuple[float, str]:
-    """Return the time and the key in *after*.
-
-    :raise BadRequest: it is not what a page's ``next`` was.
+    :ivar died: in milliseconds of Unix time; 0: unknown.
     """
-    try:
-        time, _, key = urlsafe_b64decode(after + "=" * (-len(after) % 4)).decode().partition(" ")
-        return float(time), key
-    except ValueError as error:
-        raise BadRequest("after is not valid; expected the 'next' of the page before") from error
+
+    died: int
+    key: str
+
+
+def place_of(row: LetterRow) -> Place:
+    """Return the place of *row*."""
+    return Place(max(0, round((row.died or 0.0) * 1000)), row.key)
+
+
+def encode(place: Place) -> str:
+    """Return the ``next`` of a page that ends with *place*."""
+    return f"{place.died}_{place.key}"
+
+
+def decode(after: str) -> Place:
+    """Return the place in *after*, which matches :data:`AFTER` and is not empty."""
+    died, _, key = after.partition("_")
+    return Place(int(died), key)

@@ -15,7 +15,7 @@ LARGEST: Final = 2**53
 """The largest whole number: above it, JSON parsers may round."""
 
 _WHOLE: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})")
-_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,9})?")
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 
 
 def text(longest: int, *, pattern: str = "", shortest: int = 0) -> Schema:
@@ -36,9 +36,9 @@ def whole(low: int = 0, high: int = LARGEST) -> Schema:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
-def number(low: float = 0.0) -> Schema:
-    """Return the schema of the numbers from *low*."""
-    return {"type": "number", "minimum": low}
+def number(low: float = 0.0, high: float | None = None) -> Schema:
+    """Return the schema of the numbers from *low* to *high* (None: without a limit, in an answer)."""
+    return {"type": "number", "minimum": low, **({} if high is None else {"maximum": high})}
 
 
 BOOLEAN: Final[Schema] = {"type": "boolean"}
@@ -134,10 +134,9 @@ def _check_integer(schema: Schema, value: Any, where: str) -> None:
 
 
 def _check_number(schema: Schema, value: Any, where: str) -> None:
-    low = schema["minimum"]
-    _expect(
-        type(value) in (int, float) and low <= value < LARGEST, value, where, f"a number of at least {low:g}"
-    )
+    low, high = schema["minimum"], schema["maximum"]
+    fits = type(value) in (int, float) and low <= value <= high
+    _expect(fits, value, where, f"a number from {low:g} to {high:g}")
 
 
 def _check_boolean(_schema: Schema, value: Any, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -17,13 +18,15 @@ _LATEST: Final = 2**36  # Unix seconds; the year 4147
 _LONGEST: Final = 10.0**9  # seconds
 _GREATEST: Final = 1e300
 _MOST: Final = 10**6  # hops and attempts
+_LINE: Final = re.compile(r"[^\t\r\n]+")
 _KINDS: Final = frozenset(KINDS)
 
 
 def clean(records: Iterable[Record], now: float) -> list[Record]:
     """Return *records* with bounded values, without those of no job or of an unknown kind.
 
-    A text is cut, and control characters are escaped. A time that is not a time becomes *now*, in Unix seconds.
+    A text is cut, and control characters are escaped; a message may have several lines. A time that is not a time
+    becomes *now*, in Unix seconds.
     """
     return [_clean(record, now) for record in records if record.kind in _KINDS and record.job]
 
@@ -44,14 +47,23 @@ def _clean(record: Record, now: float) -> Record:
         _seconds(seconds),
         _text(outcome, _MARK),
         _text(error, _NAME),
-        _text(message, LONGEST_MESSAGE),
+        _lines(message),
         _text(trace, _MARK),
-        _text(text, LONGEST_MESSAGE),
+        _lines(text),
     )
 
 
 def _text(value: Any, longest: int) -> str:
-    return printable(value[:longest])[:longest] if value and isinstance(value, str) else ""
+    if not value or not isinstance(value, str):
+        return ""
+    cut = value[:longest]
+    return cut if cut.isascii() and cut.isprintable() else printable(cut)[:longest]
+
+
+def _lines(value: Any) -> str:
+    if not value or not isinstance(value, str):
+        return ""
+    return _LINE.sub(lambda found: printable(found[0]), value[:LONGEST_MESSAGE])[:LONGEST_MESSAGE]
 
 
 def _is_number(value: Any) -> bool:

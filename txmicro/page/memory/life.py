@@ -26,6 +26,7 @@ FAILING: Final = frozenset({records.FAILED, records.RETRIED, records.DEAD_LETTER
 
 _FINAL: Final = frozenset({records.SUCCEEDED, records.FAILED, records.CANCELED})
 _SETTLING: Final = frozenset({records.RAN, records.REQUEUED, records.DISCARDED})
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DEFAULTS: Final = tuple(Record._field_defaults.values())
 _REQUIRED: Final = len(Record._fields) - len(_DEFAULTS)
 
@@ -183,7 +184,7 @@ def _time(step: Record) -> float:
 
 def encode(steps: Sequence[Record]) -> str:
     """Return *steps* as a JSON text, without the job's id and without defaults at the ends."""
-    return json.dumps([_trim(step) for step in steps], ensure_ascii=False, separators=(",", ":"))
+    return _ENCODE([_trim(step) for step in steps])
 
 
 def _trim(step: Record) -> list[object]:

@@ -30,16 +30,16 @@ from .queries import FailureQuery, JobQuery
 from .schema import is_broken
 from .writing import Writer
 
-INTERVAL: Final = 1.0
-"""Seconds between two transactions."""
+INTERVAL: Final = 2.0
+"""Seconds between two transactions: most jobs are written once, although several processes report each of them."""
 BATCH: Final = 5_000
 """The most records in a transaction."""
 MAX_UNWRITTEN: Final = 50_000
 """How many records wait to be written. Further ones are dropped, and counted."""
 RETRY: Final = 5.0
 """Seconds until a batch is written again that could not be written."""
-MAX_IN_MEMORY: Final = 10_000
-"""How many jobs are remembered in memory at most, if the file cannot be used."""
+MAX_IN_MEMORY: Final = 50_000
+"""How many jobs are remembered without a file at most: about 40 MB."""
 READERS: Final = 2
 """The most queries that run at once."""
 
@@ -52,7 +52,7 @@ class JobMemory:
 
     :param reactor: the reactor in whose thread it is used.
     :param path: its file; empty: it is in memory, and lost when the process ends.
-    :param limit: how many jobs are remembered.
+    :param limit: how many jobs are remembered; in memory, at most :data:`MAX_IN_MEMORY`.
     :param clock: times the transactions; None: the reactor. :param unix_time: returns the Unix time, in seconds.
     :ivar dropped: how many records were dropped because too many waited, or could not be written.
     """
@@ -92,8 +92,13 @@ class JobMemory:
         """Return how many jobs are remembered; 0 until the file is open."""
         return self._writer.counts.total if self._writer else 0
 
+    @property
+    def failure_changes(self) -> int:
+        """A number that is another one when the groups of failures have changed."""
+        return self._writer.failure_changes if self._writer else 0
+
     def add(self, records: Iterable[Record]) -> None:
-        """Remember *records*: within about a second, queries find them. Never fails."""
+        """Remember *records*: within about two seconds, queries find them. Never fails."""
         self._unwritten.extend(records)
         excess = len(self._unwritten) - MAX_UNWRITTEN
         if excess > 0:
@@ -124,10 +129,11 @@ class JobMemory:
         """
         return self._ask(reading.failures, query)
 
-    def dead_letters(self, group: str) -> Deferred[list[str]]:
-        """Fire with the keys of the jobs of a group of failures that are dead letters, as far as known.
+    def dead_letters(self, group: str) -> Deferred[dict[str, Any] | None]:
+        """Fire with ``{"type", "keys"}``, the keys of those jobs of a group of failures that are dead letters.
 
-        Letters that were requeued or discarded without the manager's knowledge are among them.
+        None: the group is not known. Letters that were requeued or discarded without the manager's knowledge are
+        among them.
 
         Fails with :class:`~txmicro.stores.errors.StoreError`. Canceling it ends the wait.
         """
@@ -239,11 +245,8 @@ class JobMemory:
 
     def _open(self) -> None:
         file = open_file(self._path, self._damaged)
-        lost = file.in_memory and self._path
-        self._file, self._writer = (
-            file,
-            Writer(file.connection, min(self._limit, MAX_IN_MEMORY) if lost else self._limit),
-        )
+        limit = min(self._limit, MAX_IN_MEMORY) if file.in_memory else self._limit
+        self._file, self._writer = file, Writer(file.connection, limit)
 
     def _opened(self, _: None) -> None:
         if self._file.problems:

@@ -82,6 +82,7 @@ class Writer:
 
     :param limit: how many jobs are remembered.
     :ivar counts: how many are.
+    :ivar failure_changes: a number that grows with each change of the groups of failures.
     """
 
     def __init__(self, connection: sqlite3.Connection, limit: int) -> None:
@@ -91,6 +92,7 @@ class Writer:
         self.counts = Counts(sum(by_failed.values()), by_failed.get(1, 0))
         (newest,) = connection.execute("SELECT max(number) FROM jobs").fetchone()
         self._newest: int = newest or 0
+        self.failure_changes = 0
 
     @property
     def excess(self) -> bool:
@@ -210,6 +212,7 @@ class Writer:
         was, had_died = (old.grp, old.dead is not None) if old else (None, False)
         total, failed = self.counts
         self.counts = Counts(total + (old is None), failed + row.failed - (old is not None and old.failed))
+        self.failure_changes += row.grp is not None or was is not None
         if row.grp is not None:
             time = row.sent if summary.ended is None else summary.ended
             died = row.dead is not None
@@ -249,5 +252,6 @@ class Writer:
                 counts[1] += row.dead is not None
         for group, (number, dead) in left.items():
             self._leave(group, number, dead)
+        self.failure_changes += len(left)
         total, all_failed = self.counts
         self.counts = Counts(total - len(rows), all_failed - len(rows) * failed)

@@ -5,6 +5,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from txmicro.monitoring.grouping import normalize
 from txmicro.monitoring.records import KINDS, RAN, Record
 from txmicro.page.memory.cleaning import LONGEST_MESSAGE, clean
 
@@ -50,8 +51,16 @@ class CleanTests(SynchronousTestCase):
         self.assertEqual(len(record.message), LONGEST_MESSAGE)
 
     def test_control_characters_and_surrogates_are_escaped(self) -> None:
-        self.assertEqual(self.cleaned(message="a\0b\x1b[2J\ud800\n").message, "a\\x00b\\x1b[2J\\ud800\\n")
+        self.assertEqual(self.cleaned(message="a\0b\x1b[2J\ud800").message, "a\\x00b\\x1b[2J\\ud800")
+        self.assertEqual(self.cleaned(error="a\nb\u2028").error, "a\\nb\\u2028")
         self.assertEqual(len(self.cleaned(message="\0" * LONGEST_MESSAGE).message), LONGEST_MESSAGE)
+
+    def test_a_message_may_have_lines(self) -> None:
+        self.assertEqual(self.cleaned(text="a\n\tb\r\n\0").text, "a\n\tb\r\n\\x00")
+
+    def test_a_message_is_in_the_same_group_before_and_after(self) -> None:
+        message = "a\n\tb 7\r\n\x1b[2J \x85\u2028\ud800 'c\0'  "
+        self.assertEqual(normalize(self.cleaned(message=message).message), normalize(message))
 
     def test_a_text_that_is_not_one_is_empty(self) -> None:
         nothing: Any = {"a": 1}

@@ -85,8 +85,8 @@ class MemoryTests(TestCase):
             self.assertEqual(job and [step["kind"] for step in job["steps"]], ["ran"])
             self.assertIsNone(await made.job("a-2"))
             [group] = (await made.failures(FailureQuery()))["groups"]
-            self.assertEqual((group["count"], group["sample"]), (1, "a-1"))
-            self.assertEqual(await made.dead_letters(group["id"]), [])
+            self.assertEqual((group["count"], group["sample"], made.failure_changes), (1, "a-1", 1))
+            self.assertEqual(await made.dead_letters(group["id"]), {"type": "Invoices", "keys": []})
             with self.assertRaises(BadRequest):
                 await made.jobs(JobQuery(after="x"))
 

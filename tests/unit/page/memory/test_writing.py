@@ -228,7 +228,7 @@ class QueryTests(MemoryCase):
             self.assertEqual(self.found(**{name: "\ud800"}), [])
         self.assertEqual(self.groups(type="\ud800") + self.groups(search="\ud800"), [])
         self.assertIsNone(reading.job(self.file.connection, "\ud800"))
-        self.assertEqual(reading.dead_letters(self.file.connection, "\ud800"), [])
+        self.assertIsNone(reading.dead_letters(self.file.connection, "\ud800"))
 
     def test_page_by_page_every_job_is_found_once(self) -> None:
         conditions: tuple[dict[str, Any], ...] = ({}, {"search": "0"}, {"type": "Mails"})
@@ -294,6 +294,17 @@ class FailureTests(MemoryCase):
         )
         self.check()
 
+    def test_changes_of_the_groups_are_counted(self) -> None:
+        self.write(ran("a-1"), sent("a-2"))
+        self.assertEqual(self.writer.failure_changes, 0)
+        changes = [0]
+        for record in (failed("a-2"), dead("a-2", NOW + 1), Record(records.REQUEUED, NOW + 2, "a-2")):
+            self.write(record)
+            changes.append(self.writer.failure_changes)
+        self.assertEqual(changes, sorted(set(changes)))
+        self.write(ran("a-2", NOW + 3))
+        self.assertEqual(self.writer.failure_changes, changes[-1])
+
     def test_a_job_counts_once_however_often_it_has_failed(self) -> None:
         self.write(failed("a-1", NOW, outcome=records.RETRIED))
         self.write(failed("a-1", NOW + 1, outcome=records.RETRIED), failed("a-1", NOW + 2))
@@ -319,11 +330,12 @@ class FailureTests(MemoryCase):
         [group] = self.groups()
         self.assertEqual((group["count"], group["dead"]), (3, 3))
         letters = reading.dead_letters(self.file.connection, group["id"])
-        self.assertEqual(letters, ["a-0/0", "a-1/0", "a-2/0"])
+        self.assertEqual(letters, {"type": "Invoices", "keys": ["a-0/0", "a-1/0", "a-2/0"]})
         self.write(Record(records.REQUEUED, NOW + 2, "a-0"), Record(records.DISCARDED, NOW + 2, "a-1"))
         [group] = self.groups()
         self.assertEqual((group["count"], group["dead"]), (2, 1))
-        self.assertEqual(reading.dead_letters(self.file.connection, group["id"]), ["a-2/0"])
+        letters = reading.dead_letters(self.file.connection, group["id"])
+        self.assertEqual(letters, {"type": "Invoices", "keys": ["a-2/0"]})
         self.assertEqual(self.found(outcome="dead"), ["a-2"])
         self.check()
 
