@@ -376,6 +376,40 @@ class PasswordTests(ConfigCase):
             self.assertEqual(mask(harmless), harmless)
 
 
+class AccountTests(ConfigCase):
+    """The accounts of the page."""
+
+    def test_accounts_from_the_file_and_from_the_environment(self) -> None:
+        given = {"page_readers": ["ann:a secret of ann".replace(" ", "-")]}
+        config = load(self.file(given), {"TXMICRO_PAGE_OPERATORS": "bob:secret-of-bob, eve:secret-of-eve"})
+        self.assertEqual(config.page_readers, ("ann:a-secret-of-ann",))
+        self.assertEqual(config.page_operators, ("bob:secret-of-bob", "eve:secret-of-eve"))
+
+    def test_a_secret_is_never_shown(self) -> None:
+        config = Config(page_operators=("bob:secret-of-bob",))
+        self.assertIn("page_operators=['bob:***']", repr(config))
+        for value in (
+            ["bob:secret"],
+            ["secret-of-bob"],
+            ["b b:secret-of-bob"],
+            "bob:secret-of-bob",
+            {"secret": 1},
+        ):
+            (problem,) = self.problems({"page_operators": value})
+            self.assertTrue(problem.startswith("page_operators: "), problem)
+            self.assertIn('expected a list of "name:secret"', problem)
+            self.assertNotIn("secret", problem.partition("expected")[0])
+
+    def test_names_and_secrets_are_different(self) -> None:
+        (problem,) = self.problems(
+            {"page_readers": ["a:secret-of-one"], "page_operators": ["a:secret-of-two"]}
+        )
+        self.assertIn("the name a is there twice", problem)
+        (problem,) = self.problems({"page_readers": ["a:secret-of-one", "b:secret-of-one"]})
+        self.assertIn("two accounts have the same secret", problem)
+        self.assertNotIn("of-one", problem)
+
+
 class DescribeTests(SynchronousTestCase):
     def test_every_key_has_a_meaning_and_a_default(self) -> None:
         rows = describe()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Final
 
 from txmicro import _version
 from txmicro.manager import SystemManager
+from txmicro.monitoring import records
+from txmicro.monitoring.records import Record
 from txmicro.operations.letter_filter import LetterFilter
 from txmicro.page.access import OPERATOR, Access
 from txmicro.page.audit import LINES, Audit
-from txmicro.page.dead_letters import DeadLetterOperations, Settled
+from txmicro.page.dead_letters import DeadLetterOperations, Interruption, Settled
 from txmicro.page.memory.memory import JobMemory
 from txmicro.page.memory.queries import MOST, FailureQuery, JobQuery
 from txmicro.page.monitor import Monitor
 from txmicro.page.site import PageRoute, Refusal
+from txmicro.util.log_levels import LEVELS
 
 from . import answers
 from .endpoint import ANY_TYPE, TYPE, Call, Endpoint, Parameter
@@ -47,6 +50,15 @@ def _limit(default: int, high: int) -> Parameter:
 
 
 _LETTER_FILTER: Final = record({}, {"search": _TEXT, "error": _TEXT, "message": _TEXT, "reason": _TEXT})
+_LOG_LEVEL: Final = record(
+    {
+        "component": text(
+            1_010, pattern=r"^(\*|[A-Za-z0-9_-]{1,100}(\.[A-Za-z0-9_-]{1,100}){0,9})$", shortest=1
+        ),
+        "level": choice("", *LEVELS),
+    },
+    {"type": ANY_TYPE},
+)
 _SETTLE: Final = one_of(
     record({}, {"keys": array(_KEY, KEYS), "filter": _LETTER_FILTER, "dry_run": BOOLEAN}),
     ["keys", "filter"],
@@ -59,7 +71,6 @@ class Api:
     :param manager: the SystemManager. :param monitor: watches the workers.
     :param letters: the dead letters. :param access: decides who may use the API.
     :param clock: a reactor, or a ``Clock``. :param time: gives Unix time, in seconds.
-    :param more: further endpoints.
     :ivar memory: remembers jobs; None: the process is starting or stopping.
     """
 
@@ -74,16 +85,14 @@ class Api:
         *,
         clock: Any,
         time: Callable[[], float],
-        more: Sequence[Endpoint] = (),
     ) -> None:
         self._manager = manager
         self._monitor = monitor
         self._letters = letters
         self._time = time
-        self._more = more
         self._audit = Audit(time)
         self._gateway = Gateway(access, self._audit)
-        self._events = Events(monitor, clock)
+        self._events = Events(monitor, lambda: self.memory.failure_changes if self.memory else 0, clock)
 
     @property
     def routes(self) -> list[PageRoute]:
@@ -107,7 +116,6 @@ class Api:
             *self._about_jobs(),
             *self._about_letters(),
             *self._about_itself(),
-            *self._more,
         ]
 
     @cached_property
@@ -317,24 +325,39 @@ class Api:
         }
 
     async def _requeue(self, call: Call) -> Any:
-        return await self._settle(call, self._letters.requeue)
+        return await self._settle(call, self._letters.requeue, records.REQUEUED)
 
     async def _discard(self, call: Call) -> Any:
-        return await self._settle(call, self._letters.discard)
+        return await self._settle(call, self._letters.discard, records.DISCARDED)
 
-    async def _settle(self, call: Call, settle: Callable[..., Any]) -> Any:
+    async def _settle(self, call: Call, settle: Callable[..., Any], happened: str) -> Any:
         kind, body = call.path["type"], call.body
         chosen = body["keys"] if "keys" in body else LetterFilter(**body["filter"])
         if body.get("dry_run", False):
             matched = await self._letters.count(kind, chosen)
             return {"matched": matched, "done": 0, "expired": 0, "dry_run": True}
-        settled: Settled = await settle(call.caller.name, kind, chosen)
+        try:
+            settled: Settled = await settle(call.caller.name, kind, chosen)
+        except Interruption as interruption:
+            self._remember(interruption.settled, happened, call)
+            raise
+        self._remember(settled, happened, call)
         return {
             "matched": settled.matched,
             "done": settled.done,
             "expired": settled.expired,
             "dry_run": False,
         }
+
+    def _remember(self, settled: Settled, happened: str, call: Call) -> None:
+        """Add to the lives of the jobs what the operator has done."""
+        if self.memory is not None:
+            jobs = (key.rpartition("/") for key in settled.keys)
+            self.memory.add(
+                Record(happened, self._time(), job, int(hop), text=call.caller.name)
+                for job, _, hop in jobs
+                if hop.isascii() and hop.isdecimal()
+            )
 
     # The API itself
 
@@ -350,6 +373,25 @@ class Api:
             query=[_limit(100, LINES)],
         )
         yield Endpoint(
+            "logLevels",
+            "GET",
+            "/api/log-levels",
+            "The levels of the manager's log, by component",
+            lambda _call: {"levels": self._manager.log_levels},
+            answers.LOG_LEVELS,
+        )
+        yield Endpoint(
+            "setLogLevel",
+            "POST",
+            "/api/log-levels",
+            "Set the level of a component in all processes, or in those of a worker type, until they end",
+            self._set_log_level,
+            answers.NOTHING,
+            role=OPERATOR,
+            body=_LOG_LEVEL,
+            action="set a log level",
+        )
+        yield Endpoint(
             "description",
             "GET",
             "/api/openapi.json",
@@ -357,3 +399,10 @@ class Api:
             lambda _call: self.description,
             answers.DESCRIPTION,
         )
+
+    def _set_log_level(self, call: Call) -> Any:
+        try:
+            self._manager.set_log_level(**call.body)
+        except ValueError as error:
+            raise Refusal(400, "BadRequest", str(error)) from error
+        return {}

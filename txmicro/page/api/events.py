@@ -37,11 +37,14 @@ class Events:
     A client that reads slowly misses events. Each ``update`` is complete, so it needs only the latest.
 
     :param source: says when there is something new.
+    :param failure_changes: returns a number that is another one when the groups of failures have changed.
     :param clock: a reactor, or a ``Clock``.
     """
 
-    def __init__(self, source: Source, clock: Any) -> None:
+    def __init__(self, source: Source, failure_changes: Callable[[], int], clock: Any) -> None:
         self._source = source
+        self._failure_changes = failure_changes
+        self._known_changes = 0
         self._clock = clock
         self._clients: set[_Client] = set()
         self._watches: list[Callable[[], None]] = []
@@ -62,6 +65,7 @@ class Events:
         self._clients.add(client)
         request.notifyFinish().addBoth(lambda _: self._left(client))
         if not self._watches:
+            self._known_changes = self._failure_changes()
             self._watches = [
                 self._source.when_changed(self._changed),
                 self._source.when_line(partial(self.send, "line")),
@@ -82,6 +86,10 @@ class Events:
 
     def _changed(self) -> None:
         self.send("update", self._source.overview())
+        changes = self._failure_changes()
+        if changes != self._known_changes:
+            self._known_changes = changes
+            self.send("failures", {})
 
     def _left(self, client: _Client) -> None:
         self._clients.discard(client)
