@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
@@ -33,6 +33,8 @@ from .protocol.address import check_type, parse_id
 from .protocol.handlers import EventHandler, JobHandler
 from .protocol.job import LONGEST_TIMEOUT, is_seconds
 from .protocol.notifications import Announcement
+from .protocol.span import Span, end_with
+from .protocol.trace_headers import TraceContext, trace_headers
 from .receiving import running_job
 from .receiving.retry import RetryPolicy
 from .receiving.runner import is_coroutine_function
@@ -42,6 +44,9 @@ from .runtime.threads import Threads
 from .sending.future import JobFuture
 from .util.once import Once
 from .util.reactor_thread import check_thread
+
+_LOG_LINES: Final = "log."
+"""The beginning of the topics of log lines, which have no spans."""
 
 
 class Worker(Service):
@@ -427,7 +432,17 @@ class Worker(Service):
         """
         check_thread("publish")
         publisher = self._running_engine.channel.publisher
-        publisher.emit(topic, publisher.encode({"data": data, "sender": self.id}))
+        body = publisher.encode({"data": data, "sender": self.id})
+        if topic.startswith(_LOG_LINES):  # a line about a span would otherwise be one more span
+            publisher.emit(topic, body)
+            return
+        trace, tracer = running_job.trace(), self.bus.tracer
+        if tracer is None:
+            publisher.emit(topic, body, trace_headers(*trace) or None)
+            return
+        span, trace = tracer.publish(topic, self.id, trace)
+        publisher.emit(topic, body, trace_headers(*trace) or None)
+        span.end()
 
     def subscribe(self, pattern: str, handler: EventHandler, *, group: bool = False) -> Deferred[None]:
         """Call ``handler(topic, data)`` for each event whose topic matches *pattern*.
@@ -443,12 +458,27 @@ class Worker(Service):
         if self._engine is None:
             self._early_subscriptions.append((pattern, handler, group))
             return succeed(None)
-        handle = partial(self._handle_event, handler)
+        handle = partial(self._handle_event, handler, pattern)
         return Deferred.fromCoroutine(self._engine.channel.subscribe(pattern, handle, group))
 
-    def _handle_event(self, handler: EventHandler, topic: str, data: Any) -> None:
+    def _handle_event(
+        self, handler: EventHandler, pattern: str, topic: str, data: Any, trace: TraceContext
+    ) -> None:
         if self._closing:  # closed() releases what the handler needs
             return
+        span: Span | None = None
+        if self.bus.tracer is not None and not topic.startswith(_LOG_LINES):
+            span, trace = self.bus.tracer.handle(topic, pattern, self.id, trace)
+        token = running_job.enter_event(self.id, trace)
+        try:
+            if span is None:
+                handling = maybeDeferred(handler, topic, data)
+            else:
+                handling = span.run(maybeDeferred, handler, topic, data)
+        finally:
+            running_job.leave(token)
+        if span is not None:
+            end_with(span, handling)
 
         def log_failure(failure: Failure) -> None:
             self.log.failure(
@@ -460,7 +490,7 @@ class Worker(Service):
                 recurring=True,
             )
 
-        maybeDeferred(handler, topic, data).addErrback(log_failure)
+        handling.addErrback(log_failure)
 
     def list_workers(self, timeout: float = 5.0) -> Deferred[list[dict[str, Any]]]:
         """Ask a SystemManager which workers are on the bus.

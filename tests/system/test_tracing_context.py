@@ -8,14 +8,14 @@ from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Tracer, get_current_span
+from opentelemetry.trace import SpanKind, Tracer, get_current_span
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
 from twisted.trial.unittest import TestCase
 
 from tests.support.programs import reactor
-from tests.support.spans import Spans, TracedSystemTestCase, span_id
+from tests.support.spans import Spans, TracedSystemTestCase, attributes, span_id
 from tests.support.system import SystemTestCase
 from txmicro.protocol.job import Forward, Job
 from txmicro.testing import running
@@ -215,3 +215,96 @@ class WithoutTracerTests(SystemTestCase):
         job = sender.send("WB:*", traceparent=SAMPLED, tracestate="vendor=1")
         self.result(job.when_done(), 1)
         self.assertEqual(seen, [(SAMPLED, "vendor=1")] * 3)
+
+
+class EventTests(TracedSystemTestCase):
+    """Events carry a trace context, too."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.sender, self.subscriber = Worker("WA"), Worker("WS")
+        self.seen: list[tuple[str | None, str | None]] = []
+
+        async def last(job: Job) -> None:
+            self.seen.append((job.traceparent, job.tracestate))
+
+        self.last = Worker("WC", do_job=last)
+
+    async def handle(self, topic: str, data: Any) -> None:
+        await self.subscriber.send("WC:*")
+
+    def publish_in_a_job(self, topic: str, **send: Any) -> None:
+        async def publish(job: Job) -> None:
+            self.first.publish(topic, 5)
+
+        self.first = Worker("WB", do_job=publish)
+        self.processes()
+        self.result(self.subscriber.subscribe("order.*" if topic.startswith("order") else "#", self.handle))
+        self.result(self.sender.send("WB:*", **send).when_done(), 1)
+
+    def processes(self) -> None:
+        self.process(self.sender, self.first, self.subscriber, self.last)
+
+    def test_an_event_is_part_of_the_trace_of_its_publisher(self) -> None:
+        self.publish_in_a_job("order.7")
+        event = ["publish txmicro.events", ["process order.*", ["send WC", ["process WC"]]]]
+        self.assertEqual(self.spans.tree(), [["send WB", ["process WB", event]]])
+        publish, process = self.spans.one("publish txmicro.events"), self.spans.one("process order.*")
+        self.assertEqual((publish.kind, process.kind), (SpanKind.PRODUCER, SpanKind.CONSUMER))
+        same = {
+            "messaging.system": "rabbitmq",
+            "messaging.destination.name": "txmicro.events:order.7",
+            "messaging.rabbitmq.destination.routing_key": "order.7",
+        }
+        self.assertEqual(
+            dict(attributes(publish)),
+            {
+                **same,
+                "messaging.operation.name": "publish",
+                "messaging.operation.type": "send",
+                "messaging.client.id": self.first.id,
+            },
+        )
+        self.assertEqual(
+            dict(attributes(process)),
+            {
+                **same,
+                "messaging.operation.name": "process",
+                "messaging.operation.type": "process",
+                "messaging.destination.template": "order.*",
+                "messaging.client.id": self.subscriber.id,
+            },
+        )
+
+    def test_an_error_of_its_handler_is_recorded(self) -> None:
+        async def fail(topic: str, data: Any) -> None:
+            raise KeyError(data)
+
+        self.process(self.sender, self.subscriber)
+        self.result(self.subscriber.subscribe("order.*", fail))
+        self.sender.publish("order.7", 5)
+        self.advance(0.2)
+        self.assertEqual(self.spans.tree(), [["publish txmicro.events", ["process order.*"]]])
+        self.assertEqual(attributes(self.spans.one("process order.*"))["error.type"], "KeyError")
+        self.flushLoggedErrors(KeyError)
+
+    def test_log_lines_have_no_spans(self) -> None:
+        """Otherwise each line of a logger worker would be one more span."""
+        self.publish_in_a_job("log.info.WB")
+        self.assertEqual(self.spans.tree(), [["send WB", ["process WB"]], ["send WC", ["process WC"]]])
+
+
+class EventWithoutTracerTests(EventTests):
+    """Without a tracer, an event carries the context of the job whose handler publishes it."""
+
+    def processes(self) -> None:
+        SystemTestCase.process(self, self.sender, self.first, self.subscriber, self.last)
+
+    def test_an_event_is_part_of_the_trace_of_its_publisher(self) -> None:
+        self.publish_in_a_job("order.7", traceparent=SAMPLED, tracestate="vendor=1")
+        self.assertEqual(self.seen, [(SAMPLED, "vendor=1")])
+        self.assertEqual(self.spans.all, [])
+
+    def test_log_lines_have_no_spans(self) -> None:
+        self.publish_in_a_job("log.info.WB", traceparent=SAMPLED)
+        self.assertEqual(self.seen, [(None, None)])

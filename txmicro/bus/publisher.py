@@ -223,9 +223,9 @@ class Publisher:
         """Publish a notification."""
         self._broadcast(topology.NOTIFICATIONS, topic, notification_kind(topic), self.encode(body))
 
-    def emit(self, topic: str, body: bytes) -> None:
+    def emit(self, topic: str, body: bytes, headers: dict[str, Any] | None = None) -> None:
         """Publish an event."""
-        self._broadcast(topology.EVENTS, topic, messages.EVENT, body)
+        self._broadcast(topology.EVENTS, topic, messages.EVENT, body, headers)
 
     def store(self, parcel: Parcel) -> Deferred[None]:
         """Publish a message for the broker to keep.
@@ -299,12 +299,14 @@ class Publisher:
             publishing = session.large.publish(exchange, routing_key, properties, body, key, mandatory)
             publishing.addErrback(self._not_published, routing_key, kind, key)
 
-    def _broadcast(self, exchange: str, topic: str, kind: str, body: bytes) -> None:
+    def _broadcast(
+        self, exchange: str, topic: str, kind: str, body: bytes, headers: dict[str, Any] | None = None
+    ) -> None:
         session = self.session
         if session is None:
             return
         self._sent[kind].value += 1
-        properties = self._properties(kind, "")
+        properties = self._properties(kind, "", headers=headers)
         if len(body) <= self._limit.ordinary:
             session.publish(session.frame(exchange, topic, mandatory=False), properties, body)
         else:

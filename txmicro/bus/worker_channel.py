@@ -18,7 +18,7 @@ from txmicro.metrics import INTERACTIVE
 from txmicro.protocol import messages, topology
 from txmicro.protocol.address import ANY
 from txmicro.protocol.delivery import Delivery
-from txmicro.protocol.handlers import EventHandler
+from txmicro.protocol.handlers import EventReceiver
 from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import notification_kind
 from txmicro.protocol.trace_headers import read_trace
@@ -69,7 +69,7 @@ class Subscription:
     """One subscription to events."""
 
     pattern: str
-    handler: EventHandler
+    handler: EventReceiver
     group: bool
 
 
@@ -185,7 +185,7 @@ class WorkerChannel:
         self.robust.forget(topology.jobs_queue(self._kind))
         await self.robust.stop_jobs()
 
-    async def subscribe(self, pattern: str, handler: EventHandler, group: bool) -> None:
+    async def subscribe(self, pattern: str, handler: EventReceiver, group: bool) -> None:
         """Call *handler* for each event whose topic matches *pattern*, also after each loss.
 
         :param group: whether each event goes to one worker of the type instead of to each.
@@ -342,7 +342,7 @@ class WorkerChannel:
             self._received[label].value += 1
 
     def _event_message(
-        self, handler: EventHandler, deliver: Deliver, properties: Properties, body: bytes
+        self, handler: EventReceiver, deliver: Deliver, properties: Properties, body: bytes
     ) -> None:
         try:
             content = self.receiver.read(properties, body)
@@ -350,7 +350,8 @@ class WorkerChannel:
             self.receiver.dropped(messages.EVENT, error)
             return
         self._received[messages.EVENT].value += 1
-        handler(deliver.routing_key, content.get("data"))
+        headers = properties.headers
+        handler(deliver.routing_key, content.get("data"), read_trace(headers) if headers else (None, None))
 
     # Called by the bus (connections.Listener)
 

@@ -21,6 +21,7 @@ from txmicro.monitoring.records import Record
 from txmicro.monitoring.report import Report
 from txmicro.monitoring.sampling import Sampling
 from txmicro.protocol.notifications import Announcement
+from txmicro.protocol.trace_headers import TraceContext
 from txmicro.util.clock import Timer
 
 from .log_lines import read_line, record_of
@@ -137,7 +138,7 @@ class Monitor(Service):
         """Have all workers report soon."""
         self._watch_soon()
 
-    def _logged(self, topic: str, data: Any) -> None:
+    def _logged(self, topic: str, data: Any, _trace: TraceContext) -> None:
         """Take a log line of any process."""
         line = read_line(topic, data, self.bus.ids.time())
         if line is None or not self.running:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
 
 
 class Span(Protocol):
@@ -37,3 +42,13 @@ class RequestSpan(Protocol):
         :param route: the template of the path; empty: no handler has the path.
         :param status: the status of the answer; None: the client has closed the connection before.
         """
+
+
+def end_with(span: Span, operation: Deferred[T]) -> Deferred[T]:
+    """End *span* when *operation* fires or fails; return *operation*."""
+
+    def ended(result: Any) -> Any:
+        span.end(result.value if isinstance(result, Failure) else None)
+        return result
+
+    return operation.addBoth(ended)

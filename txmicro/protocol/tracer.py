@@ -29,6 +29,18 @@ class Tracer(Protocol):
         unknown, to the parent.
         """
 
+    def publish(self, topic: str, worker: str, trace: TraceContext) -> tuple[Span, TraceContext]:
+        """Start the span of an event that *worker* publishes; return it, and the context that the event carries.
+
+        The parent is the current span, or *trace*.
+        """
+
+    def handle(self, topic: str, pattern: str, worker: str, trace: TraceContext) -> tuple[Span, TraceContext]:
+        """Start the span of the handler that *worker* runs for an event; return it and its context.
+
+        :param pattern: the topics to which the handler has subscribed. :param trace: the context of the event.
+        """
+
     def request(self, method: str, path: str, host: str, trace: TraceContext) -> RequestSpan:
         """Start the span of an HTTP request that this process answers.
 

@@ -12,20 +12,21 @@ from contextvars import ContextVar, Token
 from typing import Final, NamedTuple
 
 from txmicro.protocol.job import Job
+from txmicro.protocol.trace_headers import TraceContext
 
 
 class RunningJob(NamedTuple):
     """The names of the job that runs. The job itself is not held, because its data may be large.
 
     :ivar worker: the id of the worker that runs it.
-    :ivar id: the job's id. :ivar hop: the number of its hop; 0 is the first.
+    :ivar id: the job's id; empty: the handler of an event runs. :ivar hop: the number of its hop; 0 is the first.
     :ivar traceparent: its W3C trace context, with a tracer that of the span of its handler; None: there is none.
     :ivar tracestate: what belongs to *traceparent*; None: nothing.
     """
 
     worker: str
     id: str
-    hop: int
+    hop: int | None
     traceparent: str | None
     tracestate: str | None = None
 
@@ -43,3 +44,14 @@ def enter(worker: str, job: Job) -> Token[RunningJob | None]:
     """Have :func:`current` return *job*, which *worker* runs, from now on; return the token for :func:`leave`."""
     values = (worker, job.id, job.hop, job.traceparent, job.tracestate)
     return _variable.set(tuple.__new__(RunningJob, values))  # without a Python call
+
+
+def enter_event(worker: str, trace: TraceContext) -> Token[RunningJob | None]:
+    """Have :func:`current` return the trace context of an event that *worker* handles; return the token."""
+    return _variable.set(RunningJob(worker, "", None, *trace))
+
+
+def trace() -> TraceContext:
+    """Return the trace context of the job or event whose handler runs here."""
+    running = current()
+    return (None, None) if running is None else (running.traceparent, running.tracestate)

@@ -23,7 +23,7 @@ from txmicro.protocol.failures import describe, from_header
 from txmicro.protocol.job import Job, is_seconds
 from txmicro.protocol.outcomes import DEAD, FORWARDED, RETRIED, RETURNED, SUCCEEDED
 from txmicro.protocol.parcel import Parcel, Unroutable
-from txmicro.protocol.span import Span
+from txmicro.protocol.span import end_with
 from txmicro.protocol.trace_headers import trace_headers
 from txmicro.receiving.answers import Answers
 from txmicro.receiving.durable_intake import DurableIntake
@@ -212,7 +212,7 @@ class DurableLane:
                 span.end(error)
             raise
         if span is not None:
-            _end_with(span, storing)
+            end_with(span, storing)
         storing.addCallbacks(self._is_stored, self._is_not, (job.key, promise), {}, (job.key,))
 
     def _watch(self, job: Job, promise: JobPromise, terms: Terms) -> Deferred[None]:
@@ -384,7 +384,7 @@ class DurableLane:
             if span is not None:
                 span.end(error)
             raise
-        return following if span is None else _end_with(span, following)
+        return following if span is None else end_with(span, following)
 
     def _followed(self, _: None, job: Job, hop: Job) -> None:
         self._count(job, FORWARDED)
@@ -426,16 +426,6 @@ class DurableLane:
         now = self._clock.seconds()
         self._recent.forget(now)
         self._recent.add(job.key, now)
-
-
-def _end_with(span: Span, storing: Deferred[None]) -> Deferred[None]:
-    """End *span* when *storing* fires or fails, and return it."""
-
-    def ended(result: Any) -> Any:
-        span.end(result.value if isinstance(result, Failure) else None)
-        return result
-
-    return storing.addBoth(ended)
 
 
 class _DurableOwner:

@@ -16,6 +16,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     Link,
     Span,
+    SpanContext,
     SpanKind,
     TracerProvider,
     get_current_span,
@@ -81,6 +82,22 @@ class OpenTelemetryTracer:
         return self._start(
             job, f"process {kind}", parent_context(parent), SpanKind.CONSUMER, attributes, _links(job, parent)
         )
+
+    def publish(self, topic: str, worker: str, trace: TraceContext) -> tuple[OpenTelemetrySpan, TraceContext]:
+        """Start the span of an event that *worker* publishes; return it, and the context that the event carries."""
+        attributes = _describe_event(topic, worker, "publish", "send")
+        name = f"publish {topology.EVENTS}"  # without the topic, which may have an id in it
+        context = _current_or(parse(*trace))
+        return _with_context(self._tracer.start_span(name, context, SpanKind.PRODUCER, attributes), trace)
+
+    def handle(
+        self, topic: str, pattern: str, worker: str, trace: TraceContext
+    ) -> tuple[OpenTelemetrySpan, TraceContext]:
+        """Start the span of the handler that *worker* runs for an event; return it and its context."""
+        attributes = _describe_event(topic, worker, "process", "process") | {conventions.TEMPLATE: pattern}
+        context = parent_context(parse(*trace))
+        span = self._tracer.start_span(f"process {pattern}", context, SpanKind.CONSUMER, attributes)
+        return _with_context(span, trace)
 
     def request(self, method: str, path: str, host: str, trace: TraceContext) -> OpenTelemetryRequestSpan:
         """Start the span of an HTTP request that this process answers."""
@@ -161,8 +178,10 @@ def _sending_context(job: Job) -> Context:
     A later hop is sent when its handler has ended, in the context of whatever ended it.
     """
     own = parse(job.traceparent, job.tracestate)
-    if job.hop:
-        return parent_context(own)
+    return parent_context(own) if job.hop else _current_or(own)
+
+
+def _current_or(own: SpanContext | None) -> Context:
     current = get_current_span().get_span_context()
     if current.is_valid and (own is None or own.trace_id == current.trace_id):
         return get_current()
@@ -179,7 +198,26 @@ def _links(job: Job, parent: Any) -> tuple[Link, ...]:
     return ()
 
 
+def _describe_event(topic: str, worker: str, name: str, operation: str) -> dict[str, Any]:
+    return {
+        conventions.SYSTEM: conventions.RABBITMQ,
+        conventions.OPERATION_NAME: name,
+        conventions.OPERATION_TYPE: operation,
+        conventions.DESTINATION: f"{topology.EVENTS}:{topic}",
+        conventions.ROUTING_KEY: topic,
+        conventions.CLIENT: worker,
+    }
+
+
 def _carry(job: Job, span: Span) -> None:
-    """Have *job* carry the context of *span*. One that is not recorded would be an unknown parent."""
-    if span.is_recording() or job.traceparent is None:
-        job.traceparent, job.tracestate = describe(span.get_span_context())
+    """Have *job* carry the context of *span*."""
+    job.traceparent, job.tracestate = _carried(span, (job.traceparent, job.tracestate))
+
+
+def _with_context(span: Span, trace: TraceContext) -> tuple[OpenTelemetrySpan, TraceContext]:
+    return OpenTelemetrySpan(span), _carried(span, trace)
+
+
+def _carried(span: Span, trace: TraceContext) -> TraceContext:
+    """Return the context that a message carries: that of *span*, unless nobody will know that span."""
+    return describe(span.get_span_context()) if span.is_recording() or trace[0] is None else trace

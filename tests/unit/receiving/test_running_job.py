@@ -16,10 +16,10 @@ from txmicro.receiving.running_job import current
 from txmicro.testing import running
 from txmicro.worker import Worker
 
-Seen = list[tuple[str, int] | None]
+Seen = list[tuple[str, int | None] | None]
 
 
-def here() -> tuple[str, int] | None:
+def here() -> tuple[str, int | None] | None:
     job = current()
     return None if job is None else (job.id, job.hop)
 
