@@ -77,7 +77,9 @@ class ObservedSystem:
 
     def _twistd(self, name: str, line: str) -> None:
         command = [str(BIN / "twistd"), "-n", "--pidfile=", *line.split()]
-        self._processes[name] = start_server(command, self._directory / f"{name}.log", self._environ)
+        self._processes[name] = start_server(
+            command, self._directory / f"{name}.log", self._environ, self._directory
+        )
 
     def kill(self, name: str) -> None:
         """Kill a process (SIGKILL): ``broker``, ``manager``, ``movies``, ``workers``, or ``others``."""

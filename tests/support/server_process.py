@@ -18,14 +18,18 @@ exec "$0" "$@" 3<&-
 
 
 def start_server(
-    command: Sequence[str], output: Path, environ: Mapping[str, str] | None = None
+    command: Sequence[str], output: Path, environ: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a server, which writes to the file *output*. *environ* is its environment; None: that of the tests."""
+    """Start a server, which writes to the file *output*.
+
+    :param environ: its environment. :param folder: where it runs. None: those of the tests.
+    """
     with output.open("wb") as stream:
         # Not the reactor's spawnProcess: between tests, trial allows nothing in its reactor.
         return subprocess.Popen(
             ["/bin/sh", "-c", SCRIPT, *command],
             env=environ,
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=subprocess.STDOUT,

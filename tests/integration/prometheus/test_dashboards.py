@@ -18,7 +18,7 @@ from tests.support.observed_system import ObservedSystem
 from tests.support.programs import reactor
 from tests.support.prometheus import require_prometheus
 
-PATIENCE = 40.0
+PATIENCE = 75.0
 """Seconds in which all panels have to get data. It takes about fifteen on an idle machine."""
 
 
