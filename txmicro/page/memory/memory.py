@@ -83,6 +83,7 @@ class JobMemory:
         self._blocked_until = 0.0
         self._damaged: list[str] = []
         self._failing = self._dropping = self._closed = False
+        self._accepting = True
         self._file: MemoryFile
         self._writer: Writer | None = None
         self._ready: Once[None] = Once()
@@ -99,13 +100,14 @@ class JobMemory:
 
     def add(self, records: Iterable[Record]) -> None:
         """Remember *records*: within about two seconds, queries find them. Never fails."""
+        if not self._accepting:
+            return
         self._unwritten.extend(records)
         excess = len(self._unwritten) - MAX_UNWRITTEN
         if excess > 0:
             del self._unwritten[MAX_UNWRITTEN:]
             self._drop(excess)
-        if not self._closed:
-            self._sweeper.start()
+        self._sweeper.start()
 
     def jobs(self, query: JobQuery) -> Deferred[dict[str, Any]]:
         """Fire with ``{"next", "jobs"}``, a page of jobs, the newest first.
@@ -147,7 +149,7 @@ class JobMemory:
         """Write the records that wait, and close the file. Fires with None. Canceling it does not stop the closing."""
         if self._closed:
             return succeed(None)
-        self._closed = True
+        self._closed, self._accepting = True, False
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
@@ -265,6 +267,9 @@ class JobMemory:
         self.log.critical(
             "jobs are not remembered: {reason}; use a Python whose SQLite has FTS5", reason=str(failure.value)
         )
+        self._accepting = False
+        self._unwritten.clear()
+        self._sweeper.stop()
         self._ready.happen(Failure(StoreError(f"the memory of jobs cannot be opened: {failure.value}")))
 
     @property

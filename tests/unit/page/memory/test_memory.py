@@ -75,6 +75,14 @@ class MemoryTests(TestCase):
         await self.tick(made)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    async def test_records_that_come_before_the_file_is_open_are_written_later(self) -> None:
+        made = self.make()
+        made.add([sent(1)])
+        self.clock.advance(INTERVAL)
+        self.assertEqual(await self.ids(made), [])
+        await self.tick(made)
+        self.assertEqual(await self.ids(made), ["a-1"])
+
     async def test_what_it_answers(self) -> None:
         for path in (self.path, ""):
             made = self.make(path)
@@ -227,7 +235,9 @@ class MemoryTests(TestCase):
         with self.assertRaisesRegex(StoreError, "no such module: fts5"):
             await made.jobs(JobQuery())
         self.assertEqual(len(texts(self.events, "jobs are not remembered")), 1)
+        made.add([sent(2)])
         self.assertEqual(len(made), 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         await made.close()
 
     async def test_after_the_close_queries_fail_and_records_are_ignored(self) -> None:
