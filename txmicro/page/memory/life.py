@@ -24,6 +24,20 @@ PENDING: Final = "pending"
 FAILING: Final = frozenset({records.FAILED, records.RETRIED, records.DEAD_LETTERED})
 """Outcomes of jobs that belong to a group of failures."""
 
+_RANKS: Final = {
+    kind: rank
+    for rank, kind in enumerate(
+        (
+            records.SENT,
+            records.RESENT,
+            records.RAN,
+            records.DEAD,
+            records.ENDED,
+            records.REQUEUED,
+            records.DISCARDED,
+        )
+    )
+}
 _FINAL: Final = frozenset({records.SUCCEEDED, records.FAILED, records.CANCELED})
 _SETTLING: Final = frozenset({records.RAN, records.REQUEUED, records.DISCARDED})
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -74,15 +88,16 @@ def arrange(steps: Iterable[Record]) -> list[Record]:
     """Return the different ones of *steps* in their order, at most :data:`MAX_STEPS`.
 
     A hop follows the one before, and is sent before all else happens to it. A job that succeeds ends last. Otherwise
-    time decides.
+    time decides, and of equal times the kind.
     """
     different = dict.fromkeys(steps)
     last = max((step.hop for step in different if step.kind != records.LOG), default=0)
 
-    def place(step: Record) -> tuple[int, bool, float]:
+    def place(step: Record) -> tuple[int, bool, float, int]:
+        rank = _RANKS[step.kind]
         if step.kind == records.ENDED:
-            return (last + (step.outcome == records.SUCCEEDED), True, step.time)
-        return (step.hop, step.kind != records.SENT, step.time)
+            return (last + (step.outcome == records.SUCCEEDED), True, step.time, rank)
+        return (step.hop, step.kind != records.SENT, step.time, rank)
 
     arranged = sorted((step for step in different if step.kind != records.LOG), key=place)
     for line in sorted((step for step in different if step.kind == records.LOG), key=lambda line: line.time):

@@ -68,6 +68,12 @@ class ArrangeTests(SynchronousTestCase):
         ended = ENDED._replace(time=10.5, outcome=records.FAILED, error="JobTimeout")
         self.assertEqual(arrange([RAN, ended, SENT]), [SENT, ended, RAN])
 
+    def test_of_equal_times_the_kind_decides(self) -> None:
+        died = failed(20.0, outcome=records.DEAD_LETTERED)
+        ended = ENDED._replace(time=20.0, outcome=records.FAILED)
+        for order in permutations([SENT, died, DEAD, ended]):
+            self.assertEqual(arrange(order), [SENT, died, DEAD, ended])
+
     def test_two_attempts_at_once_are_all_shown(self) -> None:
         again = record(records.RESENT, 10.8, attempt=2, text="no worker has answered")
         second = RAN._replace(attempt=2, worker="Invoices:9-9", time=11.25)
