@@ -13,6 +13,7 @@ from .completion import COMPLETION, NAME, VARIABLE
 from .configuration import CONFIGURATION
 from .dead import DEAD
 from .jobs import JOB, JOBS
+from .logs import LOGS
 from .new import NEW
 from .options import group
 from .queues import QUEUES
@@ -24,7 +25,7 @@ from .workers import WORKERS
 COMMANDS: Final = group(
     NAME,
     "Operate a system of txmicro workers.",
-    [WORKERS, TOP, JOBS, JOB, SEND, BENCH, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
+    [WORKERS, TOP, JOBS, JOB, LOGS, SEND, BENCH, DEAD, QUEUES, CONFIGURATION, NEW, COMPLETION],
     epilog="Status: 0 after success, 1 if the command failed, 2 if the command line or the configuration is wrong, 141 "
     "when nobody reads the output any more.",
 )

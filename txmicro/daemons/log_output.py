@@ -10,11 +10,11 @@ from twisted.python.failure import Failure
 
 from txmicro.config import Config
 from txmicro.log import Line, Observer, clean, filtered, read, traceback_of, with_running_job
+from txmicro.log_format import json_format, message_of, text_format
 from txmicro.util.log_levels import LogLevels
 from txmicro.util.reactor_thread import in_reactor_thread
 from txmicro.util.rotated_file import RotatedFile
 
-from .log_format import json_format, message_of, text_format
 from .log_limit import RateLimitedObserver
 from .log_sink import LogSink
 

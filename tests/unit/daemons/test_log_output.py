@@ -16,7 +16,6 @@ from zope.interface import provider
 
 from tests.support.logs import TIME, WORKER, Named, Reactor, event, failure
 from txmicro.config import Config
-from txmicro.daemons.log_format import text_format
 from txmicro.daemons.log_output import (
     ConfiguredObserver,
     console_sink,
@@ -26,6 +25,7 @@ from txmicro.daemons.log_output import (
     use_color,
 )
 from txmicro.log import filtered
+from txmicro.log_format import text_format
 from txmicro.util.log_levels import LogLevels
 from txmicro.util.rotated_file import RotatedFile
 

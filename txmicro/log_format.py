@@ -8,8 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
-from txmicro.log import Line
-from txmicro.util.json_lines import json_line
+from .log import Line
+from .util.json_lines import json_line
 
 _RESET: Final = "\x1b[0m"
 _DIM: Final = "\x1b[2m"
