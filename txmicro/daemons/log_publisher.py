@@ -15,6 +15,29 @@ LONGEST_TRACEBACK: Final = 16_384
 """The most characters of a traceback that are published: its end."""
 
 
+_LIGHT: Final = frozenset(("debug", "info"))
+
+
+class _Allowance:
+    """The number of lines that may be published: *rate* per second, and in one burst."""
+
+    def __init__(self, seconds: Callable[[], float], rate: int) -> None:
+        self._seconds = seconds
+        self._rate = rate
+        self._left = float(rate)
+        self._last = seconds()
+
+    def take(self) -> bool:
+        """Take one; return False if none is left."""
+        now = self._seconds()
+        self._left = min(self._rate, self._left + (now - self._last) * self._rate)
+        self._last = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class LogPublisher:
     """An observer that publishes log lines.
 
@@ -25,7 +48,7 @@ class LogPublisher:
 
     :param publish: publishes a body to a topic; may raise a :class:`TxmicroError`.
     :param seconds: gives the time in seconds, for *rate*.
-    :param rate: the most lines per second, and in one burst.
+    :param rate: the most lines per second, and in one burst; warnings and errors are counted by themselves.
     :param host: the name of this machine.
     :ivar dropped: how many lines were not published. The next line that is published says how many were dropped before.
     """
@@ -41,10 +64,7 @@ class LogPublisher:
         self.dropped = 0
         self._reported = 0
         self._publish = publish
-        self._seconds = seconds
-        self._rate = rate
-        self._allowance = float(rate)
-        self._last = seconds()
+        self._grave, self._light = _Allowance(seconds, rate), _Allowance(seconds, rate)
         self._busy = False
 
     def __call__(self, event: LogEvent) -> None:
@@ -60,7 +80,8 @@ class LogPublisher:
             self._busy = False
 
     def _observe(self, line: Line) -> None:
-        if not self._allowed():
+        allowance = self._light if line.level in _LIGHT else self._grave
+        if not allowance.take():
             self.dropped += 1
             return
         missing = self.dropped - self._reported
@@ -68,15 +89,6 @@ class LogPublisher:
         loss = f" ({missing} lines before this one were dropped)" if missing else ""
         self._send(line, line.message + cause + loss)
         self._reported += missing
-
-    def _allowed(self) -> bool:
-        now = self._seconds()
-        self._allowance = min(self._rate, self._allowance + (now - self._last) * self._rate)
-        self._last = now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
     def _send(self, line: Line, message: str) -> None:
         body = {

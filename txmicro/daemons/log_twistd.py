@@ -20,6 +20,7 @@ from txmicro.log import Observer
 from txmicro.util.log_levels import LogLevels
 from txmicro.util.rotated_file import RotatedFile
 
+from .log_journal import is_journal, journal_sink
 from .log_output import (
     ConfiguredObserver,
     console_sink,
@@ -100,6 +101,8 @@ class TwistdLog:
             return syslog_sink(twistd["prefix"])
         if twistd.get("logfile") in (None, "", "-"):
             self.on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+            if self._config.log_format == "text" and is_journal(sys.stdout, self._environ):
+                return journal_sink(self._name)
             return console_sink(sys.stdout, format_of(self._config, use_color(sys.stdout, self._environ)))
         file = self._open(twistd["logfile"])
         self._reactor.callWhenRunning(file.start)

@@ -25,7 +25,7 @@ def parse(text: str) -> tuple[list[LogEntry], int]:
 
 
 class FormTests(SynchronousTestCase):
-    """What the daemons and the logger worker write is read again as it was."""
+    """Lines of the daemons and of the logger worker are read again as they were written."""
 
     def both(self, **fields: Any) -> tuple[LogEntry, LogEntry]:
         line = read(event(**fields))

@@ -84,6 +84,12 @@ class LogPublisherTests(SynchronousTestCase):
             self.observer(event(str(number)))
         self.assertEqual(self.messages()[4:], ["0 (1 lines before this one were dropped)", "1", "2"])
 
+    def test_many_info_lines_do_not_drop_an_error(self) -> None:
+        for number in range(10):
+            self.observer(event(str(number)))
+        self.observer(event("bad", log_level=LogLevel.error))
+        self.assertEqual(self.messages()[3:], ["bad (7 lines before this one were dropped)"])
+
     def test_a_closed_bus_loses_only_the_line(self) -> None:
         def publish(topic: str, body: dict[str, Any]) -> None:
             if not self.published:
