@@ -6,7 +6,8 @@
 #   make faults [QUICK=1] [ROW=3]        kill, freeze and part everything, and count the jobs; QUICK=1: in a quarter of an hour
 #   make bench [QUICK=1] [BENCH=jobs]    how fast it is, and its peers are; QUICK=1: in two minutes, and not exact
 #   make dist                            the sdist and the wheel, in dist
-#   make services                        RabbitMQ, also 4.0 and 4.3, MongoDB and Prometheus for the tests (Debian)
+#   make services                        RabbitMQ, also 4.0 and 4.3, MongoDB, Prometheus and Chromium for the tests (Debian)
+#   make screenshots                     the pictures in docs/images, from real runs
 #   make changelog                       the fragments in changelog.d into CHANGELOG.rst, for a release
 #   make dashboards                      Grafana's dashboards, from etc/grafana/*.py
 #   make coverage / lint / docs / clean
@@ -22,7 +23,7 @@ TESTS ?= $(subst /,.,$(basename $(shell grep -rlE 'require_rabbitmq|import .*\bR
 endif
 TESTS ?= tests
 
-.PHONY: demo test coverage faults bench lint changelog docs dist dashboards services clean
+.PHONY: demo test coverage faults bench lint changelog docs screenshots dist dashboards services clean
 
 demo: .venv/ready
 	$(BIN)/python -m txmicro.examples.movies $(if $(ONCE),--once)
@@ -54,6 +55,9 @@ lint: .venv/tools
 
 changelog: .venv/tools
 	$(BIN)/towncrier build --yes
+
+screenshots: .venv/tools
+	$(BIN)/python -m docs.screenshots
 
 docs: .venv/tools
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs

@@ -32,12 +32,13 @@ TEST = [
     "import-linter",
     "openapi-spec-validator",
     "pika",
+    "playwright",
     "pyyaml",
     "schemathesis",
     "treq",
 ]
 LINT = ["mypy", "ruff", "types-setuptools", "typos"]
-DOCS = ["sphinx>=7", "towncrier"]
+DOCS = ["pillow", "sphinx>=7", "towncrier"]
 HOOKS = ["pre-commit"]
 
 setup(

@@ -1,6 +1,7 @@
 """Decides who may use the page: accounts and roles, or everybody on this machine where there are no accounts.
 
-A secret is given by basic authentication, which browsers ask for, or as ``Authorization: Bearer SECRET``.
+A secret is given by basic authentication, which browsers ask for, or as ``Authorization: Bearer SECRET``. The page has
+a form of its own for the secret, so a browser does not ask when a script of the page gets the answer 401.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ LOCAL: Final = "local"
 """The name of everybody where there are no accounts."""
 
 CHALLENGE: Final = 'Basic realm="txmicro", charset="UTF-8"'
+PAGE_CHALLENGE: Final = 'Bearer realm="txmicro"'
+"""The challenge to the page's own scripts, which send ``X-Txmicro``: one for which browsers show no dialog."""
 
 _LONGEST: Final = 1_000
 """Characters of the longest ``Authorization`` header that is read."""
@@ -71,9 +74,14 @@ class Access:
 
     def admit(self, request: Any) -> Caller:
         """Return the sender of *request*; raise :class:`~.site.Refusal` if it may not use the page."""
+        self.check_place(request)
         address = str(request.getClientAddress().host)
+        return self._log_in(request, address) if self._accounts else Caller(LOCAL, OPERATOR, address)
+
+    def check_place(self, request: Any) -> None:
+        """Raise :class:`~.site.Refusal` if there are no accounts, and *request* may not come from this machine."""
         if self._accounts:
-            return self._log_in(request, address)
+            return
         if not self._local:
             raise Refusal(
                 403,
@@ -87,12 +95,11 @@ class Access:
                 "Forbidden",
                 "the Host header is not a loopback address; without page_operators, use localhost or 127.0.0.1",
             )
-        return Caller(LOCAL, OPERATOR, address)
 
     def _log_in(self, request: Any, address: str) -> Caller:
         given = header(request, "authorization")
         if not given:
-            raise _unauthorized("expected basic authentication or a bearer token")
+            raise _unauthorized(request, "expected basic authentication or a bearer token")
         wait = self._throttle.wait(address)
         if wait > 0:
             raise Refusal(
@@ -109,7 +116,7 @@ class Access:
                 address=address,
                 recurring=True,
             )
-            raise _unauthorized("the name or the secret is not valid")
+            raise _unauthorized(request, "the name or the secret is not valid")
         return Caller(account.name, account.role, address)
 
     def _find(self, authorization: str) -> _Account | None:
@@ -131,8 +138,9 @@ class Access:
         return hmac.digest(self._key, text.encode("utf-8", "surrogateescape"), "sha256")
 
 
-def _unauthorized(message: str) -> Refusal:
-    return Refusal(401, "Unauthorized", message, www_authenticate=CHALLENGE)
+def _unauthorized(request: Any, message: str) -> Refusal:
+    challenge = PAGE_CHALLENGE if header(request, "x-txmicro") else CHALLENGE
+    return Refusal(401, "Unauthorized", message, www_authenticate=challenge)
 
 
 def _basic(credentials: str) -> str:

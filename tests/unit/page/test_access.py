@@ -59,6 +59,11 @@ class AccountTests(AccessTestCase):
         self.assertEqual((reply.status, reply.json["error"]), (401, "Unauthorized"))
         self.assertEqual(reply.headers["www-authenticate"], 'Basic realm="txmicro", charset="UTF-8"')
 
+    def test_a_script_of_the_page_is_asked_without_a_dialog(self) -> None:
+        reply = self.accounts().ask("/", X_Txmicro="1")
+        self.assertEqual(reply.status, 401)
+        self.assertEqual(reply.headers["www-authenticate"], 'Bearer realm="txmicro"')
+
     def test_everything_else_is_refused(self) -> None:
         secret = OPERATOR.partition(":")[2]
         for number, header in enumerate(

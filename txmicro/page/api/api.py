@@ -100,7 +100,7 @@ class Api:
         return [self._gateway.route(endpoint) for endpoint in self.endpoints]
 
     def guard(self, route: PageRoute) -> PageRoute:
-        """Return *route*, for those who may read the page."""
+        """Return *route*, where the page is served, for all: the form for the login is among its files."""
         return self._gateway.guard(route)
 
     async def close(self) -> None:

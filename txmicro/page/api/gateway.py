@@ -50,11 +50,11 @@ class Gateway:
         return PageRoute(endpoint.method, endpoint.path, partial(self._handle, endpoint))
 
     def guard(self, route: PageRoute) -> PageRoute:
-        """Return *route*, for those who may read the page."""
+        """Return *route*, where the page is served. It needs no login: it is for what is not secret."""
         return route._replace(handler=partial(self._guarded, route))
 
     def _guarded(self, route: PageRoute, request: Any, **path: str) -> Any:
-        self._access.admit(request)
+        self._access.check_place(request)
         return route.handler(request, **path)
 
     def _handle(self, endpoint: Endpoint, request: Any, **path: str) -> Any:

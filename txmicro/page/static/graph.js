@@ -4,6 +4,8 @@ import { h, setText } from "./dom.js";
 import { clock } from "./format.js";
 
 const HEIGHT = 190;
+const LEAST = { jobs: 5, rate: 1, s: 0.001 }; // the least top of an axis, by scale
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 1e6, 1e7];
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /**
@@ -69,11 +71,11 @@ export class Graph {
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false } },
       hooks: { setCursor: [(plot) => this.showValues(plot.cursor.idx ?? null)] },
-      scales: Object.fromEntries(scales.map((scale) => [scale, { range: (_plot, _low, high) => [0, high > 0 ? high * 1.1 : 1] }])),
+      scales: Object.fromEntries(scales.map((scale) => [scale, { range: (_plot, _low, high) => [0, Math.max(LEAST[scale], high * 1.1)] }])),
       axes: [
         { ...axis, space: 70, size: 28, values: (_plot, splits) => splits.map(clock) },
         ...scales.map((scale, at) => ({
-          ...axis, scale, size: 66, side: at ? 1 : 3, values: values(scale), grid: { ...axis.grid, show: !at },
+          ...axis, scale, size: 66, ...(scale === "jobs" ? { incrs: WHOLE } : {}), side: at ? 1 : 3, values: values(scale), grid: { ...axis.grid, show: !at },
         })),
       ],
       series: [

@@ -34,9 +34,14 @@ export class History {
 
 /** Return the path of *points*' jobs or errors (*index*) in a box of *width* and *height*. */
 export function sparkPath(points, index, width, height) {
-  const highest = Math.max(1e-9, ...points.map((point) => point[0]), ...points.map((point) => point[1]));
+  const highest = points.reduce((most, [jobs, errors]) => Math.max(most, jobs, errors), 1e-9);
   const step = width / (LENGTH - 1);
   const left = width - (points.length - 1) * step;
-  const y = (value) => (height - 1 - (value / highest) * (height - 2)).toFixed(1);
-  return points.map((point, at) => `${at ? "L" : "M"}${(left + at * step).toFixed(1)} ${y(point[index])}`).join("");
+  const tenth = (value) => Math.round(value * 10) / 10;
+  let path = "";
+  for (let at = 0; at < points.length; at++) {
+    const y = height - 1 - (points[at][index] / highest) * (height - 2);
+    path += `${at ? "L" : "M"}${tenth(left + at * step)} ${tenth(y)}`;
+  }
+  return path;
 }

@@ -103,7 +103,7 @@ function bars(step, x, y) {
   return [
     wait > LEAST ? titled("rect", step, { class: "wait", x: from - wait, y: y - 5, width: wait, height: 10 }) : null,
     titled("rect", step, { class: `run ${BARS[step.outcome] ?? "warn"}`, x: from, y: y - 10, width: size, height: 20, rx: 2 }),
-    step.attempt > 1 ? svg("text", { class: "small", x: from, y: y - 13 }, `attempt ${step.attempt}`) : null,
+    step.attempt > 1 ? svg("text", { class: "small", x: from + size, y: y - 13, "text-anchor": "end" }, `attempt ${step.attempt}`) : null,
   ];
 }
 

@@ -39,7 +39,7 @@ class App {
     });
     shell.startShell(VIEWS.filter((view) => view.key));
     keys.listen(VIEWS.filter((view) => view.key), shell.nextTheme);
-    addEventListener("hashchange", () => this.open());
+    addEventListener("hashchange", () => this.open({ focus: true }));
     await this.enter();
   }
 
@@ -77,7 +77,7 @@ class App {
     this.view = null;
   }
 
-  open() {
+  open({ focus = false } = {}) {
     if (this.loggingIn) return;
     this.close();
     const route = current();
@@ -95,7 +95,7 @@ class App {
       this.view = found.open(body, route, this, head);
       if (this.overview) this.view.update?.(this.overview);
     }
-    heading.focus({ preventScroll: true });
+    if (focus) heading.focus({ preventScroll: true }); // at the start, the first Tab leads to the skip link
   }
 
   event(name, data) {

@@ -85,7 +85,7 @@ export class Table {
 }
 
 function cell(column, row) {
-  const element = h("td", { class: column.number ? "number" : column.wide ? "wide" : null });
+  const element = h("td", { class: column.number ? "number" : column.wide ? "wide" : column.id ? "nowrap" : null });
   if (column.make) {
     const made = column.make(row);
     element.append(made.element);

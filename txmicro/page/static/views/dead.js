@@ -46,7 +46,7 @@ export function openDead(body, route, app) {
 function letterColumns(chosen) {
   const columns = [
     chosen && { title: "Select", make: (row) => chosen.box(row) },
-    { title: "Job", text: (row) => row.job, href: (row) => link(["jobs", row.job]) },
+    { title: "Job", id: true, text: (row) => row.job, href: (row) => link(["jobs", row.job]) },
     { title: "Reason", text: (row) => row.reason.replace("_", " "), badge: true },
     { title: "Error", text: (row) => row.error || "–" },
     { title: "Message", text: (row) => row.message || "–", wide: true },

@@ -16,7 +16,7 @@ const COLUMNS = [
   { title: "Level", text: (row) => row.level, badge: true, tone: (row) => tone(row.level) },
   { title: "Worker", text: (row) => row.worker || row.service || "–" },
   { title: "Message", text: (row) => row.message, wide: true },
-  { title: "Job", text: (row) => row.job || "–", href: (row) => (row.job ? link(["jobs", row.job]) : null) },
+  { title: "Job", id: true, text: (row) => row.job || "–", href: (row) => (row.job ? link(["jobs", row.job]) : null) },
 ];
 
 /** Open the view. */

@@ -15,7 +15,7 @@ const OUTCOMES = ["pending", "succeeded", "failed", "dead", "retried", "canceled
 const SINCE = [["", "Any time"], ["60", "Last minute"], ["600", "Last 10 minutes"], ["3600", "Last hour"], ["86400", "Last day"]];
 
 const COLUMNS = [
-  { title: "Job", text: (row) => row.id, href: (row) => link(["jobs", row.id]) },
+  { title: "Job", id: true, text: (row) => row.id, href: (row) => link(["jobs", row.id]) },
   { title: "Type", text: (row) => row.type || "–", href: (row) => (row.type ? typeLink(row.type) : null) },
   { title: "Outcome", text: (row) => row.outcome || "pending", badge: true, tone: (row) => tone(row.outcome) },
   { title: "Lane", text: (row) => row.lane || "–" },

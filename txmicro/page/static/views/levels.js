@@ -6,7 +6,7 @@ import { h } from "../dom.js";
 import { Loader } from "../loading.js";
 import { Table } from "../table.js";
 
-const LEVELS = ["debug", "info", "warn", "error", "critical"];
+const LEVELS = [["debug"], ["info"], ["warn"], ["error"], ["critical"], ["", "as configured"]];
 
 const COLUMNS = [
   { title: "Component", text: (row) => row.component },
@@ -17,7 +17,7 @@ const COLUMNS = [
 export function openLevels(body, _route, app) {
   const table = new Table("Levels of the manager's process", COLUMNS, { key: (row) => row.component });
   const form = new Form(() => loader.run());
-  body.append(form.element, h("section", { class: "card", "aria-label": "Log levels" }, table.element));
+  body.append(form.help, form.element, h("section", { class: "card", "aria-label": "Log levels" }, table.element));
   const loader = new Loader(body, async (signal) => {
     const { levels } = await get("log-levels", {}, signal);
     const rows = Object.entries(levels).map(([component, level]) => ({ component, level }));
@@ -31,14 +31,14 @@ export function openLevels(body, _route, app) {
 class Form {
   constructor(changed) {
     this.components = h("datalist", { id: "components" });
-    this.component = h("input", { name: "component", list: "components", required: true, placeholder: "txmicro", autocomplete: "off" });
-    this.level = h("select", { name: "level" }, LEVELS.map((level) => h("option", { selected: level === "info" }, level)));
+    this.component = h("input", { name: "component", list: "components", required: true, placeholder: "*", autocomplete: "off" });
+    this.level = h("select", { name: "level" }, LEVELS.map(([level, title]) => h("option", { value: level, selected: level === "info" }, title ?? level)));
     this.type = h("select", { name: "type" }, h("option", { value: "" }, "All processes"));
     const submit = async (event) => {
       event.preventDefault();
       const [component, level, type] = [this.component.value.trim(), this.level.value, this.type.value];
       await post("log-levels", { component, level, type });
-      note(`${component} logs from level ${level}, in ${type ? `the processes of ${type}` : "all processes"}.`);
+      note(`${component} logs ${level ? `from level ${level}` : "as configured"}, in ${type ? `the processes of ${type}` : "all processes"}.`);
       changed();
     };
     this.element = h(
@@ -50,6 +50,7 @@ class Form {
       h("button", { class: "main" }, "Set the level"),
       this.components,
     );
+    this.help = h("p", { class: "soft" }, "A component is a worker type, the start of a logger's name such as bus, or * for all other lines. A level holds until the process ends.");
   }
 
   offerComponents(components) {

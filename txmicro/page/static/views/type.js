@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { empty, h, setText } from "../dom.js";
-import { count, duration, rate } from "../format.js";
+import { count, duration, plural, rate } from "../format.js";
 import { Graph } from "../graph.js";
 import { Loader } from "../loading.js";
 import { link } from "../router.js";
@@ -42,8 +42,8 @@ export function openType(body, route, app, head) {
 
 function describe(row) {
   const dead = row.queues?.dead?.jobs ?? 0;
-  const letters = dead ? `, ${count(dead)} dead letters` : "";
-  return `${count(row.workers)} workers, ${count(row.running)} of ${count(row.capacity)} running, ${count(row.held)} held, ${count(row.pending)} pending${letters}`;
+  const letters = dead ? `, ${plural(dead, "dead letter")}` : "";
+  return `${plural(row.workers, "worker")}, ${count(row.running)} of ${count(row.capacity)} running, ${count(row.held)} held, ${count(row.pending)} pending${letters}`;
 }
 
 class Graphs {

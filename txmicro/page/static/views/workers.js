@@ -16,7 +16,7 @@ const STATES = [["", "All states"], ["alive", "Alive"], ["suspect", "Suspect"]];
 /** Return the columns of a table of workers. */
 export function workerColumns(app, { type = true } = {}) {
   const columns = [
-    { title: "Id", text: (row) => row.id, hint: (row) => (row.metrics ? `metrics: ${row.metrics}` : null) },
+    { title: "Id", id: true, text: (row) => row.id, hint: (row) => (row.metrics ? `metrics: ${row.metrics}` : null) },
     type && { title: "Type", text: (row) => row.type, href: (row) => typeLink(row.type) },
     { title: "State", text: (row) => row.state, badge: true, tone: (row) => tone(row.state) },
     { title: "Host", text: (row) => row.host || "–" },

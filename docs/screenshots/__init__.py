@@ -1,0 +1,1 @@
+"""``make screenshots``: the pictures of the documentation, each from a real run."""
