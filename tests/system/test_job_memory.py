@@ -96,6 +96,6 @@ class JobMemoryTests(MonitorCase):
         keys = [reading.dead_letters(self.file.connection, group["id"]) for group in groups]
         letters = self.broker.model.queues[topology.dead_queue("WB")].ready
         self.assertCountEqual(
-            [key for found in keys if found for key in found["keys"]],
+            [key for found in keys if found for key in found.keys],
             [str(letter.properties.message_id) for letter in letters],
         )

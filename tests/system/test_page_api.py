@@ -22,7 +22,7 @@ from txmicro.operations.dead_letter_queue import BATCH
 from txmicro.page.access import Access
 from txmicro.page.api.api import Api
 from txmicro.page.dead_letters import CONNECTIONS, WAITING, DeadLetterOperations
-from txmicro.page.memory.queries import FailureQuery, JobQuery
+from txmicro.page.memory.queries import DeadGroup, FailureQuery, JobQuery
 from txmicro.page.monitor import Monitor
 from txmicro.protocol import topology
 from txmicro.protocol.job import Job
@@ -55,6 +55,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.groups: dict[str, DeadGroup] = {}
 
     def add(self, records: Iterable[Record]) -> None:
         self.records += records
@@ -70,6 +71,9 @@ class Memory:
 
     def failures(self, query: FailureQuery) -> Deferred[Any]:
         return succeed(query._asdict())
+
+    def dead_letters(self, group: str) -> Deferred[DeadGroup | None]:
+        return succeed(self.groups.get(group))
 
 
 class ApiTestCase(SystemTestCase):
@@ -329,6 +333,27 @@ class LetterTests(ApiTestCase):
         answer = self.ok("dead/WB/requeue", body={"filter": {"message": "no tea left"}})
         self.assertEqual(answer, {"matched": 2, "done": 2, "expired": 0, "dry_run": False})
         self.assertEqual(self.dead(), 1)
+
+    def test_letters_are_chosen_by_their_group_of_failures(self) -> None:
+        tea, rum, again, milk = self.kill("tea", "rum", "tea", "milk")
+        self.memory.groups = {
+            "tea": DeadGroup("WB", "OutOfStock", "no tea left", []),
+            "rest": DeadGroup("WB", None, "(other messages)", [f"{rum}/0", "gone/0"]),
+            "empty": DeadGroup("WB", "OutOfStock", "", []),
+            "foreign": DeadGroup("WC", "OutOfStock", "no tea left", [f"{milk}/0"]),
+        }
+        found = {
+            group: [letter["job"] for letter in self.ok(f"dead/WB?group={group}")["letters"]]
+            for group in self.memory.groups
+        }
+        self.assertEqual(found, {"tea": [again, tea], "rest": [rum], "empty": [], "foreign": [milk]})
+        self.assertEqual([], self.ok("dead/WB?group=tea&search=rum")["letters"])
+        self.assertIn("no failures of this group", self.refused(404, "dead/WB?group=unknown"))
+        self.assertIn("no failures", self.refused(404, "dead/WB/requeue", {"filter": {"group": "unknown"}}))
+        for dry_run, done in ((True, 0), (False, 2)):
+            answer = self.ok("dead/WB/discard", body={"filter": {"group": "tea"}, "dry_run": dry_run})
+            self.assertEqual((answer["matched"], answer["done"]), (2, done))
+        self.assertEqual([letter["job"] for letter in self.ok("dead/WB")["letters"]], [milk, rum])
 
     def test_letters_are_discarded_by_their_keys(self) -> None:
         tea, rum, _ = self.kill("tea", "rum", "milk")

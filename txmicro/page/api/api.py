@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from txmicro import _version
 from txmicro.manager import SystemManager
 from txmicro.monitoring import records
 from txmicro.monitoring.records import Record
-from txmicro.operations.letter_filter import LetterFilter
+from txmicro.operations.letter_filter import FailureGroup, LetterFilter
 from txmicro.page.access import OPERATOR, Access
 from txmicro.page.audit import LINES, Audit
 from txmicro.page.dead_letters import DeadLetterOperations, Interruption, Settled
@@ -49,7 +49,10 @@ def _limit(default: int, high: int) -> Parameter:
     return Parameter("limit", whole(1, high), "most items of the answer", default)
 
 
-_LETTER_FILTER: Final = record({}, {"search": _TEXT, "error": _TEXT, "message": _TEXT, "reason": _TEXT})
+_GROUP: Final = text(64)
+_LETTER_FILTER: Final = record(
+    {}, {"search": _TEXT, "error": _TEXT, "message": _TEXT, "reason": _TEXT, "group": _GROUP}
+)
 _LOG_LEVEL: Final = record(
     {
         "component": text(
@@ -219,7 +222,7 @@ class Api:
                 _OF_TYPE,
                 Parameter("outcome", text(64), "only this outcome; empty: any", ""),
                 _ERROR,
-                Parameter("group", text(64), "only failures of this group; empty: all", ""),
+                Parameter("group", _GROUP, "only failures of this group; empty: all", ""),
                 _SEARCH,
                 _SINCE,
                 Parameter("until", _TIME, "only until this time, in Unix seconds", None),
@@ -277,6 +280,7 @@ class Api:
                 _ERROR,
                 Parameter("message", _TEXT, "only this message, except for its numbers, ids and quotes", ""),
                 Parameter("reason", _TEXT, "only this reason", ""),
+                Parameter("group", _GROUP, "only of this group of failures; empty: all", ""),
                 _limit(50, 1_000),
                 _after(AFTER),
             ],
@@ -313,7 +317,7 @@ class Api:
     async def _list(self, call: Call) -> Any:
         query = dict(call.query)
         limit, after = query.pop("limit"), query.pop("after")
-        wanted = LetterFilter(**query)
+        wanted = await self._filter(call.path["type"], query)
         rows, total = await self._letters.rows(call.path["type"])
         chosen = [row for row in rows if wanted.matches(row)]
         rest = [row for row in chosen if not after or place_of(row) < decode(after)]
@@ -324,6 +328,18 @@ class Api:
             "letters": [row._asdict() for row in page],
         }
 
+    async def _filter(self, kind: str, given: Mapping[str, str]) -> LetterFilter:
+        """Return the filter *given*, with the group of failures that it names."""
+        wanted: dict[str, Any] = dict(given)
+        id = wanted.pop("group", "")
+        if not id:
+            return LetterFilter(**wanted)
+        found = await self._memory().dead_letters(id)
+        if found is None:
+            raise Refusal(404, "NotFound", "no failures of this group are remembered")
+        error = found.error if found.type == kind else None  # other types' letters may have the same error
+        return LetterFilter(**wanted, group=FailureGroup(frozenset(found.keys), error, found.message))
+
     async def _requeue(self, call: Call) -> Any:
         return await self._settle(call, self._letters.requeue, records.REQUEUED)
 
@@ -332,7 +348,7 @@ class Api:
 
     async def _settle(self, call: Call, settle: Callable[..., Any], happened: str) -> Any:
         kind, body = call.path["type"], call.body
-        chosen = body["keys"] if "keys" in body else LetterFilter(**body["filter"])
+        chosen = body["keys"] if "keys" in body else await self._filter(kind, body["filter"])
         if body.get("dry_run", False):
             matched = await self._letters.count(kind, chosen)
             return {"matched": matched, "done": 0, "expired": 0, "dry_run": True}

@@ -26,7 +26,7 @@ from txmicro.util.sweeper import Sweeper
 from . import reading
 from .cleaning import clean
 from .files import MemoryFile, open_file
-from .queries import FailureQuery, JobQuery
+from .queries import DeadGroup, FailureQuery, JobQuery
 from .schema import is_broken
 from .writing import Writer
 
@@ -131,11 +131,10 @@ class JobMemory:
         """
         return self._ask(reading.failures, query)
 
-    def dead_letters(self, group: str) -> Deferred[dict[str, Any] | None]:
-        """Fire with ``{"type", "keys"}``, the keys of those jobs of a group of failures that are dead letters.
+    def dead_letters(self, group: str) -> Deferred[DeadGroup | None]:
+        """Fire with the dead letters of a group of failures, as far as known; None: the group is not known.
 
-        None: the group is not known. Letters that were requeued or discarded without the manager's knowledge are
-        among them.
+        Letters that were requeued or discarded without the manager's knowledge are among them.
 
         Fails with :class:`~txmicro.stores.errors.StoreError`. Canceling it ends the wait.
         """

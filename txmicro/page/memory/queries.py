@@ -49,6 +49,19 @@ class FailureQuery(NamedTuple):
     limit: int = 200
 
 
+class DeadGroup(NamedTuple):
+    """The dead letters of a group of failures, as far as known.
+
+    :ivar type: the worker type. :ivar error: the error's type; None: the group has failures of several kinds.
+    :ivar message: the message of the group. :ivar keys: the keys of its dead letters.
+    """
+
+    type: str
+    error: str | None
+    message: str
+    keys: list[str]
+
+
 def read_after(after: str) -> int | None:
     """Return the number of the job that *after* names; None: it is empty.
 

@@ -10,12 +10,12 @@ from txmicro.protocol.job import hop_key
 from txmicro.util.text import encodable
 
 from .life import decode
-from .queries import MOST, FailureQuery, JobQuery, read_after
-from .schema import TICK
+from .queries import MOST, DeadGroup, FailureQuery, JobQuery, read_after
+from .schema import OTHERS, TICK
 from .terms import ERROR, GROUP, OUTCOME, TYPE, expression, filter_term
 
 MAX_KEYS: Final = 10_000
-"""The most keys of dead letters that are returned at once: as many as one request requeues or discards."""
+"""The most keys of dead letters that are returned at once, the oldest first."""
 
 _SHOWN: Final = "id, address, lane, outcome, error, message, sent, ended, seconds, hops, worker, sender"
 _JOB: Final = f"SELECT {_SHOWN}, trace, steps FROM jobs WHERE id = ?"  # noqa: S608
@@ -104,19 +104,15 @@ def failures(connection: sqlite3.Connection, query: FailureQuery) -> dict[str, A
     return {"groups": groups}
 
 
-def dead_letters(connection: sqlite3.Connection, group: str) -> dict[str, Any] | None:
-    """Return the type and the keys of the dead letters of a group of failures, as far as known, the oldest first.
-
-    None: the group is not known.
-    """
+def dead_letters(connection: sqlite3.Connection, group: str) -> DeadGroup | None:
+    """Return the dead letters of a group of failures, as far as known; None: the group is not known."""
     id = encodable(group)
-    found = connection.execute("SELECT type FROM failures WHERE id = ?", (id,)).fetchone()
+    found = connection.execute("SELECT type, error, message FROM failures WHERE id = ?", (id,)).fetchone()
     if found is None:
         return None
-    return {
-        "type": found[0],
-        "keys": [hop_key(job, hop) for job, hop in connection.execute(_KEYS, (id, MAX_KEYS))],
-    }
+    keys = [hop_key(job, hop) for job, hop in connection.execute(_KEYS, (id, MAX_KEYS))]
+    kind, error, message = found
+    return DeadGroup(kind, None if message == OTHERS else error, message, keys)
 
 
 def _number(time: float | None, default: int) -> int:

@@ -17,6 +17,8 @@ VERSION: Final = 1
 """The file's ``user_version``. It changes with the tables, with what is stored in them, and with the terms."""
 TICK: Final = 0.0001
 """Seconds of a job's ``number``. Up to 10,000 jobs per second have numbers that are their times."""
+OTHERS: Final = "(other messages)"
+"""The message of a group of failures that are in no other group, because there are too many groups."""
 
 _CREATE: Final = (
     """CREATE TABLE jobs (

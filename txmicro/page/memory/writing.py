@@ -13,15 +13,13 @@ from txmicro.monitoring.grouping import group_id, normalize
 from txmicro.monitoring.records import Record
 
 from .life import Failing, Summary, arrange, decode, encode, summarize
-from .schema import TICK
+from .schema import OTHERS, TICK
 from .terms import terms_of
 
 FAILED_SHARE: Final = 0.5
 """The share of the remembered jobs that may be failed ones. The others are those that were heard of last."""
 MAX_GROUPS: Final = 1_000
-"""How many groups of failures are told apart. Further failures are in one group per type and error."""
-OTHERS: Final = "(other messages)"
-"""The message of that group."""
+"""How many groups of failures are told apart. Further ones are in one group per type and error, :data:`OTHERS`."""
 STEP: Final = 2_000
 """The most jobs that are deleted in one transaction: about 50 ms."""
 

@@ -16,7 +16,7 @@ from txmicro.errors import BadRequest
 from txmicro.monitoring.records import FAILED, RAN, SENT, Record
 from txmicro.page.memory import files, memory, writing
 from txmicro.page.memory.memory import INTERVAL, RETRY, JobMemory
-from txmicro.page.memory.queries import FailureQuery, JobQuery
+from txmicro.page.memory.queries import DeadGroup, FailureQuery, JobQuery
 from txmicro.stores import StoreError
 
 reactor: Any = _reactor
@@ -94,7 +94,7 @@ class MemoryTests(TestCase):
             self.assertIsNone(await made.job("a-2"))
             [group] = (await made.failures(FailureQuery()))["groups"]
             self.assertEqual((group["count"], group["sample"], made.failure_changes), (1, "a-1", 1))
-            self.assertEqual(await made.dead_letters(group["id"]), {"type": "Invoices", "keys": []})
+            self.assertEqual(await made.dead_letters(group["id"]), DeadGroup("Invoices", "E", "m", []))
             with self.assertRaises(BadRequest):
                 await made.jobs(JobQuery(after="x"))
 

@@ -9,8 +9,9 @@ from txmicro.monitoring import records
 from txmicro.monitoring.records import Record
 from txmicro.page.memory import reading, writing
 from txmicro.page.memory.files import open_file
-from txmicro.page.memory.queries import FailureQuery, JobQuery
-from txmicro.page.memory.writing import OTHERS, Writer
+from txmicro.page.memory.queries import DeadGroup, FailureQuery, JobQuery
+from txmicro.page.memory.schema import OTHERS
+from txmicro.page.memory.writing import Writer
 
 NOW = 1795449588.0
 SENDER, WORKER = "REST:1-a", "Invoices:1-b"
@@ -330,12 +331,14 @@ class FailureTests(MemoryCase):
         [group] = self.groups()
         self.assertEqual((group["count"], group["dead"]), (3, 3))
         letters = reading.dead_letters(self.file.connection, group["id"])
-        self.assertEqual(letters, {"type": "Invoices", "keys": ["a-0/0", "a-1/0", "a-2/0"]})
+        self.assertEqual(
+            letters, DeadGroup("Invoices", "OutOfStock", "no article #", ["a-0/0", "a-1/0", "a-2/0"])
+        )
         self.write(Record(records.REQUEUED, NOW + 2, "a-0"), Record(records.DISCARDED, NOW + 2, "a-1"))
         [group] = self.groups()
         self.assertEqual((group["count"], group["dead"]), (2, 1))
         letters = reading.dead_letters(self.file.connection, group["id"])
-        self.assertEqual(letters, {"type": "Invoices", "keys": ["a-2/0"]})
+        self.assertEqual(letters, DeadGroup("Invoices", "OutOfStock", "no article #", ["a-2/0"]))
         self.assertEqual(self.found(outcome="dead"), ["a-2"])
         self.check()
 
