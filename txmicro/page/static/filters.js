@@ -49,3 +49,9 @@ export function typeChoice(query) {
   const chosen = query.get("type");
   return choice("type", "Type", [["", "All types"], ...(chosen ? [[chosen, chosen]] : [])]);
 }
+
+/** Return the field for a group of failures, in a list; the list is empty unless the address has the group's id. */
+export function groupFields(query) {
+  const value = query.get("group");
+  return value ? [choice("group", "Failures", [[value, "Of one group"], ["", "All"]])] : [];
+}

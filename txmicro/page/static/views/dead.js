@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { buttons } from "../bulk.js";
 import { empty, h, setText } from "../dom.js";
-import { choice, Filters, text } from "../filters.js";
+import { choice, Filters, groupFields, text } from "../filters.js";
 import { clock, count, exact, plural } from "../format.js";
 import { Loader } from "../loading.js";
 import { Pager } from "../pager.js";
@@ -19,7 +19,7 @@ export function openDead(body, route, app) {
   const chosen = new Chosen();
   const pager = new Pager(() => loader.run());
   const reason = choice("reason", "Reason", [["", "Any reason"], ...REASONS.map((each) => [each, each.replace("_", " ")])]);
-  const fields = [text("search", "Job or text"), text("error", "Error"), text("message", "Message"), reason];
+  const fields = [text("search", "Job or text"), text("error", "Error"), text("message", "Message"), reason, ...groupFields(route.query)];
   const filters = new Filters(fields, route.query, () => {
     pager.reset();
     chosen.clear();

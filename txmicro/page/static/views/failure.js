@@ -53,14 +53,10 @@ function describe(group, app, reload) {
 
 function letters(group) {
   if (!group.dead) return "None, as far as known";
-  return h("a", { href: link(["dead", group.type], filter(group)) }, `${count(group.dead)} dead letters of this group`);
-}
-
-function filter(group) {
-  return { error: group.error, message: group.message };
+  return h("a", { href: link(["dead", group.type], { group: group.id }) }, `${count(group.dead)} dead letters of this group`);
 }
 
 function actions(group, reload) {
-  const which = () => ({ filter: filter(group) });
+  const which = () => ({ filter: { group: group.id } });
   return h("div", { class: "actions" }, buttons(group.type, which, reload, "all of this group"));
 }

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { empty, h } from "../dom.js";
-import { choice, Filters, text, typeChoice } from "../filters.js";
+import { choice, Filters, groupFields, text, typeChoice } from "../filters.js";
 import { clock, count, duration, exact, tone } from "../format.js";
 import { Loader } from "../loading.js";
 import { Pager } from "../pager.js";
@@ -26,12 +26,6 @@ const COLUMNS = [
   { title: "Message", text: (row) => row.message || "–", wide: true },
 ];
 
-/** Return the field that keeps the jobs of one group of failures, whose id another view has put into the address. */
-function groupField(query) {
-  const value = query.get("group") ?? "";
-  return { ...choice("group", "Failures", [[value, "Of one group"], ["", "All"]]), value };
-}
-
 /** Open the view. */
 export function openJobs(body, route, app) {
   const table = new Table("Jobs", COLUMNS, { key: (row) => row.id, hideCaption: true });
@@ -44,8 +38,7 @@ export function openJobs(body, route, app) {
     text("error", "Error"),
     text("search", "Id, address or message"),
   ];
-  const group = groupField(route.query);
-  const filters = new Filters([...fields, ...(group.value ? [group] : [])], route.query, () => {
+  const filters = new Filters([...fields, ...groupFields(route.query)], route.query, () => {
     pager.reset();
     loader.run();
   });
