@@ -1,4 +1,4 @@
-"""``python -m benchmarks.calls [--jobs N] [--top N]``: count the Python calls that one interactive job takes.
+"""``python -m benchmarks.calls [--jobs N] [--share S] [--top N]``: count the Python calls of one interactive job.
 
 A sender and a worker share this process, the embedded broker and a clock that this script moves. In
 production, each of them is a process of its own. Thus the counts are exact, and the same on every machine.
@@ -24,10 +24,13 @@ from typing import Any, Final
 from twisted.internet.task import Clock
 
 from txmicro import Job, Worker
+from txmicro.amqp.properties import Properties
 from txmicro.broker.factory import BrokerFactory
 from txmicro.broker.memory_transport import MemoryEndpoint
 from txmicro.bus.connections import Bus
 from txmicro.config import Config
+from txmicro.monitoring.report import WATCH, Watch
+from txmicro.protocol import topology
 from txmicro.testing import memory_bus
 
 PHASES: Final = ("send", "take", "answer", "result", "settle")
@@ -81,8 +84,11 @@ class Counts:
         )
 
 
-def measure(jobs: int) -> Counts:
-    """Run *jobs* jobs, after as many that warm the caches, and return the counts of the calls."""
+def measure(jobs: int, share: float | None = None) -> Counts:
+    """Run *jobs* jobs, after as many that warm the caches, and return the counts of the calls.
+
+    :param share: a SystemManager watches, and has this share of the jobs recorded; None: none watches.
+    """
     clock, counts = Clock(), Counts()
     endpoint = MemoryEndpoint(BrokerFactory(clock), clock)
 
@@ -96,6 +102,9 @@ def measure(jobs: int) -> Counts:
         member.setServiceParent(bus)
         bus.startService()
         _advance(clock, 0.2)
+    if share is not None:
+        _publish_watch(sender, share)
+        _advance(clock, 0.2)
     done = _run(clock, counts, sender, jobs)
     _watch(counts, worker.bus, sender.bus)
     for phase in counts.calls.values():
@@ -108,6 +117,14 @@ def measure(jobs: int) -> Counts:
     if done != jobs:
         raise RuntimeError(f"{done} of {jobs} jobs were done: the counts mean nothing")
     return counts
+
+
+def _publish_watch(worker: Worker, share: float) -> None:
+    """Publish what a SystemManager publishes that watches. The next reports come after the measurement."""
+    session: Any = worker.bus.session
+    body = worker.bus.codec.encode(Watch("SystemManager:1", interval=60.0, share=share).body())
+    frame = session.frame(topology.NOTIFICATIONS, WATCH, mandatory=False)
+    session.publish(frame, Properties(content_type=worker.bus.codec.content_type).encode(), body)
 
 
 def _watch(counts: Counts, worker: Bus, sender: Bus) -> None:
@@ -161,9 +178,12 @@ def main(arguments: list[str]) -> None:
     """Measure, and print the calls per job of each phase."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calls")
     parser.add_argument("--jobs", type=int, default=1000, help="how many jobs (1000)")
+    parser.add_argument(
+        "--share", type=float, help="a manager watches, and has this share recorded (none watches)"
+    )
     parser.add_argument("--top", type=int, default=0, help="how many functions of each phase to print (none)")
     options = parser.parse_args(arguments)
-    counts = measure(max(IN_FLIGHT, options.jobs))
+    counts = measure(max(IN_FLIGHT, options.jobs), options.share)
     jobs = max(IN_FLIGHT, options.jobs) // IN_FLIGHT * IN_FLIGHT
     for phase in PHASES:
         calls = counts.of(phase)

@@ -12,6 +12,10 @@ MOST = {"send": 40.0, "take": 48.0, "answer": 45.0, "result": 32.0, "settle": 3.
 """The most calls per job. Other versions of Python and Twisted may need a few more than now."""
 
 
+RECORDED = ("send", "answer", "result")
+"""The phases in which a worker counts and records jobs for a SystemManager that watches."""
+
+
 class CallsTests(SynchronousTestCase):
     def test_a_job_takes_no_more_calls_than_it_should(self) -> None:
         counts = measure(JOBS)
@@ -20,3 +24,12 @@ class CallsTests(SynchronousTestCase):
             calls = counts.of(phase).total() / JOBS
             self.assertGreater(calls, 0, phase)
             self.assertLessEqual(calls, most, f"{phase}: {counts.of(phase).most_common(40)}")
+
+    def test_a_manager_that_watches_costs_one_call_where_something_is_counted(self) -> None:
+        unwatched, counted, recorded = measure(JOBS), measure(JOBS, share=0.0), measure(JOBS, share=1.0)
+        for phase in PHASES:
+            calls = unwatched.of(phase).total() / JOBS
+            most = calls + 1.0 * (phase in RECORDED)
+            self.assertLessEqual(counted.of(phase).total() / JOBS, most, phase)
+            self.assertLessEqual(recorded.of(phase).total() / JOBS, calls + 6.0 * (phase in RECORDED), phase)
+        self.assertGreater(recorded.of("send").total(), unwatched.of("send").total())

@@ -60,10 +60,10 @@ class Recorder:
 
     def _begin(self) -> None:
         self._ran = self._failures = self._left_out = 0
-        self._sent: dict[str, int] = defaultdict(int)
-        self._failed: dict[str, int] = defaultdict(int)
-        self._lost: dict[str, int] = defaultdict(int)
-        self._youngest: dict[str, float] = {}
+        self._sent: dict[str, int] = defaultdict(int)  # by address
+        self._failed: dict[str, int] = defaultdict(int)  # by sender
+        self._lost: dict[str, int] = defaultdict(int)  # by address
+        self._youngest = {INTERACTIVE: 0.0, DURABLE: 0.0}  # in milliseconds
         self._records: list[Record] = []
 
     def sample(self, share: float, failures: int) -> None:
@@ -73,16 +73,17 @@ class Recorder:
     def complete(self, report: Report) -> None:
         """Fill in what happened since the last report, and begin anew."""
         report.ran, report.left_out = self._ran, self._left_out
-        report.sent, report.failed, report.lost = dict(self._sent), dict(self._failed), dict(self._lost)
-        report.youngest, report.records = self._youngest, self._records
+        report.sent, report.failed, report.lost = map(_by_type, (self._sent, self._failed, self._lost))
+        report.youngest = {lane: sent / 1000 for lane, sent in self._youngest.items() if sent}
+        report.records = self._records
         self._begin()
 
     # Events
 
     def sent(self, hop: Job) -> None:
         """Note that *hop* was sent."""
-        self._sent[_type(hop.address)] += 1
-        if is_sampled(hop.id, self._limit):
+        self._sent[hop.address] += 1
+        if crc32(hop.id.encode()) < self._limit:  # is_sampled, without the call: most jobs end here
             self._keep(
                 Record(
                     records.SENT,
@@ -129,13 +130,14 @@ class Recorder:
         :param waited: seconds from the send to the start; None: unknown. It is below 0 if clocks differ.
         """
         self._ran += 1
-        lane = _lane(job.durable)
-        if job.sent and job.address.endswith(_ANY):  # a job for one worker is in another queue
-            self._youngest[lane] = max(job.sent / 1000, self._youngest.get(lane, 0.0))
-        failed = outcome in _ERRORS
-        if failed:
-            self._failed[_type(job.sender)] += 1
-        if not self._wanted(job.id, failed):
+        lane = DURABLE if job.durable else INTERACTIVE
+        if job.sent > self._youngest[lane] and job.address[-2:] == _ANY:  # others are in another queue
+            self._youngest[lane] = job.sent
+        if outcome in _ERRORS:
+            self._failed[job.sender] += 1
+            if not self._wanted(job.id, True):
+                return
+        elif crc32(job.id.encode()) >= self._limit:
             return
         self._keep(
             Record(
@@ -160,14 +162,18 @@ class Recorder:
 
         Of a job that fails and was not recorded, it is also recorded when it was sent.
         """
-        canceled = isinstance(error, JobCancelled)
-        failed = error is not None and not canceled
-        if error is not None and failed and error.worker is None:
-            self._lost[_type(address)] += 1
-        if not self._wanted(job, failed):
-            return
+        if error is None:
+            if crc32(job.encode()) >= self._limit:
+                return
+            outcome = SUCCEEDED
+        else:
+            outcome = CANCELED if isinstance(error, JobCancelled) else FAILED
+            if outcome is FAILED and error.worker is None:
+                self._lost[address] += 1
+            if not self._wanted(job, outcome is FAILED):
+                return
         now, lane, seconds = self._time(), _lane(durable), max(0.0, seconds)  # differences of floats
-        if failed and not is_sampled(job, self._limit):
+        if outcome is FAILED and not is_sampled(job, self._limit):
             self._keep(Record(records.SENT, now - seconds, job, 0, address, self._worker, lane, 1))
         self._keep(
             Record(
@@ -181,7 +187,7 @@ class Recorder:
                 0,
                 None,
                 seconds,
-                CANCELED if canceled else FAILED if failed else SUCCEEDED,
+                outcome,
                 *_describe(error),
             )
         )
@@ -242,8 +248,13 @@ def _lane(durable: bool) -> str:
     return DURABLE if durable else INTERACTIVE
 
 
-def _type(address: str) -> str:
-    return address.partition(":")[0]
+def _by_type(counts: dict[str, int]) -> dict[str, int]:
+    """Return *counts*, which are by address or worker, by type."""
+    types: dict[str, int] = {}
+    for address, count in counts.items():
+        kind = address.partition(":")[0]
+        types[kind] = types.get(kind, 0) + count
+    return types
 
 
 def _trace(traceparent: str | None) -> str:
