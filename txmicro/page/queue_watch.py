@@ -112,11 +112,14 @@ class QueueWatch:
         except Exception as error:
             self._not_answered(name, error)
             counts = None
-        if counts is None:
+            pause = isinstance(error, AccessRefused | TimeoutError)  # and not if the connection is lost
+        else:
+            pause = counts is None
+        if pause:
             self._paused[kind, queue] = self._bus.clock.seconds() + PAUSE
+        if counts is None:
             self._note(kind, queue, UNKNOWN)
             return
-        self._paused.pop((kind, queue), None)
         jobs, consumers = counts
         age = self._ages.setdefault((kind, queue), QueueAge())
         oldest = age.oldest(jobs, self._bus.ids.time(), self._youngest(kind, queue))
