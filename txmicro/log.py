@@ -103,22 +103,29 @@ def with_running_job(event: LogEvent) -> LogEvent:
 def read(event: LogEvent) -> Line:
     """Return *event* as text."""
     worker, failure, job = worker_of(event), event.get("log_failure"), event.get("job")
+    name, hop = _hop_of(clean(job.id if isinstance(job, Job) else str(job or "")))
     logger = clean(str(event.get("log_namespace", "-")))
     return Line(
         event.get("log_time", 0.0),
         event.get("log_level", LogLevel.info).name,
         worker,
-        clean(job.id if isinstance(job, Job) else str(job or "")),
+        name,
         worker.partition(":")[0] or logger.rpartition(".")[2],
         _without(worker, clean(formatEvent(event))),
         traceback_of(failure) if failure is not None else [],
-        _number(event.get("hop"), None),
+        _number(event.get("hop"), None) if hop is None else hop,
         trace_of(event.get("traceparent")),
         clean(type_name(failure.value)) if failure is not None else clean(str(event.get("error_type", ""))),
         component_of(logger),
         logger,
         _number(event.get("more"), 0),
     )
+
+
+def _hop_of(key: str) -> tuple[str, int | None]:
+    """Return the id and the hop of *key*: a hop's key, or a job's id, which has no hop."""
+    job, slash, hop = key.rpartition("/")
+    return (job, int(hop)) if slash and hop.isdecimal() and len(hop) < 10 else (key, None)
 
 
 def _number(value: object, default: Any) -> Any:

@@ -155,6 +155,7 @@ class Worker(Service):
             "{worker}: job {job} to {address} failed, and nobody awaits it: {error}",
             worker=self.id,
             job=job.id,
+            traceparent=job.traceparent,
             address=job.address,
             error=error,
             recurring=True,

@@ -89,7 +89,7 @@ class JobLinesTests(ProgramTestCase):
         for job in jobs:
             own = [line for line in lines if line["job"] == job]
             for hop, said in SAID.items():
-                at = [line for line in own if line["hop"] == hop]
+                at = [line for line in own if line.get("hop") == hop]
                 self.assertLessEqual(said, {line["message"] for line in at})
                 self.assertEqual({line["worker"].partition(":")[0] for line in at}, {f"W{hop + 1}"})
             self.assertEqual(len({line["pid"] for line in own}), 2)
@@ -98,6 +98,8 @@ class JobLinesTests(ProgramTestCase):
                 (failed["hop"], failed["traceback"].splitlines()[-1]),
                 (2, "builtins.ValueError: the third one fails"),
             )
+            (unawaited,) = [line for line in own if "nobody awaits it" in line["message"]]
+            self.assertEqual(unawaited["worker"].partition(":")[0], "W1")
         (unrelated,) = [line for line in self.lines() if "a line of no job" in line["message"]]
         self.assertNotIn("job", unrelated)
 

@@ -32,6 +32,13 @@ class ReadTests(SynchronousTestCase):
         line = read(event(hop="x", more=True, job=None))
         self.assertEqual((line.hop, line.repeated, line.job), (None, 0, ""))
 
+    def test_the_key_of_a_hop_is_the_job_and_the_hop(self) -> None:
+        line = read(event(job="7c3e-1/2"))
+        self.assertEqual((line.job, line.hop), ("7c3e-1", 2))
+        for job in ("a/b", "7c3e-1/", "7c3e-1/²", "1/" + "9" * 20):
+            line = read(event(job=job))
+            self.assertEqual((line.job, line.hop), (job, None))
+
     def test_a_job_that_is_logged_is_its_id(self) -> None:
         job = Job("7c3e-1", None, ["WB:*"], 0, "WA:1", "WA:1", 1.0)
         self.assertEqual(read(event(job=job)).job, "7c3e-1")

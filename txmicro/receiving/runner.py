@@ -122,6 +122,8 @@ class Runner:
                     level=LogLevel.error,
                     worker=self._worker,
                     job=job.id,
+                    hop=job.hop,
+                    traceparent=job.traceparent,
                     handler=self._name,
                     recurring=True,
                 )
@@ -243,6 +245,8 @@ class Runner:
             handler=self._name,
             seconds=self._clock.seconds() - began,
             job=job.id,
+            hop=job.hop,
+            traceparent=job.traceparent,
             recurring=True,
         )
 

@@ -301,7 +301,8 @@ class Engine:
         """Send a job along *slip*, as :meth:`txmicro.Worker.send` describes."""
         job = self._job(slip, data, timeout, trace)
         job.redeliver = redeliver
-        future = JobFuture(job.id, slip[0], partial(self._outbox.cancel, job.key), self._unawaited)
+        cancel = partial(self._outbox.cancel, job.key)
+        future = JobFuture(job.id, slip[0], cancel, self._unawaited, traceparent=job.traceparent)
         self.send_hop(job, JobPromise(future, self, job.deadline - timeout))
         return future
 
@@ -312,7 +313,9 @@ class Engine:
         job = self._job(slip, data, timeout, trace)
         job.durable = True
         cancel = partial(self._outbox.cancel, job.key)
-        future = JobFuture(job.id, slip[0], cancel, self._unawaited, durable=True)
+        future = JobFuture(
+            job.id, slip[0], cancel, self._unawaited, durable=True, traceparent=job.traceparent
+        )
         self.lane.send(job, JobPromise(future, self, job.deadline - timeout), terms)
         return future
 

@@ -27,6 +27,7 @@ class JobFuture:
     :ivar id: the job's id.
     :ivar address: the address of its first hop.
     :ivar durable: whether the broker keeps the job until it is done; otherwise its sender does.
+    :ivar traceparent: its W3C trace context; None: there is none.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class JobFuture:
         "address",
         "durable",
         "id",
+        "traceparent",
     )
 
     def __init__(
@@ -52,8 +54,10 @@ class JobFuture:
         unawaited: Callable[[JobError, JobFuture], None],
         *,
         durable: bool = False,
+        traceparent: str | None = None,
     ) -> None:
         self.id = id
+        self.traceparent = traceparent
         self.address = address
         self.durable = durable
         self._cancel = cancel

@@ -223,6 +223,7 @@ class Resending:
             self.log.failure(
                 "job {job} to {address} cannot be published; it is tried again in {seconds:g} s",
                 job=job.job_id,
+                traceparent=job.traceparent,
                 address=job.address,
                 seconds=self._retry,
                 recurring=True,

@@ -131,7 +131,18 @@ class State(FutureCase):
         self.assertEqual(
             public,
             {
-                *("address", "cancel", "cancelled", "done", "durable", "exception", "id", "result", "stored"),
+                *(
+                    "address",
+                    "cancel",
+                    "cancelled",
+                    "done",
+                    "durable",
+                    "traceparent",
+                    "exception",
+                    "id",
+                    "result",
+                    "stored",
+                ),
                 *("when_accepted", "when_done", "when_stored"),
             },
         )
