@@ -11,7 +11,7 @@ from sphinx.util.nodes import nested_parse_with_titles
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from docs import cli_reference, config_table
+from docs import cli_reference, config_table, page_api
 from txmicro._version import __version__
 
 project = "txmicro"
@@ -34,6 +34,13 @@ class ConfigTable(Directive):
         return parent.children
 
 
+class PageApi(Directive):
+    def run(self) -> list[nodes.Node]:
+        parent = nodes.Element()
+        self.state.nested_parse(StringList(page_api.full().splitlines(), "txmicro.page.api"), 0, parent)
+        return parent.children
+
+
 class CommandLine(Directive):
     def run(self) -> list[nodes.Node]:
         parent = nodes.section()
@@ -46,3 +53,4 @@ class CommandLine(Directive):
 def setup(app: Any) -> None:
     app.add_directive("command-line", CommandLine)
     app.add_directive("config-table", ConfigTable)
+    app.add_directive("page-api", PageApi)

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from txmicro.bus.connections import Bus
 from txmicro.bus.targets import Target
@@ -28,6 +29,8 @@ class ManagerPage(Service):
     :ivar routes: what the server of the process's pages serves.
     """
 
+    log = Logger()
+
     def __init__(
         self, manager: SystemManager, bus: Bus, brokers: Sequence[Target], config: Config, reactor: Any
     ) -> None:
@@ -35,16 +38,14 @@ class ManagerPage(Service):
         self._reactor = reactor
         self._monitor = Monitor(manager)
         self._monitor.setServiceParent(bus)
+        self._access = Access(
+            config.page_readers, config.page_operators, interface=config.metrics_interface, clock=reactor
+        )
         self._api = Api(
             manager,
             self._monitor,
             DeadLetterOperations(brokers, config.heartbeat, reactor, bus.ids.time),
-            Access(
-                config.page_readers,
-                config.page_operators,
-                interface=config.metrics_interface,
-                clock=reactor,
-            ),
+            self._access,
             clock=reactor,
             time=bus.ids.time,
         )
@@ -60,6 +61,16 @@ class ManagerPage(Service):
         memory = JobMemory(self._reactor, self._config.page_data, self._config.page_jobs)
         self._api.memory = memory
         self._monitor.memory = memory
+
+    def log_address(self, address: str) -> None:
+        """Log where the page is; empty: its port is in use, which has been logged."""
+        if self._access.closed:
+            self.log.warn(
+                "the page for operators answers nobody: it has no accounts, and other machines reach it; "
+                "set page_operators, or metrics_interface to 127.0.0.1"
+            )
+        elif address:
+            self.log.info("the page for operators is http://{address}/", address=address)
 
     def stopService(self) -> Deferred[None]:
         """End the answers that have no end, and what operators do. Fires when the memory is closed."""

@@ -198,6 +198,7 @@ class Process(SequentialServices):
         self.page.startService()
         if self.manager_page is not None:
             self.manager_page.startService()
+            self.manager_page.log_address(self.page.address)
         if self._tracing is not None:
             self._tracing.startService()
         if self.members:

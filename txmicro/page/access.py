@@ -72,6 +72,11 @@ class Access:
         self._local = is_loopback(interface)
         self._throttle = Throttle(clock)
 
+    @property
+    def closed(self) -> bool:
+        """True if nobody may use the page, because there are no accounts, and other machines reach it."""
+        return not (self._accounts or self._local)
+
     def admit(self, request: Any) -> Caller:
         """Return the sender of *request*; raise :class:`~.site.Refusal` if it may not use the page."""
         self.check_place(request)
@@ -82,7 +87,7 @@ class Access:
         """Raise :class:`~.site.Refusal` if there are no accounts, and *request* may not come from this machine."""
         if self._accounts:
             return
-        if not self._local:
+        if self.closed:
             raise Refusal(
                 403,
                 "Forbidden",
