@@ -43,7 +43,9 @@ def series(legend: str, answers: Iterable[dict[str, Any]]) -> list[Series]:
         name = legend
         for label in re.findall(r"{{(\w+)}}", legend):
             name = name.replace(f"{{{{{label}}}}}", labels.get(label, ""))
-        found.append(Series(name.strip(), [(float(time), float(value)) for time, value in answer["values"]]))
+        found.append(
+            Series(" ".join(name.split()), [(float(time), float(value)) for time, value in answer["values"]])
+        )
     return sorted(found)
 
 
@@ -162,7 +164,23 @@ def _heatmap(box: Box, _config: dict[str, Any], found: list[Series]) -> Iterator
         yield text(x - 6, y + 4, written(float(rows[row].name), "s"), anchor="end", fill=GRAY)
 
 
-_DRAWN: Final = {"stat": _stat, "timeseries": _graph, "state-timeline": _states, "heatmap": _heatmap}
+def _table(box: Box, config: dict[str, Any], found: list[Series]) -> Iterator[str]:
+    """Draw the series that still have a value."""
+    _, end = _span(found)
+    now = [each for each in found if each.points[-1][0] >= end]
+    for index, each in enumerate(now):
+        y = box.y + 16 * (index + 1)
+        yield text(box.x, y, _short(each.name, box.width - 50))
+        yield text(box.x + box.width, y, written(each.numbers[-1], config["unit"]), anchor="end")
+
+
+_DRAWN: Final = {
+    "stat": _stat,
+    "timeseries": _graph,
+    "state-timeline": _states,
+    "heatmap": _heatmap,
+    "table": _table,
+}
 
 
 def _lines(box: Box, found: Sequence[Series], colors: Sequence[str], top: float) -> Iterator[str]:

@@ -48,8 +48,14 @@ async def draw(prometheus: Prometheus, seconds: float, name: str = "overview") -
             data = await prometheus.get(
                 "query_range", query=query, start=str(end - seconds), end=str(end), step="1"
             )
-            lines += series(target["legendFormat"], data["result"])
+            lines += series(target["legendFormat"] or columns(panel), data["result"])
     return dashboard(document, found, NOTE), [title for title, lines in found.items() if not lines]
+
+
+def columns(panel: dict[str, Any]) -> str:
+    """Return the legend that has what the columns of a table have."""
+    names = panel["transformations"][0]["options"]["include"]["names"]
+    return " ".join(f"{{{{{name}}}}}" for name in names if name != "Value")
 
 
 async def save(reactor: Any, folder: Path) -> None:

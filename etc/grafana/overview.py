@@ -6,8 +6,11 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models import units
 
 from .bounds import ERROR_RATIO, OLDEST_SECONDS, REACTOR_LAG_SECONDS
-from .panels import CONNECTED, dashboard, distribution, fill, graph, number, states
+from .panels import CONNECTED, dashboard, distribution, fill, graph, listing, number, states
 from .queries import BY_PROCESS, LIVE_QUEUES, PROCESS, Query, buckets, largest, quantile, rate, select, total
+
+FIRING = 'ALERTS{alertstate="firing",job="$job"} or ALERTS{alertstate="firing",alertname="ManagerAbsent"}'
+"""The alerts of one system. ManagerAbsent has no job, since nothing is there that has one."""
 
 
 def overview() -> Dashboard:
@@ -44,7 +47,7 @@ def overview() -> Dashboard:
             "Alerts",
             "Alerts that fire now.",
             units.Short,
-            'count(ALERTS{alertstate="firing"}) or vector(0)',
+            f"count({FIRING}) or vector(0)",
             warn=1,
             limit=3,
         ),
@@ -68,14 +71,14 @@ def overview() -> Dashboard:
             "Workers on the bus. A line falls when a worker has stopped or died.",
             units.Short,
             Query(total("workers_total", by="type"), "{{type}}"),
-            span=8,
+            span=6,
         ),
         states(
             "Connections to the broker",
             "Whether each process is connected to the broker.",
             Query(total("bus_connected", by=BY_PROCESS), PROCESS),
             CONNECTED,
-            span=8,
+            span=6,
         ),
         graph(
             "Load",
@@ -85,7 +88,20 @@ def overview() -> Dashboard:
                 f"{total('running_jobs', by='service')} / ({total('job_capacity', by='service')} > 0)",
                 "{{service}}",
             ),
-            span=8,
+            span=6,
+        ),
+        listing(
+            "Firing alerts",
+            "What fires now, and for what. Prometheus has the whole text, and what to do.",
+            units.Short,
+            f"sum by (severity, alertname, type, queue, service, instance) ({FIRING})",
+            "severity",
+            "alertname",
+            "type",
+            "queue",
+            "service",
+            "instance",
+            span=6,
         ),
         ("Throughput",),
         graph(

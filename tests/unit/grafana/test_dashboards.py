@@ -87,8 +87,10 @@ class ContentTests(SynchronousTestCase):
         for name, document in ALL.items():
             for panel in panels(document):
                 for target in panel["targets"]:
-                    selectors = re.findall(r"(?:microservices|process|python)_\w+|\bup\b", target["expr"])
-                    jobs = target["expr"].count('job="$job"')
+                    selectors = re.findall(
+                        r"(?:microservices|process|python)_\w+|\bup\b|ALERTS", target["expr"]
+                    )
+                    jobs = len(re.findall('job="\\$job"|alertname="ManagerAbsent"', target["expr"]))
                     self.assertEqual(len(selectors), jobs, f"{name}: {target['expr']}")
 
     def test_no_panel_covers_another(self) -> None:

@@ -75,6 +75,10 @@ class PictureTests(SynchronousTestCase):
         )
         self.assertIn("100 ms", texts(picture))
 
+    def test_a_table_has_what_there_is_now(self) -> None:
+        lines = [Series("DeadLetters WB", [(1.0, 1.0), (2.0, 1.0)]), Series("RestSlow", [(1.0, 1.0)])]
+        self.assertEqual(texts(drawn("table", "short", *lines))[2:], ["DeadLetters WB", "1", "made by"])
+
     def test_a_panel_without_values_says_so(self) -> None:
         self.assertIn("No data", texts(drawn("stat", "s")))
         self.assertIn("No data", texts(drawn("timeseries", "s", Series("", [(1.0, math.nan)]))))
