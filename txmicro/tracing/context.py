@@ -39,7 +39,7 @@ def parse(traceparent: str | None, tracestate: str | None = None) -> SpanContext
 def describe(context: SpanContext) -> tuple[str, str | None]:
     """Return the ``traceparent`` and the ``tracestate`` of *context*."""
     traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-    return traceparent, context.trace_state.to_header() or None
+    return traceparent, context.trace_state.to_header() if context.trace_state else None
 
 
 def parent_context(context: SpanContext | None) -> Context:

@@ -39,9 +39,7 @@ COLLECTION: Final = "db.collection.name"
 DATABASE_OPERATION: Final = "db.operation.name"
 
 # Of txmicro
-ADDRESS: Final = "txmicro.job.address"
 LANE: Final = "txmicro.job.lane"
-HOP: Final = "txmicro.job.hop"
 ATTEMPT: Final = "txmicro.job.attempt"
 WAIT: Final = "txmicro.job.wait"
 OUTCOME: Final = "txmicro.job.outcome"

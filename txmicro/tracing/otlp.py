@@ -13,6 +13,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import set_tracer_provider
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.logger import Logger
@@ -54,6 +55,7 @@ class OtlpTracing(Service):
         """Start the thread. A daemon has forked before, and threads do not survive that."""
         super().startService()  # type: ignore[no-untyped-call]
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        set_tracer_provider(self._provider)  # for spans of the program, and for instrumented libraries
 
     def stopService(self) -> Deferred[None]:
         """Send the last spans, for at most :data:`FLUSH` seconds. Fires with None when that is over; does not fail."""

@@ -8,7 +8,14 @@ from http import HTTPStatus
 from typing import Any
 
 from opentelemetry.context import attach
-from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    Status,
+    StatusCode,
+    set_span_in_context,
+)
 
 from txmicro.protocol.failures import type_name
 
@@ -53,6 +60,28 @@ class OpenTelemetrySpan:
             self._span.set_attribute(conventions.ERROR_TYPE, type_name(error))
             self._span.record_exception(error)
             self._span.set_status(Status(StatusCode.ERROR, str(error)))
+
+
+class UnsampledSpan:
+    """A :class:`~txmicro.protocol.span.Span` that is not recorded: spans below it are not, either.
+
+    :param context: the context of the message, which goes on unchanged.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: SpanContext) -> None:
+        self._context = context
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return ``function(*args)``, called while this span is the current one. Coroutines keep it."""
+        return OpenTelemetrySpan(NonRecordingSpan(self._context)).run(function, *args)
+
+    def event(self, name: str, attributes: Mapping[str, str | int | float] | None = None) -> None:
+        """Do nothing."""
+
+    def end(self, error: BaseException | None = None, outcome: str = "") -> None:
+        """Do nothing."""
 
 
 class OpenTelemetryRequestSpan(OpenTelemetrySpan):

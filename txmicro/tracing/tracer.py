@@ -31,10 +31,17 @@ from txmicro.protocol.trace_headers import TraceContext
 
 from . import conventions
 from .context import describe, parent_context, parse
-from .span import OpenTelemetryRequestSpan, OpenTelemetrySpan
+from .span import OpenTelemetryRequestSpan, OpenTelemetrySpan, UnsampledSpan
 
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.43.0"
 """The release of the semantic conventions that the spans follow."""
+
+
+_DROPS: Final = "remoteParentNotSampled:AlwaysOffSampler,"
+"""A part of the description of the sampler ``ParentBased``, unless it was told to do otherwise."""
+
+_NOT_SAMPLED: Final = frozenset("02468ace")
+"""The last digits of a ``traceparent`` whose flag ``sampled`` is not set."""
 
 
 class OpenTelemetryTracer:
@@ -47,41 +54,48 @@ class OpenTelemetryTracer:
     def __init__(
         self, provider: TracerProvider | None = None, unix_time: Callable[[], float] = time.time
     ) -> None:
+        provider = provider or get_tracer_provider()
         self._unix_time = unix_time
-        self._tracer = (provider or get_tracer_provider()).get_tracer("txmicro", __version__, SCHEMA)
+        self._tracer = provider.get_tracer("txmicro", __version__, SCHEMA)
+        self._follows = _follows_parents(provider)
 
-    def send(self, job: Job) -> OpenTelemetrySpan:
+    def _unsampled(self, job: Job) -> UnsampledSpan | None:
+        """Return the span of a *job* whose trace is certainly not sampled, without asking the sampler.
+
+        With sampling these are most jobs, and the sampler takes longer than the rest.
+        """
+        if self._follows and job.traceparent is not None and job.traceparent[-1] in _NOT_SAMPLED:
+            context = parse(job.traceparent, job.tracestate)
+            return None if context is None else UnsampledSpan(context)
+        return None
+
+    def send(self, job: Job) -> OpenTelemetrySpan | UnsampledSpan:
         """Start the span of sending the hop *job*, and have the hop carry its context."""
-        kind, exchange, key, _ = _destination(job.address, job.durable)
-        attributes = {
-            conventions.OPERATION_NAME: "send",
-            conventions.OPERATION_TYPE: "send",
-            conventions.DESTINATION: f"{exchange}:{key}",
-            conventions.ROUTING_KEY: key,
-            conventions.CLIENT: job.sender,
-            **_describe(job),
-        }
-        return self._start(job, f"send {kind}", _sending_context(job), SpanKind.PRODUCER, attributes, ())
+        unsampled = self._unsampled(job)
+        if unsampled is not None:
+            return unsampled
+        name, shared = _describe_hop("send", job.address, job.durable)
+        span = self._tracer.start_span(name, _sending_context(job), SpanKind.PRODUCER, shared)
+        if span.is_recording():
+            span.set_attributes({conventions.CLIENT: job.sender, **_describe_job(job)})
+        return _carry(job, span)
 
-    def process(self, job: Job, worker: str) -> OpenTelemetrySpan:
+    def process(self, job: Job, worker: str) -> OpenTelemetrySpan | UnsampledSpan:
         """Start the span of the handler that *worker* runs for *job*, and have *job* carry its context."""
-        kind, exchange, key, queue = _destination(job.address, job.durable)
-        attributes = {
-            conventions.OPERATION_NAME: "process",
-            conventions.OPERATION_TYPE: "process",
-            conventions.DESTINATION: f"{exchange}:{key}:{queue}",
-            conventions.ROUTING_KEY: key,
-            conventions.CLIENT: worker,
-            conventions.GROUP: kind,
-            conventions.ATTEMPT: job.tries + 1,
-            **_describe(job),
-        }
-        if job.sent and not (job.durable and job.tries):  # later attempts wait as their policy says
-            attributes[conventions.WAIT] = max(0.0, self._unix_time() - job.sent / 1000)
+        unsampled = self._unsampled(job)
+        if unsampled is not None:
+            return unsampled
+        name, shared = _describe_hop("process", job.address, job.durable)
         parent = parse(job.traceparent, job.tracestate)
-        return self._start(
-            job, f"process {kind}", parent_context(parent), SpanKind.CONSUMER, attributes, _links(job, parent)
+        span = self._tracer.start_span(
+            name, parent_context(parent), SpanKind.CONSUMER, shared, _links(job, parent)
         )
+        if span.is_recording():
+            own = {conventions.CLIENT: worker, conventions.ATTEMPT: job.tries + 1, **_describe_job(job)}
+            if job.sent and not (job.durable and job.tries):  # later attempts wait as their policy says
+                own[conventions.WAIT] = max(0.0, self._unix_time() - job.sent / 1000)
+            span.set_attributes(own)
+        return _carry(job, span)
 
     def publish(self, topic: str, worker: str, trace: TraceContext) -> tuple[OpenTelemetrySpan, TraceContext]:
         """Start the span of an event that *worker* publishes; return it, and the context that the event carries."""
@@ -124,18 +138,11 @@ class OpenTelemetryTracer:
         span = self._tracer.start_span(f"{operation} {collection}", None, SpanKind.CLIENT, attributes)
         return OpenTelemetrySpan(span)
 
-    def _start(
-        self,
-        job: Job,
-        name: str,
-        context: Context,
-        kind: SpanKind,
-        attributes: dict[str, Any],
-        links: tuple[Link, ...],
-    ) -> OpenTelemetrySpan:
-        span = self._tracer.start_span(name, context, kind, attributes, links)
-        _carry(job, span)
-        return OpenTelemetrySpan(span)
+
+def _follows_parents(provider: Any) -> bool:
+    """Return whether the sampler of *provider* drops all spans whose parent is not sampled, as most do."""
+    sampler = getattr(provider, "sampler", None)  # the SDK's have one; the interface does not name it
+    return sampler is not None and _DROPS in sampler.get_description()
 
 
 def _server(host: str) -> dict[str, Any]:
@@ -150,26 +157,31 @@ def _server(host: str) -> dict[str, Any]:
 
 
 @lru_cache(1000)
-def _destination(address: str, durable: bool) -> tuple[str, str, str, str]:
-    """Return the worker type of *address*, and the exchange, routing key and queue of its jobs."""
+def _describe_hop(operation: str, address: str, durable: bool) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes that the spans of all hops to *address* share."""
     kind, _, rest = address.partition(":")
     exchange = topology.to_exchange(kind)
     if durable:
-        return kind, exchange, topology.DURABLE_KEY, topology.durable_queue(kind)
-    if rest == ANY:
-        return kind, exchange, "*", topology.jobs_queue(kind)
-    return kind, exchange, address, topology.direct_queue(address)
-
-
-def _describe(job: Job) -> dict[str, Any]:
-    return {
+        key, queue = topology.DURABLE_KEY, topology.durable_queue(kind)
+    elif rest == ANY:
+        key, queue = "*", topology.jobs_queue(kind)
+    else:
+        key, queue = address, topology.direct_queue(address)
+    attributes = {
         conventions.SYSTEM: conventions.RABBITMQ,
-        conventions.MESSAGE: job.key,
-        conventions.CONVERSATION: job.id,
-        conventions.ADDRESS: job.address,
-        conventions.LANE: "durable" if job.durable else "interactive",
-        conventions.HOP: job.hop,
+        conventions.OPERATION_NAME: operation,
+        conventions.OPERATION_TYPE: operation,
+        conventions.DESTINATION: f"{exchange}:{key}",
+        conventions.ROUTING_KEY: key,
+        conventions.LANE: "durable" if durable else "interactive",
     }
+    if operation == "process":
+        attributes |= {conventions.DESTINATION: f"{exchange}:{key}:{queue}", conventions.GROUP: kind}
+    return f"{operation} {kind}", attributes
+
+
+def _describe_job(job: Job) -> dict[str, Any]:
+    return {conventions.MESSAGE: job.key, conventions.CONVERSATION: job.id}
 
 
 def _sending_context(job: Job) -> Context:
@@ -209,9 +221,10 @@ def _describe_event(topic: str, worker: str, name: str, operation: str) -> dict[
     }
 
 
-def _carry(job: Job, span: Span) -> None:
-    """Have *job* carry the context of *span*."""
+def _carry(job: Job, span: Span) -> OpenTelemetrySpan:
+    """Have *job* carry the context of *span*; return the span."""
     job.traceparent, job.tracestate = _carried(span, (job.traceparent, job.tracestate))
+    return OpenTelemetrySpan(span)
 
 
 def _with_context(span: Span, trace: TraceContext) -> tuple[OpenTelemetrySpan, TraceContext]:
