@@ -15,7 +15,7 @@ SIZE = (1180, 720)
 COLORS = 96
 """Colors of a picture: enough for its texts, and a third of the bytes."""
 
-HISTORY = 45_000.0
+HISTORY = 30_000.0
 """Milliseconds in which the graphs get something to show."""
 
 VIEWS = {

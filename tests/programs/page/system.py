@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.programs.page.workers import CHARGED, REPAIRED
+from tests.programs.page.workers import CHARGED, CLOSED, EXPIRED, REPAIRED
 from tests.support.programs import BIN, ROOT
 from tests.support.rabbitmq import HOST, free_port
 from tests.support.server_process import kill_server, start_server
@@ -69,7 +69,7 @@ class PageSystem:
         ]
         self._process = start_server(command, self._directory / "log")
         self.until(lambda: len(self.get("failures")["groups"]) == 2)
-        self.until(lambda: self.type("Bank")["queues"]["dead"]["jobs"] == 8)
+        self.until(lambda: self.get("dead/Bank")["total"] == len(EXPIRED) + len(CLOSED))
 
     def stop(self) -> None:
         """Kill the system and remove its files. Do nothing if that has been done."""
@@ -99,10 +99,6 @@ class PageSystem:
         """The customers of the bank's jobs that have succeeded."""
         path = self._directory / CHARGED
         return sorted(each["customer"] for each in json.loads(path.read_text())) if path.exists() else []
-
-    def type(self, kind: str) -> Any:
-        """Return the summary of a worker type."""
-        return next(each for each in self.get("overview")["types"] if each["type"] == kind)
 
     def get(self, path: str) -> Any:
         """Return the JSON at *path* of the API."""

@@ -60,7 +60,7 @@ class ActionTests(PageTestCase):
             self.press(page, "Enter")
             page.get_by_text(f"{len(EXPIRED)} dead letters of Bank requeued").wait_for()
             self.system.until(lambda: self.system.charged == sorted(EXPIRED))
-            page.get_by_text("None, as far as known").wait_for()
+            page.get_by_role("button", name="Requeue all of this group").wait_for(state="detached")
             self.system.until(lambda: self.system.get("dead/Bank")["total"] == len(CLOSED))
             self.press(page, "g", "a")
             page.locator("td", has_text="requeue dead letters").first.wait_for()
