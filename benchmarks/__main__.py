@@ -19,10 +19,8 @@ from shutil import rmtree, which
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.support.rabbitmq import Node
-
 from . import jobs, payload, report, rest, start, workers
-from .bench import Context
+from .bench import Broker, Context
 from .systems import BUILD, SETTINGS, SYSTEMS, Absent, System, plot
 
 BENCHES = {bench.NAME: bench for bench in (jobs, rest, payload, workers, start)}
@@ -31,12 +29,6 @@ WANTED = {"gcc": "gcc librabbitmq-dev", "node": "nodejs", "npm": "npm", "wrk": "
 """Programs that the measurements need, all or some of them, with the Debian packages that contain them."""
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
-
-
-class Broker(Node):
-    """Runs RabbitMQ with the default settings of the Erlang virtual machine."""
-
-    erlang = ""
 
 
 def main(arguments: list[str]) -> None:

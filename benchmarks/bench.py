@@ -27,6 +27,12 @@ class Sample(NamedTuple):
     values: Mapping[str, float]
 
 
+class Broker(Node):
+    """Runs RabbitMQ with the default settings of the Erlang virtual machine."""
+
+    erlang = ""
+
+
 @dataclass
 class Context:
     """The context of a benchmark: its broker, its systems, and the samples that it records.

@@ -4,9 +4,11 @@ Two fleets of one worker, one sender and one SystemManager run on two virtual ho
 observed. It counts and times jobs, and its metrics are scraped. It logs JSON lines and publishes them. Its workers
 report to the manager, which serves its page to a client that reads the events. In the other one, all of that is off.
 
-They take turns with short slices, in the order ABBA, while the other one's processes are suspended. Thus both see the
-same noise of the machine. Each keeps 100 jobs in flight. Printed are the jobs per second, the processor time per job of
-worker and sender, and the ratio. The exit status is 1 if observation costs more than 10 %.
+They take turns with slices, in the order ABBA, while the other one's processes are suspended. Thus both see the same
+noise of the machine. Each keeps 100 jobs in flight. The beginning of a slice is not measured: the manager needs some
+seconds until it has found out of how many jobs it wants records. Printed are the jobs per second, the processor time
+per job of worker and sender, that of the manager, and the ratio. The exit status is 1 if observation costs more than
+10 %.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from urllib.request import urlopen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from tests.support.rabbitmq import Node, free_port
+from tests.support.rabbitmq import free_port
 
 from . import jobs
+from .bench import Broker
 from .observed_workers import COUNTING
 from .programs import Program, ProgramError, twistd
 from .systems import BUILD
@@ -40,16 +43,16 @@ IN_FLIGHT: Final = 100
 MOST: Final = 0.10
 """The part of the jobs per second that observation may cost."""
 
-WARM_UP: Final = 8.0
-"""Seconds: a SystemManager tells workers every 5 s that it watches, and they report once a second."""
-
-SETTLE: Final = 0.5
-"""Seconds of each slice that are not measured."""
+SETTLE: Final = 12.0
+"""Seconds of each slice that are not measured. A SystemManager adapts the share of recorded jobs every 5 s."""
 
 SCRAPE_EVERY: Final = 1.0
 """Seconds between two scrapes: fifteen times as often as in etc/prometheus/prometheus.yml."""
 
-COMMON: Final = {"TXMICRO_DATA_TRANSFER_PROTOCOL": "MessagePack"}
+COMMON: Final = {
+    "TXMICRO_DATA_TRANSFER_PROTOCOL": "MessagePack",
+    "TXMICRO_HEARTBEAT": "300",  # a suspended process sends none
+}
 ON: Final = {"TXMICRO_LOG_FORMAT": "json", "TXMICRO_PAGE": "true"}
 OFF: Final = {
     COUNTING: "false",
@@ -59,6 +62,12 @@ OFF: Final = {
     "TXMICRO_PAGE": "false",
 }
 
+
+_TIMES: Final = ("p50_ms", "p99_ms", "worker_us", "sender_us", "manager_percent")
+_COLUMNS: Final = (
+    *(("jobs/s", 8), ("min", 8), ("max", 8), ("p50 ms", 8), ("p99 ms", 8)),
+    *(("worker µs", 11), ("sender µs", 11), ("manager %", 11)),
+)
 
 Sample = Mapping[str, float]
 """The values of :func:`benchmarks.jobs.ask`."""
@@ -102,7 +111,10 @@ class Fleet:
     def measure(self, seconds: float) -> None:
         """Add a sample."""
         jobs.ask(self.worker, self.sender, IN_FLIGHT, SETTLE, jobs.SIZE)
-        self.samples.append(jobs.ask(self.worker, self.sender, IN_FLIGHT, seconds, jobs.SIZE))
+        began, used = monotonic(), self.manager.cpu()
+        sample = jobs.ask(self.worker, self.sender, IN_FLIGHT, seconds, jobs.SIZE)
+        sample["manager_percent"] = (self.manager.cpu() - used) / (monotonic() - began) * 100
+        self.samples.append(sample)
 
 
 class Client:
@@ -144,6 +156,9 @@ def check(client: Client, fleet: Fleet) -> None:
         overview = json.load(answer)
     echo: dict[str, Any] = next((each for each in overview["types"] if each["type"] == "Echo"), {})
     logged = (BUILD / "observed" / fleet.name / "worker.log").read_text()
+    print(
+        f"records: {overview['records_per_second']:,.0f}/s of {overview['share']:.1%} of the jobs", flush=True
+    )
     for what, seen in (
         ("the page has no jobs per second", echo.get("jobs_per_second")),
         ("the page remembers no job", overview["remembered_jobs"]),
@@ -172,14 +187,8 @@ def measure(url: str, slices: int, seconds: float) -> float:
             Fleet(name, url, settings, stack) for name, settings in (("off", OFF), ("on", ON))
         ]
         client = Client(on)
-        client.active.set()
-        until = monotonic() + WARM_UP
-        while monotonic() < until:
-            for fleet in fleets:
-                jobs.ask(fleet.worker, fleet.sender, IN_FLIGHT, SETTLE, jobs.SIZE)
         for fleet in fleets:
             fleet.signal(signal.SIGSTOP)
-        client.active.clear()
         for number in range(slices):
             for fleet in fleets if number % 2 else reversed(fleets):
                 (client.active.set if fleet is on else client.active.clear)()
@@ -192,17 +201,12 @@ def measure(url: str, slices: int, seconds: float) -> float:
 
 def report(off: Sequence[Sample], on: Sequence[Sample]) -> float:
     """Print the figures of both fleets' slices, and return the part of the jobs per second that observation costs."""
-    print(
-        f"{'':8}{'jobs/s':>8}{'min':>8}{'max':>8}{'p50 ms':>8}{'p99 ms':>8}{'worker µs':>11}{'sender µs':>11}"
-    )
+    print(f"{'':6}" + "".join(f"{head:>{width}}" for head, width in _COLUMNS))
     for name, samples in (("off", off), ("on", on)):
         rates = [sample["per_second"] for sample in samples]
-        times = [
-            median(sample[value] for sample in samples)
-            for value in ("p50_ms", "p99_ms", "worker_us", "sender_us")
-        ]
-        print(f"{name:8}{median(rates):8,.0f}{min(rates):8,.0f}{max(rates):8,.0f}", end="")
-        print("{:8.2f}{:8.2f}{:11.1f}{:11.1f}".format(*times))
+        times = [median(sample[value] for sample in samples) for value in _TIMES]
+        print(f"{name:6}{median(rates):8,.0f}{min(rates):8,.0f}{max(rates):8,.0f}", end="")
+        print("{:8.2f}{:8.2f}{:11.1f}{:11.1f}{:11.1f}".format(*times))
     pairs = [one["per_second"] / two["per_second"] for one, two in zip(on, off, strict=True)]
     ratio = median(pairs)
     print(
@@ -216,7 +220,7 @@ async def run(options: argparse.Namespace) -> None:
     """Start RabbitMQ, and measure."""
     directory: Path = BUILD / "observed"
     rmtree(directory, ignore_errors=True)
-    node = Node(directory / "rabbitmq")
+    node = Broker(directory / "rabbitmq")
     await node.start()
     try:
         for name in ("off", "on"):
@@ -232,8 +236,8 @@ async def run(options: argparse.Namespace) -> None:
 def main(arguments: list[str]) -> None:
     """Parse the command line, and run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.observed")
-    parser.add_argument("--slices", type=int, default=20, help="how many slices each fleet has (20)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each slice is measured (2)")
+    parser.add_argument("--slices", type=int, default=6, help="how many slices each fleet has (6)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="how long each slice is measured (8)")
     options = parser.parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

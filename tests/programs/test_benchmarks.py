@@ -229,7 +229,7 @@ class SystemTests(SynchronousTestCase):
 
 class ObservedTests(SynchronousTestCase):
     def slices(self, *rates: float) -> list[dict[str, float]]:
-        times = {"p50_ms": 1.0, "p99_ms": 2.0, "worker_us": 50.0, "sender_us": 40.0}
+        times = {"p50_ms": 1.0, "p99_ms": 2.0, "worker_us": 50.0, "sender_us": 40.0, "manager_percent": 3.0}
         return [{"per_second": rate, **times} for rate in rates]
 
     def test_the_cost_is_the_median_of_the_pairs_of_slices(self) -> None:
