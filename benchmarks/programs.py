@@ -112,14 +112,20 @@ class Program:
         """Return the seconds of processor time that the group has used, without ended processes that have
         other parents.
         """
-        return sum(int(stat[_USER]) + int(stat[_SYSTEM]) for stat in self._stats()) / _TICK
+        return cpu(self.pid)
 
     def rss(self) -> int:
         """Return the bytes of memory that the group has resident."""
-        return sum(int(stat[_RESIDENT]) for stat in self._stats()) * _PAGE
+        return sum(int(stat[_RESIDENT]) for stat in _stats(self.pid)) * _PAGE
 
-    def _stats(self) -> list[list[str]]:
-        return [stat for stat in map(_stat, Path("/proc").glob("[0-9]*/stat")) if _in_group(stat, self.pid)]
+
+def cpu(group: int) -> float:
+    """Return the seconds of processor time that a process group has used."""
+    return sum(int(stat[_USER]) + int(stat[_SYSTEM]) for stat in _stats(group)) / _TICK
+
+
+def _stats(group: int) -> list[list[str]]:
+    return [stat for stat in map(_stat, Path("/proc").glob("[0-9]*/stat")) if _in_group(stat, group)]
 
 
 def _in_group(stat: list[str], group: int) -> bool:

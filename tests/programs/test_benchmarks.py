@@ -229,14 +229,15 @@ class SystemTests(SynchronousTestCase):
 
 class ObservedTests(SynchronousTestCase):
     def slices(self, *rates: float) -> list[dict[str, float]]:
-        times = {"p50_ms": 1.0, "p99_ms": 2.0, "worker_us": 50.0, "sender_us": 40.0, "manager_percent": 3.0}
-        return [{"per_second": rate, **times} for rate in rates]
+        times = {"p50_ms": 1.0, "p99_ms": 2.0, "worker_us": 50.0, "sender_us": 40.0, "manager_us": 3.0}
+        return [{"per_second": rate, "all_us": 1e5 / rate, **times} for rate in rates]
 
     def test_the_cost_is_the_median_of_the_pairs_of_slices(self) -> None:
         self.patch(sys, "stdout", io.StringIO())
         cost = observed.report(self.slices(1000, 500, 100), self.slices(900, 500, 80))
         self.assertAlmostEqual(cost, 0.1)
         output: Any = sys.stdout
+        self.assertIn("per job, observed / not observed: 1.111\n", output.getvalue())
         self.assertIn("0.900 (median of 3 pairs, 0.800 to 1.000); the cost is 10.0%", output.getvalue())
 
     def test_a_process_that_does_not_count_has_no_jobs_on_its_page(self) -> None:

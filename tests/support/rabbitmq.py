@@ -112,6 +112,11 @@ class Node:
         """Return whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Return the id of its process, and of its process group; 0: it was not started."""
+        return self._process.pid if self._process is not None else 0
+
     # Start and stop
 
     @inlineCallbacks
