@@ -56,9 +56,9 @@ class SamplingTests(SynchronousTestCase):
 
     def test_failures_of_other_jobs_count_for_themselves(self) -> None:
         self.sampling.share = 0.5
-        self.hear(self.records(int(1.5 * RECORDS), sampled=False) + self.records(int(0.7 * RECORDS)))
+        self.hear(self.records(int(3 * FAILURES), sampled=False) + self.records(int(0.7 * RECORDS)))
         self.assertEqual(self.sampling.share, 0.5)
-        self.assertEqual(self.sampling.failures, round(MOST_FAILURES * FAILURES / (1.5 * RECORDS)))
+        self.assertEqual(self.sampling.failures, round(MOST_FAILURES / 3))
         for _ in range(10):
             self.hear(self.records(int(0.7 * RECORDS)))
         self.assertEqual(self.sampling.failures, MOST_FAILURES)
