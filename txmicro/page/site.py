@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txmicro.web.site import BoundedSite
+from txmicro.web.site import BoundedRequest, BoundedSite
 
 IDLE: Final = 10.0
 """Seconds in which a whole request has to arrive, and after which an idle connection is closed."""
@@ -226,13 +226,25 @@ def send(answer: Answer | None, request: Any) -> None:
 
 
 def set_headers(request: Any, content_type: str, headers: Mapping[str, str]) -> None:
-    """Set the headers of an answer."""
-    for name, value in {"content-type": content_type, **HEADERS, **headers}.items():
+    """Set the headers of an answer besides :data:`HEADERS`."""
+    for name, value in {"content-type": content_type, **headers}.items():
         request.setHeader(name.encode(), value.encode())
+
+
+class PageRequest(BoundedRequest):
+    """A request of a :class:`PageSite`. Each answer has :data:`HEADERS`."""
+
+    def set_headers(self) -> None:
+        """Set the headers that each answer has, also that to a body which is too large."""
+        super().set_headers()
+        for name, value in HEADERS.items():
+            self.setHeader(name.encode(), value.encode())
 
 
 class PageSite(BoundedSite):
     """The site; see the module."""
+
+    requestFactory = PageRequest
 
     def buildProtocol(self, addr: Any) -> Any:
         """Return the protocol of a connection; None closes it, because there are too many."""

@@ -182,9 +182,11 @@ class RouteTests(SiteTestCase):
 
     def test_every_answer_has_the_security_headers(self) -> None:
         client = self.serve(PageRoute("GET", "/a", lambda _request: json_answer("")))
-        for path in ("/a", "/b"):
-            headers = client.ask(path).headers
-            self.assertEqual({name: headers.get(name) for name in HEADERS}, dict(HEADERS), path)
+        replies = [client.ask("/a"), client.ask("/b"), client.ask("/a", "POST")]
+        replies.append(client.ask("/a", "POST", b"x" * 100_000))
+        self.assertEqual([reply.status for reply in replies], [200, 404, 405, 413])
+        for reply in replies:
+            self.assertEqual({name: reply.headers.get(name) for name in HEADERS}, dict(HEADERS), reply.status)
         policy = HEADERS["content-security-policy"]
         self.assertIn("default-src 'none'", policy)
         self.assertIn("frame-ancestors 'none'", policy)
