@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
+from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
@@ -135,6 +136,39 @@ class JobSpanTests(TracedSystemTestCase):
         self.assertEqual((event.name, (event.attributes or {})["exception.type"]), ("exception", "KeyError"))
         self.assertIn('raise KeyError("missing")', str((event.attributes or {})["exception.stacktrace"]))
         self.flushLoggedErrors(KeyError)
+
+    def test_an_error_without_a_text_is_recorded(self) -> None:
+        class Odd(Exception):
+            def __str__(self) -> str:
+                raise ZeroDivisionError
+
+        async def handle(job: Job) -> None:
+            raise Odd
+
+        self.process(self.sender, Worker("WB", do_job=handle))
+        self.error(self.sender.send("WB:*").when_done(), RemoteError)
+        process = self.spans.one("process WB")
+        self.assertEqual(process.status.status_code, StatusCode.ERROR)
+        self.assertEqual(attributes(process)["error.type"], "Odd")
+        self.flushLoggedErrors()
+
+    def test_a_span_processor_that_raises_harms_no_job(self) -> None:
+        class Raises(SpanProcessor):
+            def on_start(self, span: Any, parent_context: Any = None) -> None:
+                if "A" in span.name:
+                    raise ZeroDivisionError
+
+            def on_end(self, span: Any) -> None:
+                raise ZeroDivisionError
+
+        async def echo(job: Job) -> Any:
+            return job.data
+
+        self.spans.provider.add_span_processor(Raises())
+        self.process(self.sender, Worker("WB", do_job=echo), Worker("A", do_job=echo))
+        for address in ("WB:*", "A:*"):
+            self.assertEqual(self.result(self.sender.send(address, 5).when_done()), 5)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 4)
 
     def test_a_result_that_cannot_be_sent_is_an_error(self) -> None:
         async def handle(job: Job) -> Any:

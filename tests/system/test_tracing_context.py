@@ -152,6 +152,21 @@ class PassedOnTests(TracedSystemTestCase):
         self.assertEqual(seen, [(UNSAMPLED, "vendor=1")] * 2)
         self.assertEqual(self.spans.all, [])
 
+    def test_a_sampler_that_ignores_the_parents_decision_is_asked(self) -> None:
+        self.trace_with(ALWAYS_ON)
+        self.run_one(traceparent=UNSAMPLED)
+        self.assertEqual(len(self.spans.named("process WB")), 1)
+
+    def test_spans_of_a_handler_that_is_not_sampled_are_not_sampled(self) -> None:
+        self.trace_with(ParentBased(ALWAYS_ON))
+
+        async def handle(job: Job) -> None:
+            with self.spans.provider.get_tracer("own").start_as_current_span("own") as span:
+                self.seen.append((f"{span.get_span_context().trace_id:032x}", None))
+
+        self.assertEqual(self.run_one(handle, traceparent=UNSAMPLED), [(TRACE, None)])
+        self.assertEqual(self.spans.all, [])
+
     def test_the_decision_not_to_sample_is_passed_on(self) -> None:
         """Otherwise each worker would decide anew, and record a part of the trace."""
         self.trace_with(ParentBased(ALWAYS_OFF))
@@ -188,8 +203,11 @@ class PassedOnTests(TracedSystemTestCase):
         for traceparent in wrong:
             with self.subTest(traceparent):
                 self.assertIsNone(parse(traceparent))
+        self.trace_with(ParentBased(ALWAYS_ON))
         self.run_one(traceparent="5")
-        self.assertIsNone(self.spans.one("send WB").parent)
+        for traceparent in ("", "0"):
+            self.result(self.sender.send("WB:*", traceparent=traceparent).when_done())
+        self.assertEqual([span.parent for span in self.spans.named("send WB")], [None] * 3)
 
     def test_a_later_version_is_read(self) -> None:
         later = parse(SAMPLED.replace("00-", "01-", 1) + "-more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from http import HTTPStatus
 from typing import Any
@@ -16,10 +17,13 @@ from opentelemetry.trace import (
     StatusCode,
     set_span_in_context,
 )
+from twisted.logger import Logger, LogLevel
 
 from txmicro.protocol.failures import type_name
 
 from . import conventions
+
+log = Logger()
 
 
 class OpenTelemetrySpan:
@@ -53,13 +57,18 @@ class OpenTelemetrySpan:
             self._span.set_attribute(conventions.OUTCOME, outcome)
         if error is not None:
             self._record(error)
-        self._span.end()
+        try:
+            self._span.end()
+        except Exception:  # of a span processor of the program
+            log.failure("a span could not be ended; its job goes on", level=LogLevel.error, recurring=True)
 
     def _record(self, error: BaseException) -> None:
         if self._span.is_recording():  # else a traceback would be formatted for nobody
             self._span.set_attribute(conventions.ERROR_TYPE, type_name(error))
-            self._span.record_exception(error)
-            self._span.set_status(Status(StatusCode.ERROR, str(error)))
+            self._span.set_status(Status(StatusCode.ERROR))
+            with suppress(Exception):  # that the error's own __str__ raises
+                self._span.record_exception(error)
+                self._span.set_status(Status(StatusCode.ERROR, str(error)))
 
 
 class UnsampledSpan:

@@ -7,7 +7,7 @@ conventions allow that where each message has a span of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import (
     Link,
+    NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
@@ -22,6 +23,7 @@ from opentelemetry.trace import (
     get_current_span,
     get_tracer_provider,
 )
+from twisted.logger import Logger, LogLevel
 
 from txmicro._version import __version__
 from txmicro.protocol import topology
@@ -51,6 +53,8 @@ class OpenTelemetryTracer:
     :param unix_time: returns the Unix time in seconds, for the time that a job has waited.
     """
 
+    log = Logger()
+
     def __init__(
         self, provider: TracerProvider | None = None, unix_time: Callable[[], float] = time.time
     ) -> None:
@@ -64,10 +68,29 @@ class OpenTelemetryTracer:
 
         With sampling these are most jobs, and the sampler takes longer than the rest.
         """
-        if self._follows and job.traceparent is not None and job.traceparent[-1] in _NOT_SAMPLED:
+        if self._follows and job.traceparent and job.traceparent[-1] in _NOT_SAMPLED:
             context = parse(job.traceparent, job.tracestate)
             return None if context is None else UnsampledSpan(context)
         return None
+
+    def _start(
+        self,
+        name: str,
+        context: Context | None,
+        kind: SpanKind,
+        attributes: Mapping[str, Any],
+        links: tuple[Link, ...] = (),
+    ) -> Span:
+        """Return a new span. If the program's sampler or processor raises, that is logged, and the job goes on."""
+        try:
+            return self._tracer.start_span(name, context, kind, attributes, links)
+        except Exception:
+            self.log.failure(
+                "a span could not be started; its job goes on without it",
+                level=LogLevel.error,
+                recurring=True,
+            )
+            return NonRecordingSpan(get_current_span(context).get_span_context())
 
     def send(self, job: Job) -> OpenTelemetrySpan | UnsampledSpan:
         """Start the span of sending the hop *job*, and have the hop carry its context."""
@@ -75,7 +98,7 @@ class OpenTelemetryTracer:
         if unsampled is not None:
             return unsampled
         name, shared = _describe_hop("send", job.address, job.durable)
-        span = self._tracer.start_span(name, _sending_context(job), SpanKind.PRODUCER, shared)
+        span = self._start(name, _sending_context(job), SpanKind.PRODUCER, shared)
         if span.is_recording():
             span.set_attributes({conventions.CLIENT: job.sender, **_describe_job(job)})
         return _carry(job, span)
@@ -87,9 +110,7 @@ class OpenTelemetryTracer:
             return unsampled
         name, shared = _describe_hop("process", job.address, job.durable)
         parent = parse(job.traceparent, job.tracestate)
-        span = self._tracer.start_span(
-            name, parent_context(parent), SpanKind.CONSUMER, shared, _links(job, parent)
-        )
+        span = self._start(name, parent_context(parent), SpanKind.CONSUMER, shared, _links(job, parent))
         if span.is_recording():
             own = {conventions.CLIENT: worker, conventions.ATTEMPT: job.tries + 1, **_describe_job(job)}
             if job.sent and not (job.durable and job.tries):  # later attempts wait as their policy says
@@ -102,7 +123,7 @@ class OpenTelemetryTracer:
         attributes = _describe_event(topic, worker, "publish", "send")
         name = f"publish {topology.EVENTS}"  # without the topic, which may have an id in it
         context = _current_or(parse(*trace))
-        return _with_context(self._tracer.start_span(name, context, SpanKind.PRODUCER, attributes), trace)
+        return _with_context(self._start(name, context, SpanKind.PRODUCER, attributes), trace)
 
     def handle(
         self, topic: str, pattern: str, worker: str, trace: TraceContext
@@ -110,7 +131,7 @@ class OpenTelemetryTracer:
         """Start the span of the handler that *worker* runs for an event; return it and its context."""
         attributes = _describe_event(topic, worker, "process", "process") | {conventions.TEMPLATE: pattern}
         context = parent_context(parse(*trace))
-        span = self._tracer.start_span(f"process {pattern}", context, SpanKind.CONSUMER, attributes)
+        span = self._start(f"process {pattern}", context, SpanKind.CONSUMER, attributes)
         return _with_context(span, trace)
 
     def request(self, method: str, path: str, host: str, trace: TraceContext) -> OpenTelemetryRequestSpan:
@@ -125,7 +146,7 @@ class OpenTelemetryTracer:
         if known is not method:
             attributes[conventions.ORIGINAL_METHOD] = method
         name = "HTTP" if known is conventions.OTHER_METHOD else known  # as the conventions say
-        span = self._tracer.start_span(name, parent_context(parse(*trace)), SpanKind.SERVER, attributes)
+        span = self._start(name, parent_context(parse(*trace)), SpanKind.SERVER, attributes)
         return OpenTelemetryRequestSpan(span, name)
 
     def store(self, kind: str, collection: str, operation: str) -> OpenTelemetrySpan:
@@ -135,7 +156,7 @@ class OpenTelemetryTracer:
             conventions.COLLECTION: collection,
             conventions.DATABASE_OPERATION: operation,
         }
-        span = self._tracer.start_span(f"{operation} {collection}", None, SpanKind.CLIENT, attributes)
+        span = self._start(f"{operation} {collection}", None, SpanKind.CLIENT, attributes)
         return OpenTelemetrySpan(span)
 
 
