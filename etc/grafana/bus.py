@@ -7,7 +7,18 @@ from grafana_foundation_sdk.models import units
 
 from .bounds import OLDEST_SECONDS
 from .panels import BLOCKED, CONNECTED, dashboard, distribution, fill, graph, listing, states
-from .queries import BY_PROCESS, LIVE_QUEUES, PROCESS, Query, buckets, largest, quantiles, rate, total
+from .queries import (
+    BY_PROCESS,
+    LIVE_QUEUES,
+    PROCESS,
+    Query,
+    buckets,
+    largest,
+    quantiles,
+    rate,
+    total,
+    watched,
+)
 
 
 def bus() -> Dashboard:
@@ -75,7 +86,7 @@ def bus() -> Dashboard:
             "Waiting jobs",
             "Jobs in the broker's queues. Jobs that workers hold are not among them.",
             units.Short,
-            Query(total("queue_jobs", LIVE_QUEUES, by="type, queue"), "{{type}} {{queue}}"),
+            Query(watched("queue_jobs", LIVE_QUEUES, by="type, queue"), "{{type}} {{queue}}"),
             span=8,
         ),
         graph(
@@ -90,14 +101,14 @@ def bus() -> Dashboard:
             "Consumers",
             "Consumers of each queue. Without one, its jobs wait.",
             units.Short,
-            Query(total("queue_consumers", LIVE_QUEUES, by="type, queue"), "{{type}} {{queue}}"),
+            Query(watched("queue_consumers", LIVE_QUEUES, by="type, queue"), "{{type}} {{queue}}"),
             span=8,
         ),
         graph(
             "Quarantine and dead letters",
             "Jobs that are tried one at a time since they may have killed a worker, and jobs that failed finally.",
             units.Short,
-            Query(total("queue_jobs", 'queue=~"quarantine|dead"', by="type, queue"), "{{type}} {{queue}}"),
+            Query(watched("queue_jobs", 'queue=~"quarantine|dead"', by="type, queue"), "{{type}} {{queue}}"),
             span=8,
         ),
         graph(
@@ -111,7 +122,7 @@ def bus() -> Dashboard:
             "Queues now",
             "Waiting jobs of each queue.",
             units.Short,
-            total("queue_jobs", by="type, queue"),
+            watched("queue_jobs", by="type, queue"),
             "type",
             "queue",
             value="Jobs",

@@ -7,7 +7,19 @@ from grafana_foundation_sdk.models import units
 
 from .bounds import ERROR_RATIO, OLDEST_SECONDS, REACTOR_LAG_SECONDS
 from .panels import CONNECTED, dashboard, distribution, fill, graph, listing, number, states
-from .queries import BY_PROCESS, LIVE_QUEUES, PROCESS, Query, buckets, largest, quantile, rate, select, total
+from .queries import (
+    BY_PROCESS,
+    LIVE_QUEUES,
+    PROCESS,
+    Query,
+    buckets,
+    largest,
+    quantile,
+    rate,
+    select,
+    total,
+    watched,
+)
 
 FIRING = 'ALERTS{alertstate="firing",job="$job"} or ALERTS{alertstate="firing",alertname="ManagerAbsent"}'
 """The alerts of one system. ManagerAbsent has no job, since nothing is there that has one."""
@@ -55,7 +67,7 @@ def overview() -> Dashboard:
             "Dead letters",
             "Durable jobs that have failed finally. They wait for somebody to requeue or discard them.",
             units.Short,
-            total("queue_jobs", 'queue="dead"'),
+            watched("queue_jobs", 'queue="dead"'),
             warn=1,
         ),
         number(
@@ -70,7 +82,7 @@ def overview() -> Dashboard:
             "Workers by type",
             "Workers on the bus. A line falls when a worker has stopped or died.",
             units.Short,
-            Query(total("workers_total", by="type"), "{{type}}"),
+            Query(watched("workers_total", by="type"), "{{type}}"),
             span=6,
         ),
         states(
@@ -181,7 +193,7 @@ def overview() -> Dashboard:
             "Waiting jobs",
             "Jobs in the broker's queues. Jobs that workers hold are not among them.",
             units.Short,
-            Query(total("queue_jobs", LIVE_QUEUES, by="type, queue"), "{{type}} {{queue}}"),
+            Query(watched("queue_jobs", LIVE_QUEUES, by="type, queue"), "{{type}} {{queue}}"),
         ),
         graph(
             "Oldest waiting job by queue",

@@ -40,6 +40,17 @@ def largest(metric: str, *matchers: str, by: str = "") -> str:
     return f"max{_by(by)}({select(metric, *matchers)})"
 
 
+def watched(metric: str, *matchers: str, by: str = "") -> str:
+    """Return the sum of a manager's gauge, by the labels *by*.
+
+    Each of several managers has all the numbers, so those of different managers are not added.
+    """
+    each = "type" if metric == "workers_total" else "type, queue"
+    if by == each:
+        return largest(metric, *matchers, by=each)
+    return f"sum{_by(by)}({largest(metric, *matchers, by=each)})"
+
+
 def rate(metric: str, *matchers: str, by: str = "") -> str:
     """Return a counter's increase per second, by the labels *by*."""
     return f"sum{_by(by)}(rate({select(metric, *matchers)}[$__rate_interval]))"

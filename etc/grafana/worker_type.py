@@ -19,6 +19,7 @@ from .queries import (
     quantiles,
     rate,
     total,
+    watched,
 )
 
 
@@ -37,7 +38,7 @@ def worker_type() -> Dashboard:
             "Workers",
             "Workers of the type that are on the bus.",
             units.Short,
-            total("workers_total", QUEUE_TYPE),
+            watched("workers_total", QUEUE_TYPE),
             least=1,
         ),
         number(
@@ -69,7 +70,7 @@ def worker_type() -> Dashboard:
             "Dead letters",
             "Durable jobs of the type that have failed finally.",
             units.Short,
-            total("queue_jobs", 'queue="dead"', QUEUE_TYPE),
+            watched("queue_jobs", 'queue="dead"', QUEUE_TYPE),
             warn=1,
         ),
         ("Throughput",),
@@ -158,14 +159,14 @@ def worker_type() -> Dashboard:
             "Waiting jobs",
             "Jobs in the broker's queues of the type.",
             units.Short,
-            Query(total("queue_jobs", QUEUE_TYPE, by="queue"), "{{queue}}"),
+            Query(watched("queue_jobs", QUEUE_TYPE, by="queue"), "{{queue}}"),
             span=8,
         ),
         graph(
             "Consumers",
             "Consumers of each queue. Without one, its jobs wait.",
             units.Short,
-            Query(total("queue_consumers", QUEUE_TYPE, LIVE_QUEUES, by="queue"), "{{queue}}"),
+            Query(watched("queue_consumers", QUEUE_TYPE, LIVE_QUEUES, by="queue"), "{{queue}}"),
             span=8,
         ),
         graph(

@@ -67,7 +67,7 @@ GET = 'service="WA", method="GET", path="/movies/"'
 
 CASES = [
     Case("ManagerAbsent", {}, gauge("connected_workers", MANAGER, "0x80"), {}),
-    Case("ProcessUnreachable", {f"up{{{PROCESS}}}": "0x80"}, {f"up{{{PROCESS}}}": "1x74 0x3 1x9"}, AT_B),
+    Case("ProcessUnreachable", {f"up{{{PROCESS}}}": "0x80"}, {f"up{{{PROCESS}}}": "1x77 0x3"}, AT_B),
     Case(
         "WorkerGone",
         gauge("workers_total", f'{MANAGER}, type="WB"', "3x60 2x20"),
@@ -164,6 +164,12 @@ class AlertTests(SynchronousTestCase):
     def test_none_fires_just_below(self) -> None:
         self.assertEqual(self.promtool([played(case, case.below, []) for case in CASES]), "")
 
+    def test_one_failure_of_one_job_is_not_an_error_rate(self) -> None:
+        (case,) = [case for case in CASES if case.alert == "JobErrors"]
+        counter = f'microservices_jobs_total{{{PROCESS}, service="WB", job_type="durable", outcome="failed"}}'
+        tests = [played(case, {counter: f"0x{quarter} 1x80"}, []) for quarter in range(80)]
+        self.assertEqual(self.promtool(tests), "")
+
     def test_an_alert_that_does_not_fire_is_found(self) -> None:
         case = CASES[-1]
         self.assertIn("FAILED", self.promtool([played(case, case.below, [self.firing(case)])]))
@@ -175,6 +181,7 @@ class TextTests(SynchronousTestCase):
         for name, rule in rules().items():
             said = rule["annotations"]
             self.assertIn(rule["labels"]["severity"], ("critical", "warning"), name)
+            self.assertRegex(rule["for"], r"^[1-9]\d*m$", name)
             self.assertNotIn("\n", said["summary"].strip(), name)
             self.assertGreater(len(said["description"].split(". ")), 1, name)
             self.assertEqual(said["runbook_url"], f"docs/howto/monitoring.html#{name.lower()}")
