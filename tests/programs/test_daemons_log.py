@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import socket
@@ -45,6 +46,16 @@ mount --rbind "$0" /dev
 exec "$@"
 """
 """Runs a command with the test's folder as ``/dev``, so that it writes to the test's syslog socket."""
+
+OWN_RUN = """
+socket="$PWD/socket"
+mount -t tmpfs none /run && mkdir -p /run/systemd/journal && touch /run/systemd/journal/socket
+mount --bind "$socket" /run/systemd/journal/socket
+exec 3>&1
+export JOURNAL_STREAM="$(stat -L -c %d:%i /proc/self/fd/3)"
+exec "$0" "$@"
+"""
+"""Runs a command with the test's socket as that of the journal, and stdout connected to it as far as systemd says."""
 
 SILENT = {"TXMICRO_LOG_LEVEL": "warn", "TXMICRO_WORKER_LOG": "false"}
 
@@ -101,6 +112,52 @@ class ConfiguredLogTests(ProgramTestCase):
         await self.until(lambda: (self.directory / "txmicro-worker-talking-Talking.log.2").exists())
         names = {each.name for each in self.directory.glob("txmicro-worker-talking-Talking.log*")}
         self.assertEqual(names, {f"txmicro-worker-talking-Talking.log{end}" for end in ("", ".1", ".2")})
+
+    async def test_rotated_files_of_a_daemon_in_the_background_are_compressed(self) -> None:
+        self.settings |= {"TXMICRO_LOG_FILE_SIZE": "100", "TXMICRO_LOG_COMPRESS": "true"}
+        await self.in_background()
+        old = self.directory / "txmicro-worker-talking-Talking.log.1.gz"
+        await self.until(old.exists)
+        with gzip.open(old, "rt") as lines:
+            self.assertIn("***@a.host", lines.read())
+
+    async def test_a_signal_rotates_the_file(self) -> None:
+        await self.in_background()
+        log = self.directory / "txmicro-worker-talking-Talking.log"
+        await self.until(lambda: "the last line" in log.read_text())
+        os.kill(int(log.with_suffix(".pid").read_text()), signal.SIGUSR1)
+        old = self.directory / f"{log.name}.1"
+        await self.until(lambda: old.exists() and log.exists())
+        self.check(old.read_text())
+
+    async def test_the_journal(self) -> None:
+        if subprocess.call(["unshare", *NAMESPACES, "true"], stderr=subprocess.DEVNULL):
+            raise SkipTest("this system gives no mount namespaces")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+            listening.bind(os.path.relpath(self.directory / "socket"))  # absolute paths are often too long
+            listening.setblocking(False)
+            worker = self.run_program(
+                *("/usr/bin/unshare", *NAMESPACES, "sh", "-c", OWN_RUN, str(BIN / "twistd")),
+                *("-n", "txmicro-worker", "--class", "talking:Talking"),
+            )
+            entries: list[str] = []
+
+            def heard() -> bool:
+                try:
+                    while True:
+                        entries.append(listening.recv(65536).decode())
+                except BlockingIOError:
+                    return any("the last line" in entry for entry in entries)
+
+            await self.until(heard)
+            await worker.kill()
+        self.check("\n".join(entries))
+        self.assertEqual(worker.output, "")
+        fields = entries[-1].splitlines()
+        self.assertLessEqual(
+            {"PRIORITY=4", "SYSLOG_IDENTIFIER=txmicro-worker-talking-Talking", "MESSAGE=the last line"},
+            set(fields),
+        )
 
     async def test_syslog(self) -> None:
         if subprocess.call(["unshare", *NAMESPACES, "true"], stderr=subprocess.DEVNULL):

@@ -172,6 +172,5 @@ class Selection:
 
     @property
     def topics(self) -> list[str]:
-        """The topics of the events that may be wanted."""
-        wanted = LEVELS[LEVELS.index(self.level) :]
-        return [f"log.{level}.{self.kind or '#'}" for level in wanted]
+        """The topics of the events that may be wanted: few, because a user of the broker needs a right for each."""
+        return [f"log.{level}.#" for level in LEVELS[LEVELS.index(self.level) :]]

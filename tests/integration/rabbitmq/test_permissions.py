@@ -11,6 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from etc.rabbitmq.movies import MOVIES, OPERATORS
@@ -30,6 +31,7 @@ from txmicro.operations.permissions import Role, definitions
 from txmicro.page.dead_letters import DeadLetterOperations
 from txmicro.page.monitor import Monitor
 from txmicro.protocol import topology
+from txmicro.util.log_levels import LEVELS
 from txmicro.worker import Worker
 
 ROOT = Path(__file__).parents[3]
@@ -319,7 +321,8 @@ class PermissionsTests(LiveTestCase):
         return await operating.run(["dead", command, *words]), said.getvalue()
 
     async def test_the_role_of_the_command_line_is_enough_for_workers_and_send(self) -> None:
-        roles = [*MOVIES, Role("CLI", sends=["WB"])]
+        levels = [f"log.{level}.#" for level in LEVELS]
+        roles = [*MOVIES, Role("CLI", sends=["WB"], subscribes=levels)]
         self.definitions.write_text(json.dumps(definitions(roles, VHOST)))
         await self.node.ctl("import_definitions", str(self.definitions))
         for user in ("SystemManager", *(role.kind for role in roles)):  # the import removes passwords
@@ -334,6 +337,13 @@ class PermissionsTests(LiveTestCase):
         ):
             command = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, out, err)
             self.assertEqual((await command.run(words), err.getvalue()), (cli.DONE, ""), words)
+        command = cli.Command(reactor, {"TXMICRO_BROKER_URL": url}, out, err)
+        following = command.run(["logs", "--follow"])
+        while "a line to follow" not in out.getvalue():
+            self.database.publish("log.warn.WB", line("a line to follow"))
+            await deferLater(reactor, 0.05)
+        command.interrupt()
+        self.assertEqual((await following, err.getvalue()), (cli.DONE, ""))
 
     async def test_an_operator_can_use_the_dead_letters_of_its_types(self) -> None:
         rest = await self.movies()

@@ -151,4 +151,4 @@ class SelectionTests(SynchronousTestCase):
 
     def test_topics(self) -> None:
         self.assertEqual(Selection(level="error").topics, ["log.error.#", "log.critical.#"])
-        self.assertEqual(Selection(level="critical", kind="WB").topics, ["log.critical.WB"])
+        self.assertEqual(Selection(level="critical", kind="WB").topics, ["log.critical.#"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from twisted.logger import LogEvent, LogLevel, formatEvent
@@ -9,6 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.logs import WORKER, Reactor, event, failure
 from txmicro.daemons.log_limit import MOST, PERIOD, RateLimitedObserver
+from txmicro.log import read
+from txmicro.log_format import json_format
 
 
 class RateLimitedObserverTests(SynchronousTestCase):
@@ -90,6 +93,15 @@ class RateLimitedObserverTests(SynchronousTestCase):
         self.assertTrue(formatEvent(summary).endswith(f"job {MOST} failed: ValueError: boom"))
         self.assertEqual(summary["worker"], WORKER)
         self.assertNotIn("log_failure", summary)
+
+    def test_the_number_is_a_field_of_the_line_in_json(self) -> None:
+        for number in range(MOST + 3):
+            self.fail(number, log_failure=failure(ValueError("boom")), worker=WORKER, job="7c3e-1/0")
+        self.reactor.advance(PERIOD)
+        line = json.loads(json_format()(read(self.events[-1])))
+        self.assertEqual((line["repeated"], line["error"]), (3, "ValueError"))
+        self.assertEqual((line["job"], line["hop"], line["worker"]), ("7c3e-1", 0, WORKER))
+        self.assertNotIn("repeated", json.loads(json_format()(read(self.events[0]))))
 
     def test_an_event_during_the_report_is_counted_once(self) -> None:
         def observe(event: LogEvent) -> None:  # a thread may log at the same time
