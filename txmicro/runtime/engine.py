@@ -27,6 +27,7 @@ from txmicro.protocol.job import Job
 from txmicro.protocol.notifications import Announcement
 from txmicro.protocol.outcomes import CANCELED, FAILED, FORWARDED, SUCCEEDED
 from txmicro.protocol.trace_headers import TraceContext
+from txmicro.protocol.tracer import Tracer
 from txmicro.receiving.answers import Answers, Reply
 from txmicro.receiving.intake import Intake
 from txmicro.receiving.retry import RetryPolicy
@@ -342,19 +343,8 @@ class Engine:
 
     def send_hop(self, hop: Job, owner: Owner) -> bool:
         """Send *hop* for *owner*; return False, and do nothing, if it is pending already."""
-        if self._tracer is None:
-            return self._send_hop(hop, owner)
-        span = self._tracer.send(hop)
-        try:
-            sent = self._send_hop(hop, TracedOwner(owner, span, first=not hop.hop))
-        except Exception as error:
-            span.end(error)
-            raise
-        if not sent:
-            span.end()
-        return sent
-
-    def _send_hop(self, hop: Job, owner: Owner) -> bool:
+        if self._tracer is not None and not isinstance(owner, TracedOwner):
+            return self._send_traced(hop, owner, self._tracer)
         hop.sent = self._time() * 1000
         body = self._publisher.encode(hop.body(self._clock.seconds()))
         pending = PendingJob(
@@ -373,6 +363,17 @@ class Engine:
         if added and self._recorder is not None:
             self._recorder.sent(hop)
         return added
+
+    def _send_traced(self, hop: Job, owner: Owner, tracer: Tracer) -> bool:
+        span = tracer.send(hop)
+        try:
+            sent = self.send_hop(hop, TracedOwner(owner, span, first=not hop.hop))
+        except Exception as error:
+            span.end(error)
+            raise
+        if not sent:
+            span.end()
+        return sent
 
     def hop_ended(self, job: Job, error: JobError | None) -> None:
         """Note that the hop that was sent on behalf of *job* has ended; its origin does not know of *error*.
