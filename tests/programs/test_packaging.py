@@ -149,6 +149,15 @@ class WheelTests(PackageTestCase):
             program = self.run_program("python", "-m", f"txmicro.examples.{name}")
             self.assertEqual(await program.ended(), 0, program.output)
 
+    def test_the_packages_have_all_files_of_the_page(self) -> None:
+        folder = ROOT / "txmicro" / "page" / "static"
+        files = {path.relative_to(ROOT).as_posix() for path in folder.rglob("*") if path.is_file()}
+        self.assertIn("txmicro/page/static/uplot/LICENSE", files)
+        with tarfile.open(self.packages.sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        for packed in (set(ZipFile(self.packages.wheel).namelist()), names):
+            self.assertEqual(files - packed, set())
+
     async def test_the_first_screen_of_the_readme(self) -> None:
         for name, code in python_files("README.rst").items():
             if "greeter" in name:

@@ -3,12 +3,13 @@
 import { get } from "../api.js";
 import { empty, h, scrolling, setAttribute, setText, svg } from "../dom.js";
 import { plural, rate } from "../format.js";
-import { layered, place } from "../layout.js";
+import { isBend, layered, place } from "../layout.js";
 import { Loader } from "../loading.js";
 import { Table } from "../table.js";
 import { typeLink } from "./index.js";
 
-const BOX = { width: 150, height: 46, gapX: 120, gapY: 26, margin: 34 };
+const BOX = { width: 150, height: 46, bend: 8, gapX: 132, gapY: 22, margin: 34 };
+const APART = 9; // pixels between an edge and one back
 const LABELED = 30; // edges; the rates of more are shown at the type that is pointed at
 
 const COLUMNS = [
@@ -62,10 +63,10 @@ function complete({ nodes, edges }) {
 class Picture {
   constructor(flow) {
     this.shape = shapeOf(flow);
-    const { columns, back } = layered(flow.nodes.map((node) => node.type), flow.edges);
+    const { columns, chains, back } = layered(flow.nodes.map((node) => node.type), flow.edges);
     const size = place(columns, BOX);
     this.labeled = flow.edges.length <= LABELED;
-    this.edges = new Map(flow.edges.map((edge) => [edgeKey(edge), this.edge(edge, size.places, back.has(edge))]));
+    this.edges = new Map(flow.edges.map((edge) => [edgeKey(edge), this.edge(edge, size.places, chains.get(edge), back.has(edge))]));
     this.nodes = new Map(flow.nodes.map((node) => [node.type, this.node(node, size.places.get(node.type))]));
     const names = flow.edges.map(edgeKey).join(", ");
     this.element = svg(
@@ -78,9 +79,8 @@ class Picture {
     );
   }
 
-  edge(edge, places, isBack) {
-    const [from, to] = [places.get(edge.source), places.get(edge.target)];
-    const { d, x, y } = isBack ? backCurve(from, to) : curve(from, to);
+  edge(edge, places, chain, isBack) {
+    const { d, x, y } = chain ? curve(chain, places, isBack) : loop(places.get(edge.source));
     const label = svg("text", { class: "rate", x, y, "text-anchor": "middle", hidden: !this.labeled });
     return { source: edge.source, target: edge.target, path: svg("path", { class: "edge", d, "marker-end": "url(#arrow)" }), label };
   }
@@ -149,16 +149,30 @@ function arrow(id, fill) {
   return svg("marker", { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, shape);
 }
 
-function curve(from, to) {
-  const [x1, y1, x2, y2] = [from.x + BOX.width, from.y + BOX.height / 2, to.x, to.y + BOX.height / 2];
-  const bend = Math.max(40, (x2 - x1) / 2);
-  return { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, x: (x1 + x2) / 2, y: (y1 + y2) / 2 - 6 };
+/** An edge from the right of a node, through its bends, to the left of another; one back leads the other way. */
+function curve(chain, places, isBack) {
+  const shift = isBack ? APART : -APART / 2;
+  const points = chain.flatMap((id, at) => {
+    const { x, y } = places.get(id);
+    const middle = y + (isBend(id) ? BOX.bend / 2 : BOX.height / 2 + shift);
+    if (isBend(id)) return [[x, middle], [x + BOX.width, middle]];
+    return [[at ? x : x + BOX.width, middle]];
+  });
+  const [before, after] = [points.at(points.length / 2 - 1), points.at(points.length / 2)];
+  const label = { x: (before[0] + after[0]) / 2, y: (before[1] + after[1]) / 2 - 5 };
+  return { d: path(isBack ? points.toReversed() : points), ...label };
 }
 
-/** An edge to the left, or to its own node, goes below the nodes. */
-function backCurve(from, to) {
-  const [x1, x2, y] = [from.x + BOX.width * 0.7, to.x + BOX.width * 0.3, Math.max(from.y, to.y) + BOX.height];
-  const low = y + 26;
-  const d = `M${x1} ${from.y + BOX.height}C${x1} ${low} ${x2} ${low} ${x2} ${to.y + BOX.height}`;
-  return { d, x: (x1 + x2) / 2, y: low - 2 };
+function path(points) {
+  return points.slice(1).reduce((d, [x, y], at) => {
+    const [fromX, fromY] = points[at];
+    const bend = (x - fromX) / 2;
+    return y === fromY ? `${d}H${x}` : `${d}C${fromX + bend} ${fromY} ${x - bend} ${y} ${x} ${y}`;
+  }, `M${points[0].join(" ")}`);
+}
+
+/** An edge of a type to itself, below it. */
+function loop({ x, y }) {
+  const [right, left, bottom, low] = [x + BOX.width * 0.7, x + BOX.width * 0.3, y + BOX.height, y + BOX.height + 22];
+  return { d: `M${right} ${bottom}C${right} ${low} ${left} ${low} ${left} ${bottom}`, x: x + BOX.width / 2, y: low - 2 };
 }
