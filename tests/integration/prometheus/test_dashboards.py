@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 from xml.etree.ElementTree import fromstring
@@ -69,6 +70,9 @@ class RunTests(TestCase):
         await self.until(
             lambda: self.not_firing({"DeadLetters", "JobErrors", "NoWorkerForJobs", "WorkerGone"})
         )
+        self.assertEqual(
+            await self.metrics_without_panel(), [], "each metric belongs on a dashboard: etc/grafana"
+        )
         picture, empty = await draw(self.system.prometheus, 10)
         self.assertEqual(empty, [])
         self.assertNotIn("No data", "".join(fromstring(picture).itertext()))
@@ -96,6 +100,17 @@ class RunTests(TestCase):
             if any(not math.isnan(float(series["value"][1])) for series in data["result"]):
                 return True
         return False
+
+    async def metrics_without_panel(self) -> list[str]:
+        """Return txmicro's metrics that no panel has."""
+        names = await self.system.prometheus.get("label/__name__/values")
+        families = {
+            re.sub("_(bucket|count|created|sum)$", "", name)
+            for name in names
+            if name.startswith("microservices_")
+        }
+        shown = " ".join(panel.expr for panel in panels())
+        return sorted(family for family in families if family not in shown)
 
     async def not_firing(self, expected: set[str]) -> set[str]:
         """Return those of the alerts *expected* that do not fire. Those that do have complete texts."""
