@@ -38,6 +38,7 @@ from .util.value_types import (
     one_of,
     read_items,
     read_json,
+    show_accounts,
     show_masked,
     show_type,
     show_urls,
@@ -129,18 +130,6 @@ def _check_accounts(value: Any) -> tuple[str, ...]:
     return accounts
 
 
-def _show_accounts(value: Any) -> str:
-    """Return the names of *value*, a list of accounts, without their secrets."""
-    if not isinstance(value, (list, tuple)):
-        return show_type(value)
-    return f"[{', '.join(repr(_show_account(account)) for account in value)}]"
-
-
-def _show_account(account: Any) -> str:
-    name, colon, _ = account.partition(":") if isinstance(account, str) else ("", "", "")
-    return f"{name:.64}:***" if colon else "***"
-
-
 _LEVEL: Final = one_of(*LEVELS)
 _PROTOCOL: Final = one_of(*PROTOCOLS)
 _PORT: Final = whole_number(0, 65_535)
@@ -166,7 +155,7 @@ _ACCOUNTS: Final = ValueType(
     'a list of "name:secret", with secrets of 12 to 256 printable characters',
     _check_accounts,
     read_items,
-    _show_accounts,
+    show_accounts,
 )
 _SETTINGS: Final = ValueType("an object", lambda value: dict(instance_of(dict)(value)), read_json, show_type)
 

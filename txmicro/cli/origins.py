@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
 from txmicro.config import PREFIX, SETTINGS, Config, describe, key_of
 from txmicro.util.json_file import read_object
-from txmicro.util.passwords import mask, mask_url
-from txmicro.util.value_types import ValueType, show_type, show_urls
+from txmicro.util.passwords import mask, mask_account, mask_url
+from txmicro.util.value_types import ValueType, show_accounts, show_type, show_urls
 
 DEFAULT: Final = "default"
 _SETTING: Final = f"{PREFIX}{SETTINGS.upper()}_"
@@ -51,9 +51,15 @@ def _settings(settings: Mapping[str, Any], origin: str, environ: Mapping[str, st
         yield Origin(f"{SETTINGS}.{name}", show_type(value), variables.get(name.upper(), origin))
 
 
+_MASKS: Final[Mapping[Callable[[Any], str], Callable[[str], str]]] = {
+    show_accounts: mask_account,
+    show_urls: mask_url,
+}
+
+
 def _masked(value: Any, kind: ValueType) -> Any:
     if isinstance(value, str):
-        return mask_url(value) if kind.show is show_urls else mask(value)
+        return _MASKS.get(kind.show, mask)(value)
     if isinstance(value, tuple):
         return [_masked(each, kind) for each in value]
     if isinstance(value, Mapping):

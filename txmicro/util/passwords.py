@@ -1,9 +1,9 @@
-"""Masks the passwords of URLs, for logs and errors."""
+"""Masks the passwords of URLs and of accounts, for logs and errors."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 # The limits keep the time linear: texts may be long, and come from other programs.
 _CREDENTIALS: Final = re.compile(r"(://[^\s:/@]{0,255}):\S{0,512}@")
@@ -26,3 +26,12 @@ def mask_url(url: str) -> str:
     _, at, host = url.rpartition("@")
     user = _USER.match(url)
     return f"{user[0] if user else ''}:***{at}{host if at else ''}"
+
+
+def mask_account(account: Any) -> str:
+    """Return *account*, which should be ``name:secret``, with ``***`` in place of the secret.
+
+    Of anything else, which may be a secret without a name, nothing is shown.
+    """
+    name, colon, _ = account.partition(":") if isinstance(account, str) else ("", "", "")
+    return f"{name:.64}:***" if colon else "***"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from .passwords import mask, mask_url
+from .passwords import mask, mask_account, mask_url
 
 LARGEST: Final = 2**53
 """The largest whole number: above it, JSON parsers may round."""
@@ -22,6 +22,13 @@ def show_urls(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(show_urls, value))}]"
     return repr(mask_url(value)) if isinstance(value, str) else show_type(value)
+
+
+def show_accounts(value: Any) -> str:
+    """Return the names of *value*, a list of accounts, without their secrets."""
+    if not isinstance(value, (list, tuple)):
+        return show_type(value)
+    return f"[{', '.join(repr(mask_account(account)) for account in value)}]"
 
 
 def show_type(value: Any) -> str:

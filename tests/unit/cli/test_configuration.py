@@ -61,12 +61,24 @@ class ShowTests(ConfigTestCase):
         self.assertEqual(shown["broker_url"], {"value": ["amqp://me:***@one"], "from": path})
 
     def test_no_password_is_shown(self) -> None:
-        path = self.file({"store_url": "mongodb://me:s3cret@h/d", "settings": {"dsn": "s3cret", "n": 1}})
-        environ = {"TXMICRO_BROKER_URL": "amqp://me:s3cret@h", "TXMICRO_SETTINGS_TOKEN": "s3cret"}
+        path = self.file(
+            {
+                "store_url": "mongodb://me:s3cret@h/d",
+                "settings": {"dsn": "s3cret", "n": 1},
+                "page_readers": ["ann:the-s3cret-of-ann"],
+            }
+        )
+        environ = {
+            "TXMICRO_BROKER_URL": "amqp://me:s3cret@h",
+            "TXMICRO_SETTINGS_TOKEN": "s3cret",
+            "TXMICRO_PAGE_OPERATORS": "bob:the-s3cret-of-bob",
+        }
         for words in ([], ["--json"]):
             self.assertNotIn("s3cret", self.run_command("show", "--config", path, *words, **environ))
         shown = self.shown("--config", path, **environ)
         self.assertEqual(shown["store_url"]["value"], "mongodb://me:***@h/d")
+        self.assertEqual(shown["page_readers"]["value"], ["ann:***"])
+        self.assertEqual(shown["page_operators"]["value"], ["bob:***"])
         self.assertEqual(shown["settings.dsn"], {"value": "a str", "from": path})
         self.assertEqual(shown["settings.token"], {"value": "a str", "from": "TXMICRO_SETTINGS_TOKEN"})
 
