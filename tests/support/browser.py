@@ -42,7 +42,10 @@ def _browser() -> Browser:
     playwright = sync_playwright().start()
     atexit.register(playwright.stop)
     # No sandbox: the tests run as root in containers, where Chromium has none, and open only pages of their own.
-    return playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    # Not /dev/shm, which is small in containers.
+    return playwright.chromium.launch(
+        executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+    )
 
 
 @contextmanager
