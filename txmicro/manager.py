@@ -130,6 +130,13 @@ class SystemManager(Service):
         if self.channel.ready and self.bus.writable:
             self._publisher.notify(WATCH, Watch(self.id, interval, share, failures).body())
 
+    def publish(self, topic: str, data: Any = None) -> None:
+        """Publish an event, at most once, as :meth:`txmicro.Worker.publish` does: for the lines of this process's log.
+
+        Raises EncodeError or MessageTooLarge.
+        """
+        self._publisher.emit(topic, self._publisher.encode({"data": data, "sender": self.id}))
+
     # Keepalives
 
     def _send_keepalive(self) -> None:

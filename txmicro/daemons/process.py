@@ -221,8 +221,9 @@ class Process(SequentialServices):
             raise CannotStart(text) from error
 
     def _is_ready(self, member: Member) -> None:
-        """Publish this process's log lines through its first worker that is ready."""
-        if self._publisher is None and isinstance(member, Worker):
+        """Publish this process's log lines through its first worker that is ready; without workers, its manager."""
+        workers = any(isinstance(each, Worker) for each in self.members)
+        if self._publisher is None and (isinstance(member, Worker) or not workers):
             publisher = in_reactor_thread_only(
                 LogPublisher(member.publish, self._reactor.seconds, host=socket.gethostname()), self._reactor
             )

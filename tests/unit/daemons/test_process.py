@@ -125,6 +125,27 @@ class RunningTests(ProcessTestCase):
             await running.stopService()
         Logger("a.part").warn("nobody publishes this")
 
+    async def test_log_lines_of_a_process_without_workers_are_published_by_its_manager(self) -> None:
+        heard: Deferred[Any] = Deferred()
+        manager, listening = SystemManager(), Worker("WL")
+        listening.subscribe("log.warn.process", lambda topic, body: heard.callback(body))
+        running = self.process(manager)
+        running.startService()
+        assert running.broker is not None
+        url = f"amqp://127.0.0.1:{running.broker.port}"
+        other = self.process(listening, broker=False, broker_url=url, worker_metrics_port=0)
+        await manager.when_ready()  # before the other process publishes lines, too
+        other.startService()
+        try:
+            await listening.when_ready()
+            other._publisher, publisher = None, other._publisher
+            globalLogPublisher.removeObserver(publisher)
+            Logger("a.part").warn("mind the gap")
+            self.assertEqual((await heard)["message"], "mind the gap")
+        finally:
+            await other.stopService()
+            await running.stopService()
+
     async def test_log_lines_of_threads_are_published(self) -> None:
         heard: Deferred[Any] = Deferred()
         talking, listening = Worker("WT"), Worker("WL")
