@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from threading import Thread
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, succeed
@@ -47,6 +48,13 @@ Query = TypeVar("Query")
 Answer = TypeVar("Answer")
 
 
+class _DaemonThread(Thread):
+    """A thread that does not keep a process from ending whose memory was not closed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "daemon": True})
+
+
 class JobMemory:
     """The memory of jobs. It opens its file in a thread; queries wait for that.
 
@@ -74,6 +82,7 @@ class JobMemory:
         self._limit = limit
         self._time = unix_time
         self._pool = ThreadPool(0, 1 + READERS, "job memory")
+        self._pool.threadFactory = _DaemonThread
         self._pool.start()
         self._writing = ThreadExecutor(reactor, self._pool, 1)
         self._reading = ThreadExecutor(reactor, self._pool, READERS)

@@ -79,7 +79,7 @@ class Writer:
     """Writes to the file of *connection*.
 
     :param limit: how many jobs are remembered.
-    :ivar counts: how many are.
+    :ivar counts: how many are, by the last transaction.
     :ivar failure_changes: a number that grows with each change of the groups of failures.
     """
 
@@ -87,7 +87,7 @@ class Writer:
         self._connection = connection
         self._limit = limit
         by_failed = dict(connection.execute("SELECT failed, count(*) FROM jobs GROUP BY failed"))
-        self.counts = Counts(sum(by_failed.values()), by_failed.get(1, 0))
+        self.counts = self._counts = Counts(sum(by_failed.values()), by_failed.get(1, 0))
         (newest,) = connection.execute("SELECT max(number) FROM jobs").fetchone()
         self._newest: int = newest or 0
         self.failure_changes = 0
@@ -102,17 +102,18 @@ class Writer:
 
         :param now: Unix seconds. :raise sqlite3.Error: nothing was written.
         """
-        newest, counts = self._newest, self.counts
+        newest = self._newest
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             self._add(records, now)
             self._prune()
             self._connection.execute("COMMIT")
         except BaseException:
-            self._newest, self.counts = newest, counts
+            self._newest, self._counts = newest, self.counts
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        self.counts = self._counts
 
     def _add(self, records: Iterable[Record], now: float) -> None:
         by_job: dict[str, list[Record]] = {}
@@ -208,8 +209,8 @@ class Writer:
 
     def _count(self, old: JobRow | None, row: JobRow, summary: Summary) -> None:
         was, had_died = (old.grp, old.dead is not None) if old else (None, False)
-        total, failed = self.counts
-        self.counts = Counts(total + (old is None), failed + row.failed - (old is not None and old.failed))
+        total, failed = self._counts
+        self._counts = Counts(total + (old is None), failed + row.failed - (old is not None and old.failed))
         self.failure_changes += row.grp is not None or was is not None
         if row.grp is not None:
             time = row.sent if summary.ended is None else summary.ended
@@ -229,12 +230,12 @@ class Writer:
 
     def _prune(self) -> None:
         """Delete the oldest jobs that are too many: failed ones only if they are more than their share."""
-        excess = min(self.counts.total - self._limit, STEP)
+        excess = min(self._counts.total - self._limit, STEP)
         if excess <= 0:
             return
         lasting = int(self._limit * FAILED_SHARE)
-        failed = min(excess, max(self.counts.failed - lasting, 0))
-        failed = max(failed, excess - (self.counts.total - self.counts.failed))
+        failed = min(excess, max(self._counts.failed - lasting, 0))
+        failed = max(failed, excess - (self._counts.total - self._counts.failed))
         self._delete(False, excess - failed)
         self._delete(True, failed)
 
@@ -251,5 +252,5 @@ class Writer:
         for group, (number, dead) in left.items():
             self._leave(group, number, dead)
         self.failure_changes += len(left)
-        total, all_failed = self.counts
-        self.counts = Counts(total - len(rows), all_failed - len(rows) * failed)
+        total, all_failed = self._counts
+        self._counts = Counts(total - len(rows), all_failed - len(rows) * failed)
