@@ -233,7 +233,7 @@ def dashboard(uid: str, title: str, description: str, *variables: QueryVariable,
             .datasource(SOURCE)
             .enable(True)
             .icon_color("blue")
-            .expr('changes(process_start_time_seconds{job="$job"}[1m]) > 0')
+            .expr('time() - process_start_time_seconds{job="$job"} < 60')
         )
         .with_variable(DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
         .with_variable(choice("job", "System", "label_values(microservices_bus_connected, job)"))

@@ -37,12 +37,31 @@ class Panel(NamedTuple):
         return sorted(set(found))
 
 
-def panels() -> Iterator[Panel]:
-    """Yield the queries of the files."""
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the content of each file."""
     for path in sorted(FOLDER.glob("*.json")):
-        for panel in json.loads(path.read_text("utf-8"))["panels"]:
+        yield path.stem, json.loads(path.read_text("utf-8"))
+
+
+def panels() -> Iterator[Panel]:
+    """Yield the queries of the files: of panels, and of annotations."""
+    for name, document in documents():
+        for annotation in document["annotations"]["list"]:
+            yield Panel(f"{name}: {annotation['name']}", annotation["expr"])
+        for panel in document["panels"]:
             for target in panel.get("targets") or []:
-                yield Panel(f"{path.stem}: {panel['title']} {target['legendFormat']}", target["expr"])
+                yield Panel(f"{name}: {panel['title']} {target['legendFormat']}", target["expr"])
+
+
+def variables() -> Iterator[tuple[str, str]]:
+    """Yield the selector and the label of each variable that has values from Prometheus."""
+    for name, document in documents():
+        for variable in document["templating"]["list"]:
+            if variable["type"] == "query":
+                found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+                if found is None:
+                    raise ValueError(f"{name}: {variable['query']}")
+                yield found[1].replace("$job", "microservices"), found[2]
 
 
 class RunTests(TestCase):
@@ -70,6 +89,7 @@ class RunTests(TestCase):
         await self.until(
             lambda: self.not_firing({"DeadLetters", "JobErrors", "NoWorkerForJobs", "WorkerGone"})
         )
+        self.assertEqual(await self.variables_without_values(), [])
         self.assertEqual(
             await self.metrics_without_panel(), [], "each metric belongs on a dashboard: etc/grafana"
         )
@@ -100,6 +120,14 @@ class RunTests(TestCase):
             if any(not math.isnan(float(series["value"][1])) for series in data["result"]):
                 return True
         return False
+
+    async def variables_without_values(self) -> list[str]:
+        """Return the selectors of variables that offer nothing to choose."""
+        return [
+            selector
+            for selector, label in variables()
+            if not await self.system.prometheus.get(f"label/{label}/values", **{"match[]": selector})
+        ]
 
     async def metrics_without_panel(self) -> list[str]:
         """Return txmicro's metrics that no panel has."""
