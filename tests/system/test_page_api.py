@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote_from_bytes
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 
@@ -30,6 +33,45 @@ from txmicro.worker import Worker
 
 NOW = 1_795_449_588.0
 ACCOUNTS = {"reader": "ann:the-secret-of-ann", "operator": "bob:the-secret-of-bob"}
+
+
+NAMES = st.sampled_from(
+    [
+        "keys",
+        "filter",
+        "dry_run",
+        "search",
+        "error",
+        "message",
+        "reason",
+        "group",
+        "component",
+        "level",
+        "type",
+    ]
+)
+TARGETS = (
+    "{first}",
+    "{first}/{second}",
+    "overview?{first}={second}",
+    "types/{first}/series?seconds={second}",
+    "workers?state={first}&search={second}",
+    "workers?limit={first}&after={second}",
+    "jobs/{first}{second}",
+    "jobs?since={first}&search={second}",
+    "failures?type={first}&limit={second}",
+    "dead/{first}?after={second}",
+    "dead/WB?message={first}&search={second}",
+    "audit?limit={first}{second}",
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+BODIES = _VALUES.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30)
 
 
 class OutOfStock(JobError):
@@ -266,6 +308,23 @@ class CheckTests(ApiTestCase):
         self.refused(403, "dead/WB/discard", body, X_Txmicro="0")
         self.refused(415, "dead/WB/discard", body, Content_Type="text/plain")
         self.refused(415, "dead/WB/discard", body, Content_Type="application/x-www-form-urlencoded")
+
+
+class HostileTests(ApiTestCase):
+    """Any target and any body: the answer is never an internal error, and nothing is logged as one."""
+
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    @given(st.sampled_from(TARGETS), st.lists(st.binary(max_size=20), min_size=2, max_size=2))
+    def test_any_target(self, target: str, parts: list[bytes]) -> None:
+        first, second = (quote_from_bytes(part, safe="&=?*\"'") for part in parts)
+        reply = self.ask(target.format(first=first, second=second))
+        self.assertIn(reply.status, (200, 400, 404), target)
+
+    @settings(max_examples=150, deadline=None, derandomize=True)
+    @given(st.sampled_from(["dead/WB/requeue", "dead/WB/discard", "log-levels"]), BODIES)
+    def test_any_body(self, path: str, body: bytes) -> None:
+        reply = self.ask(path, body=body)
+        self.assertIn(reply.status, (200, 400, 404))
 
 
 class LetterTests(ApiTestCase):
