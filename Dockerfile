@@ -11,7 +11,7 @@ COPY setup.py pyproject.toml README.rst LICENSE ./
 COPY txmicro txmicro
 COPY twisted twisted
 COPY examples examples
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir '.[tls]'
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir '.[tls,otel]'
 # twistd keeps a cache of the plugins it found; the user below could not write it.
 RUN /venv/bin/twistd --help >/dev/null
 
