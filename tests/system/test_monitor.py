@@ -15,6 +15,7 @@ from txmicro.monitoring import sampling
 from txmicro.monitoring.records import Record
 from txmicro.page.monitor import Monitor
 from txmicro.protocol.job import Forward, Job
+from txmicro.protocol.notifications import Announcement
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.runtime.reporter import WATCHED as WATCHED_FOR
 from txmicro.worker import Worker
@@ -250,10 +251,19 @@ class NumbersTests(MonitorCase):
         self.assertEqual(series["depth"], [0] * 5)
         self.assert_near(series["start"] + 4, self.now, 1.1)
 
-    def test_a_worker_that_joins_is_watched_at_once(self) -> None:
+    def test_a_worker_that_joins_is_watched_soon(self) -> None:
         self.process(Worker("WB", echo))
-        self.advance(1.6)
+        self.advance(2.6)
         self.assertEqual(len(self.monitor.fleet.workers), 1)
+
+    def test_many_workers_that_join_are_not_watched_for_each_of_them(self) -> None:
+        watches: list[float] = []
+        self.patch(self.manager, "watch", lambda *values: watches.append(self.now))
+        for number in range(40):
+            self.monitor.joined(Announcement(f"WB:{number}", "WB"))
+            self.advance(0.1)
+        self.assertLessEqual(len(watches), 3)
+        self.assertGreaterEqual(len(watches), 2)
 
     def test_a_worker_that_does_not_report_is_seen_all_the_same(self) -> None:
         """As one of MicroServices.js, or of an earlier version."""

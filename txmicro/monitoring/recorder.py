@@ -168,7 +168,8 @@ class Recorder:
             outcome = SUCCEEDED
         else:
             outcome = CANCELED if isinstance(error, JobCancelled) else FAILED
-            if outcome is FAILED and error.worker is None:
+            waits = getattr(error, "still_queued", False)  # a durable job whose sender waits no longer
+            if outcome is FAILED and error.worker is None and not waits:
                 self._lost[address] += 1
             if not self._wanted(job, outcome is FAILED):
                 return

@@ -42,6 +42,9 @@ WATCH_EVERY: Final = 5
 SOON: Final = 0.5
 """Seconds until a watch after a worker has joined: several often join at once."""
 
+GAP: Final = 2.0
+"""Seconds between two watches at least. Every worker receives each of them, and a thousand may join within a minute."""
+
 _SERIES: Final = (
     "jobs",
     "errors",
@@ -89,6 +92,7 @@ class Monitor(Service):
         self.lines: deque[dict[str, Any]] = deque(maxlen=LINES)
         self._sampling = Sampling()
         self._watching: Timer | None = None
+        self._watched_at = -GAP
         self._seconds = 0
         manager.listener = self
         self._changed: list[Callable[[], None]] = []
@@ -155,10 +159,11 @@ class Monitor(Service):
 
     def _watch_soon(self) -> None:
         if self._watching is None and self.running:
-            self._watching = self.bus.clock.callLater(SOON, self._watch)
+            wait = max(SOON, self._watched_at + GAP - self.bus.clock.seconds())
+            self._watching = self.bus.clock.callLater(wait, self._watch)
 
     def _watch(self) -> None:
-        self._watching = None
+        self._watching, self._watched_at = None, self.bus.clock.seconds()
         self.manager.watch(INTERVAL, self._sampling.share, self._sampling.failures)
 
     def _tick(self) -> None:

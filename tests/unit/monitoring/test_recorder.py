@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txmicro.errors import JobCancelled, JobError, NoWorkerAvailable
+from txmicro.errors import JobCancelled, JobError, JobTimeout, NoWorkerAvailable
 from txmicro.monitoring.recorder import RECORDS, Recorder, is_sampled, limit_of
 from txmicro.monitoring.records import Record
 from txmicro.monitoring.report import Report
@@ -95,9 +95,14 @@ class EventTests(RecorderCase):
         self.recorder.ended("00ff-1", "WC:*", durable=True, seconds=2.0, error=NoWorkerAvailable("none"))
         self.recorder.ended("00ff-2", "WC:*", durable=True, seconds=2.0, error=JobError("bad", worker="WC:1"))
         self.recorder.ended("00ff-3", "WC:*", durable=True, seconds=2.0, error=JobCancelled("canceled"))
+        late = JobTimeout("late")
+        late.still_queued = True
+        self.recorder.ended("00ff-4", "WC:*", durable=True, seconds=2.0, error=late)
         report = self.report()
         self.assertEqual(report.lost, {"WC": 1})
-        self.assertEqual([each.outcome for each in report.records], ["failed", "failed", "canceled"])
+        self.assertEqual(
+            [each.outcome for each in report.records], ["failed", "failed", "canceled", "failed"]
+        )
         self.assertEqual(report.records[0].error, "NoWorkerAvailable")
 
     def test_a_hop_is_sent_again(self) -> None:
