@@ -102,9 +102,17 @@ class PageSystem:
 
     def get(self, path: str) -> Any:
         """Return the JSON at *path* of the API."""
-        request = urllib.request.Request(f"{self.origin}/api/{path}")
+        return self._ask(path)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Send *body* to *path* of the API; return the JSON of the answer."""
+        return self._ask(path, json.dumps(body).encode())
+
+    def _ask(self, path: str, body: bytes | None = None) -> Any:
+        headers = {"X-Txmicro": "1", "Content-Type": "application/json"}
         if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
+            headers["Authorization"] = f"Bearer {self._token}"
+        request = urllib.request.Request(f"{self.origin}/api/{path}", body, headers)
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             return json.load(response)
 

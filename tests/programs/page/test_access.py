@@ -43,6 +43,20 @@ class AccessTests(PageTestCase):
             page.goto(f"{self.system.origin}/#/audit")
             page.get_by_text("This view is for operators").wait_for()
 
+    def test_a_log_level_that_an_operator_sets_and_a_line_that_follows_live(self) -> None:
+        with self.open("levels", expected="401") as page:
+            self.log_in(page, OPERATOR)
+            page.get_by_label("Component").fill("Price")
+            page.locator("select[name=level]").select_option("debug")
+            page.get_by_role("button", name="Set the level").click()
+            page.get_by_text("Price logs from level debug, in all processes.").wait_for()
+            self.system.until(lambda: self.system.get("log-levels")["levels"].get("Price") == "debug")
+            page.get_by_role("link", name="Errors").click()
+            lines = page.locator("tr", has_text="cannot charge Ada")
+            self.until(page, lambda: lines.count() == 1)
+            self.system.post("dead/Bank/requeue", {"filter": {"search": "Ada"}, "dry_run": False})
+            self.until(page, lambda: lines.count() == 2)  # without a reload
+
     def test_an_operator_has_actions_until_the_logout(self) -> None:
         with self.open("dead/Bank", expected="401") as page:
             self.log_in(page, OPERATOR)

@@ -26,7 +26,7 @@ export function openDead(body, route, app) {
     loader.run();
   });
   const columns = letterColumns(app.operator ? chosen : null);
-  const table = new Table(`Dead letters of ${type}`, columns, { key: (row) => row.key, hideCaption: true });
+  const table = new Table(`Dead letters of ${type}`, columns, { key: (row) => `${row.key} ${row.size}`, hideCaption: true });
   const none = empty("No dead letter matches. Clear the filters to see all.");
   const actions = new Actions(type, chosen, filters, () => loader.run());
   const card = h("section", { class: "card", "aria-label": "Dead letters" }, table.element, none, pager.element);
