@@ -115,8 +115,10 @@ class JobTests(PageTestCase):
             self.until_text(page.locator("section[aria-label='Log lines']"), "cannot charge")
 
     def test_a_job_of_several_hops_has_a_row_for_each_worker(self) -> None:
-        job = next(each for each in self.system.get("jobs?outcome=succeeded")["jobs"] if each["hops"] == 2)
-        with self.open(f"jobs/{job['id']}") as page:
+        jobs = self.system.get("jobs?outcome=succeeded")["jobs"]
+        job = next(each["id"] for each in jobs if each["hops"] == 2)
+        self.system.until(lambda: len(self.system.get(f"jobs/{job}")["steps"]) == 5)  # three workers report
+        with self.open(f"jobs/{job}") as page:
             page.locator("svg.life").wait_for()
             self.assertEqual(page.locator("svg.life line.row").count(), 3)
             self.assertEqual(page.locator("svg.life .mark.good[data-kind=ended]").count(), 1)
