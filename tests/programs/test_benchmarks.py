@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks import jobs, observed, observed_workers, report, targets
+from benchmarks import jobs, log_lines, observed, observed_workers, report, targets
 from benchmarks.bench import Context, Sample
 from benchmarks.peers import protocol
 from benchmarks.programs import Program, ProgramError
@@ -25,6 +25,17 @@ from tests.support.rabbitmq import Node
 def sample(system: str, per_second: float, in_flight: int = 1, bench: str = "jobs") -> Sample:
     values = {"per_second": per_second, "p50_ms": 1000 / per_second, "p99_ms": 2000 / per_second}
     return Sample(bench, system, {"in_flight": in_flight}, values)
+
+
+class LogLinesTests(SynchronousTestCase):
+    def test_each_kind_of_line_is_measured_and_written(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        for form in ("text", "json"):
+            measured = log_lines.measure(form, folder, 10)
+            self.assertGreater(min(measured.values()), 0)
+            lines = (folder / form).read_text().splitlines()
+            self.assertEqual(len(lines), 3 * 10 * log_lines.ROUNDS)
 
 
 class SummaryTests(SynchronousTestCase):

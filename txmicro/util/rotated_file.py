@@ -92,7 +92,7 @@ class RotatedFile:
         self._file = self._open()
 
     def _open(self) -> int:
-        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         status = os.fstat(file)
         self._regular = stat.S_ISREG(status.st_mode)
         self._size = status.st_size
