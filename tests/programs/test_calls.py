@@ -8,7 +8,7 @@ from benchmarks.calls import PHASES, measure
 
 JOBS = 100
 
-MOST = {"send": 40.0, "take": 48.0, "answer": 45.0, "result": 32.0, "settle": 3.0}
+MOST = {"send": 39.0, "take": 45.0, "answer": 42.0, "result": 32.0, "settle": 3.0}
 """The most calls per job. Other versions of Python and Twisted may need a few more than now."""
 
 
