@@ -12,7 +12,9 @@ from txmicro.bus.targets import Target
 from txmicro.errors import JobError, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.monitoring import sampling
+from txmicro.monitoring.fleet import WorkerNumbers
 from txmicro.monitoring.records import Record
+from txmicro.page import monitor
 from txmicro.page.monitor import Monitor
 from txmicro.protocol.job import Forward, Job
 from txmicro.protocol.notifications import Announcement
@@ -367,6 +369,16 @@ class WatchTests(MonitorCase):
         self.advance(2)
         self.assertEqual(len(self.memory.life(job.id)), 3)
         self.assertCountEqual(memory.life(job.id), self.memory.life(job.id))
+
+    def test_very_many_workers_report_less_often(self) -> None:
+        self.patch(monitor, "REPORTS", 1.0)
+        watches: list[float] = []
+        self.patch(self.manager, "watch", lambda interval, *values: watches.append(interval))
+        for count in (0, 1, 4, 100):
+            numbers = {f"WB:{number}": WorkerNumbers() for number in range(count)}
+            self.patch(self.monitor.fleet, "workers", numbers)
+            self.monitor._watch()
+        self.assertEqual(watches, [1.0, 1.0, 4.0, 10.0])
 
     def test_a_worker_that_stops_reports_what_is_left(self) -> None:
         client, worker = Worker("CLIENT"), Worker("WB", echo)

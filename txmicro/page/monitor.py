@@ -34,7 +34,11 @@ WAITING: Final = (INTERACTIVE, DURABLE, QUARANTINE)
 """The queues whose jobs count in a series' ``depth`` and ``oldest``: jobs that are to run."""
 
 INTERVAL: Final = 1.0
-"""Seconds between two reports of a worker."""
+LONGEST_INTERVAL: Final = 10.0
+"""Seconds between two reports of a worker, at least and at most."""
+
+REPORTS: Final = 500.0
+"""Reports per second that are wanted at most: more workers report less often."""
 
 WATCH_EVERY: Final = 5
 """Seconds between two watches, and between two looks at the queues."""
@@ -112,6 +116,7 @@ class Monitor(Service):
             subscribing.addErrback(self._not_subscribed)
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = self.bus.clock
+        self._adapted_at = self.bus.clock.seconds()
         self._ticking.start(1.0, now=False)
 
     def stopService(self) -> None:
@@ -136,6 +141,8 @@ class Monitor(Service):
 
     def joined(self, worker: Announcement) -> None:
         """Have *worker*, which is new, report soon."""
+        if self.running:
+            self.queues.joined(worker.type)
         self._watch_soon()
 
     def connected(self) -> None:
@@ -164,7 +171,8 @@ class Monitor(Service):
 
     def _watch(self) -> None:
         self._watching, self._watched_at = None, self.bus.clock.seconds()
-        self.manager.watch(INTERVAL, self._sampling.share, self._sampling.failures)
+        interval = min(LONGEST_INTERVAL, max(INTERVAL, len(self.fleet.workers) / REPORTS))
+        self.manager.watch(interval, self._sampling.share, self._sampling.failures)
 
     def _tick(self) -> None:
         """End a second, and tell those who want to know. Never raise, because that would end the loop."""
@@ -173,7 +181,9 @@ class Monitor(Service):
             self._note_depths()
             self.fleet.tick(self.bus.ids.time())
             if self._seconds % WATCH_EVERY == 0:
-                self._sampling.adapt(WATCH_EVERY)
+                now = self.bus.clock.seconds()
+                self._sampling.adapt(now - self._adapted_at)  # longer than planned if the reactor was blocked
+                self._adapted_at = now
                 self._watch_soon()
                 self.queues.look({*self.manager.registry.counts(), *self.fleet.types})
         except Exception:

@@ -7,7 +7,7 @@ job that is taken and returned counts as redelivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.logger import Logger
@@ -35,8 +35,13 @@ NAMES: Final[dict[str, Callable[[str], str]]] = {
 TIMEOUT: Final = 3.0
 """Seconds that an answer may take: RabbitMQ 4.3 does not answer for a queue whose node is down."""
 
-PAUSE: Final = 60.0
-"""Seconds for which a queue is not asked about that does not exist, or about which there was no answer."""
+FIRST_PAUSE: Final = 30.0
+PAUSE: Final = 300.0
+"""Seconds for which a queue is not asked about that does not exist, or about which there was no answer: the first time,
+then twice as long each time, and at most.
+
+RabbitMQ writes a line to its log for each question about a queue that does not exist.
+"""
 
 AT_ONCE: Final = 8
 """How many questions are open at once."""
@@ -45,6 +50,13 @@ TYPES_MAX: Final = 500
 """The most types whose queues are watched."""
 
 UNKNOWN: Final[dict[str, Any]] = {"jobs": None, "consumers": None, "oldest": None}
+
+
+class _Pause(NamedTuple):
+    """A queue is not asked about: until when, in the clock's seconds, and for how long."""
+
+    until: float
+    seconds: float
 
 
 class QueueWatch:
@@ -65,7 +77,7 @@ class QueueWatch:
         self._fleet = fleet
         self._metrics = metrics
         self._ages: dict[tuple[str, str], QueueAge] = {}
-        self._paused: dict[tuple[str, str], float] = {}
+        self._paused: dict[tuple[str, str], _Pause] = {}
         self._log_once = LogOnce()
         self._round: Deferred[Any] | None = None
 
@@ -80,6 +92,11 @@ class QueueWatch:
         askers = [Deferred.fromCoroutine(self._ask_all(session, questions)) for _ in range(AT_ONCE)]
         self._round = asking = gatherResults(askers, consumeErrors=True)
         asking.addBoth(self._looked)
+
+    def joined(self, kind: str) -> None:
+        """Ask about all queues of the type *kind* again: a worker has joined, which has declared them."""
+        for queue in NAMES:
+            self._paused.pop((kind, queue), None)
 
     def stop(self) -> None:
         """Ask nothing any more."""
@@ -99,7 +116,8 @@ class QueueWatch:
 
     async def _ask_all(self, session: Session, questions: Iterator[tuple[str, str]]) -> None:
         for kind, queue in questions:
-            if self._paused.get((kind, queue), 0.0) <= self._bus.clock.seconds():
+            pause = self._paused.get((kind, queue))
+            if pause is None or pause.until <= self._bus.clock.seconds():
                 await self._ask(session, kind, queue)
 
     async def _ask(self, session: Session, kind: str, queue: str) -> None:
@@ -111,19 +129,24 @@ class QueueWatch:
             raise
         except Exception as error:
             self._not_answered(name, error)
-            counts = None
-            pause = isinstance(error, AccessRefused | TimeoutError)  # and not if the connection is lost
-        else:
-            pause = counts is None
-        if pause:
-            self._paused[kind, queue] = self._bus.clock.seconds() + PAUSE
-        if counts is None:
+            if isinstance(error, AccessRefused | TimeoutError):  # and not if the connection is lost
+                self._pause(kind, queue)
             self._note(kind, queue, UNKNOWN)
             return
+        if counts is None:
+            self._pause(kind, queue)
+            self._note(kind, queue, UNKNOWN)
+            return
+        self._paused.pop((kind, queue), None)
         jobs, consumers = counts
         age = self._ages.setdefault((kind, queue), QueueAge())
         oldest = age.oldest(jobs, self._bus.ids.time(), self._youngest(kind, queue))
         self._note(kind, queue, {"jobs": jobs, "consumers": consumers, "oldest": oldest})
+
+    def _pause(self, kind: str, queue: str) -> None:
+        before = self._paused.get((kind, queue))
+        seconds = FIRST_PAUSE if before is None else min(PAUSE, 2 * before.seconds)
+        self._paused[kind, queue] = _Pause(self._bus.clock.seconds() + seconds, seconds)
 
     def _youngest(self, kind: str, queue: str) -> float | None:
         numbers = self._fleet.types.get(kind)

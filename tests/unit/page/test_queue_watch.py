@@ -14,7 +14,7 @@ from txmicro.amqp.errors import AccessRefused
 from txmicro.metrics import Metrics
 from txmicro.monitoring.fleet import Fleet
 from txmicro.monitoring.report import Report
-from txmicro.page.queue_watch import AT_ONCE, PAUSE, TIMEOUT, UNKNOWN, QueueWatch
+from txmicro.page.queue_watch import AT_ONCE, FIRST_PAUSE, PAUSE, TIMEOUT, UNKNOWN, QueueWatch
 
 NOTHING = "no such queue"
 
@@ -104,7 +104,17 @@ class QueueWatchTests(SynchronousTestCase):
         self.session.known = {"txmicro.jobs.WB": (1, 1)}
         self.look("WB")
         self.assertEqual(self.look("WB"), ["txmicro.jobs.WB"])
-        self.assertEqual(len(self.look("WB", later=PAUSE)), 4)
+        self.assertEqual(len(self.look("WB", later=FIRST_PAUSE)), 4)
+        self.assertEqual(len(self.look("WB", later=FIRST_PAUSE)), 1)
+        self.assertEqual(len(self.look("WB", later=FIRST_PAUSE)), 4)
+        for _ in range(5):
+            self.look("WB", later=PAUSE)
+        self.assertEqual(len(self.look("WB", later=PAUSE - 1)), 1)
+
+    def test_a_worker_that_joins_may_have_declared_queues(self) -> None:
+        self.look("WA", "WB")
+        self.watch.joined("WB")
+        self.assertEqual(len(self.look("WA", "WB")), 4)
 
     def test_a_queue_without_an_answer_holds_the_others_up_only_shortly(self) -> None:
         self.session.known = {"txmicro.jobs.WA": Deferred(), "txmicro.jobs.WB": (1, 1)}
