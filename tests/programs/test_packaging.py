@@ -169,6 +169,12 @@ class WheelTests(PackageTestCase):
         await worker.says("Greeter:.* is ready")
         self.assertNotIn("Traceback", broker.output + worker.output)
 
+    def test_it_has_the_files_of_the_page(self) -> None:
+        files = [path for path in (ROOT / "txmicro" / "page" / "static").rglob("*") if path.is_file()]
+        self.assertGreater(len(files), 10)
+        names = {path.relative_to(ROOT).as_posix() for path in files}
+        self.assertEqual(names - set(ZipFile(self.packages.wheel).namelist()), set())
+
     def test_its_top_level_names(self) -> None:
         tops = {name.partition("/")[0] for name in ZipFile(self.packages.wheel).namelist()}
         self.assertEqual(tops, {"txmicro", "twisted", self.packages.wheel.name[:-17] + ".dist-info"})
