@@ -162,7 +162,11 @@ class Monitor(Service):
 
     def _not_subscribed(self, failure: Failure) -> None:
         """Do nothing more: the channel subscribes again, and logs why it could not."""
-        self.log.debug("{manager} does not hear log lines yet: {reason}", reason=failure.getErrorMessage())
+        self.log.debug(
+            "{manager} does not hear log lines yet: {reason}",
+            manager=self.manager.id,
+            reason=failure.getErrorMessage(),
+        )
 
     def _watch_soon(self) -> None:
         if self._watching is None and self.running:
