@@ -137,6 +137,7 @@ class LetterTests(SystemTestCase):
             durable_headers.ATTEMPTS: 7,
             durable_headers.EXPIRES: NOON_MS + 5000,
             "traceparent": "00-1",
+            "tracestate": "vendor=1",
             "CC": ["dead"],
             "BCC": ["dead"],
             "x-death": [],
@@ -153,6 +154,7 @@ class LetterTests(SystemTestCase):
                 durable_headers.EXPIRES: NOON_MS + 5000,
                 durable_headers.REQUEUED: NOON_MS - 1,
                 "traceparent": "00-1",
+                "tracestate": "vendor=1",
             },
         )
         self.assertEqual((again.message_id, again.content_type), ("1/0", "text/odd"))

@@ -14,7 +14,7 @@ from tests.support.spans import TracedSystemTestCase, attributes, span_id
 from txmicro.amqp import uri
 from txmicro.bus.targets import Target
 from txmicro.cli import main as cli
-from txmicro.errors import EncodeError, JobTimeout, NotStored, RemoteError
+from txmicro.errors import AddressError, EncodeError, JobTimeout, NotStored, RemoteError
 from txmicro.protocol.job import Forward, Job
 from txmicro.receiving.retry import RetryPolicy
 from txmicro.worker import Worker
@@ -311,6 +311,17 @@ class DurableSpanTests(TracedSystemTestCase):
         self.assertEqual(self.spans.tree(), [["send WB", ["process WB", ["send Nobody"]]]])
         for name in ("process WB", "send Nobody"):
             self.assertEqual(attributes(self.spans.one(name))["error.type"], "NotStored")
+
+    def test_a_next_hop_that_cannot_be_sent_is_an_error(self) -> None:
+        async def forward(job: Job) -> Forward:
+            return Forward("WC:one")  # durable jobs go to any worker of a type
+
+        self.worker.do_job = forward
+        self.process(self.sender, self.worker)
+        self.error(self.sender.send("WB:*", durable=True).when_done(), RemoteError, 10)
+        self.flushLoggedErrors(AddressError)
+        for name in ("process WB", "send WC"):
+            self.assertEqual(attributes(self.spans.named(name)[0])["error.type"], "AddressError")
 
     def test_a_job_that_no_queue_takes_is_an_error(self) -> None:
         self.process(self.sender)

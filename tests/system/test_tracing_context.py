@@ -148,9 +148,37 @@ class PassedOnTests(TracedSystemTestCase):
 
     def test_what_is_not_sampled_passes_unchanged(self) -> None:
         self.trace_with(ParentBased(ALWAYS_ON))
+        self.patch(self.tracer, "_start", None)  # the sampler is not asked, which takes long
         seen = self.run_one(traceparent=UNSAMPLED, tracestate="vendor=1")
         self.assertEqual(seen, [(UNSAMPLED, "vendor=1")] * 2)
         self.assertEqual(self.spans.all, [])
+
+    def test_what_only_this_process_does_not_sample_passes_unchanged(self) -> None:
+        """The next process may record, and must not get a parent that nobody records."""
+        self.trace_with(ALWAYS_OFF)
+        seen = self.run_one(traceparent=SAMPLED, tracestate="vendor=1")
+        self.assertEqual(seen, [(SAMPLED, "vendor=1")] * 2)
+
+    def test_a_hop_is_below_its_own_handler_whatever_ends_that(self) -> None:
+        """A handler ends in the context of the one that fires what it waits for."""
+        waiting: Deferred[None] = Deferred()
+
+        async def handle(job: Job) -> Any:
+            if job.data == "fire":
+                waiting.callback(None)
+                return None
+            await waiting
+            return Forward("WC:*")
+
+        async def last(job: Job) -> None:
+            pass
+
+        self.process(self.sender, Worker("WB", do_job=handle), Worker("WC", do_job=last))
+        for data in ("wait", "fire"):
+            self.sender.send("WB:*", data, traceparent=SAMPLED)
+            self.advance(0.2)
+        waits = self.spans.named("process WB")[0]
+        self.assertEqual(self.parent(self.spans.one("send WC")), span_id(waits))
 
     def test_a_sampler_that_ignores_the_parents_decision_is_asked(self) -> None:
         self.trace_with(ALWAYS_ON)

@@ -543,7 +543,9 @@ class HeaderTests(SynchronousTestCase):
             durable_headers.STORED: 8,
             durable_headers.FAILED: 7,
             durable_headers.FAILURE: to_header(describe(LATE, "WB:1")),
+            durable_headers.RUN: "00-1-3-01",
             "traceparent": "00-1-2-01",
+            "tracestate": "vendor=1",
         }
         foreign = {
             "x-death": [],
@@ -566,7 +568,7 @@ class HeaderTests(SynchronousTestCase):
             ),
             {},
         )
-        self.assertEqual(lasting({"traceparent": 5}), {})
+        self.assertEqual(lasting({"traceparent": 5, durable_headers.RUN: 5, "tracestate": "vendor=1"}), {})
 
     def test_a_failure_of_any_size_is_reduced_to_the_limit(self) -> None:
         for name in ("type", "message", "worker", "more"):
