@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import treq
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
 
 from tests.support.collector import Collector
+from tests.support.logs import listen, texts
 from tests.support.programs import Program, ProgramTestCase, reactor
 from tests.support.rabbitmq import free_port
+from txmicro.tracing import otlp
 from txmicro.tracing.otlp import FLUSH
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -170,3 +175,39 @@ class OffTests(TracingTestCase):
         program = self.twistd("txmicro")
         await program.says(r"OpenTelemetry: \['opentelemetry', ")
         await self.collector.has("own")  # the program's own spans go to the collector, too
+
+
+class ServiceTests(TestCase):
+    """The service in this process, whose lines the tests of programs do not count."""
+
+    timeout = 30.0
+
+    async def test_a_stop_sends_what_has_ended(self) -> None:
+        collector, providers = Collector(self), list[object]()
+        self.patch(otlp, "set_tracer_provider", providers.append)
+        with patch.dict(os.environ, {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}):
+            tracing = otlp.OtlpTracing("Shop", reactor, os.environ)
+        tracing.startService()
+        self.assertEqual(providers, [tracing._provider])
+        tracing.tracer.store("sqlite", "documents", "find").end()
+        await tracing.stopService()
+        self.assertEqual([span.name for span in collector.spans], ["find documents"])
+        self.assertEqual(set(collector.services.values()), {"Shop"})
+
+    async def test_a_stop_waits_for_a_bounded_time(self) -> None:
+        collector = Collector(self)
+        collector.silent = True
+        self.patch(otlp, "set_tracer_provider", lambda provider: None)
+        self.patch(otlp, "FLUSH", 0.05)
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3"}
+        with patch.dict(os.environ, environ):
+            tracing = otlp.OtlpTracing("Shop", reactor, os.environ)
+        tracing.startService()
+        tracing.tracer.store("sqlite", "documents", "find").end()
+        asked = collector.was_asked()
+        events = listen(self)
+        await tracing.stopService()
+        self.assertEqual(len(texts(events, "the last spans were not sent")), 1)
+        await asked
+        await _until(lambda: all(thread.name != "txmicro tracing" for thread in threading.enumerate()))
+        tracing._sdk_log.remove()

@@ -73,7 +73,8 @@ class OtlpTracing(Service):
                 "the last spans were not sent within {seconds:g} s and are lost; the process stops without them",
                 seconds=FLUSH,
             )
-        self._sdk_log.remove()
+        else:
+            self._sdk_log.remove()  # otherwise the exporter would still log, to stderr
 
     def _flush(self, flushed: Deferred[None]) -> None:
         """Send what waits, and end the thread of the processor. This runs in a thread."""
