@@ -63,7 +63,7 @@ class OtlpTracing(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        flushed: Deferred[None] = Deferred(lambda _: None)
+        flushed: Deferred[None] = Deferred()  # may fire after the wait: the thread goes on
         # Not in Twisted's pool: Python waits for the threads of that when the process ends.
         threading.Thread(target=self._flush, args=(flushed,), name="txmicro tracing", daemon=True).start()
         try:
