@@ -5,6 +5,7 @@ Playwright's blocking interface is used, in tests without a reactor: the pages a
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import shutil
@@ -37,10 +38,24 @@ def require_chromium() -> None:
         raise SkipTest("Chromium is not installed: make services installs it")
 
 
+@contextmanager
+def _running_loop() -> Iterator[None]:
+    """Let playwright's event loop count as running only in here, or asyncio refuses to run one in other tests."""
+    asyncio._set_running_loop(_loops[-1] if _loops else None)
+    try:
+        yield
+    finally:
+        _loops[:] = [asyncio._get_running_loop()]
+        asyncio._set_running_loop(None)
+
+
+_loops: list[Any] = []
+
+
 @cache
 def _browser() -> Browser:
     playwright = sync_playwright().start()
-    atexit.register(playwright.stop)
+    atexit.register(_running_loop()(playwright.stop))
     # No sandbox: the tests run as root in containers, where Chromium has none, and open only pages of their own.
     # Not /dev/shm, which is small in containers.
     return playwright.chromium.launch(
@@ -60,6 +75,14 @@ def open_browser(
     :param expected: a text of console errors that the test expects; empty: it expects none.
     """
     require_chromium()
+    with _running_loop(), _open(origin, size, dark, expected, options) as page:
+        yield page
+
+
+@contextmanager
+def _open(
+    origin: str, size: tuple[int, int], dark: bool, expected: str, options: dict[str, Any]
+) -> Iterator[Page]:
     context = _browser().new_context(
         color_scheme="dark" if dark else "light",
         viewport={"width": size[0], "height": size[1]},

@@ -138,18 +138,18 @@ class JobSpanTests(TracedSystemTestCase):
         self.flushLoggedErrors(KeyError)
 
     def test_an_error_without_a_text_is_recorded(self) -> None:
-        class Odd(Exception):
+        class Textless(Exception):
             def __str__(self) -> str:
                 raise ZeroDivisionError
 
         async def handle(job: Job) -> None:
-            raise Odd
+            raise Textless
 
         self.process(self.sender, Worker("WB", do_job=handle))
         self.error(self.sender.send("WB:*").when_done(), RemoteError)
         process = self.spans.one("process WB")
         self.assertEqual(process.status.status_code, StatusCode.ERROR)
-        self.assertEqual(attributes(process)["error.type"], "Odd")
+        self.assertEqual(attributes(process)["error.type"], "Textless")
         self.flushLoggedErrors()
 
     def test_a_span_processor_that_raises_harms_no_job(self) -> None:
