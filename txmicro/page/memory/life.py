@@ -153,9 +153,20 @@ def _duration(end: Record, sent: float) -> float:
 def _dead(hops: Sequence[Record]) -> Record | None:
     """Return the record of the dead letter that the job is; None: it is not one, or has been run again since."""
     dead = max((step for step in hops if _died(step)), key=_time, default=None)
-    if dead and any(step.kind in _SETTLING and step.time > dead.time and not _died(step) for step in hops):
+    if dead and any(_settles(step, dead) for step in hops):
         return None
     return dead
+
+
+def _settles(step: Record, dead: Record) -> bool:
+    """Return whether the job is not the dead letter *dead* any more because of *step*.
+
+    The run of an earlier hop does not count. It ends when the broker has confirmed the next hop, which may have died
+    by then.
+    """
+    if step.kind not in _SETTLING or step.time <= dead.time or _died(step):
+        return False
+    return step.kind != records.RAN or step.hop >= dead.hop
 
 
 def _died(step: Record) -> bool:

@@ -170,6 +170,12 @@ class SummarizeTests(SynchronousTestCase):
         ended = ENDED._replace(time=20.5, outcome=records.FAILED, error="OutOfStock")
         self.assertEqual(self.of(SENT, died, DEAD, ended).outcome, "dead")
 
+    def test_a_dead_letter_whose_hop_before_ends_later(self) -> None:
+        before = RAN._replace(time=20.1, outcome=records.FORWARDED)
+        sent, dead = SENT._replace(hop=1, time=19.0), DEAD._replace(hop=1)
+        job = self.of(SENT, before, sent, dead)
+        self.assertEqual((job.outcome, job.dead), ("dead", 1))
+
     def test_a_dead_letter_that_was_requeued(self) -> None:
         steps = [SENT, failed(19.0), DEAD, ENDED._replace(time=20.5, outcome=records.FAILED)]
         requeued = record(records.REQUEUED, 30.0, text="anna")
