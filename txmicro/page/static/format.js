@@ -44,9 +44,11 @@ export function duration(seconds) {
   return `${whole.format(seconds)} s`;
 }
 
-/** How long ago a Unix time is. */
+/** How long ago a Unix time is, in whole seconds: "just now", "3 s ago". */
 export function age(unix, now) {
-  return isUnknown(unix) ? UNKNOWN : `${duration(Math.max(0, Math.round(now - unix)))} ago`;
+  if (isUnknown(unix)) return UNKNOWN;
+  const seconds = Math.round(now - unix);
+  return seconds > 0 ? `${duration(seconds)} ago` : "just now";
 }
 
 /** A Unix time in the reader's time zone, with the day if it is not today. */

@@ -16,17 +16,20 @@ export function began(step) {
   return step.kind === "ran" ? step.time - (step.seconds ?? 0) : step.time;
 }
 
+/** Return the name of the row that a step is in. An operator requeues and discards, not a worker. */
+const where = (step) => step.worker || (/^(requeued|discarded)$/.test(step.kind) ? "operator" : "unknown");
+
 const queued = (step) => began(step) - (step.kind === "ran" ? (step.wait ?? 0) : 0);
 
 /** Return the picture of *steps*, *width* pixels wide. */
 export function lifePicture(steps, width) {
   const shown = steps.filter((step) => step.kind !== "log").toSorted((a, b) => queued(a) - queued(b));
-  const workers = [...new Set(shown.map((step) => step.worker || "unknown"))];
+  const workers = [...new Set(shown.map(where))];
   const left = Math.min(width * 0.34, 30 + 7.2 * Math.max(...workers.map((name) => short(name, width).length)));
   const start = Math.min(...shown.map(queued));
   const end = Math.max(...shown.map((step) => step.time), start + 1e-4);
   const x = (time) => left + ((time - start) / (end - start)) * (width - left - RIGHT);
-  const y = (step) => TOP + (workers.indexOf(step.worker || "unknown") + 0.5) * ROW;
+  const y = (step) => TOP + (workers.indexOf(where(step)) + 0.5) * ROW;
   const height = TOP + workers.length * ROW + 8;
   return svg(
     "svg",

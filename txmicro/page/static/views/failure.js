@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { buttons } from "../bulk.js";
 import { empty, h } from "../dom.js";
-import { age, clock, count } from "../format.js";
+import { age, clock, count, plural } from "../format.js";
 import { Loader } from "../loading.js";
 import { link } from "../router.js";
 import { typeLink } from "./index.js";
@@ -30,7 +30,7 @@ export function openFailure(body, route, app) {
 }
 
 function gone() {
-  return h("div", {}, empty("The manager remembers no failures of this group any more."), h("a", { href: "#/failures" }, "All failures"));
+  return h("div", {}, empty("No failure of this group is left. Its dead letters were requeued or discarded, or the manager has forgotten its jobs."), h("a", { href: "#/failures" }, "All failures"));
 }
 
 function describe(group, app, reload) {
@@ -53,7 +53,7 @@ function describe(group, app, reload) {
 
 function letters(group) {
   if (!group.dead) return "None, as far as known";
-  return h("a", { href: link(["dead", group.type], { group: group.id }) }, `${count(group.dead)} dead letters of this group`);
+  return h("a", { href: link(["dead", group.type], { group: group.id }) }, `${plural(group.dead, "dead letter")} of this group`);
 }
 
 function actions(group, reload) {

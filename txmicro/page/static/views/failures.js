@@ -31,6 +31,7 @@ export function openFailures(body, route, app) {
     key: (row) => row.id, sorted: "Last", descending: true, hideCaption: true,
   });
   const none = empty("No failure matches, as far as the manager remembers.");
+  none.hidden = true; // until the first answer
   const fields = [typeChoice(route.query), choice("since", "Last seen", SINCE), text("search", "Error or message")];
   const filters = new Filters(fields, route.query, () => loader.run());
   const card = h("section", { class: "card", "aria-label": "Groups of failures" }, table.element, none);

@@ -84,7 +84,7 @@ class Life {
       h("section", { class: "card", "aria-label": "Facts" }, facts(job)),
       h("section", { class: "card", "aria-label": "Life" }, this.picture, legend),
       part("Steps", STEPS, steps.filter((step) => step.kind !== "log")),
-      lines.length ? part("Log lines", LOG, lines) : h("section", { class: "card" }, h("h2", {}, "Log lines"), empty("No worker has logged a warning or an error about this job.")),
+      lines.length ? part("Log lines", LOG, lines) : h("section", { class: "card" }, h("h2", {}, "Log lines"), empty("The manager has got no warning or error about this job. Of many alike lines, workers send only the first ones and the last one.")),
     ];
   }
 
