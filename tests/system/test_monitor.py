@@ -15,7 +15,7 @@ from txmicro.monitoring import sampling
 from txmicro.monitoring.fleet import WorkerNumbers
 from txmicro.monitoring.records import Record
 from txmicro.page import monitor
-from txmicro.page.monitor import Monitor
+from txmicro.page.monitor import LINGERING, Monitor
 from txmicro.protocol.job import Forward, Job
 from txmicro.protocol.notifications import Announcement
 from txmicro.receiving.retry import RetryPolicy
@@ -320,6 +320,30 @@ class NumbersTests(MonitorCase):
         series = self.monitor.series("WB", 1)
         assert series is not None
         self.assertEqual(series["depth"], [3])
+
+    def test_an_empty_queue_has_no_oldest_job(self) -> None:
+        self.watched(Worker("CLIENT"), Worker("WB", echo))
+        self.advance(20)
+        series = self.monitor.series("WB", 1)
+        assert series is not None
+        self.assertEqual((series["depth"], series["oldest"]), ([0], [None]))
+
+    def test_a_type_without_workers_leaves_after_a_while(self) -> None:
+        worker = Worker("WB", echo)
+        self.watched(Worker("CLIENT"), worker)
+        self.stop(worker.bus)
+        self.advance(LINGERING / 2)
+        self.assertEqual(self.kind("WB")["workers"], 0)
+        self.advance(LINGERING)
+        self.assertEqual([each["type"] for each in self.monitor.overview()["types"]], ["CLIENT"])
+
+    def test_a_type_without_workers_stays_as_long_as_jobs_wait_for_it(self) -> None:
+        client, worker = Worker("CLIENT"), Worker("WB", echo)
+        self.watched(client, worker)
+        self.stop(worker.bus)
+        client.send("WB:*", 1, durable=True, timeout=1000)
+        self.advance(2 * LINGERING)
+        self.assertEqual(self.kind("WB")["queues"]["durable"]["jobs"], 1)
 
 
 class WatchTests(MonitorCase):

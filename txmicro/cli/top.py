@@ -196,9 +196,13 @@ def _summary(overview: dict[str, Any]) -> str:
     bus = overview["bus"]
     state = "" if bus["connected"] else f"; the bus is not connected: {bus['obstacle']}"
     return (
-        f"{show_time(overview['time'])}  {overview['workers']:,} workers of {len(types):,} types, "
+        f"{show_time(overview['time'])}  {_plural(overview['workers'], 'worker')} of {_plural(len(types), 'type')}, "
         f"{show_rate(rate)} jobs/s, {show_rate(errors)} errors/s{state}"
     )
+
+
+def _plural(number: int, one: str) -> str:
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def _queued(summary: dict[str, Any]) -> int | None:
@@ -214,7 +218,7 @@ def _oldest(summary: dict[str, Any]) -> float | None:
     known = [
         age
         for queue in ("interactive", "durable", "quarantine")
-        if (age := summary["queues"][queue]["oldest"]) is not None
+        if (age := summary["queues"][queue]["oldest"]) is not None and summary["queues"][queue]["jobs"]
     ]
     return max(known, default=None)
 

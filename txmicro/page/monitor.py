@@ -59,6 +59,8 @@ _SERIES: Final = (
     "depth",
     "oldest",
 )
+LINGERING: Final = 120.0
+"""Seconds for which a type without workers is in the overview. One for which jobs or dead letters wait stays."""
 _WORKER_PAGE: Final = 100
 """Workers in one answer, unless the caller wants fewer or more."""
 
@@ -200,7 +202,7 @@ class Monitor(Service):
             if numbers := self.fleet.type(kind):
                 waiting = [queues[name] for name in WAITING if name in queues]
                 depths = [queue["jobs"] for queue in waiting if queue["jobs"] is not None]
-                ages = [queue["oldest"] for queue in waiting if queue["oldest"] is not None]
+                ages = [queue["oldest"] for queue in waiting if queue["jobs"] and queue["oldest"] is not None]
                 numbers.depth = sum(depths) if depths else None
                 numbers.oldest = max(ages, default=None)
                 numbers.active = self.bus.ids.time()
@@ -234,10 +236,13 @@ class Monitor(Service):
         }
 
     def _types(self) -> list[dict[str, Any]]:
-        found = {kind: self._blank(kind) for kind in self.manager.registry.counts()}
-        for kind, numbers in self.fleet.types.items():
-            if numbers.heard and kind not in found:
-                found[kind] = self._blank(kind)
+        counts = self.manager.registry.counts()
+        kinds = {*counts, *self.fleet.types}
+        found = {
+            kind: self._blank(kind)
+            for kind in kinds
+            if counts.get(kind) or self._lingers(kind, kind in counts)
+        }
         for worker, state, _ in self.manager.registry.states():
             summary = found[worker.type]
             summary["workers"] += 1
@@ -247,6 +252,15 @@ class Monitor(Service):
                 for name in ("running", "held", "pending"):
                     summary[name] = (summary[name] or 0) + getattr(known, name)
         return [found[kind] for kind in sorted(found)]
+
+    def _lingers(self, kind: str, had_workers: bool) -> bool:
+        """Return whether a type without workers is still shown: something waits for it, or it was heard lately."""
+        numbers = self.fleet.types.get(kind)
+        heard = numbers.heard if numbers else 0.0
+        if not heard and not had_workers:
+            return False
+        waiting = any(queue["jobs"] for queue in self.queues.queues.get(kind, {}).values())
+        return waiting or self.bus.ids.time() - heard < LINGERING
 
     def _blank(self, kind: str) -> dict[str, Any]:
         """Return the summary of a type without its workers."""

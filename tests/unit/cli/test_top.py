@@ -93,6 +93,15 @@ class TopTests(SynchronousTestCase):
             ],
         )
 
+    def test_one_worker_of_one_type(self) -> None:
+        head, *_ = self.written(Top(), overview(summary("WB")))
+        self.assertIn("  1 worker of 1 type, ", head)
+
+    def test_an_empty_queue_has_no_oldest_job(self) -> None:
+        empty = summary("WB", queues={"interactive": {"jobs": 0, "oldest": 0.0}})
+        _, _, row = self.written(Top(), overview(empty))
+        self.assertEqual(row.split()[-2:], ["-", "0"])
+
     def test_the_order(self) -> None:
         for sort, expected in (
             ("type", "Old"),
