@@ -12,7 +12,7 @@ from txmicro.bus.targets import Target
 from txmicro.errors import JobError, NoWorkerAvailable
 from txmicro.manager import SystemManager
 from txmicro.monitoring import sampling
-from txmicro.monitoring.fleet import WorkerNumbers
+from txmicro.monitoring.fleet import FORGET, WorkerNumbers
 from txmicro.monitoring.records import Record
 from txmicro.page import monitor
 from txmicro.page.monitor import LINGERING, Monitor
@@ -283,6 +283,19 @@ class NumbersTests(MonitorCase):
         assert series is not None
         self.assertEqual(set(series["jobs"]), {None})
         self.assertIsNone(self.monitor.series("NOBODY"))
+
+    def test_a_worker_that_reports_no_more_is_suspect(self) -> None:
+        """A worker that was killed does not say that it leaves."""
+        silent, other = Worker("WB", echo, id="WB:silent"), Worker("WB", echo, id="WB:other")
+        self.watched(silent, other)
+        assert silent._engine is not None
+        self.patch(silent._engine._reporter, "watched", lambda watch: None)
+        silent._engine._reporter.close()
+        self.advance(FORGET + 15.0, step=0.5)
+        states = {each["id"]: each["state"] for each in self.monitor.workers()["workers"]}
+        self.assertEqual(states, {"WB:silent": "suspect", "WB:other": "alive"})
+        (kind,) = self.monitor.overview()["types"]
+        self.assertEqual((kind["workers"], kind["suspect"]), (2, 1))
 
     def test_the_list_of_workers(self) -> None:
         workers = [Worker("WB", echo, id=f"WB:{number}") for number in range(5)]

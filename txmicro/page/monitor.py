@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol
 
 from twisted.application.service import Service
@@ -101,6 +101,7 @@ class Monitor(Service):
         self._watched_at = -GAP
         self._seconds = 0
         manager.listener = self
+        self._reporters: set[str] = set()  # workers on the bus that have reported
         self._changed: list[Callable[[], None]] = []
         self._line_listeners: list[Callable[[dict[str, Any]], None]] = []
 
@@ -138,6 +139,8 @@ class Monitor(Service):
             return
         self._sampling.heard(report)
         self.fleet.heard(report, self.bus.ids.time())
+        if report.worker in self.fleet.workers:
+            self._reporters.add(report.worker)
         if self.memory is not None and report.records:
             self.memory.add(report.records)
 
@@ -191,6 +194,9 @@ class Monitor(Service):
                 self._sampling.adapt(now - self._adapted_at)  # longer than planned if the reactor was blocked
                 self._adapted_at = now
                 self._watch_soon()
+                self._reporters.intersection_update(
+                    worker.id for worker, *_ in self.manager.registry.states()
+                )
                 self.queues.look({*self.manager.registry.counts(), *self.fleet.types})
         except Exception:
             self.log.failure("the monitor could not end a second; it goes on", recurring=True)
@@ -243,7 +249,7 @@ class Monitor(Service):
             for kind in kinds
             if counts.get(kind) or self._lingers(kind, kind in counts)
         }
-        for worker, state, _ in self.manager.registry.states():
+        for worker, state, _ in self._states():
             summary = found[worker.type]
             summary["workers"] += 1
             summary["suspect"] += state == SUSPECT
@@ -252,6 +258,15 @@ class Monitor(Service):
                 for name in ("running", "held", "pending"):
                     summary[name] = (summary[name] or 0) + getattr(known, name)
         return [found[kind] for kind in sorted(found)]
+
+    def _states(self) -> Iterator[tuple[Announcement, str, float]]:
+        """Yield the workers as the registry does. Those that have reported and do not any more are suspect, too.
+
+        The registry misses a worker only if there is a keepalive. One that was killed says nothing.
+        """
+        for worker, state, age in self.manager.registry.states():
+            silent = worker.id in self._reporters and worker.id not in self.fleet.workers
+            yield worker, SUSPECT if silent else state, age
 
     def _lingers(self, kind: str, had_workers: bool) -> bool:
         """Return whether a type without workers is still shown: something waits for it, or it was heard lately."""
@@ -316,7 +331,7 @@ class Monitor(Service):
         found = sorted(
             (
                 (worker, its_state, age)
-                for worker, its_state, age in self.manager.registry.states()
+                for worker, its_state, age in self._states()
                 if (not type or worker.type == type)
                 and (not state or its_state == state)
                 and (not text or text in f"{worker.id} {worker.host} {worker.version}".lower())
