@@ -23,6 +23,7 @@ from txmicro.monitoring import records
 from txmicro.monitoring.records import Record
 from txmicro.page.memory.memory import JobMemory
 from txmicro.page.memory.queries import FailureQuery, JobQuery
+from txmicro.protocol import outcomes
 
 TYPES = ("Invoices", "Mails", "Movies", "Payments", "Stock", "Reports", "Images", "Search")
 ERRORS = ("OutOfStock", "KeyError", "JobTimeout", "ConnectionRefusedError", "BadRequest")
@@ -59,9 +60,9 @@ class Jobs:
             f"REST:1795449588399-{self._made % 7:04x}",
             f"{kind}:1795449588400-{self._made % 50:04x}",
         )
-        outcome, error, message = records.SUCCEEDED, "", ""
+        outcome, error, message = outcomes.SUCCEEDED, "", ""
         if chance.random() < self._failed:
-            outcome, error = records.FAILED, chance.choice(ERRORS)
+            outcome, error = outcomes.FAILED, chance.choice(ERRORS)
             message = (
                 f"the {kind.lower()} of customer 'c{self._made}' have no article {chance.randrange(10**6)}"
             )

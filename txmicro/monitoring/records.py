@@ -26,14 +26,6 @@ KINDS: Final = (SENT, RESENT, RAN, ENDED, DEAD, REQUEUED, DISCARDED, LOG)
 INTERACTIVE: Final = "interactive"
 DURABLE: Final = "durable"
 
-SUCCEEDED: Final = "succeeded"
-FAILED: Final = "failed"
-FORWARDED: Final = "forwarded"
-RETRIED: Final = "retried"
-DEAD_LETTERED: Final = "dead"
-CANCELED: Final = "canceled"
-RETURNED: Final = "returned"
-
 
 class Record(NamedTuple):
     """One thing that happened to a job. Fields that do not apply have their defaults.
@@ -48,7 +40,7 @@ class Record(NamedTuple):
     :ivar attempt: the number of the attempt; 1 is the first. 0: it does not apply.
     :ivar wait: seconds from sending the hop to the start of its handler; None: unknown.
     :ivar seconds: seconds that the handler took, or for ``ended`` that the whole job took; None: unknown.
-    :ivar outcome: ``succeeded``, ``failed``, ``forwarded``, ``retried``, ``dead``, ``canceled`` or ``returned``.
+    :ivar outcome: one of :mod:`txmicro.protocol.outcomes`, or the level of a log line.
     :ivar error: the type of the error; empty: there is none.
     :ivar message: the error's message.
     :ivar trace: the W3C ``traceparent`` of the hop; empty: there is none.

@@ -7,26 +7,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from txmicro.errors import DecodeError, show
+from txmicro.protocol import outcomes
 from txmicro.protocol.messages import check_address
 from txmicro.util.text import encodable
 
-from .records import (
-    CANCELED,
-    DEAD,
-    DEAD_LETTERED,
-    DURABLE,
-    ENDED,
-    FAILED,
-    FORWARDED,
-    INTERACTIVE,
-    RAN,
-    RESENT,
-    RETRIED,
-    RETURNED,
-    SENT,
-    SUCCEEDED,
-    Record,
-)
+from .records import DEAD, DURABLE, ENDED, INTERACTIVE, RAN, RESENT, SENT, Record
 
 TEXT_MAX: Final = 500
 """Characters of a record's message, and of its text; longer ones are cut."""
@@ -108,7 +93,16 @@ _FIELDS: Final[tuple[tuple[str, Callable[[Any], bool]], ...]] = (
     ("seconds", _may_be_time),
     (
         "outcome",
-        _is_one_of("", SUCCEEDED, FAILED, FORWARDED, RETRIED, DEAD_LETTERED, CANCELED, RETURNED),
+        _is_one_of(
+            "",
+            outcomes.SUCCEEDED,
+            outcomes.FAILED,
+            outcomes.FORWARDED,
+            outcomes.RETRIED,
+            outcomes.DEAD,
+            outcomes.CANCELED,
+            outcomes.RETURNED,
+        ),
     ),
     ("error", _is_short),
     ("message", _is_text),

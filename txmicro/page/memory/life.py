@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from txmicro.monitoring import records
 from txmicro.monitoring.records import Record
+from txmicro.protocol import outcomes
 
 MAX_STEPS: Final = 100
 """The most records of a job that are remembered: its first ones, and its last ones."""
@@ -21,7 +22,7 @@ FIRST_STEPS: Final = 20
 
 PENDING: Final = "pending"
 """The outcome of a job that has none yet."""
-FAILING: Final = frozenset({records.FAILED, records.RETRIED, records.DEAD_LETTERED})
+FAILING: Final = frozenset({outcomes.FAILED, outcomes.RETRIED, outcomes.DEAD})
 """Outcomes of jobs that belong to a group of failures."""
 
 _RANKS: Final = {
@@ -38,7 +39,7 @@ _RANKS: Final = {
         )
     )
 }
-_FINAL: Final = frozenset({records.SUCCEEDED, records.FAILED, records.CANCELED})
+_FINAL: Final = frozenset({outcomes.SUCCEEDED, outcomes.FAILED, outcomes.CANCELED})
 _SETTLING: Final = frozenset({records.RAN, records.REQUEUED, records.DISCARDED})
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DEFAULTS: Final = tuple(Record._field_defaults.values())
@@ -96,7 +97,7 @@ def arrange(steps: Iterable[Record]) -> list[Record]:
     def place(step: Record) -> tuple[int, bool, float, int]:
         rank = _RANKS[step.kind]
         if step.kind == records.ENDED:
-            return (last + (step.outcome == records.SUCCEEDED), True, step.time, rank)
+            return (last + (step.outcome == outcomes.SUCCEEDED), True, step.time, rank)
         return (step.hop, step.kind != records.SENT, step.time, rank)
 
     arranged = sorted((step for step in different if step.kind != records.LOG), key=place)
@@ -170,7 +171,7 @@ def _settles(step: Record, dead: Record) -> bool:
 
 
 def _died(step: Record) -> bool:
-    return step.kind == records.DEAD or (step.kind == records.RAN and step.outcome == records.DEAD_LETTERED)
+    return step.kind == records.DEAD or (step.kind == records.RAN and step.outcome == outcomes.DEAD)
 
 
 def _outcome(hops: Sequence[Record], dead: Record | None) -> tuple[str, Record | None]:
@@ -179,7 +180,7 @@ def _outcome(hops: Sequence[Record], dead: Record | None) -> tuple[str, Record |
     The origin's outcome counts, unless an operator has sent the job again since.
     """
     if dead:
-        return records.DEAD_LETTERED, dead
+        return outcomes.DEAD, dead
     again = max((step.time for step in hops if step.kind == records.REQUEUED), default=-1.0)
     since = [step for step in hops if step.time > again]
     for step in since:
@@ -193,8 +194,8 @@ def _outcome(hops: Sequence[Record], dead: Record | None) -> tuple[str, Record |
     if last and last.outcome in _FINAL:
         return last.outcome, last
     if any(step.kind == records.DISCARDED for step in since):
-        return records.FAILED, last or hops[-1]
-    return (records.RETRIED if last and last.outcome == records.RETRIED else PENDING), None
+        return outcomes.FAILED, last or hops[-1]
+    return (outcomes.RETRIED if last and last.outcome == outcomes.RETRIED else PENDING), None
 
 
 def _failing(hops: Sequence[Record], addresses: dict[int, str], first: str) -> Failing:

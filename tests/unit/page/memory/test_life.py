@@ -17,6 +17,7 @@ from txmicro.page.memory.life import (
     encode,
     summarize,
 )
+from txmicro.protocol import outcomes
 
 JOB = "0123456789abcdef-1a"
 SENDER, WORKER, OTHER = "REST:1-a", "Invoices:1-b", "Mails:1-c"
@@ -31,13 +32,13 @@ def record(kind: str, time: float, **fields: Any) -> Record:
 
 
 def failed(time: float, **fields: Any) -> Record:
-    how = {"outcome": records.FAILED, "error": "OutOfStock", "message": "no article 7", **fields}
+    how = {"outcome": outcomes.FAILED, "error": "OutOfStock", "message": "no article 7", **fields}
     return record(records.RAN, time, **how)
 
 
 SENT = record(records.SENT, 10.0, lane="interactive", attempt=1, trace="00-1-2-01")
-RAN = record(records.RAN, 11.0, attempt=1, wait=0.25, seconds=0.5, outcome=records.SUCCEEDED)
-ENDED = record(records.ENDED, 11.5, seconds=1.5, outcome=records.SUCCEEDED)
+RAN = record(records.RAN, 11.0, attempt=1, wait=0.25, seconds=0.5, outcome=outcomes.SUCCEEDED)
+ENDED = record(records.ENDED, 11.5, seconds=1.5, outcome=outcomes.SUCCEEDED)
 DEAD = record(records.DEAD, 20.0, lane="durable", text="attempts")
 
 
@@ -56,7 +57,7 @@ class ArrangeTests(SynchronousTestCase):
         self.assertEqual(arrange([early, SENT]), [SENT, early])
 
     def test_a_hop_follows_the_one_before_although_the_clocks_differ(self) -> None:
-        first = RAN._replace(outcome=records.FORWARDED, time=30.0)
+        first = RAN._replace(outcome=outcomes.FORWARDED, time=30.0)
         second = [each._replace(hop=1, address="Mails:*", worker=OTHER) for each in (SENT, RAN)]
         self.assertEqual(arrange([*second, first, SENT]), [SENT, first, *second])
 
@@ -65,12 +66,12 @@ class ArrangeTests(SynchronousTestCase):
         self.assertEqual(arrange([ENDED, last, SENT]), [SENT, last, ENDED])
 
     def test_a_job_whose_sender_gives_up_ends_before_the_worker_does(self) -> None:
-        ended = ENDED._replace(time=10.5, outcome=records.FAILED, error="JobTimeout")
+        ended = ENDED._replace(time=10.5, outcome=outcomes.FAILED, error="JobTimeout")
         self.assertEqual(arrange([RAN, ended, SENT]), [SENT, ended, RAN])
 
     def test_of_equal_times_the_kind_decides(self) -> None:
-        died = failed(20.0, outcome=records.DEAD_LETTERED)
-        ended = ENDED._replace(time=20.0, outcome=records.FAILED)
+        died = failed(20.0, outcome=outcomes.DEAD)
+        ended = ENDED._replace(time=20.0, outcome=outcomes.FAILED)
         for order in permutations([SENT, died, DEAD, ended]):
             self.assertEqual(arrange(order), [SENT, died, DEAD, ended])
 
@@ -132,7 +133,7 @@ class SummarizeTests(SynchronousTestCase):
         hop: dict[str, Any] = {"hop": 1, "address": "Mails:*"}
         job = self.of(
             SENT,
-            RAN._replace(outcome=records.FORWARDED),
+            RAN._replace(outcome=outcomes.FORWARDED),
             SENT._replace(worker=WORKER, time=11.0, **hop),
         )
         self.assertEqual(
@@ -144,13 +145,13 @@ class SummarizeTests(SynchronousTestCase):
         self.assertEqual((job.worker, job.outcome), (OTHER, "failed"))
 
     def test_the_outcome_of_the_sender_counts(self) -> None:
-        ended = ENDED._replace(time=10.5, outcome=records.FAILED, error="JobTimeout", message="too late")
+        ended = ENDED._replace(time=10.5, outcome=outcomes.FAILED, error="JobTimeout", message="too late")
         job = self.of(SENT, RAN, ended)
         self.assertEqual((job.outcome, job.ended), ("failed", 10.5))
         self.assertEqual(job.failing, Failing("Invoices", "JobTimeout", "too late"))
 
     def test_a_job_that_will_be_retried_fails_until_it_succeeds(self) -> None:
-        retried = failed(11.0, outcome=records.RETRIED)
+        retried = failed(11.0, outcome=outcomes.RETRIED)
         job = self.of(SENT, retried)
         self.assertEqual((job.outcome, job.ended), ("retried", None))
         self.assertEqual(job.failing, Failing("Invoices", "OutOfStock", "no article 7"))
@@ -158,26 +159,26 @@ class SummarizeTests(SynchronousTestCase):
         self.assertEqual((job.outcome, job.failing), ("succeeded", None))
 
     def test_a_canceled_job_is_not_a_failure(self) -> None:
-        job = self.of(SENT, failed(11.0, outcome=records.CANCELED))
+        job = self.of(SENT, failed(11.0, outcome=outcomes.CANCELED))
         self.assertEqual((job.outcome, job.failing), ("canceled", None))
 
     def test_a_dead_letter(self) -> None:
-        died = failed(19.0, outcome=records.DEAD_LETTERED)
+        died = failed(19.0, outcome=outcomes.DEAD)
         for steps in ((SENT, died, DEAD), (SENT, died), (SENT, DEAD)):
             job = self.of(*steps)
             self.assertEqual((job.outcome, job.dead, job.ended), ("dead", 0, steps[-1].time))
         self.assertEqual(self.of(SENT, DEAD._replace(hop=3)).dead, 3)
-        ended = ENDED._replace(time=20.5, outcome=records.FAILED, error="OutOfStock")
+        ended = ENDED._replace(time=20.5, outcome=outcomes.FAILED, error="OutOfStock")
         self.assertEqual(self.of(SENT, died, DEAD, ended).outcome, "dead")
 
     def test_a_dead_letter_whose_hop_before_ends_later(self) -> None:
-        before = RAN._replace(time=20.1, outcome=records.FORWARDED)
+        before = RAN._replace(time=20.1, outcome=outcomes.FORWARDED)
         sent, dead = SENT._replace(hop=1, time=19.0), DEAD._replace(hop=1)
         job = self.of(SENT, before, sent, dead)
         self.assertEqual((job.outcome, job.dead), ("dead", 1))
 
     def test_a_dead_letter_that_was_requeued(self) -> None:
-        steps = [SENT, failed(19.0), DEAD, ENDED._replace(time=20.5, outcome=records.FAILED)]
+        steps = [SENT, failed(19.0), DEAD, ENDED._replace(time=20.5, outcome=outcomes.FAILED)]
         requeued = record(records.REQUEUED, 30.0, text="anna")
         job = self.of(*steps, requeued)
         self.assertEqual((job.outcome, job.dead, job.ended, job.failing), ("pending", None, None, None))
@@ -191,9 +192,7 @@ class SummarizeTests(SynchronousTestCase):
         self.assertEqual((job.outcome, job.dead), ("succeeded", None))
 
     def test_a_dead_letter_that_was_discarded(self) -> None:
-        job = self.of(
-            SENT, failed(19.0, outcome=records.DEAD_LETTERED), DEAD, record(records.DISCARDED, 30.0)
-        )
+        job = self.of(SENT, failed(19.0, outcome=outcomes.DEAD), DEAD, record(records.DISCARDED, 30.0))
         self.assertEqual((job.outcome, job.dead), ("failed", None))
         self.assertEqual(job.failing, Failing("Invoices", "OutOfStock", "no article 7"))
 

@@ -13,10 +13,11 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.logs import listen, texts
 from txmicro.errors import BadRequest
-from txmicro.monitoring.records import FAILED, RAN, SENT, Record
+from txmicro.monitoring.records import RAN, SENT, Record
 from txmicro.page.memory import files, memory, writing
 from txmicro.page.memory.memory import INTERVAL, RETRY, JobMemory
 from txmicro.page.memory.queries import DeadGroup, FailureQuery, JobQuery
+from txmicro.protocol.outcomes import FAILED
 from txmicro.stores import StoreError
 
 reactor: Any = _reactor

@@ -12,6 +12,7 @@ from txmicro.page.memory.files import open_file
 from txmicro.page.memory.queries import DeadGroup, FailureQuery, JobQuery
 from txmicro.page.memory.schema import OTHERS
 from txmicro.page.memory.writing import Writer
+from txmicro.protocol import outcomes
 
 NOW = 1795449588.0
 SENDER, WORKER = "REST:1-a", "Invoices:1-b"
@@ -23,12 +24,12 @@ def sent(job: str, time: float = NOW, **fields: Any) -> Record:
 
 
 def ran(job: str, time: float = NOW, **fields: Any) -> Record:
-    how: dict[str, Any] = {"address": "Invoices:*", "worker": WORKER, "outcome": records.SUCCEEDED}
+    how: dict[str, Any] = {"address": "Invoices:*", "worker": WORKER, "outcome": outcomes.SUCCEEDED}
     return Record(records.RAN, time, job, **{**how, **fields})
 
 
 def failed(job: str, time: float = NOW, message: str = "no article 7", **fields: Any) -> Record:
-    how = {"outcome": records.FAILED, "error": "OutOfStock", "message": message, **fields}
+    how = {"outcome": outcomes.FAILED, "error": "OutOfStock", "message": message, **fields}
     return ran(job, time, **how)
 
 
@@ -181,7 +182,7 @@ class QueryTests(MemoryCase):
             failed("f00-3", message="no article 'b' left", address="Mails:1-c", error="KeyError"),
             sent("bad-4", address="Mails:*"),
         )
-        self.write(ran("bad-4", hop=1, address="Invoices:*", outcome=records.CANCELED))
+        self.write(ran("bad-4", hop=1, address="Invoices:*", outcome=outcomes.CANCELED))
 
     def test_the_newest_are_first(self) -> None:
         self.assertEqual(self.found(), ["bad-4", "f00-3", "f00-2", "f00-1"])
@@ -307,13 +308,13 @@ class FailureTests(MemoryCase):
         self.assertEqual(self.writer.failure_changes, changes[-1])
 
     def test_a_job_counts_once_however_often_it_has_failed(self) -> None:
-        self.write(failed("a-1", NOW, outcome=records.RETRIED))
-        self.write(failed("a-1", NOW + 1, outcome=records.RETRIED), failed("a-1", NOW + 2))
+        self.write(failed("a-1", NOW, outcome=outcomes.RETRIED))
+        self.write(failed("a-1", NOW + 1, outcome=outcomes.RETRIED), failed("a-1", NOW + 2))
         self.assertEqual([group["count"] for group in self.groups()], [1])
         self.check()
 
     def test_a_job_that_succeeds_leaves_its_group(self) -> None:
-        self.write(failed("a-1", NOW, outcome=records.RETRIED), failed("a-2", NOW))
+        self.write(failed("a-1", NOW, outcome=outcomes.RETRIED), failed("a-2", NOW))
         self.write(ran("a-1", NOW + 1))
         self.assertEqual([(group["count"], group["sample"]) for group in self.groups()], [(1, "a-2")])
         self.write(ran("a-2", NOW + 1))
@@ -321,7 +322,7 @@ class FailureTests(MemoryCase):
         self.check()
 
     def test_a_job_that_fails_otherwise_changes_its_group(self) -> None:
-        self.write(failed("a-1", NOW, outcome=records.RETRIED))
+        self.write(failed("a-1", NOW, outcome=outcomes.RETRIED))
         self.write(failed("a-1", NOW + 1, "disk full"))
         self.assertEqual([(group["message"], group["count"]) for group in self.groups()], [("disk full", 1)])
         self.check()
